@@ -1,0 +1,38 @@
+# Everything runs in .venv, which the first target to need it creates.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check fix clean
+
+demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
+	$(BIN)/python examples/quickstart.py
+
+test: .venv/.dev  ## every test, a real llama-server among them
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pyright --verifytypes modelslab_llm --ignoreexternal
+
+fix: .venv/.dev  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache
+
+# --group needs pip 25.1 or newer, which older Pythons do not bundle.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+.venv/.run: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	touch $@

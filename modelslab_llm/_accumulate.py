@@ -1,0 +1,231 @@
+"""Join the events of a stream into a message, and know whether it is complete (protocol.md §6).
+
+Parts are kept in lists and joined when somebody looks: cost is linear in the stream's length.
+Reads no bytes and raises only for what cannot be one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import StreamInterruptedError
+from .types.content import (
+    Citation,
+    CitationsDelta,
+    CompactionBlock,
+    CompactionDelta,
+    ContentBlock,
+    Delta,
+    InputJSONDelta,
+    ServerToolUseBlock,
+    SignatureDelta,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolUseBlock,
+    UnknownBlock,
+    read_arguments,
+)
+from .types.events import (
+    ContentBlockDeltaEvent,
+    ContentBlockStartEvent,
+    ContentBlockStopEvent,
+    Event,
+    MessageDelta,
+    MessageDeltaEvent,
+    MessageStartEvent,
+    MessageStopEvent,
+)
+from .types.message import Message, Usage, mark_cut_arguments
+
+
+class _Growing:
+    """One block and the parts that have come for it."""
+
+    __slots__ = ("block", "citations", "closed", "parts", "signature")
+
+    def __init__(self, block: ContentBlock) -> None:
+        self.block = block
+        self.parts: list[str] = []
+        self.signature: str | None = None
+        self.citations: list[Citation] = []
+        self.closed = False
+
+    def take(self, delta: Delta) -> bool:
+        """Add a delta; False if it is not of this block's kind."""
+        block = self.block
+        if isinstance(delta, TextDelta) and isinstance(block, TextBlock):
+            self.parts.append(delta.text)
+        elif isinstance(delta, InputJSONDelta) and isinstance(
+            block, (ToolUseBlock, ServerToolUseBlock, UnknownBlock)
+        ):
+            self.parts.append(delta.partial_json)
+        elif isinstance(delta, ThinkingDelta) and isinstance(block, ThinkingBlock):
+            self.parts.append(delta.thinking)
+        elif isinstance(delta, SignatureDelta) and isinstance(block, ThinkingBlock):
+            self.signature = delta.signature  # whole, so the last one counts
+        elif isinstance(delta, CitationsDelta) and isinstance(block, TextBlock):
+            self.citations.append(delta.citation)
+        elif isinstance(delta, CompactionDelta) and isinstance(block, CompactionBlock):
+            self.parts.append(delta.content)
+        else:
+            return False
+        return True
+
+    def joined(self, message_complete: bool) -> ContentBlock:
+        """Return the block as far as it has come."""
+        block, more = self.block, "".join(self.parts)
+        changes: dict[str, Any] = {}
+        if isinstance(block, TextBlock):
+            changes["text"] = block.text + more
+            if self.citations:
+                changes["citations"] = [*(block.citations or ()), *self.citations]
+        elif isinstance(block, ThinkingBlock):
+            changes["thinking"] = block.thinking + more
+            changes["signature"] = block.signature if self.signature is None else self.signature
+        elif isinstance(block, CompactionBlock):
+            changes["content"] = (block.content or "") + more
+        elif isinstance(block, (ToolUseBlock, ServerToolUseBlock)):
+            if more.strip():
+                return block.with_arguments(more)
+            if not (self.closed or message_complete):
+                return block.with_arguments(None)
+        elif isinstance(block, UnknownBlock) and more:  # a call of a kind of its own
+            found = read_arguments(more)
+            changes["input"] = more if found is None else found
+        return block.model_copy(update=changes)
+
+
+class Accumulator:
+    """Take events one by one; give the message at any time.
+
+    `model` is what was asked for, shown until the server says otherwise.
+    """
+
+    def __init__(self, model: str = "") -> None:
+        self._start = Message(model=model)
+        self._started = False
+        self._blocks: list[tuple[int, _Growing]] = []
+        self._latest: dict[int, _Growing] = {}
+        self._end: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self.has_content = False
+        """Whether anything of the answer itself has come."""
+        self.complete = False
+        """Whether the server said that the message is over."""
+
+    @property
+    def stop_reason_seen(self) -> bool:
+        """Whether the server said why it stopped, which it does when all content is out."""
+        return "stop_reason" in self._end
+
+    def add(self, event: Event) -> None:
+        """Take one event. Raises `StreamInterruptedError` if a second message begins."""
+        if isinstance(event, ContentBlockDeltaEvent):
+            self.has_content = True
+            growing = self._latest.get(event.index)
+            if growing is None or not growing.take(event.delta):
+                self._take_stray(event)
+        elif isinstance(event, ContentBlockStartEvent):
+            self.has_content = True
+            self._open(event.index, event.content_block)
+        elif isinstance(event, ContentBlockStopEvent):
+            if growing := self._latest.get(event.index):
+                growing.closed = True
+        elif isinstance(event, MessageStartEvent):
+            self._begin_message(event)
+        elif isinstance(event, MessageDeltaEvent):
+            self._take_end(event)
+        elif isinstance(event, MessageStopEvent):
+            self.complete = True
+
+    def message(self) -> Message:
+        """Return a snapshot of the message. It costs a copy of what has come."""
+        in_order = sorted(self._blocks, key=lambda entry: entry[0])
+        content = [growing.joined(self.complete) for _, growing in in_order]
+        message = self._start.model_copy(
+            update={
+                "content": [*self._start.content, *content],
+                "usage": Usage.model_validate(self._usage),
+                **self._end,
+            }
+        )
+        return mark_cut_arguments(message)
+
+    def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
+        """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
+        if (block := _block_for(event.delta)) is not None:
+            self._begin(event.index, block).take(event.delta)
+
+    def _begin_message(self, event: MessageStartEvent) -> None:
+        message = event.message
+        if self._started:
+            if message.id == self._start.id:
+                return  # the same one again
+            raise StreamInterruptedError("a second message began before the first was complete")
+        self._started = True
+        model = message.model or self._start.model
+        self._start = message.model_copy(update={"model": model})
+        self._count(message.usage)
+        beside = (event.model_extra or {}).get("usage")  # where some proxies put it
+        if isinstance(beside, dict):
+            self._count(Usage.model_validate(beside))
+
+    def _open(self, index: int, block: ContentBlock) -> None:
+        now = self._latest.get(index)
+        if now and not now.closed and _same(now.block, block):
+            return  # the same start again
+        self._begin(index, block)
+
+    def _begin(self, index: int, block: ContentBlock) -> _Growing:
+        growing = self._latest[index] = _Growing(block)
+        self._blocks.append((index, growing))
+        return growing
+
+    def _take_end(self, event: MessageDeltaEvent) -> None:
+        """Set what is known now; a later null takes nothing back."""
+        for name in MessageDelta.model_fields:
+            if (value := getattr(event.delta, name)) is not None:
+                self._end[name] = value
+        for extra in (event.delta.model_extra, event.model_extra):
+            self._end.update(extra or {})
+        self._count(event.usage)
+
+    def _count(self, usage: Usage) -> None:
+        """Totals overwrite, but a 0 does not take back what was counted before."""
+        for name, value in usage.model_dump(exclude_unset=True).items():
+            if value != 0 or not self._usage.get(name):
+                self._usage[name] = value
+
+
+def replay(message: Message) -> Iterator[Event]:
+    """Yield the events of a stream that brings exactly this message."""
+    yield MessageStartEvent(message=message.model_copy(update={"content": [], "stop_reason": None}))
+    for index, block in enumerate(message.content):
+        if isinstance(block, TextBlock):
+            empty = block.model_copy(update={"text": ""})
+            yield ContentBlockStartEvent(index=index, content_block=empty)
+            yield ContentBlockDeltaEvent(index=index, delta=TextDelta(text=block.text))
+        else:
+            yield ContentBlockStartEvent(index=index, content_block=block)
+        yield ContentBlockStopEvent(index=index)
+    end = {name: getattr(message, name) for name in MessageDelta.model_fields}
+    yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
+    yield MessageStopEvent()
+
+
+def _same(one: ContentBlock, other: ContentBlock) -> bool:
+    return one.type == other.type and getattr(one, "id", None) == getattr(other, "id", None)
+
+
+def _block_for(delta: Delta) -> ContentBlock | None:
+    """Return an empty block of the kind that such a delta fills (protocol.md §6.3)."""
+    if isinstance(delta, (TextDelta, CitationsDelta)):
+        return TextBlock()
+    if isinstance(delta, (ThinkingDelta, SignatureDelta)):
+        return ThinkingBlock()
+    if isinstance(delta, InputJSONDelta):
+        return ToolUseBlock()
+    return CompactionBlock() if isinstance(delta, CompactionDelta) else None

@@ -1,0 +1,281 @@
+"""Say what each operation sends and how its answer is read: one function per endpoint of the API.
+
+Pure: makes `Call` values and reads `Answer` values, sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from ._check import COUNT, MESSAGE, checked, unsendable
+from ._config import Config, Timeout, checked_headers
+from ._version import __version__
+from .errors import (
+    APIError,
+    InvalidRequestError,
+    UnexpectedResponseError,
+    UnsupportedOperationError,
+    error_inside,
+    fields_of,
+    from_payload,
+    from_status,
+    parse_body,
+    request_id,
+)
+from .types.message import Message, TokenCount
+from .types.models import ModelInfo
+from .types.requests import CountTokensParams
+
+T = TypeVar("T")
+
+VERSION = "2023-06-01"  # the one that compatible servers document (protocol.md §2)
+USER_AGENT = f"modelslab-llm-python/{__version__}"
+MANY_PAGES = 1000  # a list longer than this has no end
+
+
+@dataclass(frozen=True)
+class Request:
+    """What goes over the wire, and how long each wait may last."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    timeout: Timeout
+    stream: bool = False
+
+    def __repr__(self) -> str:  # the headers hold the key
+        return f"Request({self.method!r}, {self.url!r})"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer: its status, its headers with lower-case names, its body decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One operation: what to send, and how to read what comes back."""
+
+    request: Request
+    read: Callable[[Answer], T]
+    """Return the result, or raise the `APIError` that the answer stands for."""
+    model: str = ""
+
+
+def create_message(config: Config, params: Mapping[str, Any]) -> Call[Message]:
+    """Return the call behind `messages.create`."""
+    return _message_call(config, params, stream=False)
+
+
+def stream_message(config: Config, params: Mapping[str, Any]) -> Call[Message]:
+    """Return the call behind `messages.stream`; a server may answer it with a whole message."""
+    return _message_call(config, params, stream=True)
+
+
+def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
+    """Return the call behind `messages.count_tokens` (protocol.md §8)."""
+    body = checked(params, COUNT, config.endpoint, "count_tokens")
+    request = _post(config, "/v1/messages/count_tokens", body, params)
+
+    def read(answer: Answer) -> TokenCount:
+        _raise_for_status(answer, operation="count_tokens")
+        return _read(answer, TokenCount, "a token count")
+
+    return Call(request, read, body["model"])
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """One page of a list of models, and where the next one starts."""
+
+    models: list[ModelInfo]
+    next_after: str | None
+
+
+def list_models(config: Config, after: str | None = None) -> Call[ModelPage]:
+    """Return the call for one page behind `models.list` (protocol.md §9)."""
+    query = f"?{urlencode({'after_id': after})}" if after else ""
+    request = _request(config, "GET", f"/v1/models{query}")
+
+    def read(answer: Answer) -> ModelPage:
+        _raise_for_status(answer, operation="models.list")
+        payload = parse_body(answer.body)
+        fields = fields_of(payload)
+        entries = fields.get("data", fields.get("models"))  # llama-server has both
+        if not isinstance(entries, list) or error_inside(payload):
+            raise _not_expected(answer, "a list of models", payload)
+        try:
+            models = [ModelInfo.model_validate(entry) for entry in cast("list[Any]", entries)]
+        except ValidationError:
+            raise _not_expected(answer, "a list of models", payload) from None
+        last = fields.get("last_id") if fields.get("has_more") is True else None
+        return ModelPage(models, last if isinstance(last, str) else None)
+
+    return Call(request, read)
+
+
+def probe(config: Config) -> Call[None]:
+    """Return the cheapest call that only a server with its model loaded answers.
+
+    That is a token count: while it loads, llama-server already lists its model. A server without
+    the operation is up if it says so.
+    """
+    if config.endpoint.kind == "v7":
+        listing = list_models(config)
+        return Call(listing.request, lambda answer: _ignore(listing.read(answer)))
+    params: CountTokensParams = {
+        "messages": [{"role": "user", "content": "ready?"}],
+        "model": config.endpoint.default_model or "local",
+    }
+    counting = count_tokens(config, params)
+
+    def read(answer: Answer) -> None:
+        with suppress(UnsupportedOperationError):
+            counting.read(answer)
+
+    return Call(counting.request, read)
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _message_call(config: Config, params: Mapping[str, Any], *, stream: bool) -> Call[Message]:
+    verb = "stream" if stream else "create"
+    body = checked(params, MESSAGE, config.endpoint, verb)
+    betas = body.pop("betas", None)
+    if stream:
+        body["stream"] = True
+    request = _post(config, "/v1/messages", body, params, betas)
+    return Call(request, read_message, body["model"])
+
+
+def read_message(answer: Answer) -> Message:
+    """Return the message of an answer, or raise what the answer is instead."""
+    _raise_for_status(answer)
+    message = _read(answer, Message, "a message")
+    if not message.model_fields_set & {"content", "type"} or (
+        message.__pydantic_extra__ and (message.__pydantic_extra__.get("error"))
+    ):  # every field may be missing, so any object would pass
+        raise _not_expected(answer, "a message", parse_body(answer.body))
+    message._request_id = request_id(answer.headers)  # pyright: ignore[reportPrivateUsage]
+    return message
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(answer: Answer, model: type[M], what: str) -> M:
+    try:
+        return model.model_validate_json(answer.body)
+    except ValidationError:
+        raise _not_expected(answer, what, parse_body(answer.body)) from None
+
+
+def _raise_for_status(answer: Answer, operation: str = "") -> None:
+    if not 200 <= answer.status < 300:
+        raise from_status(
+            answer.status, answer.headers, answer.body, now=time.time(), operation=operation
+        )
+
+
+def _not_expected(answer: Answer, what: str, payload: object) -> APIError:
+    """Return the error that a 2xx answer carries, or one that shows what came instead."""
+    if error_inside(payload):
+        return from_payload(payload, answer.headers, now=time.time(), in_stream=False)
+    content_type = answer.headers.get("content-type", "")
+    if not answer.body:
+        hint = "the body is empty"
+    elif "choices" in fields_of(payload):
+        hint = "that is the OpenAI format: use the base URL of the Messages format"
+    else:
+        hint = f"the body begins {answer.body[:100].decode('utf-8', 'replace')!r}"
+        hint += "; is the base URL right?" if "html" in content_type else ""
+    error = UnexpectedResponseError(
+        f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
+        body=payload,
+        request_id=request_id(answer.headers),
+    )
+    error.status_code, error.content_type = answer.status, content_type
+    return error
+
+
+def _post(
+    config: Config,
+    path: str,
+    body: Mapping[str, Any],
+    params: Mapping[str, Any],
+    betas: list[str] | None = None,
+) -> Request:
+    try:
+        content = json.dumps(
+            body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        places = unsendable(body) if not isinstance(error, RecursionError) else ()
+        raise InvalidRequestError("; ".join(places) or f"cannot be sent as JSON: {error}") from None
+    extra = checked_headers(params.get("extra_headers"), "extra_headers")
+    if betas:
+        extra = {"anthropic-beta": ",".join(map(str, betas))} | extra
+    timeout = Timeout.of(params["timeout"]) if "timeout" in params else config.timeout
+    return _request(config, "POST", path, content, extra, timeout, stream=bool(body.get("stream")))
+
+
+def _plain(value: object) -> object:
+    """Turn what is no JSON type by itself but means one: other mappings, iterables of blocks."""
+    if isinstance(value, BaseModel):
+        return cast("Any", value).to_param() if hasattr(value, "to_param") else value.model_dump()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _request(
+    config: Config,
+    method: str,
+    path: str,
+    content: bytes | None = None,
+    extra: Mapping[str, str] | None = None,
+    timeout: Timeout | None = None,
+    stream: bool = False,
+) -> Request:
+    headers = {
+        "accept": "text/event-stream" if stream else "application/json",
+        "anthropic-version": VERSION,
+        "user-agent": USER_AGENT,
+    }
+    if content is not None:
+        headers["content-type"] = "application/json"
+    headers |= config.default_headers
+    headers |= extra or {}
+    if not headers.keys() & {"authorization", "x-api-key"}:  # one credential, the caller's first
+        headers |= config.credential()
+    url = config.endpoint.base_url + path
+    return Request(method, url, headers, content, timeout or config.timeout, stream)
+
+
+__all__ = [
+    "Answer",
+    "Call",
+    "ModelPage",
+    "Request",
+    "count_tokens",
+    "create_message",
+    "list_models",
+    "probe",
+    "read_message",
+    "stream_message",
+]

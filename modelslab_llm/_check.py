@@ -1,0 +1,175 @@
+"""Refuse, before anything is sent, what the documentation rules out (protocol.md §3).
+
+Every bad place is named at once, as a path such as `messages[1].role`. Pure, and light: a history
+of megabytes is walked, never copied.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from .endpoints import Endpoint
+from .errors import InvalidRequestError
+from .types.content import ContentBlock
+from .types.message import Message, is_empty_text
+from .types.requests import CountTokensParams, MessageParams
+
+OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
+MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
+COUNT = frozenset(CountTokensParams.__annotations__) | OPTIONS
+
+
+def checked(
+    params: Mapping[str, Any], known: frozenset[str], endpoint: Endpoint, verb: str
+) -> dict[str, Any]:
+    """Return the body to send, or raise `InvalidRequestError` with every fault found.
+
+    An unknown name is a `TypeError`, as for any Python call.
+    """
+    for name in params:
+        if name == "stream":
+            cure = "messages.stream(…) streams" if verb == "create" else "it is the verb that says"
+            raise TypeError(f"messages.{verb}() takes no 'stream': {cure}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            guess = f"did you mean {near[0]!r}? " if near else ""
+            raise TypeError(
+                f"messages.{verb}() has no parameter {name!r}: {guess}"
+                f"What only your server knows goes in extra_body={{{name!r}: …}}"
+            )
+    body = {k: v for k, v in params.items() if v is not None and k not in OPTIONS}
+    faults: list[str] = []
+    body["messages"] = _messages(params.get("messages"), faults)
+    _model(body, endpoint, faults)
+    if known is MESSAGE:
+        _numbers(body, endpoint, faults)
+    for name in ("tools", "system", "stop_sequences", "betas", "mcp_servers"):
+        _list(body, name, faults)
+    given: Any = params.get("extra_body") or {}
+    extra = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else None
+    if extra is None:
+        faults.append(f"extra_body: must be a dict, not {type(cast('object', given)).__name__}")
+    elif "stream" in extra or "messages" in extra:
+        faults.append("extra_body: 'stream' and 'messages' are set by the call itself")
+    if faults:
+        raise InvalidRequestError("; ".join(faults))
+    body.update(extra or {})
+    return body
+
+
+def _model(body: dict[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
+    model = body.setdefault("model", endpoint.default_model)
+    if model is None:
+        faults.append("model: name one, this endpoint has no default_model")
+    elif not isinstance(model, str) or not model.strip():
+        faults.append(f"model: must be a name, not {model!r}")
+
+
+def _numbers(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
+    top = math.inf if endpoint.kind == "gateway" else 1
+    unlimited = math.inf
+    limits: dict[str, tuple[type, float, float]] = {
+        "max_tokens": (int, 1, unlimited),
+        "temperature": (float, 0, top),
+        "top_p": (float, 0, top),
+        "top_k": (int, 1 if endpoint.kind != "gateway" else -unlimited, unlimited),
+    }
+    if "max_tokens" not in body:
+        faults.append("max_tokens: is required, at least 1")
+    for name, (kind, least, most) in limits.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        allowed = (int, float) if kind is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, allowed) or value != value:
+            what = "a number" if kind is float else "a whole number"
+            faults.append(f"{name}: must be {what}, not {value!r}")
+        elif not least <= value <= most:
+            wanted = f"at least {least}" if most == unlimited else f"from {least} to {most}"
+            faults.append(f"{name}: must be {wanted}, not {value!r}")
+
+
+def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
+    value = body.get(name)
+    if value is None or (name == "system" and isinstance(value, str)):
+        return
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        faults.append(f"{name}: must be a list, not {type(cast('object', value)).__name__}")
+        return
+    body[name] = items = list(cast("Iterable[Any]", value))
+    if name == "tools":
+        for i, tool in enumerate(items):
+            if not isinstance(tool, Mapping) or not cast("Mapping[str, Any]", tool).get("name"):
+                faults.append(f"tools[{i}]: must be a dict with a 'name'")
+
+
+def _messages(value: Any, faults: list[str]) -> list[Any]:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        faults.append('messages: must be a list of turns like {"role": "user", "content": "…"}')
+        return []
+    turns = list(cast("Iterable[Any]", value))
+    if not turns:
+        faults.append("messages: is empty, the first turn is the user's")
+    return [_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
+
+
+def _turn(turn: Any, path: str, faults: list[str]) -> Any:
+    if isinstance(turn, Message):
+        return turn.to_param()
+    if not isinstance(turn, Mapping):
+        faults.append(f"{path}: must be a dict with 'role' and 'content'")
+        return None
+    fields = cast("Mapping[str, Any]", turn)
+    role, content = fields.get("role"), fields.get("content")
+    if role == "system":
+        faults.append(f"{path}.role: 'system' is no role here, use the parameter system=…")
+    elif role not in ("user", "assistant"):
+        faults.append(f"{path}.role: must be 'user' or 'assistant', not {role!r}")
+    if isinstance(content, str):
+        return fields
+    if isinstance(content, (bytes, Mapping)) or not isinstance(content, Iterable):
+        kind = "missing" if content is None else f"{type(cast('object', content)).__name__}"
+        faults.append(f"{path}.content: must be text or a list of blocks, not {kind}")
+        return None
+    blocks: list[Any] = []
+    for i, block in enumerate(cast("Iterable[Any]", content)):
+        if isinstance(block, BaseModel):
+            if not is_empty_text(block):
+                blocks.append(cast("ContentBlock", block).to_param())
+        elif isinstance(block, Mapping) and isinstance(
+            cast("Mapping[str, Any]", block).get("type"), str
+        ):
+            blocks.append(block)
+        else:
+            faults.append(f"{path}.content[{i}]: must be a block, a dict with a 'type'")
+    return {**fields, "content": blocks}
+
+
+def unsendable(value: Any, path: str = "") -> Sequence[str]:
+    """Return where in a body something stands that JSON cannot carry."""
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[Any, Any]", value).items()
+        return [at for k, v in entries for at in unsendable(v, f"{path}.{k}" if path else str(k))]
+    if isinstance(value, (list, tuple)):
+        items = enumerate(cast("Sequence[Any]", value))
+        return [at for i, v in items for at in unsendable(v, f"{path}[{i}]")]
+    if isinstance(value, str):
+        return [f"{path}: holds half a character (a lone surrogate)"] if _broken(value) else []
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{path}: {value} is not JSON"]
+    if value is None or isinstance(value, (bool, int, float)):
+        return []
+    return [f"{path}: {type(value).__name__} is not JSON"]
+
+
+def _broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,327 @@
+"""What users hold: `ModelsLab` and `AsyncModelsLab`, one line for each operation.
+
+Nothing is decided here: a method makes a call, and the drivers run it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import TypeVar, cast
+
+import httpx
+from typing_extensions import Self, Unpack
+
+from . import _calls
+from ._calls import Call
+from ._config import Config, Options
+from ._drive import adrive, drive
+from ._exchange import all_models, exchange
+from ._retry import Retry, UntilReady
+from ._stream import AsyncMessageStream, MessageStream, Opened
+from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from .endpoints import Endpoint
+from .errors import ConfigurationError
+from .types.events import Event
+from .types.message import Message, TokenCount
+from .types.models import ModelList
+from .types.requests import CountTokensParams, MessageParams
+
+__all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
+
+T = TypeVar("T")
+
+
+class _Session:
+    """What the parts of one client share: its configuration and its connections."""
+
+    def __init__(self, config: Config, http: httpx.Client, own: bool) -> None:
+        self.config = config
+        self.http = http
+        self.own = own
+
+    def open(
+        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
+    ) -> T | Opened[Iterator[Event]]:
+        """Send a call until it has its result, or until its answer begins to stream in."""
+        config = config or self.config
+        flow = exchange(call, config, retry or config.retry, time.monotonic)
+        return drive(flow, self.http, self.own)
+
+    def run(self, call: Call[T], config: Config | None = None, retry: Retry | None = None) -> T:
+        """Send a call that does not stream until it has its result."""
+        return cast("T", self.open(call, config, retry))
+
+
+class ModelsLab:
+    """Talk to a server of the Messages format. One client serves many threads.
+
+    Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
+    server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
+    without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
+    `httpx.Client` of your own, which you close yourself. Raises `ConfigurationError`.
+    """
+
+    messages: Messages
+    """`create`, `stream` and `count_tokens`."""
+    models: Models
+    """`list`."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        http_client: httpx.Client | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = Config.build(
+            api_key=api_key,
+            endpoint=endpoint,
+            base_url=base_url,
+            deployment_id=deployment_id,
+            **options,
+        )
+        if http_client is not None and not isinstance(http_client, httpx.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                "http_client must be an httpx.Client; async has AsyncModelsLab"
+            )
+        own = http_client is None
+        self._set(_Session(config, http_client or DefaultHttpxClient(), own), closes=own)
+
+    def _set(self, session: _Session, *, closes: bool) -> None:
+        self._session = session
+        self._closes = closes
+        self.messages = Messages(session)
+        self.models = Models(session)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server this client talks to."""
+        return self._session.config.endpoint
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Return a changed copy on the same connections; closing it leaves them open."""
+        copy = object.__new__(type(self))
+        config = self._session.config.changed(**options)
+        copy._set(_Session(config, self._session.http, self._session.own), closes=False)
+        return copy
+
+    def wait_until_ready(self, timeout: float = 600.0) -> None:
+        """Wait, at most `timeout` seconds, until the server has its model loaded.
+
+        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
+        asked again, after half a second first and five later. Raises the last failure when the
+        time is up, and at once for `paused`, a wrong key, or a deployment that does not exist.
+        """
+        config = self._session.config.changed(deadline=timeout)
+        self._session.run(_calls.probe(config), config, UntilReady())
+
+    def close(self) -> None:
+        """Close the connections, unless they belong to a client you passed, or to the original."""
+        if self._closes:
+            self._session.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.endpoint.base_url!r})"
+
+
+class Messages:
+    """The Messages operations of a `ModelsLab`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def create(self, **params: Unpack[MessageParams]) -> Message:
+        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
+        return self._session.run(_calls.create_message(self._session.config, params))
+
+    def stream(self, **params: Unpack[MessageParams]) -> MessageStream:
+        """Ask for an answer and return it as it comes; the request is sent by the `with` block.
+
+        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        """
+        call = _calls.stream_message(self._session.config, params)
+        return MessageStream(lambda: self._session.open(call))
+
+    def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
+        """Return how many tokens a request has.
+
+        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
+        some gateways (protocol.md §8).
+        """
+        return self._session.run(_calls.count_tokens(self._session.config, params))
+
+
+class Models:
+    """The models operations of a `ModelsLab`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def list(self) -> ModelList:
+        """Return all models the server has, page after page."""
+        session = self._session
+        flow = all_models(session.config, session.config.retry, time.monotonic)
+        return drive(flow, session.http, session.own)
+
+
+class _AsyncSession:
+    """`_Session` for async."""
+
+    def __init__(self, config: Config, http: httpx.AsyncClient, own: bool) -> None:
+        self.config = config
+        self.http = http
+        self.own = own
+
+    async def open(
+        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
+    ) -> T | Opened[AsyncIterator[Event]]:
+        """Send a call until it has its result, or until its answer begins to stream in."""
+        config = config or self.config
+        flow = exchange(call, config, retry or config.retry, time.monotonic)
+        return await adrive(flow, self.http, self.own)
+
+    async def run(
+        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
+    ) -> T:
+        """Send a call that does not stream until it has its result."""
+        return cast("T", await self.open(call, config, retry))
+
+
+class AsyncModelsLab:
+    """Talk to a server of the Messages format from async code, on asyncio or trio.
+
+    It takes what `ModelsLab` takes, but an `httpx.AsyncClient`. One client lives through several
+    `asyncio.run` calls.
+    """
+
+    messages: AsyncMessages
+    """`create`, `stream` and `count_tokens`."""
+    models: AsyncModels
+    """`list`."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = Config.build(
+            api_key=api_key,
+            endpoint=endpoint,
+            base_url=base_url,
+            deployment_id=deployment_id,
+            **options,
+        )
+        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
+        own = http_client is None
+        self._set(_AsyncSession(config, http_client or DefaultAsyncHttpxClient(), own), closes=own)
+
+    def _set(self, session: _AsyncSession, *, closes: bool) -> None:
+        self._session = session
+        self._closes = closes
+        self.messages = AsyncMessages(session)
+        self.models = AsyncModels(session)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server this client talks to."""
+        return self._session.config.endpoint
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Return a changed copy on the same connections; closing it leaves them open."""
+        copy = object.__new__(type(self))
+        config = self._session.config.changed(**options)
+        copy._set(_AsyncSession(config, self._session.http, self._session.own), closes=False)
+        return copy
+
+    async def wait_until_ready(self, timeout: float = 600.0) -> None:
+        """Wait, at most `timeout` seconds, until the server has its model loaded.
+
+        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
+        asked again, after half a second first and five later. Raises the last failure when the
+        time is up, and at once for `paused`, a wrong key, or a deployment that does not exist.
+        """
+        config = self._session.config.changed(deadline=timeout)
+        await self._session.run(_calls.probe(config), config, UntilReady())
+
+    async def close(self) -> None:
+        """Close the connections, unless they belong to a client you passed, or to the original."""
+        if self._closes:
+            await self._session.http.aclose()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.endpoint.base_url!r})"
+
+
+class AsyncMessages:
+    """The Messages operations of an `AsyncModelsLab`."""
+
+    def __init__(self, session: _AsyncSession) -> None:
+        self._session = session
+
+    async def create(self, **params: Unpack[MessageParams]) -> Message:
+        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
+        return await self._session.run(_calls.create_message(self._session.config, params))
+
+    def stream(self, **params: Unpack[MessageParams]) -> AsyncMessageStream:
+        """Ask for an answer and return it as it comes; the `async with` block sends the request.
+
+        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        """
+        call = _calls.stream_message(self._session.config, params)
+        return AsyncMessageStream(lambda: self._session.open(call))
+
+    async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
+        """Return how many tokens a request has.
+
+        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
+        some gateways (protocol.md §8).
+        """
+        return await self._session.run(_calls.count_tokens(self._session.config, params))
+
+
+class AsyncModels:
+    """The models operations of an `AsyncModelsLab`."""
+
+    def __init__(self, session: _AsyncSession) -> None:
+        self._session = session
+
+    async def list(self) -> ModelList:
+        """Return all models the server has, page after page."""
+        session = self._session
+        flow = all_models(session.config, session.config.retry, time.monotonic)
+        return await adrive(flow, session.http, session.own)

@@ -1,0 +1,273 @@
+"""Decide what a client is set to, from arguments and environment, once and for good.
+
+Reads the environment only when `Config.build` is called; opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+from typing_extensions import Self, TypedDict, Unpack
+
+from . import endpoints
+from ._retry import Retry
+from .endpoints import Endpoint
+from .errors import ConfigurationError, InvalidRequestError
+
+API_KEY = "MODELSLAB_API_KEY"
+BASE_URL = "MODELSLAB_BASE_URL"
+DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
+
+MIB = 1024 * 1024
+CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
+
+
+class TimeoutLike(Protocol):
+    """What `Timeout` and `httpx.Timeout` have in common."""
+
+    @property
+    def connect(self) -> float | None: ...
+    @property
+    def read(self) -> float | None: ...
+    @property
+    def write(self) -> float | None: ...
+    @property
+    def pool(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """Say how long each kind of waiting may last, in seconds; None for no limit.
+
+    `read` is the longest silence between bytes and not the length of an answer: see `deadline`.
+    """
+
+    connect: float | None = CONNECT
+    """To reach the server, TLS included."""
+    read: float | None = 600.0
+    """Without a byte from the server. A model may think for minutes before the first."""
+    write: float | None = 60.0
+    """Without the server taking a byte of the request."""
+    pool: float | None = 60.0
+    """For a free connection, when the pool's limit is reached."""
+
+    @classmethod
+    def of(cls, value: float | TimeoutLike | None) -> Timeout:
+        """Read a number as the limit of each wait but `connect`, which stays at most 5 s.
+
+        >>> Timeout.of(20)
+        Timeout(connect=5.0, read=20.0, write=20.0, pool=20.0)
+        >>> Timeout.of(-1)
+        Traceback (most recent call last):
+        modelslab_llm.errors.ConfigurationError: timeout must be above 0 seconds, not -1
+        """
+        if value is None:
+            return cls(connect=CONNECT, read=None, write=None, pool=None)
+        if isinstance(value, (int, float)):
+            seconds = _positive("timeout", value)
+            return cls(min(CONNECT, seconds), seconds, seconds, seconds)
+        try:
+            return cls(value.connect, value.read, value.write, value.pool)
+        except AttributeError:
+            raise ConfigurationError(
+                f"timeout must be seconds or a Timeout, not {type(value).__name__}"
+            ) from None
+
+
+class Secret:
+    """Hold the key where no repr, dump or pickle finds it."""
+
+    __slots__ = ("reveal",)
+
+    def __init__(self, value: str) -> None:
+        # A closure: tools that walk attributes, error reporters among them, do not look inside.
+        self.reveal: Callable[[], str] = lambda: value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a client's key cannot be pickled: build the client where it is used")
+
+
+class Options(TypedDict, total=False):
+    """What `with_options` may change, and the clients take beside endpoint and key."""
+
+    timeout: float | TimeoutLike | None
+    """Seconds of silence before a call fails, or a `Timeout`; default 600, connecting 5."""
+    deadline: float | None
+    """Seconds a call may take in all: every retry, every pause and the whole stream."""
+    progress_timeout: float | None
+    """Seconds a stream may go without content; pings and comments do not count."""
+    max_retries: int
+    """How often a failed call is sent again; default 2."""
+    max_retry_wait: float
+    """Seconds a server may ask to wait; when it asks for more the call fails. Default 60."""
+    default_headers: Mapping[str, str] | None
+    """Headers for every request; they win over the client's own."""
+    max_response_bytes: int
+    """The most bytes of one answer, or of one event of a stream. Default 64 MiB."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hold everything a client is set to."""
+
+    endpoint: Endpoint
+    key: Secret | None
+    timeout: Timeout = Timeout()
+    deadline: float | None = None
+    progress_timeout: float | None = None
+    max_retries: int = 2
+    max_retry_wait: float = 60.0
+    default_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    max_response_bytes: int = 64 * MIB
+
+    @property
+    def retry(self) -> Retry:
+        """When a failed call is sent again."""
+        return Retry(self.max_retries, self.max_retry_wait)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        api_key: str | None = None,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return the configuration, arguments before environment, or say what is wrong."""
+        env = os.environ if env is None else env
+        found = _endpoint(endpoint, base_url, deployment_id, env)
+        return cls(found, _key(api_key, found, env)).changed(**options)
+
+    def changed(self, **options: Unpack[Options]) -> Self:
+        """Return a copy with these options, checked."""
+        known = {entry.name for entry in fields(self)} - {"endpoint", "key"}
+        for name in options:
+            if name not in known:
+                raise TypeError(f"unknown option {name!r}: known are {', '.join(sorted(known))}")
+        values: dict[str, Any] = dict(options)
+        if "timeout" in options:
+            values["timeout"] = Timeout.of(options["timeout"])
+        for name in ("deadline", "progress_timeout"):
+            if values.get(name) is not None:
+                _positive(name, values[name])
+        for name in ("max_retries", "max_retry_wait"):
+            if name in values:
+                _positive(name, values[name], least=0)
+        if "max_response_bytes" in values:
+            _positive("max_response_bytes", values["max_response_bytes"])
+        values["default_headers"] = checked_headers(
+            values.get("default_headers", self.default_headers), "default_headers"
+        )
+        return replace(self, **values)
+
+    def credential(self) -> dict[str, str]:
+        """Return the one header that carries the key."""
+        if self.key is None or self.endpoint.auth is None:
+            return {}
+        if self.endpoint.auth == "bearer":
+            return {"authorization": f"Bearer {self.key.reveal()}"}
+        return {self.endpoint.auth: self.key.reveal()}
+
+    def hide_key(self, text: str) -> str:
+        """Return `text` without the key, which servers like to quote in their errors."""
+        key = self.key.reveal() if self.key else ""
+        return text.replace(key, "***") if len(key) >= 8 else text
+
+
+def checked_headers(headers: Mapping[str, str] | None, where: str) -> dict[str, str]:
+    """Return headers with lower-case names, or refuse what could forge another header.
+
+    The error names the header and never shows its value, which may be a secret.
+
+    >>> checked_headers({"X-Team": "a"}, "extra_headers")
+    {'x-team': 'a'}
+    >>> checked_headers({"X-Team": "a\\r\\nHost: b"}, "extra_headers")
+    Traceback (most recent call last):
+    modelslab_llm.errors.InvalidRequestError: extra_headers['X-Team']: the value must be one \
+line of printable ASCII text
+    """
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not (isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRequestError(f"{where}: {name!r} is not a header name")
+        if not (isinstance(value, str) and re.fullmatch(r"[\t -~]*", value)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRequestError(
+                f"{where}[{name!r}]: the value must be one line of printable ASCII text"
+            )
+        checked[name.lower()] = value
+    return checked
+
+
+def _positive(name: str, value: Any, least: float | None = None) -> float:
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (fits and (value > 0 if least is None else value >= least)):
+        floor = "above 0" if least is None else f"{least} or more"
+        unit = "" if name.startswith("max_re") and name != "max_retry_wait" else " seconds"
+        raise ConfigurationError(f"{name} must be {floor}{unit}, not {value!r}")
+    return float(value)
+
+
+def _endpoint(
+    endpoint: Endpoint | None,
+    base_url: str | None,
+    deployment_id: str | None,
+    env: Mapping[str, str],
+) -> Endpoint:
+    given = {"endpoint": endpoint, "base_url": base_url, "deployment_id": deployment_id}
+    named = [name for name, value in given.items() if value is not None]
+    if not named:  # the environment speaks only where no argument does
+        base_url = env.get(BASE_URL) or None
+        deployment_id = env.get(DEPLOYMENT_ID) or None
+        found = {BASE_URL: base_url, DEPLOYMENT_ID: deployment_id}
+        named = [name for name, value in found.items() if value is not None]
+    if len(named) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(named)} contradict each other: each names a server, give one of them"
+        )
+    if endpoint is not None:
+        if not isinstance(endpoint, Endpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                "endpoint must come from modelslab_llm.endpoints; for a URL use base_url="
+            )
+        return endpoint
+    if base_url is not None:
+        return endpoints.gateway(base_url)
+    if deployment_id is not None:
+        return endpoints.gguf(deployment_id)
+    return endpoints.llm_v7()
+
+
+def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Secret | None:
+    source = "api_key" if api_key is not None else API_KEY
+    key = api_key if api_key is not None else env.get(API_KEY, "")
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
+    key = key.strip()
+    if not key:
+        if endpoint.auth is None:
+            return None
+        raise ConfigurationError(
+            f"no API key: pass api_key=… or set the environment variable {API_KEY}"
+            + (
+                "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
+                if endpoint.kind == "gateway"
+                else ""
+            )
+        )
+    if not re.fullmatch(r"[!-~]+", key):
+        # Without the value: this error may end up in a log.
+        raise ConfigurationError(
+            f"the key in {source} holds a space, a line break or a character outside ASCII: "
+            "copy it again, alone"
+        )
+    return Secret(key)

@@ -1,0 +1,451 @@
+"""Do what the exchange decides: wait, send, read. `drive` and `adrive` stand side by side.
+
+Every exception of the HTTP library ends here and leaves as one of ours. What to do about it is
+not decided here.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, suppress
+from functools import partial
+from itertools import islice
+from typing import Literal, TypeAlias, TypeVar, cast
+
+import httpx
+
+from ._calls import Answer
+from ._exchange import Attempt, Outcome
+from ._stream import Opened, Reader
+from ._transport import TimedStream, waits_end_at
+from .errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    ConfigurationError,
+    StreamInterruptedError,
+    UnexpectedResponseError,
+    from_payload,
+    request_id,
+)
+from .types.events import Event
+
+T = TypeVar("T")
+Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+
+ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
+LAST_CHUNKS = 8
+LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
+
+FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
+
+
+def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
+    """Run an exchange to its result. `own` says that the client is the package's own."""
+    attempt = next(flow)
+    while True:
+        time.sleep(attempt.pause)
+        outcome = _send(http, own, attempt)
+        try:
+            attempt = flow.send(outcome)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, own: bool) -> T:
+    """Run an exchange to its result; `drive` for async."""
+    attempt = next(flow)
+    while True:
+        if attempt.pause:
+            import anyio  # where httpx is, so is anyio
+
+            await anyio.sleep(attempt.pause)
+        outcome = await _asend(http, own, attempt)
+        try:
+            attempt = flow.send(outcome)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
+    pace = Pace(attempt)
+    try:
+        with waits_end_at(pace.moment()):
+            response = http.send(
+                _request(http, own, attempt, pace), stream=True, follow_redirects=False
+            )
+    except FOREIGN as error:
+        return _failure(error, pace)
+    except RuntimeError as error:
+        raise _closed(error, http.is_closed) from None
+    if attempt.request.stream and _streams(response):
+        reader = _reader(response, attempt)
+        events = _events(response, reader, pace)
+        opened = Opened(
+            reader, events, partial(_shut, events, response), request_id(_headers(response))
+        )
+        try:
+            for event in events:
+                opened.held.append(event)
+                if reader.message.has_content:
+                    break
+        except APIError as error:
+            return opened.blame(error)
+        return opened
+    body = _Body(response, attempt)
+    try:
+        for chunk in _chunks(response, pace):
+            if not body.take(chunk):
+                break
+    except APIError as error:
+        return body.broken(error)
+    finally:
+        response.close()
+    return body.answer()
+
+
+async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcome:
+    pace = Pace(attempt)
+    try:
+        request = _request(http, own, attempt, pace)
+        response = await pace.within(
+            partial(http.send, request, stream=True, follow_redirects=False)
+        )
+    except FOREIGN as error:
+        return _failure(error, pace)
+    except APIError as error:
+        return error
+    except RuntimeError as error:
+        raise _closed(error, http.is_closed) from None
+    if attempt.request.stream and _streams(response):
+        reader = _reader(response, attempt)
+        events = _aevents(response, reader, pace)
+        opened = Opened(
+            reader, events, partial(_ashut, events, response), request_id(_headers(response))
+        )
+        try:
+            async for event in events:
+                opened.held.append(event)
+                if reader.message.has_content:
+                    break
+        except APIError as error:
+            return opened.blame(error)
+        return opened
+    body = _Body(response, attempt)
+    try:
+        async for chunk in _achunks(response, pace):
+            if not body.take(chunk):
+                break
+    except APIError as error:
+        return body.broken(error)
+    finally:
+        await response.aclose()
+    return body.answer()
+
+
+def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[Event]:
+    """Yield a stream's events; close the response when they end, however that is."""
+    chunks = _chunks(response, pace)
+    try:
+        for chunk in chunks:
+            yield from reader.feed(chunk)
+            if reader.message.complete:
+                _read_to_end(response, chunks)
+                return
+            pace.look(reader)
+        yield from reader.end()
+    finally:
+        response.close()
+
+
+async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> AsyncGenerator[Event]:
+    async with aclosing(_achunks(response, pace)) as chunks:
+        try:
+            async for chunk in chunks:
+                for event in reader.feed(chunk):
+                    yield event
+                if reader.message.complete:
+                    await _aread_to_end(chunks)
+                    return
+                pace.look(reader)
+            for event in reader.end():
+                yield event
+        finally:
+            await response.aclose()
+
+
+def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
+    """Read what follows the message, so that the connection can be used again.
+
+    Only where the wait can be bounded: a server may keep the body open.
+    """
+    if isinstance(response.extensions.get("network_stream"), TimedStream):
+        with suppress(APIError), waits_end_at(time.monotonic() + LAST_BYTES):
+            for _ in islice(chunks, LAST_CHUNKS):
+                pass
+
+
+async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
+    import anyio
+
+    with suppress(APIError, StopAsyncIteration), anyio.move_on_after(LAST_BYTES):
+        for _ in range(LAST_CHUNKS):
+            await chunks.__anext__()
+
+
+def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
+    """Yield the body, decompressed, within the limits of time."""
+    source = response.iter_raw() if _is_plain(response) else response.iter_bytes()
+    try:
+        if not pace.limited:
+            yield from source
+            return
+        while True:
+            with waits_end_at(pace.moment()):
+                chunk = next(source, None)
+            if chunk is None:
+                return
+            pace.check()
+            yield chunk
+    except FOREIGN as error:
+        failure = _failure(error, pace)
+        raise failure from failure.__cause__
+
+
+async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
+    raw = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
+    async with aclosing(cast("AsyncGenerator[bytes]", raw)) as source:
+        try:
+            if not pace.limited:
+                async for chunk in source:
+                    yield chunk
+                return
+            while True:
+                try:
+                    chunk = await pace.within(source.__anext__)
+                except StopAsyncIteration:
+                    return
+                pace.check()
+                yield chunk
+        except FOREIGN as error:
+            failure = _failure(error, pace)
+            raise failure from failure.__cause__
+
+
+def _shut(events: Generator[Event], response: httpx.Response) -> None:
+    with suppress(ValueError):  # another thread is reading: closing the response ends that
+        events.close()
+    response.close()
+
+
+async def _ashut(events: AsyncGenerator[Event], response: httpx.Response) -> None:
+    with suppress(RuntimeError):  # another task is reading
+        await events.aclose()
+    await response.aclose()
+
+
+class Pace:
+    """The limits of time on one attempt: arithmetic over `time.monotonic`, but for `within`."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._deadline = attempt.until
+        self._config = attempt.config
+        self._progress = attempt.config.progress_timeout if attempt.request.stream else None
+        self._stalls = None if self._progress is None else time.monotonic() + self._progress
+        self.streaming = attempt.request.stream
+        self.timeout = attempt.request.timeout
+        self.limited = self._deadline is not None or self._stalls is not None
+
+    def moment(self) -> float | None:
+        """Return when the next limit is reached, if there is one."""
+        return min((m for m in (self._deadline, self._stalls) if m is not None), default=None)
+
+    def look(self, reader: Reader) -> None:
+        """Note progress: only what moves the message on counts, not a ping."""
+        if self._progress is not None and reader.moved:
+            self._stalls = time.monotonic() + self._progress
+        reader.moved = False
+
+    def check(self) -> None:
+        """Raise if a limit is reached."""
+        if failure := self.failure():
+            raise failure
+
+    def failure(self) -> APITimeoutError | None:
+        """Return the error for the limit that is reached, if one is."""
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            error = APITimeoutError(f"the deadline of {self._config.deadline:g} s has passed")
+            error.phase, error.permanent = "deadline", True
+        elif self._stalls is not None and now >= self._stalls:
+            error = APITimeoutError(f"no content came for {self._progress:g} s (progress_timeout)")
+            error.phase = "progress"
+        else:
+            return None
+        return error
+
+    async def within(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Run one step of async work until the next limit, and raise if that is reached."""
+        moment = self.moment()
+        if moment is None:
+            return await step()
+        import anyio
+
+        with anyio.move_on_after(max(0.0, moment - time.monotonic())):
+            return await step()
+        self.check()
+        raise APITimeoutError("the time is up")
+
+
+class _Body:
+    """A body that is read whole: how much of it, and what it becomes."""
+
+    def __init__(self, response: httpx.Response, attempt: Attempt) -> None:
+        self._status = response.status_code
+        self._headers = _headers(response)
+        self._limit = attempt.config.max_response_bytes if response.is_success else ERROR_PAGE
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def take(self, chunk: bytes) -> bool:
+        """Add a chunk; False if no more is wanted. Raises if an answer is too large."""
+        self._size += len(chunk)
+        if self._size > self._limit:
+            if self._limit == ERROR_PAGE:
+                return False
+            raise UnexpectedResponseError(
+                f"the answer has more than {self._limit} bytes (max_response_bytes)"
+            )
+        self._parts.append(chunk)
+        return True
+
+    def answer(self) -> Answer:
+        return Answer(self._status, self._headers, b"".join(self._parts))
+
+    def broken(self, error: APIError) -> Answer | APIError:
+        """Return what a body that broke off still tells: a refusal, or else the failure."""
+        if not 200 <= self._status < 300:
+            return self.answer()
+        error.request_id = error.request_id or request_id(self._headers)
+        return error
+
+
+def _request(
+    http: httpx.Client | httpx.AsyncClient, own: bool, attempt: Attempt, pace: Pace
+) -> httpx.Request:
+    asked = attempt.request
+    moment = pace.moment()
+    left = None if moment is None else max(0.001, moment - time.monotonic())
+    waits = {
+        "connect": asked.timeout.connect,
+        "read": asked.timeout.read,
+        "write": asked.timeout.write,
+        "pool": asked.timeout.pool,
+    }
+    if left is not None:
+        waits = {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
+    # A caller's own client may add headers and cookies of its own; ours has none to add.
+    build = httpx.Request if own else http.build_request
+    return build(
+        asked.method,
+        asked.url,
+        headers=asked.headers,
+        content=asked.content,
+        extensions={"timeout": waits},
+    )
+
+
+def _headers(response: httpx.Response) -> dict[str, str]:
+    return dict(response.headers.items())
+
+
+def _streams(response: httpx.Response) -> bool:
+    kind = response.headers.get("content-type", "")
+    return response.is_success and "text/event-stream" in kind.lower()
+
+
+def _is_plain(response: httpx.Response) -> bool:
+    # A mock's answer may have been read already; only `iter_bytes` gives it again.
+    return "content-encoding" not in response.headers and not response.is_stream_consumed
+
+
+def _reader(response: httpx.Response, attempt: Attempt) -> Reader:
+    headers = _headers(response)
+
+    def failure(payload: object) -> APIError:
+        return from_payload(payload, headers, now=time.time(), in_stream=True)
+
+    return Reader(attempt.model, attempt.config.max_response_bytes, failure)
+
+
+_PHASES: dict[type[Exception], tuple[Phase, str]] = {
+    httpx.ConnectTimeout: ("connect", "no connection within {} s"),
+    httpx.WriteTimeout: ("write", "the server took nothing of the request for {} s"),
+    httpx.ReadTimeout: ("read", "the server sent nothing for {} s"),
+    httpx.PoolTimeout: ("pool", "no connection became free within {} s"),
+}
+
+
+def _failure(error: Exception, pace: Pace) -> APIError:
+    """Return our error for one of the HTTP library's, which stays behind as its cause."""
+    failure = _translated(error, pace)
+    failure.__cause__ = _bare(error)
+    return failure
+
+
+def _translated(error: Exception, pace: Pace) -> APIError:
+    if isinstance(error, httpx.TimeoutException) and (over := pace.failure()):
+        return over
+    for kind, (phase, text) in _PHASES.items():
+        if isinstance(error, kind):
+            limit = getattr(pace.timeout, phase)
+            timeout = APITimeoutError(text.format(f"{limit:g}") + f" (timeout.{phase})")
+            timeout.phase = phase
+            return timeout
+    words = str(error) or type(error).__name__
+    if isinstance(error, httpx.DecodingError):
+        broken = UnexpectedResponseError(f"the answer cannot be decompressed: {words}")
+        broken.permanent = True
+        return broken
+    if pace.streaming:
+        return StreamInterruptedError(f"the connection broke during the stream: {words}")
+    failure = APIConnectionError(f"{_what(error)}: {words}")
+    failure.permanent = _is_certificate(error) or isinstance(
+        error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
+    )
+    return failure
+
+
+def _what(error: Exception) -> str:
+    if _is_certificate(error):
+        return "the server's certificate is not trusted"
+    if isinstance(error, httpx.ConnectError):
+        return "cannot connect"
+    return "the connection failed"
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return the error without what its traceback and request hold: headers, and so the key."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        if isinstance(seen, httpx.RequestError):
+            seen.request = httpx.Request("POST", "http://hidden.invalid")
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+def _closed(error: RuntimeError, is_closed: bool) -> Exception:
+    if is_closed:
+        return ConfigurationError("this client is closed: keep its with block open, or build one")
+    return APIConnectionError(f"the HTTP client failed: {error}")

@@ -1,0 +1,142 @@
+"""Run one call as a generator: attempts out, outcomes in. Decides all, waits and sends nothing.
+
+A driver takes an `Attempt`, waits its `pause`, sends its `request` and hands back what came of it:
+
+    flow = exchange(call, config, retry, clock)
+    attempt = next(flow)
+    while True:
+        outcome = …                      # wait(attempt.pause); send(attempt.request)
+        attempt = flow.send(outcome)     # until StopIteration brings the result
+
+So it is tested with `next()` and `send()` alone: no socket, no clock but the one handed in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar, cast
+from urllib.parse import urljoin, urlsplit
+
+from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models
+from ._config import Config
+from ._retry import Retry
+from ._stream import Opened
+from .errors import APIError
+from .types.models import ModelInfo, ModelList
+
+log = logging.getLogger("modelslab_llm")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One sending of a request."""
+
+    request: Request
+    pause: float
+    """Seconds to wait before it is sent."""
+    until: float | None
+    """The moment, on the clock of the exchange, at which the whole call must be over."""
+    config: Config
+    model: str
+
+
+Outcome: TypeAlias = Answer | Opened[Any] | APIError
+"""What came of an attempt: a whole answer, an opened stream, or no answer."""
+
+REDIRECTS = 5
+
+
+def exchange(
+    call: Call[T], config: Config, retry: Retry, clock: Callable[[], float]
+) -> Generator[Attempt, Outcome, T | Opened[Any]]:
+    """Send a call until it has a result or cannot have one; raise the last failure.
+
+    `clock` counts seconds from anywhere. The result of a stream that was opened is that stream.
+    """
+    started = clock()
+    until = None if config.deadline is None else started + config.deadline
+    request, pause = call.request, 0.0
+    tries = redirects = 0
+
+    def sign(failure: APIError) -> None:
+        """Write on the error what was asked, how often, and for how long."""
+        failure.method, failure.url = request.method, request.url
+        failure.attempts, failure.elapsed = tries, clock() - started
+        _hide_key(failure, config)
+
+    while True:
+        outcome = yield Attempt(request, pause, until, config, call.model)
+        tries += 1
+        pause = 0.0
+        if isinstance(outcome, Opened):
+            outcome.sign = sign
+            return outcome
+        if isinstance(outcome, Answer):
+            if redirects < REDIRECTS and (target := _same_origin_target(request, outcome)):
+                redirects += 1
+                tries -= 1
+                request = replace(request, url=target)
+                continue
+            try:
+                return call.read(outcome)
+            except APIError as error:
+                failure = error
+        else:
+            failure = outcome
+        sign(failure)
+        wait = retry.pause(failure, tries)
+        if wait is None or (until is not None and clock() + wait >= until):
+            raise failure
+        pause = wait
+        log.info("try %d failed, next in %.2f s: %s", tries, wait, failure)
+
+
+def all_models(
+    config: Config, retry: Retry, clock: Callable[[], float]
+) -> Generator[Attempt, Outcome, ModelList]:
+    """Ask for page after page, until the server says that there are no more."""
+    models: list[ModelInfo] = []
+    after: str | None = None
+    for _ in range(MANY_PAGES):
+        page = yield from exchange(list_models(config, after), config, retry, clock)
+        models += cast("ModelPage", page).models
+        after, before = cast("ModelPage", page).next_after, after
+        if after in (None, before):  # a server that repeats itself has no more either
+            break
+    return ModelList(models)
+
+
+def _same_origin_target(request: Request, answer: Answer) -> str | None:
+    """Return where a redirect leads if the key may go there: the same scheme, host and port."""
+    if answer.status not in ((307, 308) if request.method == "POST" else (301, 302, 307, 308)):
+        return None
+    target = urljoin(request.url, answer.headers.get("location", ""))
+    try:
+        here, there = urlsplit(request.url), urlsplit(target)
+        same = (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
+    except ValueError:
+        return None
+    return target if same and target != request.url and target.isprintable() else None
+
+
+def _hide_key(failure: APIError, config: Config) -> None:
+    """Take the key out of what the server said: some quote it."""
+
+    def hidden(value: Any) -> Any:
+        if isinstance(value, str):
+            return config.hide_key(value)
+        if isinstance(value, dict):
+            entries = cast("dict[Any, Any]", value).items()
+            return {hidden(name): hidden(entry) for name, entry in entries}
+        if isinstance(value, list):
+            return [hidden(entry) for entry in cast("list[Any]", value)]
+        return value
+
+    for name in ("message", "type", "code", "request_id", "body", "headers", "retry_after"):
+        if hasattr(failure, name):
+            setattr(failure, name, hidden(getattr(failure, name)))
+    failure.args = (failure.message,)

@@ -1,0 +1,151 @@
+"""Turn the bytes of a stream into typed events (protocol.md §6). Knows no transport, joins nothing.
+
+httpx-sse reads the fields; this module cuts the bytes into whole events for it, bounds them, and
+finds out what each one is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+import httpx_sse
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import APIError, StreamInterruptedError, error_inside, fields_of
+from .types.events import Event, KnownEvent, UnknownEvent
+
+if TYPE_CHECKING:
+    import httpx
+
+_KNOWN = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+    }
+)
+
+
+class EventDecoder:
+    """Decode chunks as they come, however they are cut.
+
+    `limit` is the most bytes one event may have; `failure` makes the error for an error event.
+    """
+
+    def __init__(self, limit: int, failure: Callable[[object], APIError]) -> None:
+        self._limit = limit
+        self._failure = failure
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._first = True
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that `chunk` completes."""
+        # An event ends with a blank line, whose line ends may be cut from each other by the
+        # chunks; of an earlier chunk its last byte is all that can matter.
+        before = self._pending[-1][-1:] if self._pending else b""
+        seam = before + chunk
+        cut = max(seam.rfind(b"\n\n"), seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
+        if cut < 0:
+            self._hold(chunk)
+            return
+        cut += 2 - len(before)
+        self._pending.append(chunk[:cut])
+        whole, self._pending, self._size = b"".join(self._pending), [], 0
+        if cut < len(chunk):
+            self._hold(chunk[cut:])
+        yield from self._decode(whole)
+
+    def end(self) -> Iterator[Event]:
+        """Yield the event that the end of the body completes: its blank line may be missing."""
+        whole, self._pending = b"".join(self._pending), []
+        if whole.strip():
+            yield from self._decode(whole + b"\n\n")
+
+    def _hold(self, chunk: bytes) -> None:
+        if chunk:
+            self._pending.append(chunk)
+            self._size += len(chunk)
+        if self._size > self._limit:
+            error = StreamInterruptedError(
+                f"one event of the stream has more than {self._limit} bytes (max_response_bytes)"
+            )
+            error.permanent = True
+            raise error
+
+    def _decode(self, whole: bytes) -> Iterator[Event]:
+        if self._first:
+            whole = whole.removeprefix(b"\xef\xbb\xbf")
+            self._first = False
+        # A byte that is not UTF-8 becomes a surrogate, which fails the one event it is in.
+        text = _Text(whole.decode("utf-8", "surrogateescape"))
+        for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
+            data = event.data
+            if data and data != "[DONE]":
+                yield self._read(event.event, data)
+
+    def _read(self, name: str, data: str) -> Event:
+        try:
+            return _known_events().validate_json(data)
+        except (ValidationError, UnicodeEncodeError) as error:
+            return self._read_unusual(name, data, error)
+
+    def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
+        """Read what is not one of the usual events, which is no matter of speed."""
+        try:
+            data.encode()
+            payload: object = json.loads(data)
+        except (ValueError, RecursionError):
+            if name == "error":
+                raise self._failure(data) from None
+            raise _broken(data, "is not JSON") from None
+        if name == "error" or error_inside(payload):
+            raise self._failure(payload)
+        if not isinstance(payload, dict):
+            raise _broken(data, "is no object")
+        fields = fields_of(cast("object", payload))
+        if fields.get("type") in _KNOWN:
+            raise _broken(data, f"does not have the form of its type ({_first(reason)})")
+        if name in _KNOWN:  # the type is said by the event line alone
+            try:
+                return _known_events().validate_python({**fields, "type": name})
+            except ValidationError as error:
+                raise _broken(data, f"does not fit its event line ({_first(error)})") from None
+        return UnknownEvent.model_validate(fields)
+
+
+class _Text:
+    """What `httpx_sse.EventSource` asks of a response: a content type and text."""
+
+    headers = {"content-type": "text/event-stream"}
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def iter_text(self) -> tuple[str]:
+        return (self._text,)
+
+
+@cache
+def _known_events() -> TypeAdapter[Event]:
+    # Built at the first event: building costs more than importing the rest of the package.
+    return TypeAdapter(KnownEvent)
+
+
+def _broken(data: str, what: str) -> StreamInterruptedError:
+    shown = data[:80].encode("utf-8", "replace").decode()
+    return StreamInterruptedError(f"the stream broke: an event {what}: {shown!r}")
+
+
+def _first(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    return str(error)

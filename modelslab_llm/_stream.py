@@ -1,0 +1,309 @@
+"""What a caller holds while an answer streams in: `MessageStream` and its async twin.
+
+What may be handed out, kept, or raised is decided here once, in `_State`; the twins only iterate.
+Nothing here names an HTTP library.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import Self
+
+from ._accumulate import Accumulator, replay
+from ._sse import EventDecoder
+from .errors import APIError, StreamInterruptedError
+from .types.content import TextDelta
+from .types.events import ContentBlockDeltaEvent, Event, PingEvent
+from .types.message import Message
+
+
+class Reader:
+    """Read a stream's bytes into events, accumulating on the way."""
+
+    def __init__(self, model: str, limit: int, failure: Callable[[object], APIError]) -> None:
+        self._decoder = EventDecoder(limit, failure)
+        self.message = Accumulator(model)
+        self.moved = False
+        """Whether anything but pings came since somebody last set this to False."""
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events a chunk completes, up to the end of the message."""
+        for event in self._decoder.feed(chunk):
+            self.message.add(event)
+            if not isinstance(event, PingEvent):
+                self.moved = True
+            yield event
+            if self.message.complete:
+                return
+
+    def end(self) -> Iterator[Event]:
+        """Yield what the end of the body completes; raise if the message is not whole then."""
+        for event in self._decoder.end():
+            self.message.add(event)
+            yield event
+        if not self.message.complete:
+            if not self.message.stop_reason_seen:
+                raise StreamInterruptedError(
+                    "the stream ended before the message was complete: no stop_reason came"
+                )
+            self.message.complete = True
+
+
+def text_of(event: Event) -> str:
+    """Return the text an event adds to the answer; `""` for most kinds."""
+    if isinstance(event, ContentBlockDeltaEvent) and isinstance(event.delta, TextDelta):
+        return event.delta.text
+    return ""
+
+
+def whole(message: Message) -> tuple[Reader, Iterator[Event]]:
+    """Return the reader and the events of a stream that brings a message at once."""
+    reader = Reader(message.model, 0, lambda _: StreamInterruptedError(""))
+
+    def events() -> Iterator[Event]:
+        for event in replay(message):
+            reader.message.add(event)
+            yield event
+
+    return reader, events()
+
+
+Events = TypeVar("Events", bound="Iterator[Event] | AsyncIterator[Event]")
+
+
+class Opened(Generic[Events]):
+    """A stream whose answer has begun, and that will not be sent again."""
+
+    def __init__(
+        self, reader: Reader, events: Events, close: Callable[[], Any], request_id: str | None
+    ) -> None:
+        self.reader = reader
+        self.events = events
+        self.close = close
+        self.request_id = request_id
+        self.held: deque[Event] = deque()
+        """Events that were read while looking for the first content."""
+        self.sign: Callable[[APIError], None] = lambda _: None
+        """Write on an error what was asked, how often, and for how long."""
+
+    def blame(self, error: APIError) -> APIError:
+        """Return the error with all that is known, the part of the message that came included."""
+        self.sign(error)
+        error.request_id = error.request_id or self.request_id
+        error.partial_message = self.snapshot()
+        return error
+
+    def snapshot(self) -> Message:
+        """Return the message as far as it has come."""
+        message = self.reader.message.message()
+        message._request_id = self.request_id  # pyright: ignore[reportPrivateUsage]
+        return message
+
+
+class _State(Generic[Events]):
+    """What is the same for both colours: what has come, and how it ended."""
+
+    def __init__(self) -> None:
+        self._opened: Opened[Events] | None = None
+        self._failure: APIError | None = None
+        self._closed = False
+
+    @property
+    def current_message(self) -> Message:
+        """The message as far as it has come. Each look copies it: do not look at every event."""
+        return self._opened.snapshot() if self._opened else Message()
+
+    @property
+    def request_id(self) -> str | None:
+        """What to quote to whoever runs the server; None before the answer, or if it has none."""
+        return self._opened.request_id if self._opened else None
+
+    def _failed(self, error: APIError) -> APIError:
+        self._failure = self._opened.blame(error) if self._opened else error
+        return self._failure
+
+    def _final(self) -> Message:
+        if self._failure:
+            raise self._failure
+        if self._opened is None or not self._opened.reader.message.complete:
+            raise self._failed(
+                StreamInterruptedError("the stream was closed before the message was complete")
+            )
+        return self._opened.snapshot()
+
+    def __repr__(self) -> str:
+        if self._opened is None:
+            state = "closed" if self._closed else "not sent yet"
+        elif self._opened.reader.message.complete:
+            state = "complete"
+        else:
+            state = "failed" if self._failure else "closed" if self._closed else "streaming"
+        return f"<{type(self).__name__} {state}>"
+
+
+class MessageStream(_State[Iterator[Event]]):
+    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+
+    Use it in a `with` block, which sends the request and closes the connection at the end. It is
+    one iterator, so every view of it goes on where the last one stopped. Either the message
+    completes, or an error of this package is raised whose `partial_message` holds what came.
+    """
+
+    def __init__(self, send: Callable[[], Opened[Iterator[Event]] | Message]) -> None:
+        super().__init__()
+        self._send = send
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        if self._failure:
+            raise self._failure
+        if self._closed:
+            raise StopIteration
+        opened = self._opened or self._open()
+        if opened.held:
+            return opened.held.popleft()
+        try:
+            return next(opened.events)
+        except APIError as error:
+            raise self._failed(error) from error.__cause__
+
+    @property
+    def text_stream(self) -> Iterator[str]:
+        """The text of the answer, piece by piece as the server sends it."""
+        for event in self:
+            if text := text_of(event):
+                yield text
+
+    def get_final_message(self) -> Message:
+        """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
+        for _ in self:
+            pass
+        return self._final()
+
+    def get_final_text(self) -> str:
+        """Read what is left and return the text of the whole message."""
+        return self.get_final_message().text
+
+    def close(self) -> None:
+        """Stop reading and close the connection, which makes the server stop generating."""
+        self._closed = True
+        if self._opened:
+            self._opened.close()
+
+    def _open(self) -> Opened[Iterator[Event]]:
+        if self._opened is None:
+            try:
+                answer = self._send()
+            except APIError as error:
+                self._failure = error
+                raise
+            if isinstance(answer, Message):
+                reader, events = whole(answer)
+                answer = Opened(reader, events, lambda: None, answer.request_id)
+            self._opened = answer
+        return self._opened
+
+
+class AsyncMessageStream(_State[AsyncIterator[Event]]):
+    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+
+    Use it in an `async with` block; all else is as for `MessageStream`, with `async for` and
+    `await`.
+    """
+
+    def __init__(
+        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]] | Message]]
+    ) -> None:
+        super().__init__()
+        self._send = send
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._failure:
+            raise self._failure
+        if self._closed:
+            raise StopAsyncIteration
+        opened = self._opened or await self._open()
+        if opened.held:
+            return opened.held.popleft()
+        try:
+            return await opened.events.__anext__()
+        except APIError as error:
+            raise self._failed(error) from error.__cause__
+
+    @property
+    async def text_stream(self) -> AsyncIterator[str]:
+        """The text of the answer, piece by piece as the server sends it."""
+        async for event in self:
+            if text := text_of(event):
+                yield text
+
+    async def get_final_message(self) -> Message:
+        """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
+        async for _ in self:
+            pass
+        return self._final()
+
+    async def get_final_text(self) -> str:
+        """Read what is left and return the text of the whole message."""
+        return (await self.get_final_message()).text
+
+    async def close(self) -> None:
+        """Stop reading and close the connection, which makes the server stop generating."""
+        self._closed = True
+        if self._opened:
+            await self._opened.close()
+
+    async def _open(self) -> Opened[AsyncIterator[Event]]:
+        if self._opened is None:
+            try:
+                answer = await self._send()
+            except APIError as error:
+                self._failure = error
+                raise
+            if isinstance(answer, Message):
+                reader, events = whole(answer)
+                answer = Opened(reader, _as_async(events), _nothing, answer.request_id)
+            self._opened = answer
+        return self._opened
+
+
+async def _as_async(events: Iterator[Event]) -> AsyncIterator[Event]:
+    for event in events:
+        yield event
+
+
+async def _nothing() -> None:
+    return None

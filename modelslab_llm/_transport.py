@@ -1,0 +1,494 @@
+"""Keep connections: the pools behind the clients, and the clock that bounds each wait on a socket.
+
+httpcore's own pool walks all its connections for every request, so its cost grows with the square
+of what is in flight. Here many small pools of it stand behind one transport. Nothing in this
+module knows the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import httpcore
+import httpx
+
+if TYPE_CHECKING:
+    import anyio
+
+T = TypeVar("T", bound="httpx.HTTPTransport | httpx.AsyncHTTPTransport")
+
+LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
+SMALL = 8  # connections in one small pool: few enough to walk, enough to be few pools
+SWEEP = 1.0  # seconds between looks for pools that nobody uses
+
+_moment = threading.local()
+
+
+@contextmanager
+def waits_end_at(moment: float | None) -> Generator[None]:
+    """Let every wait on a socket, in this thread and block, end at a moment of `time.monotonic`.
+
+    httpx fixes a timeout when a request starts; a deadline needs it to shrink as time goes by.
+    """
+    before: float | None = getattr(_moment, "value", None)
+    if moment is None or (before is not None and before < moment):
+        moment = before  # a limit can only be narrowed
+    _moment.value = moment
+    try:
+        yield
+    finally:
+        _moment.value = before
+
+
+def _bounded(timeout: float | None, error: type[Exception]) -> float | None:
+    moment: float | None = getattr(_moment, "value", None)
+    if moment is None:
+        return timeout
+    left = moment - time.monotonic()
+    if left <= 0:
+        raise error("the time is up")
+    return left if timeout is None else min(timeout, left)
+
+
+class TimedStream(httpcore.NetworkStream):
+    """A connection whose every wait obeys `waits_end_at`."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _bounded(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _bounded(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = _bounded(timeout, httpcore.ConnectTimeout)
+        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _TimedBackend(httpcore.NetworkBackend):
+    """Open connections that obey `waits_end_at`."""
+
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        self._backend = backend
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = _bounded(timeout, httpcore.ConnectTimeout)
+        return TimedStream(
+            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        timeout = _bounded(timeout, httpcore.ConnectTimeout)
+        return TimedStream(self._backend.connect_unix_socket(path, timeout, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
+
+
+class _Small(Generic[T]):
+    """One small pool: its transport, and how many requests it carries."""
+
+    __slots__ = ("busy", "idle_since", "scheme", "transport")
+
+    def __init__(self, scheme: str, transport: T) -> None:
+        self.scheme = scheme
+        self.transport = transport
+        self.busy = 0
+        self.idle_since = 0.0
+
+
+class _Waiter(Generic[T]):
+    """A request for which there is no connection yet. `served` is set to wake it."""
+
+    def __init__(self, scheme: str, served: threading.Event | anyio.Event) -> None:
+        self.scheme = scheme
+        self.served = served
+        self.small: _Small[T] | None = None
+
+
+class _Pools(Generic[T]):
+    """Choose a small pool for each request, first come first served. Never waits, does no I/O."""
+
+    def __init__(self, make: Callable[[str], T], limits: httpx.Limits, size: int) -> None:
+        self._make = make
+        self._limits = limits
+        self._most = sys.maxsize if limits.max_connections is None else limits.max_connections
+        self._size = min(size, max(1, self._most))
+        self._roomy: dict[str, list[_Small[T]]] = {}  # by scheme: those with room for one more
+        self._all: set[_Small[T]] = set()
+        self._waiting: deque[_Waiter[T]] = deque()
+        self._busy = 0
+        self._swept = 0.0
+
+    def take(self, scheme: str) -> _Small[T] | None:
+        """Return a pool with room for a request; None if it must `queue`."""
+        return None if self._waiting else self._find(scheme)
+
+    def queue(self, scheme: str, served: threading.Event | anyio.Event) -> _Waiter[T]:
+        """Stand in line; `served` is set when the waiter has its pool."""
+        waiter: _Waiter[T] = _Waiter(scheme, served)
+        self._waiting.append(waiter)
+        return waiter
+
+    def leave(self, waiter: _Waiter[T]) -> list[T]:
+        """Leave the line, or give back what came too late; return what is to be closed."""
+        if waiter.small:
+            return self.give(waiter.small, time.monotonic())
+        self._waiting.remove(waiter)
+        return []
+
+    def give(self, small: _Small[T], now: float) -> list[T]:
+        """Take a request off a pool and serve who waits; return what is to be closed."""
+        small.busy -= 1
+        self._busy -= 1
+        small.idle_since = now
+        if small.busy == self._size - 1:
+            self._roomy[small.scheme].append(small)
+        while self._waiting and (found := self._find(self._waiting[0].scheme)):
+            waiter = self._waiting.popleft()
+            waiter.small = found
+            waiter.served.set()
+        if now - self._swept < SWEEP:
+            return []
+        self._swept = now
+        return self._unused(small.scheme, now)
+
+    def everything(self) -> list[T]:
+        """Return all transports and forget them."""
+        transports = [small.transport for small in self._all]
+        self._all.clear()
+        self._roomy.clear()
+        self._busy = 0
+        return transports
+
+    def _find(self, scheme: str) -> _Small[T] | None:
+        if self._busy >= self._most:
+            return None
+        roomy = self._roomy.setdefault(scheme, [])
+        if not roomy:
+            roomy.append(_Small(scheme, self._make(scheme)))
+            self._all.add(roomy[0])
+        small = roomy[-1]  # the last used, so that the others fall idle and are let go
+        small.busy += 1
+        self._busy += 1
+        if small.busy == self._size:
+            roomy.pop()
+        return small
+
+    def _unused(self, scheme: str, now: float) -> list[T]:
+        """Let go of pools whose connections have expired, or are more than may be kept."""
+        kept, expiry = self._limits.max_keepalive_connections, self._limits.keepalive_expiry
+        idle = [small for small in self._roomy[scheme] if not small.busy]
+        idle.sort(key=lambda small: -small.idle_since)
+        keep = len(idle) if kept is None else -(-kept // self._size)
+        gone = [
+            small
+            for place, small in enumerate(idle)
+            if place >= keep or (expiry is not None and now - small.idle_since > expiry)
+        ]
+        for small in gone:
+            self._roomy[scheme].remove(small)
+            self._all.discard(small)
+        return [small.transport for small in gone]
+
+
+class _Settings:
+    """What every small pool of one transport is made with."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.limits: httpx.Limits = settings.pop("limits", LIMITS)
+        self.size = SMALL if not settings.get("http2") else 100  # streams on one connection
+        kept = self.limits.max_keepalive_connections
+        self._settings = settings | {
+            "limits": httpx.Limits(
+                max_connections=self.size,
+                max_keepalive_connections=self.size if kept is None else min(self.size, kept),
+                keepalive_expiry=self.limits.keepalive_expiry,
+            )
+        }
+        self._verify: ssl.SSLContext | None = None
+
+    def for_scheme(self, scheme: str) -> dict[str, Any]:
+        return self._settings | {"verify": self._context() if scheme == "https" else _no_tls()}
+
+    def _context(self) -> ssl.SSLContext:
+        if self._verify is None:
+            given: dict[str, Any] = {
+                name: value
+                for name in ("verify", "cert", "trust_env")
+                if (value := self._settings.get(name)) not in (None, True)
+            }
+            if given.keys() <= {"trust_env"}:
+                names = () if given else ("SSL_CERT_FILE", "SSL_CERT_DIR")
+                places = tuple(os.environ.get(name) for name in names)
+                self._verify = _shared_context(not given, self.size == SMALL, places)
+            else:
+                self._verify = httpx.create_ssl_context(**given)
+        return self._verify
+
+
+@lru_cache(maxsize=8)
+def _shared_context(trust_env: bool, http1: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
+    """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
+    return httpx.create_ssl_context(trust_env=trust_env)
+
+
+@lru_cache(maxsize=1)
+def _no_tls() -> ssl.SSLContext:
+    """Return a context for http://, which httpx wants and never uses; it trusts nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class PooledTransport(httpx.BaseTransport):
+    """Send requests over many small pools. `settings` are those of `httpx.HTTPTransport`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = _Settings(settings)
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._pools: _Pools[httpx.HTTPTransport] = _Pools(
+            self._make, self._settings.limits, self._settings.size
+        )
+
+    def _make(self, scheme: str) -> httpx.HTTPTransport:
+        transport = httpx.HTTPTransport(**self._settings.for_scheme(scheme))
+        pool = cast("Any", transport)._pool
+        pool._network_backend = _TimedBackend(pool._network_backend)
+        return transport
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request, waiting for a free connection as long as its pool timeout says."""
+        if self._pid != os.getpid():
+            self._start()  # after a fork: the connections are the parent's, the lock may be held
+        small = self._take(request)
+        try:
+            response = small.transport.handle_request(request)
+        except BaseException:
+            self._give(small)
+            raise
+        if response.is_closed:  # a mock's answer, read already
+            self._give(small)
+        else:
+            stream = cast("httpx.SyncByteStream", response.stream)
+            response.stream = _Tracked(stream, lambda: self._give(small))
+        return response
+
+    def _take(self, request: httpx.Request) -> _Small[httpx.HTTPTransport]:
+        scheme = request.url.scheme
+        with self._lock:
+            if small := self._pools.take(scheme):
+                return small
+            waiter = self._pools.queue(scheme, served := threading.Event())
+        timeout = _bounded(request.extensions.get("timeout", {}).get("pool"), httpx.PoolTimeout)
+        served.wait(timeout)
+        with self._lock:
+            if waiter.small:
+                return waiter.small
+            self._pools.leave(waiter)
+        raise httpx.PoolTimeout("every connection is in use")
+
+    def _give(self, small: _Small[httpx.HTTPTransport]) -> None:
+        with self._lock:
+            closing = self._pools.give(small, time.monotonic())
+        for transport in closing:
+            transport.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._pid == os.getpid():
+            with self._lock:
+                closing = self._pools.everything()
+            for transport in closing:
+                transport.close()
+
+
+class AsyncPooledTransport(httpx.AsyncBaseTransport):
+    """The same for async; connections belong to the event loop that opened them."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = _Settings(settings)
+        self._by_loop: WeakKeyDictionary[Any, _Pools[httpx.AsyncHTTPTransport]] = (
+            WeakKeyDictionary()
+        )
+        self._pid = os.getpid()
+
+    def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
+
+    def _pools(self) -> _Pools[httpx.AsyncHTTPTransport]:
+        """Return the pools of this event loop; those of loops that ended cannot be used."""
+        if self._pid != os.getpid():
+            self._by_loop.clear()
+            self._pid = os.getpid()
+        loop = _event_loop()
+        pools = self._by_loop.get(loop)
+        if pools is None:
+            pools = _Pools(self._make, self._settings.limits, self._settings.size)
+            self._by_loop[loop] = pools
+        return pools
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request, waiting for a free connection as long as its pool timeout says."""
+        pools = self._pools()
+        small = pools.take(request.url.scheme) or await self._queue(pools, request)
+        try:
+            response = await small.transport.handle_async_request(request)
+        except BaseException:
+            await _close_all(pools.give(small, time.monotonic()))
+            raise
+        if response.is_closed:  # a mock's answer, read already
+            await _close_all(pools.give(small, time.monotonic()))
+        else:
+            stream = cast("httpx.AsyncByteStream", response.stream)
+            response.stream = _AsyncTracked(stream, pools, small)
+        return response
+
+    async def _queue(
+        self, pools: _Pools[httpx.AsyncHTTPTransport], request: httpx.Request
+    ) -> _Small[httpx.AsyncHTTPTransport]:
+        import anyio  # where httpx is, so is anyio; sync programs do not load it
+
+        waiter = pools.queue(request.url.scheme, served := anyio.Event())
+        try:
+            with anyio.move_on_after(request.extensions.get("timeout", {}).get("pool")):
+                await served.wait()
+        except BaseException:
+            await _close_all(pools.leave(waiter))
+            raise
+        if waiter.small is None:
+            pools.leave(waiter)
+            raise httpx.PoolTimeout("every connection is in use")
+        return waiter.small
+
+    async def aclose(self) -> None:
+        """Close every connection of this event loop."""
+        await _close_all(self._pools().everything())
+
+
+class _Tracked(httpx.SyncByteStream):
+    """A body that says when it is done with its connection."""
+
+    def __init__(self, stream: httpx.SyncByteStream, release: Callable[[], None]) -> None:
+        self._stream = stream
+        self._release: Callable[[], None] | None = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+    def close(self) -> None:
+        release, self._release = self._release, None
+        try:
+            self._stream.close()
+        finally:
+            if release:
+                release()
+
+
+class _AsyncTracked(httpx.AsyncByteStream):
+    """The same for async."""
+
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        pools: _Pools[httpx.AsyncHTTPTransport],
+        small: _Small[httpx.AsyncHTTPTransport],
+    ) -> None:
+        self._stream = stream
+        self._pools = pools
+        self._small: _Small[httpx.AsyncHTTPTransport] | None = small
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        small, self._small = self._small, None
+        try:
+            await self._stream.aclose()
+        finally:
+            if small:
+                await _close_all(self._pools.give(small, time.monotonic()))
+
+
+async def _close_all(transports: list[httpx.AsyncHTTPTransport]) -> None:
+    for transport in transports:
+        await transport.aclose()
+
+
+def _event_loop() -> object:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return cast("Any", sys.modules["trio"]).lowlevel.current_trio_token()
+
+
+class DefaultHttpxClient(httpx.Client):
+    """The `httpx.Client` that `ModelsLab` uses by itself, to change one setting of it.
+
+    `settings` are those of `httpx.Client`: `proxy`, `verify`, `limits`, `http2`, `mounts`, …. What
+    differs are the limits (1000 connections, idle ones kept 30 seconds) and a pool whose cost
+    does not grow with the square of the connections. Close it yourself, it is yours.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("limits", LIMITS)
+        super().__init__(**settings)
+
+    # httpx makes its transports in these two, the ones for proxies of the environment included.
+    # Should they ever go, its own transports are used: slower, and as correct.
+    def _init_transport(self, *_: Any, **settings: Any) -> httpx.BaseTransport:
+        return settings.pop("transport", None) or PooledTransport(**settings)
+
+    def _init_proxy_transport(self, proxy: Any, *_: Any, **settings: Any) -> httpx.BaseTransport:
+        return PooledTransport(proxy=proxy, **settings)
+
+
+class DefaultAsyncHttpxClient(httpx.AsyncClient):
+    """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("limits", LIMITS)
+        super().__init__(**settings)
+
+    def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
+        return settings.pop("transport", None) or AsyncPooledTransport(**settings)
+
+    def _init_proxy_transport(
+        self, proxy: Any, *_: Any, **settings: Any
+    ) -> httpx.AsyncBaseTransport:
+        return AsyncPooledTransport(proxy=proxy, **settings)

@@ -1,0 +1,180 @@
+"""Say where a server is and how it wants to be asked. Pure: no network, no environment, no clock.
+
+Three builders cover the servers this package is for; each returns a frozen `Endpoint`:
+
+>>> llm_v7().base_url
+'https://modelslab.com/api/v7/llm'
+>>> gguf("dep_123").base_url
+'https://modelslab.com/api/gguf/dep_123'
+>>> gateway("https://relay.example/anthropic/v1").base_url
+'https://relay.example/anthropic'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+
+__all__ = ["Auth", "Endpoint", "gateway", "gguf", "llm_v7"]
+
+ORIGIN = "https://modelslab.com"
+
+Auth: TypeAlias = Literal["x-api-key", "bearer", "key"]
+"""The one header that carries the key: `x-api-key: K`, `Authorization: Bearer K` or `key: K`."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Hold what a client must know about one server. Build it with the functions of this module."""
+
+    kind: Literal["v7", "gguf", "gateway"]
+    base_url: str
+    """The base for Messages requests, which are sent to `{base_url}/v1/messages`."""
+    openai_base_url: str
+    """The base to give to an OpenAI client (protocol.md §1: v7 has no `/v1` there)."""
+    auth: Auth | None
+    """Where the key goes; `None` for a server that asks for no key."""
+    default_model: str | None = None
+    """The model used when a request names none; `None` makes `model` required."""
+
+    def claude_code_env(self, api_key: str, model: str | None = None) -> dict[str, str]:
+        """Return the environment that points Claude Code at this endpoint (protocol.md §12).
+
+        The small-model variables are set too: Claude Code sends background work to a model of
+        its own choice, which these servers do not have.
+
+        >>> env = gguf("dep_123").claude_code_env("KEY")
+        >>> env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"], env["ANTHROPIC_MODEL"]
+        ('https://modelslab.com/api/gguf/dep_123', 'KEY', 'local')
+        >>> gateway("http://127.0.0.1:8080", auth="key").claude_code_env("KEY")
+        {'ANTHROPIC_BASE_URL': 'http://127.0.0.1:8080', 'ANTHROPIC_CUSTOM_HEADERS': 'key: KEY'}
+        """
+        env = {"ANTHROPIC_BASE_URL": self.base_url}
+        if self.auth == "key":
+            env["ANTHROPIC_CUSTOM_HEADERS"] = f"key: {api_key}"
+        elif self.auth == "x-api-key" and self.kind == "gateway":
+            env["ANTHROPIC_API_KEY"] = api_key
+        else:  # ModelsLab takes both forms and documents this one
+            env["ANTHROPIC_AUTH_TOKEN"] = api_key
+        model = model or self.default_model
+        if model:
+            env["ANTHROPIC_MODEL"] = model
+            for alias in ("OPUS", "SONNET", "HAIKU"):
+                env[f"ANTHROPIC_DEFAULT_{alias}_MODEL"] = model
+        return env
+
+
+def llm_v7(*, origin: str = ORIGIN, default_model: str | None = None) -> Endpoint:
+    """Return the shared ModelsLab v7 LLM API: 200+ models, named in each request.
+
+    `default_model` is used by requests that name no model; `origin` replaces
+    `https://modelslab.com` (a staging host, a local server). Raises `ConfigurationError` for
+    an origin that is not a plain http(s) URL.
+
+    >>> v7 = llm_v7()
+    >>> v7.auth, v7.openai_base_url
+    ('x-api-key', 'https://modelslab.com/api/v7/llm')
+    >>> llm_v7(origin="http://127.0.0.1:9000/").base_url
+    'http://127.0.0.1:9000/api/v7/llm'
+    """
+    url = f"{_plain_url(origin, 'origin')}/api/v7/llm"
+    return Endpoint("v7", url, url, "x-api-key", default_model)
+
+
+def gguf(
+    deployment_id: str, *, origin: str = ORIGIN, default_model: str | None = "local"
+) -> Endpoint:
+    """Return one GGUF deployment: a gateway in front of your own `llama-server`.
+
+    A deployment serves a single model, so `model` defaults to `"local"`. Raises
+    `ConfigurationError` for an id that could leave its place in the path.
+
+    >>> gguf("dep_123").openai_base_url
+    'https://modelslab.com/api/gguf/dep_123/v1'
+    >>> gguf("dep/../x")
+    Traceback (most recent call last):
+    modelslab_llm.errors.ConfigurationError: deployment_id 'dep/../x' is not a deployment id: \
+only letters, digits and . _ ~ - may stand in it
+    """
+    known_ids = re.fullmatch(r"(?!\.+$)[A-Za-z0-9._~-]+", deployment_id or "")
+    if not known_ids:
+        what = f"{deployment_id!r} is not a deployment id" if deployment_id else "is empty"
+        raise ConfigurationError(
+            f"deployment_id {what}: only letters, digits and . _ ~ - may stand in it"
+        )
+    url = f"{_plain_url(origin, 'origin')}/api/gguf/{deployment_id}"
+    return Endpoint("gguf", url, f"{url}/v1", "x-api-key", default_model)
+
+
+def gateway(
+    base_url: str, auth: Auth | None = "bearer", *, default_model: str | None = None
+) -> Endpoint:
+    """Return any other server that speaks the Messages format: a relay, `llama-server`, vLLM.
+
+    Every usual spelling of the base means the same server, and a path prefix is kept. Raises
+    `ConfigurationError` for what is not a plain http(s) URL.
+
+    >>> spellings = ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/",
+    ...              "http://h:1/v1/messages"]
+    >>> {gateway(spelling).base_url for spelling in spellings}
+    {'http://h:1'}
+    >>> gateway("https://relay.example/anthropic", auth="x-api-key").openai_base_url
+    'https://relay.example/anthropic/v1'
+    >>> gateway("relay.example")
+    Traceback (most recent call last):
+    modelslab_llm.errors.ConfigurationError: base_url 'relay.example' does not start with \
+http:// or https://
+    """
+    if auth not in ("x-api-key", "bearer", "key", None):
+        raise ConfigurationError(
+            f"auth {auth!r} is unknown: use 'x-api-key', 'bearer', 'key' or None"
+        )
+    url = _plain_url(base_url, "base_url")
+    for ending in ("/v1/messages", "/v1"):
+        url = url.removesuffix(ending)
+    return Endpoint("gateway", url, f"{url}/v1", auth, default_model)
+
+
+def _plain_url(url: str, name: str) -> str:
+    """Return `url` without its trailing slash, or refuse it: what follows is only ever a path.
+
+    >>> for bad in ["http://u:secret@h", "http://h?q", "http://h/a/../b", "http://h/%2e%2e/b"]:
+    ...     try:
+    ...         _plain_url(bad, "base_url")
+    ...     except ConfigurationError as error:
+    ...         print(error)
+    base_url holds a user name or password: pass the key as api_key, or use default_headers
+    base_url 'http://h?q' holds a '?' or '#': give the address without them
+    base_url 'http://h/a/../b' does not stay in its path
+    base_url 'http://h/%2e%2e/b' does not stay in its path
+    """
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{name} must be a string, not {type(url).__name__}")
+    if "@" in url.partition("://")[2].partition("/")[0]:  # first, so that no error shows it
+        raise ConfigurationError(
+            f"{name} holds a user name or password: pass the key as api_key, or use default_headers"
+        )
+    if not url.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(f"{name} {url!r} does not start with http:// or https://")
+    if not re.fullmatch(r"[!-\[\]-~]+", url):  # printable ASCII without the backslash
+        raise ConfigurationError(
+            f"{name} {url!r} holds a space, a backslash or a character outside ASCII"
+        )
+    if "?" in url or "#" in url:
+        raise ConfigurationError(
+            f"{name} {url!r} holds a '?' or '#': give the address without them"
+        )
+    if re.search(r"/(\.|%2e){1,2}(/|$)|%2f|%5c", url, re.IGNORECASE):
+        raise ConfigurationError(f"{name} {url!r} does not stay in its path")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{name} {url!r} is not a URL: {error}") from None
+    if not parts.hostname or port == 0:
+        raise ConfigurationError(f"{name} {url!r} names no host")
+    return url.rstrip("/")

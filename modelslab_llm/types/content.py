@@ -1,0 +1,350 @@
+"""What a message is made of: content blocks, their deltas and citations (protocol.md §4, §6).
+
+These are the server's side; what a caller sends is in `requests`. Nothing here joins deltas into
+blocks, that is `_accumulate`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+
+from pydantic import PrivateAttr, Tag, model_validator
+from typing_extensions import Self
+
+from ._base import Count, Reply, Text, by_kind, or_empty
+
+__all__ = [
+    "CharLocationCitation",
+    "Citation",
+    "CitationsDelta",
+    "CompactionBlock",
+    "CompactionDelta",
+    "ContainerUploadBlock",
+    "ContentBlock",
+    "ContentBlockLocationCitation",
+    "Delta",
+    "InputJSONDelta",
+    "PageLocationCitation",
+    "RedactedThinkingBlock",
+    "SearchResultLocationCitation",
+    "ServerToolResultBlock",
+    "ServerToolUseBlock",
+    "SignatureDelta",
+    "TextBlock",
+    "TextDelta",
+    "ThinkingBlock",
+    "ThinkingDelta",
+    "ToolUseBlock",
+    "UnknownBlock",
+    "UnknownCitation",
+    "UnknownDelta",
+    "WebSearchResultLocationCitation",
+]
+
+
+class _Cited(Reply):
+    cited_text: Text = ""
+
+
+class CharLocationCitation(_Cited):
+    """A span of characters in a plain-text document."""
+
+    type: Literal["char_location"] = "char_location"
+    document_index: Count = 0
+    document_title: str | None = None
+    start_char_index: Count = 0
+    end_char_index: Count = 0
+    file_id: str | None = None
+
+
+class PageLocationCitation(_Cited):
+    """A span of pages in a PDF; `end_page_number` is exclusive."""
+
+    type: Literal["page_location"] = "page_location"
+    document_index: Count = 0
+    document_title: str | None = None
+    start_page_number: Count = 0
+    end_page_number: Count = 0
+    file_id: str | None = None
+
+
+class ContentBlockLocationCitation(_Cited):
+    """A span of blocks in a document made of blocks; `end_block_index` is exclusive."""
+
+    type: Literal["content_block_location"] = "content_block_location"
+    document_index: Count = 0
+    document_title: str | None = None
+    start_block_index: Count = 0
+    end_block_index: Count = 0
+    file_id: str | None = None
+
+
+class SearchResultLocationCitation(_Cited):
+    """A span of blocks in a search result the caller gave."""
+
+    type: Literal["search_result_location"] = "search_result_location"
+    search_result_index: Count = 0
+    source: Text = ""
+    title: str | None = None
+    start_block_index: Count = 0
+    end_block_index: Count = 0
+
+
+class WebSearchResultLocationCitation(_Cited):
+    """A page the server found on the web."""
+
+    type: Literal["web_search_result_location"] = "web_search_result_location"
+    url: Text = ""
+    title: str | None = None
+    encrypted_index: Text = ""
+
+
+class UnknownCitation(Reply):
+    """A citation of a kind this version does not know; its fields are kept as they came."""
+
+    type: Text = ""
+
+
+_Citations: TypeAlias = Union[
+    Annotated[CharLocationCitation, Tag("char_location")],
+    Annotated[PageLocationCitation, Tag("page_location")],
+    Annotated[ContentBlockLocationCitation, Tag("content_block_location")],
+    Annotated[SearchResultLocationCitation, Tag("search_result_location")],
+    Annotated[WebSearchResultLocationCitation, Tag("web_search_result_location")],
+    Annotated[UnknownCitation, Tag("unknown")],
+]
+Citation: TypeAlias = Annotated[_Citations, by_kind(_Citations)]
+
+
+class _Block(Reply):
+    def to_param(self) -> dict[str, Any]:
+        """Return the block as a request takes it: what the server sent, unknown fields included."""
+        return self.model_dump(exclude_unset=True) | {"type": cast("Any", self).type}
+
+
+class TextBlock(_Block):
+    """Text of the answer."""
+
+    type: Literal["text"] = "text"
+    text: Text = ""
+    citations: list[Citation] | None = None
+
+
+class ThinkingBlock(_Block):
+    """What the model thought before it answered; `text` is not part of the answer."""
+
+    type: Literal["thinking"] = "thinking"
+    thinking: Text = ""
+    signature: Text = ""
+    """Proof for the server that made it; `""` where the server makes none (protocol.md §4)."""
+
+    def to_param(self) -> dict[str, Any]:
+        """Return the block as a request takes it, always with a signature (protocol.md §4)."""
+        return super().to_param() | {"signature": self.signature}
+
+
+class RedactedThinkingBlock(_Block):
+    """Thinking that only the server can read."""
+
+    type: Literal["redacted_thinking"] = "redacted_thinking"
+    data: Text = ""
+
+
+class _CallBlock(_Block):
+    id: Text = ""
+    name: Text = ""
+    input: Annotated[dict[str, Any], or_empty(dict)] = {}
+    """The arguments. Trust it only while `input_complete` is true."""
+    caller: dict[str, Any] | None = None
+
+    _raw_input: str | None = PrivateAttr(default=None)
+    _input_complete: bool = PrivateAttr(default=True)
+
+    @property
+    def input_complete(self) -> bool:
+        """False when the arguments were cut off or are not JSON; `input` is then empty."""
+        return self._input_complete
+
+    @property
+    def raw_input(self) -> str | None:
+        """The text of the arguments as it arrived, kept when it could not be read as JSON."""
+        return self._raw_input
+
+    def to_param(self) -> dict[str, Any]:
+        """Return the block as a request takes it, always with an input: servers insist on one."""
+        return super().to_param() | {"input": self.input}
+
+    def with_arguments(self, text: str | None) -> Self:
+        """Return a copy whose input is read from `text`; None means that none arrived."""
+        found = read_arguments(text) if text is not None else None
+        block = self.model_copy(update={"input": found or {}})
+        block._input_complete = found is not None
+        block._raw_input = (text or "") if found is None else None
+        return block
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _input_as_text(cls, value: Any, handler: Any) -> Self:
+        """Accept arguments as a string of JSON, which some gateways send (protocol.md §5)."""
+        text = cast("dict[str, Any]", value).get("input") if isinstance(value, dict) else None
+        if isinstance(text, (str, list)):
+            text = text if isinstance(text, str) else json.dumps(text)
+            return cast("Self", handler({**value, "input": {}})).with_arguments(text or "{}")
+        return cast("Self", handler(value))
+
+
+class ToolUseBlock(_CallBlock):
+    """A call of one of the caller's tools."""
+
+    type: Literal["tool_use"] = "tool_use"
+
+
+class ServerToolUseBlock(_CallBlock):
+    """A call of a tool that the server runs by itself."""
+
+    type: Literal["server_tool_use"] = "server_tool_use"
+
+
+class ServerToolResultBlock(_Block):
+    """The result of a tool that the server ran; `content` has a form of its own for each kind."""
+
+    type: Literal[
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+    ]
+    tool_use_id: Text = ""
+    content: Any = None
+
+
+class ContainerUploadBlock(_Block):
+    """A file the server put into its container."""
+
+    type: Literal["container_upload"] = "container_upload"
+    file_id: Text = ""
+
+
+class CompactionBlock(_Block):
+    """A summary that stands for earlier turns."""
+
+    type: Literal["compaction"] = "compaction"
+    content: str | None = None
+
+
+class UnknownBlock(_Block):
+    """A block of a kind this version does not know; its fields are kept as they came."""
+
+    type: Text = ""
+
+
+_Blocks: TypeAlias = Union[
+    Annotated[TextBlock, Tag("text")],
+    Annotated[ThinkingBlock, Tag("thinking")],
+    Annotated[RedactedThinkingBlock, Tag("redacted_thinking")],
+    Annotated[ToolUseBlock, Tag("tool_use")],
+    Annotated[ServerToolUseBlock, Tag("server_tool_use")],
+    Annotated[ServerToolResultBlock, Tag("web_search_tool_result")],
+    Annotated[ServerToolResultBlock, Tag("web_fetch_tool_result")],
+    Annotated[ServerToolResultBlock, Tag("code_execution_tool_result")],
+    Annotated[ServerToolResultBlock, Tag("bash_code_execution_tool_result")],
+    Annotated[ServerToolResultBlock, Tag("text_editor_code_execution_tool_result")],
+    Annotated[ServerToolResultBlock, Tag("tool_search_tool_result")],
+    Annotated[ContainerUploadBlock, Tag("container_upload")],
+    Annotated[CompactionBlock, Tag("compaction")],
+    Annotated[UnknownBlock, Tag("unknown")],
+]
+ContentBlock: TypeAlias = Annotated[_Blocks, by_kind(_Blocks)]
+
+
+class TextDelta(Reply):
+    """More text for a text block."""
+
+    type: Literal["text_delta"] = "text_delta"
+    text: Text = ""
+
+
+class InputJSONDelta(Reply):
+    """More of a tool call's arguments: a piece of JSON text."""
+
+    type: Literal["input_json_delta"] = "input_json_delta"
+    partial_json: Text = ""
+
+
+class ThinkingDelta(Reply):
+    """More thinking."""
+
+    type: Literal["thinking_delta"] = "thinking_delta"
+    thinking: Text = ""
+
+
+class SignatureDelta(Reply):
+    """The signature of a thinking block, whole."""
+
+    type: Literal["signature_delta"] = "signature_delta"
+    signature: Text = ""
+
+
+class CitationsDelta(Reply):
+    """One more citation for a text block."""
+
+    type: Literal["citations_delta"] = "citations_delta"
+    citation: Citation
+
+
+class CompactionDelta(Reply):
+    """More of a compaction block's summary."""
+
+    type: Literal["compaction_delta"] = "compaction_delta"
+    content: Text = ""
+
+
+class UnknownDelta(Reply):
+    """A delta of a kind this version does not know; it changes no block."""
+
+    type: Text = ""
+
+
+_Deltas: TypeAlias = Union[
+    Annotated[TextDelta, Tag("text_delta")],
+    Annotated[InputJSONDelta, Tag("input_json_delta")],
+    Annotated[ThinkingDelta, Tag("thinking_delta")],
+    Annotated[SignatureDelta, Tag("signature_delta")],
+    Annotated[CitationsDelta, Tag("citations_delta")],
+    Annotated[CompactionDelta, Tag("compaction_delta")],
+    Annotated[UnknownDelta, Tag("unknown")],
+]
+Delta: TypeAlias = Annotated[_Deltas, by_kind(_Deltas)]
+
+
+def read_arguments(text: str) -> dict[str, Any] | None:
+    """Read a tool's arguments by strict JSON; None when they are cut, broken or no object.
+
+    Strict because half a value or a guess would be executed: NaN and repeated names are refused
+    too (protocol.md §6.4).
+
+    >>> read_arguments('{"city": "Paris"}')
+    {'city': 'Paris'}
+    >>> read_arguments('{"city": "Par')
+    >>> read_arguments('{"n": NaN}')
+    >>> read_arguments('{"n": 1, "n": 2}')
+    """
+    try:
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found

@@ -1,0 +1,119 @@
+"""The events of a stream, as they come over the wire (protocol.md §6).
+
+An `error` event is never handed out as a value: it is raised, as one of `errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias, Union
+
+from pydantic import Discriminator, Field
+
+from ._base import Count, Reply, Text, or_empty
+from .content import ContentBlock, Delta
+from .message import Message, StopDetails, StopReason, Usage
+
+__all__ = [
+    "ContentBlockDeltaEvent",
+    "ContentBlockStartEvent",
+    "ContentBlockStopEvent",
+    "Event",
+    "KnownEvent",
+    "MessageDelta",
+    "MessageDeltaEvent",
+    "MessageStartEvent",
+    "MessageStopEvent",
+    "PingEvent",
+    "UnknownEvent",
+]
+
+
+class MessageStartEvent(Reply):
+    """The message begins; its content is still empty."""
+
+    type: Literal["message_start"] = "message_start"
+    message: Annotated[Message, or_empty(Message)]
+
+
+class ContentBlockStartEvent(Reply):
+    """A block begins; several may be open at once."""
+
+    type: Literal["content_block_start"] = "content_block_start"
+    index: Count = 0
+    content_block: ContentBlock
+
+
+class ContentBlockDeltaEvent(Reply):
+    """A block grows."""
+
+    type: Literal["content_block_delta"] = "content_block_delta"
+    index: Count = 0
+    delta: Delta
+
+
+class ContentBlockStopEvent(Reply):
+    """A block is whole."""
+
+    type: Literal["content_block_stop"] = "content_block_stop"
+    index: Count = 0
+
+
+class MessageDelta(Reply):
+    """What became known of the message at its end."""
+
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+    stop_details: StopDetails | None = None
+    container: dict[str, Any] | None = None
+
+
+class MessageDeltaEvent(Reply):
+    """The end of the message is known; `usage` holds totals so far, not increments."""
+
+    type: Literal["message_delta"] = "message_delta"
+    delta: Annotated[MessageDelta, or_empty(MessageDelta)] = Field(default_factory=MessageDelta)
+    usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
+
+
+class MessageStopEvent(Reply):
+    """The message is complete."""
+
+    type: Literal["message_stop"] = "message_stop"
+
+
+class PingEvent(Reply):
+    """The server is still there."""
+
+    type: Literal["ping"] = "ping"
+
+
+class UnknownEvent(Reply):
+    """An event of a kind this version does not know; its fields are kept as they came."""
+
+    type: Text = ""
+
+
+KnownEvent: TypeAlias = Annotated[
+    Union[
+        MessageStartEvent,
+        ContentBlockStartEvent,
+        ContentBlockDeltaEvent,
+        ContentBlockStopEvent,
+        MessageDeltaEvent,
+        MessageStopEvent,
+        PingEvent,
+    ],
+    Discriminator("type"),
+]
+
+Event: TypeAlias = Union[
+    MessageStartEvent,
+    ContentBlockStartEvent,
+    ContentBlockDeltaEvent,
+    ContentBlockStopEvent,
+    MessageDeltaEvent,
+    MessageStopEvent,
+    PingEvent,
+    UnknownEvent,
+]
+"""Everything an iteration over a stream can yield."""

@@ -1,0 +1,175 @@
+"""A whole reply, its token counts, and why it stopped (protocol.md §5)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+from typing_extensions import Self
+
+from ._base import Count, Reply, Text, or_empty
+from .content import ContentBlock, TextBlock, ToolUseBlock
+from .requests import MessageParam
+
+__all__ = [
+    "CacheCreation",
+    "Message",
+    "OutputTokensDetails",
+    "ServerToolUsage",
+    "StopDetails",
+    "StopReason",
+    "TokenCount",
+    "Usage",
+]
+
+StopReason: TypeAlias = Union[
+    Literal[
+        "end_turn",
+        "max_tokens",
+        "stop_sequence",
+        "tool_use",
+        "pause_turn",
+        "refusal",
+        "model_context_window_exceeded",
+    ],
+    str,
+]
+"""Why the model stopped. Gateways send other words too, so any text may come."""
+
+
+class CacheCreation(Reply):
+    """Tokens written to the prompt cache, by how long they live."""
+
+    ephemeral_5m_input_tokens: Count = 0
+    ephemeral_1h_input_tokens: Count = 0
+
+
+class OutputTokensDetails(Reply):
+    """What the output tokens were spent on."""
+
+    thinking_tokens: Count = 0
+
+
+class ServerToolUsage(Reply):
+    """How often the server used tools of its own."""
+
+    web_search_requests: Count = 0
+    web_fetch_requests: Count = 0
+
+
+class Usage(Reply):
+    """Token counts. A counter the server did not send is 0 and absent from `model_fields_set`.
+
+    At Anthropic and llama-server `input_tokens` leaves out what the cache gave; other servers
+    count the whole prompt there (protocol.md §5).
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation: CacheCreation | None = None
+    output_tokens_details: OutputTokensDetails | None = None
+    server_tool_use: ServerToolUsage | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        """Treat null as not sent, so that it counts neither as 0 nor as given."""
+        if not isinstance(value, dict):
+            return {} if value is None else value
+        counts = cast("dict[str, Any]", value)
+        return {name: count for name, count in counts.items() if count is not None}
+
+
+class StopDetails(Reply):
+    """More about a refusal."""
+
+    type: Text = ""
+    category: str | None = None
+    explanation: str | None = None
+
+
+class Message(Reply):
+    """What the model answered."""
+
+    id: Text = ""
+    type: Annotated[Literal["message"], or_empty(lambda: "message")] = "message"
+    role: Annotated[Literal["assistant"], or_empty(lambda: "assistant")] = "assistant"
+    content: list[ContentBlock] = []
+    model: Text = ""
+    """The model that answered; llama-server gives a file path here, not what was asked for."""
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+    """The stop text that was hit. llama-server says `end_turn` and still fills this."""
+    stop_details: StopDetails | None = None
+    container: dict[str, Any] | None = None
+    usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    @property
+    def request_id(self) -> str | None:
+        """What to quote to whoever runs the server; None where it gives no ids."""
+        return self._request_id
+
+    @property
+    def text(self) -> str:
+        """The answer's text: all text blocks joined; `""` when there are none."""
+        return "".join(block.text for block in self.content if isinstance(block, TextBlock))
+
+    @property
+    def tool_uses(self) -> list[ToolUseBlock]:
+        """The calls of your tools. Rely on these and not on `stop_reason` (protocol.md §5)."""
+        return [block for block in self.content if isinstance(block, ToolUseBlock)]
+
+    def to_param(self) -> MessageParam:
+        """Return the message as a turn of the next request, unknown blocks unchanged.
+
+        Empty text blocks are left out: some gateways open one, and others refuse it
+        (protocol.md §11).
+        """
+        blocks = [block.to_param() for block in self.content if not is_empty_text(block)]
+        return {"role": "assistant", "content": cast("Any", blocks)}
+
+    def _repr_markdown_(self) -> str:
+        """Show the text in a notebook."""
+        return self.text
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _content_as_list(cls, value: Any) -> Any:
+        """Read null as nothing and a plain string as one text block (protocol.md §5)."""
+        if isinstance(value, str):
+            return [{"type": "text", "text": value}]
+        return [] if value is None else value
+
+    @model_validator(mode="after")
+    def _cut_arguments(self) -> Self:
+        mark_cut_arguments(self)
+        return self
+
+
+def mark_cut_arguments(message: Message) -> Message:
+    """Mark a last tool call without input as cut, if the message was (protocol.md §5).
+
+    llama-server then sends `input: {}`, which nothing else tells from a call without arguments.
+    """
+    if message.stop_reason == "max_tokens" and message.content:
+        last = message.content[-1]
+        if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
+            message.content[-1] = last.with_arguments(None)
+    return message
+
+
+def is_empty_text(block: object) -> bool:
+    """Tell whether this is a text block without text."""
+    return isinstance(block, TextBlock) and not block.text
+
+
+class TokenCount(Reply):
+    """How many tokens a request has before it is sent."""
+
+    input_tokens: int

@@ -1,0 +1,74 @@
+"""The models a server has, whichever of three styles it lists them in (protocol.md §9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Any, cast, overload
+
+from pydantic import model_validator
+
+from ._base import Reply, Text
+
+__all__ = ["ModelInfo", "ModelList"]
+
+
+class ModelInfo(Reply):
+    """One model a server has. What the server said besides is in `model_extra`."""
+
+    id: Text = ""
+    display_name: Text = ""
+    """A name for people; the id where the server has none."""
+    created: datetime | None = None
+    """When the model was made, in UTC."""
+    owned_by: str | None = None
+    context_window: int | None = None
+    """Tokens that prompt and answer may have together, where the server says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unify(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        said = cast("dict[str, Any]", value)
+        meta = said.get("meta")
+        about = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
+        return said | {
+            "display_name": said.get("display_name") or said.get("id"),
+            "created": _moment(said.get("created_at") or said.get("created")),
+            "context_window": said.get("max_input_tokens") or about.get("n_ctx"),
+        }
+
+
+class ModelList(Sequence[ModelInfo]):
+    """The models a server has, in its own order: iterate, index, or take the `len` of it."""
+
+    def __init__(self, models: Sequence[ModelInfo]) -> None:
+        self._models = tuple(models)
+
+    def __iter__(self) -> Iterator[ModelInfo]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    @overload
+    def __getitem__(self, index: int) -> ModelInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ModelInfo]: ...
+    def __getitem__(self, index: int | slice) -> ModelInfo | Sequence[ModelInfo]:
+        return self._models[index]
+
+    def __repr__(self) -> str:
+        return f"ModelList({[model.id for model in self._models]!r})"
+
+
+def _moment(value: object) -> datetime | None:
+    """Read Unix seconds or an RFC 3339 date; None for what is neither."""
+    try:
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value, timezone.utc)
+        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,0 +1,206 @@
+"""Drive both clients through one sync interface, so that each behaviour is tested once.
+
+Holds no expectations; a test takes the fixture `colour` and never asks which one it got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio.from_thread
+import httpx
+
+from modelslab_llm import AsyncMessageStream, AsyncModelsLab, MessageStream, ModelsLab
+from modelslab_llm.types import Event, Message, ModelList, TokenCount
+
+
+class SyncStream:
+    """A `MessageStream`, as `Colour.stream` hands it out."""
+
+    def __init__(self, stream: MessageStream) -> None:
+        self.stream = stream
+
+    def next(self) -> Event | None:
+        return next(self.stream, None)
+
+    def events(self) -> Iterator[Event]:
+        yield from self.stream
+
+    def texts(self) -> Iterator[str]:
+        yield from self.stream.text_stream
+
+    def message(self) -> Message:
+        return self.stream.get_final_message()
+
+    def text(self) -> str:
+        return self.stream.get_final_text()
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class SyncClient:
+    """A `ModelsLab`."""
+
+    def __init__(self, client: ModelsLab) -> None:
+        self.real = client
+
+    def create(self, **params: Any) -> Message:
+        return self.real.messages.create(**params)
+
+    @contextmanager
+    def stream(self, **params: Any) -> Iterator[SyncStream]:
+        with self.real.messages.stream(**params) as stream:
+            yield SyncStream(stream)
+
+    def count_tokens(self, **params: Any) -> TokenCount:
+        return self.real.messages.count_tokens(**params)
+
+    def models(self) -> ModelList:
+        return self.real.models.list()
+
+    def wait_until_ready(self, timeout: float = 600.0) -> None:
+        self.real.wait_until_ready(timeout)
+
+    def with_options(self, **options: Any) -> SyncClient:
+        return SyncClient(self.real.with_options(**options))
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class Sync:
+    """The sync colour."""
+
+    name = "sync"
+    mock_stream: type[httpx.SyncByteStream] = httpx.SyncByteStream
+
+    def client(self, **settings: Any) -> SyncClient:
+        if handler := settings.pop("handler", None):
+            settings["http_client"] = httpx.Client(transport=httpx.MockTransport(handler))
+        return SyncClient(ModelsLab(**settings))
+
+
+class AsyncStream:
+    """An `AsyncMessageStream`, driven from sync code."""
+
+    def __init__(self, portal: Any, stream: AsyncMessageStream) -> None:
+        self.portal = portal
+        self.stream = stream
+
+    def next(self) -> Event | None:
+        return self.portal.call(_anext, self.stream)
+
+    def events(self) -> Iterator[Event]:
+        while (event := self.next()) is not None:
+            yield event
+
+    def texts(self) -> Iterator[str]:
+        texts = self.stream.text_stream
+        while (text := self.portal.call(_anext, texts)) is not None:
+            yield text
+
+    def message(self) -> Message:
+        return self.portal.call(self.stream.get_final_message)
+
+    def text(self) -> str:
+        return self.portal.call(self.stream.get_final_text)
+
+    def close(self) -> None:
+        self.portal.call(self.stream.close)
+
+
+class AsyncClient:
+    """An `AsyncModelsLab`, driven from sync code."""
+
+    def __init__(self, portal: Any, client: AsyncModelsLab) -> None:
+        self.portal = portal
+        self.real = client
+
+    def create(self, **params: Any) -> Message:
+        return self.portal.call(lambda: self.real.messages.create(**params))
+
+    @contextmanager
+    def stream(self, **params: Any) -> Iterator[AsyncStream]:
+        stream = self.real.messages.stream(**params)
+        self.portal.call(stream.__aenter__)
+        try:
+            yield AsyncStream(self.portal, stream)
+        finally:
+            self.portal.call(stream.close)
+
+    def count_tokens(self, **params: Any) -> TokenCount:
+        return self.portal.call(lambda: self.real.messages.count_tokens(**params))
+
+    def models(self) -> ModelList:
+        return self.portal.call(self.real.models.list)
+
+    def wait_until_ready(self, timeout: float = 600.0) -> None:
+        self.portal.call(self.real.wait_until_ready, timeout)
+
+    def with_options(self, **options: Any) -> AsyncClient:
+        return AsyncClient(self.portal, self.real.with_options(**options))
+
+    def close(self) -> None:
+        self.portal.call(self.real.close)
+
+
+class Async:
+    """An async colour: asyncio or trio."""
+
+    def __init__(self, portal: Any, name: str) -> None:
+        self.portal = portal
+        self.name = name
+
+    def client(self, **settings: Any) -> AsyncClient:
+        if handler := settings.pop("handler", None):
+            settings["http_client"] = httpx.AsyncClient(transport=httpx.MockTransport(handler))
+        return AsyncClient(self.portal, AsyncModelsLab(**settings))
+
+
+async def _anext(source: Any) -> Any:
+    try:
+        return await source.__anext__()
+    except StopAsyncIteration:
+        return None
+
+
+@contextmanager
+def colour_named(name: str) -> Iterator[Sync | Async]:
+    """Give the colour of that name: `sync`, `asyncio` or `trio`."""
+    if name == "sync":
+        yield Sync()
+    else:
+        with anyio.from_thread.start_blocking_portal(name) as portal:
+            yield Async(portal, name)
+
+
+class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A mock's body in given chunks, for both colours, which knows whether it was closed.
+
+    A body that is ready in one piece would hide a missing `aread` or `aclose`.
+    """
+
+    def __init__(self, chunks: list[bytes], error: Exception | None = None) -> None:
+        self.chunks = chunks
+        self.error = error
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.chunks
+        if self.error:
+            raise self.error
+
+    async def __aiter__(self) -> Any:
+        for chunk in self.chunks:
+            yield chunk
+        if self.error:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True

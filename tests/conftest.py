@@ -1,0 +1,36 @@
+"""Fixtures for all tests: the colours, a clean environment, the local server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from colours import Async, Sync, colour_named
+
+from modelslab_llm.testing import LocalServer
+
+
+
+
+@pytest.fixture(params=["sync", "asyncio", "trio"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
+    """Both clients, the async one on both event loops; see `colours`."""
+    with colour_named(request.param) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the environment of whoever runs the tests out of them."""
+    for name in ("API_KEY", "BASE_URL", "DEPLOYMENT_ID"):
+        monkeypatch.delenv(f"MODELSLAB_{name}", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """An echoing local server over real sockets."""
+    with LocalServer() as running:
+        yield running
