@@ -15,7 +15,7 @@ check: .venv/.dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pyright --verifytypes modelslab_llm --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes modelslab_llm --ignoreexternal
 
 fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .

@@ -111,9 +111,9 @@ class Accumulator:
         self._latest: dict[int, _Growing] = {}
         self._end: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
-        self.has_content = False
+        self.has_content: bool = False
         """Whether anything of the answer itself has come."""
-        self.complete = False
+        self.complete: bool = False
         """Whether the server said that the message is over."""
 
     @property

@@ -26,8 +26,8 @@ class Reader:
 
     def __init__(self, model: str, limit: int, failure: Callable[[object], APIError]) -> None:
         self._decoder = EventDecoder(limit, failure)
-        self.message = Accumulator(model)
-        self.moved = False
+        self.message: Accumulator = Accumulator(model)
+        self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:

@@ -7,7 +7,6 @@ module knows the protocol.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 import sys
@@ -451,10 +450,13 @@ async def _close_all(transports: list[httpx.AsyncHTTPTransport]) -> None:
 
 
 def _event_loop() -> object:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return cast("Any", sys.modules["trio"]).lowlevel.current_trio_token()
+    """Return the loop that runs, without loading an async library: one of them has to be there."""
+    if asyncio := cast("Any", sys.modules.get("asyncio")):
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+    return cast("Any", sys.modules["trio"]).lowlevel.current_trio_token()
 
 
 class DefaultHttpxClient(httpx.Client):

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 from colours import Async, Sync, colour_named
+from llama.fixtures import (  # noqa: F401  # fixtures for every test file
+    llama_crowded,
+    llama_slow,
+    llama_text,
+    llama_thinking,
+    llama_tools,
+)
 
 from modelslab_llm.testing import LocalServer
-
-
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])

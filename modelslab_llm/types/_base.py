@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeAlias, cast, get_args
+from typing import Annotated, ClassVar, TypeAlias, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag
 
@@ -15,7 +15,9 @@ class Reply(BaseModel):
     """
 
     # defer_build: a program that only streams text need not pay for every other schema.
-    model_config = ConfigDict(extra="allow", defer_build=True, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="allow", defer_build=True, protected_namespaces=()
+    )
 
 
 def or_empty(empty: Callable[[], object]) -> BeforeValidator:

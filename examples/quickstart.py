@@ -1,0 +1,84 @@
+"""The main job in one page: an answer, a stream, a conversation, and an error.
+
+make demo                                              # no key: a local server answers
+MODELSLAB_API_KEY=… python examples/quickstart.py      # the real service
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from modelslab_llm import APIError, AuthenticationError, MessageParam, ModelsLab
+from modelslab_llm.testing import LocalServer
+
+MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
+
+
+def main() -> None:
+    with ExitStack() as stack:
+        if os.environ.get("MODELSLAB_API_KEY"):
+            client = stack.enter_context(ModelsLab())
+        else:
+            server = stack.enter_context(LocalServer(pause=0.05))
+            client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
+            print("No MODELSLAB_API_KEY: a local server answers, by echo.")
+        print(f"Server: {client.endpoint.base_url}\n")
+
+        ask(client)
+        stream(client)
+        converse(client)
+        fail(client)
+
+
+def ask(client: ModelsLab) -> None:
+    print("1. One answer")
+    message = client.messages.create(
+        model=MODEL,
+        max_tokens=100,
+        messages=[{"role": "user", "content": "What is the capital of France?"}],
+    )
+    print(f"   {message.text}")
+    print(f"   {message.usage.input_tokens} tokens in, {message.usage.output_tokens} out\n")
+
+
+def stream(client: ModelsLab) -> None:
+    print("2. The same as it comes\n   ", end="")
+    with client.messages.stream(
+        model=MODEL,
+        max_tokens=200,
+        messages=[{"role": "user", "content": "Count the waves: one, two, three, four, five."}],
+    ) as answer:
+        for text in answer.text_stream:
+            print(text, end="", flush=True)
+        message = answer.get_final_message()  # whole, or an error: never half an answer
+    print(f"\n   stopped by {message.stop_reason}\n")
+
+
+def converse(client: ModelsLab) -> None:
+    print("3. A conversation of two turns")
+    history: list[MessageParam] = [{"role": "user", "content": "My name is Ada."}]
+    for question in (None, "What is my name?"):
+        if question:
+            history.append({"role": "user", "content": question})
+        reply = client.messages.create(model=MODEL, max_tokens=100, messages=history)
+        history.append(reply.to_param())
+        print(f"   {history[-2]['content']}\n   → {reply.text}")
+    print()
+
+
+def fail(client: ModelsLab) -> None:
+    print("4. An error, as a log shows it")
+    with ModelsLab("not-a-key", endpoint=client.endpoint) as stranger:
+        try:
+            stranger.messages.create(
+                model=MODEL, max_tokens=10, messages=[{"role": "user", "content": "Hello?"}]
+            )
+        except AuthenticationError as error:  # one class for each thing to do about it …
+            print(f"   {type(error).__name__}: {error}")
+        except APIError as error:  # … and one for all of them
+            print(f"   unexpected: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Stand in for a Messages server, on a real local socket: for demos and for your own tests.
+
+A `LocalServer` speaks the protocol as v7, as GGUF deployments and as a gateway, streams included.
+It needs no key and no network, echoes by default, answers from a script otherwise, and keeps what
+it was asked::
+
+    from modelslab_llm import ModelsLab
+    from modelslab_llm.testing import Failure, LocalServer
+
+    with LocalServer([Failure(529), "Paris."]) as server:
+        client = ModelsLab(endpoint=server.llm_v7(), api_key=server.api_key)
+        message = client.messages.create(
+            model="any", max_tokens=64, messages=[{"role": "user", "content": "France's capital?"}]
+        )
+        assert message.text == "Paris."  # the 529 was retried
+        assert len(server.requests) == 2
+"""
+
+from ._replies import Answer, Failure, ReceivedRequest, Reply, Script
+from ._server import LocalServer
+
+__all__ = ["Answer", "Failure", "LocalServer", "ReceivedRequest", "Reply", "Script"]

@@ -1,0 +1,307 @@
+"""Serve the Messages protocol on a local socket, from one background thread.
+
+Must not decide anything: what is answered comes as a `Plan` from `_replies`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+
+# Not among the dependencies by name: httpx has it always, through httpcore.
+import h11
+from typing_extensions import Self
+
+from modelslab_llm import endpoints
+
+from ._replies import (
+    Plan,
+    ReceivedRequest,
+    Replies,
+    Rules,
+    Script,
+    answer,
+    receive,
+    unreadable,
+)
+
+__all__ = ["LocalServer"]
+
+# Room for a burst of clients: one that finds no room waits a second before it tries again.
+_BACKLOG = 1024
+
+
+class LocalServer:
+    """Serve all three kinds of endpoint on 127.0.0.1, at a port of the system's choice.
+
+    `script` says what `POST …/v1/messages` answers: by default an echo of the last user text; a
+    text, `Reply`, `Failure` or whole message body for every call; a sequence of these, one for
+    each successive call; or a function of the request. A function runs in the server's thread,
+    one call at a time, and nobody else is served meanwhile.
+
+    `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
+    GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
+    `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
+    streams that do not come from a `Reply`, which has its own. `api_key` and `deployments` may be
+    changed while the server runs.
+
+    Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
+    that holds something else than answers.
+    """
+
+    def __init__(
+        self,
+        script: Script = None,
+        *,
+        api_key: str | None = "local-test-key",
+        deployments: Mapping[str, str] | None = None,
+        pause: float = 0.0,
+    ) -> None:
+        self.api_key: str | None = api_key
+        self.deployments: dict[str, str] = dict(deployments or {})
+        self._any_deployment = deployments is None
+        self._replies = Replies(script, pause=pause)
+        self._log = _Log(self._replies.errors)
+        self._running: _Running | None = None
+
+    def start(self) -> Self:
+        """Start to serve; once it returns, clients can connect."""
+        if self._running:
+            raise RuntimeError(
+                f"this LocalServer already runs at {self.url}: close() it first, or make another"
+            )
+        # Bound and listening here: the address is known at once, and those who connect before
+        # the thread is under way wait in the backlog. The protocol is named because asyncio
+        # turns off Nagle's delay, 40 ms for each response, only where it is.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(_BACKLOG)
+        # By name, whatever the program's own loops are: ending cleanly needs remove_reader().
+        loop, stop = asyncio.SelectorEventLoop(), asyncio.Event()
+        # In development mode asyncio logs what is slow: here that is the caller's own script.
+        loop.slow_callback_duration = float("inf")
+        thread = threading.Thread(
+            target=_run,
+            args=(loop, _serve(listener, stop, self._respond, self._log)),
+            name="modelslab-llm-local-server",
+            daemon=True,
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._running = _Running(url, thread, loop, stop)
+        thread.start()
+        return self
+
+    def close(self) -> None:
+        """Drop all connections and wait until the thread has ended; does nothing the second time.
+
+        What was recorded stays readable, and the server can be started again.
+        """
+        running, self._running = self._running, None
+        if running:
+            running.loop.call_soon_threadsafe(running.stop.set)
+            running.thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Return `http://127.0.0.1:PORT`; raises `RuntimeError` while the server is not running."""
+        if not self._running:
+            raise RuntimeError(
+                "this LocalServer is not running: use `with LocalServer() as server:` "
+                "or call start()"
+            )
+        return self._running.url
+
+    def llm_v7(self) -> endpoints.Endpoint:
+        """Return this server as the v7 endpoint."""
+        return endpoints.llm_v7(origin=self.url)
+
+    def gguf(self, deployment_id: str) -> endpoints.Endpoint:
+        """Return this server as the endpoint of a GGUF deployment."""
+        return endpoints.gguf(deployment_id, origin=self.url)
+
+    def gateway(self, auth: endpoints.Auth | None = "bearer") -> endpoints.Endpoint:
+        """Return this server as a gateway, whose base has a path prefix."""
+        return endpoints.gateway(f"{self.url}/gateway", auth=auth)
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """Return all requests so far, in order of arrival, in a list of the caller's own."""
+        return self._log.requests.copy()
+
+    @property
+    def disconnects(self) -> int:
+        """Return how many clients went away before their response was written.
+
+        The server learns of it a moment after the client has closed. A short stream without
+        pauses is written at once, and nobody can leave it early.
+        """
+        return self._log.disconnects
+
+    @property
+    def script_errors(self) -> list[BaseException]:
+        """Return what a script function raised, or could not be sent, oldest first.
+
+        Those calls were answered with status 500, or the connection was closed where a scripted
+        header is none that HTTP allows.
+        """
+        return self._log.errors.copy()
+
+    def _respond(self, request: ReceivedRequest) -> Plan:
+        self._log.requests.append(request)
+        rules = Rules(self.api_key, self.deployments, self._any_deployment)
+        return answer(request, self._replies, rules, number=len(self._log.requests))
+
+
+@dataclass(frozen=True)
+class _Running:
+    url: str
+    thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+
+@dataclass
+class _Log:
+    """Hold what a server has seen; written by its thread only."""
+
+    errors: list[BaseException]
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
+    disconnects: int = 0
+    connections: set[_Connection] = field(default_factory=lambda: set[_Connection]())
+
+
+def _run(loop: asyncio.AbstractEventLoop, main: Coroutine[object, object, None]) -> None:
+    try:
+        loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+async def _serve(
+    listener: socket.socket,
+    stop: asyncio.Event,
+    respond: Callable[[ReceivedRequest], Plan],
+    log: _Log,
+) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: _Connection(respond, log), sock=listener, backlog=_BACKLOG
+    )
+    await stop.wait()
+    # Nobody new from here on. But some may be halfway in, known only as a task inside asyncio
+    # that fails if the server is closed under it: go on until they have come and gone.
+    loop.remove_reader(listener)
+    while log.connections or len(asyncio.all_tasks()) > 1:
+        for connection in tuple(log.connections):
+            connection.abort()
+        await asyncio.sleep(0)
+    server.close()
+
+
+class _Connection(asyncio.Protocol):
+    """Answer one client's requests one after another, in a task that its leaving cancels."""
+
+    def __init__(self, respond: Callable[[ReceivedRequest], Plan], log: _Log) -> None:
+        self._respond = respond
+        self._log = log
+        self._wire = h11.Connection(h11.SERVER)
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._sending = False
+
+    def abort(self) -> None:
+        self._sending = False  # it is not the client who leaves
+        self._transport.abort()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._log.connections.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._converse())
+
+    def data_received(self, data: bytes) -> None:
+        self._wire.receive_data(data)
+        self._arrived.set()
+
+    def eof_received(self) -> None:
+        # Not close(), which would first wait for the client to take what is already written.
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._log.disconnects += self._sending
+        self._log.connections.discard(self)
+        self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # What the task does
+
+    async def _converse(self) -> None:
+        wire = self._wire
+        try:
+            while wire.our_state is h11.IDLE:
+                await self._send(self._respond(await self._receive()))
+                if wire.our_state is wire.their_state is h11.DONE:  # else: one side wants to close
+                    wire.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await self._send(unreadable(error.error_status_hint, str(error)))
+        except h11.LocalProtocolError as error:  # a scripted header that HTTP does not allow
+            self._log.errors.append(error)
+        finally:
+            self._transport.close()
+
+    async def _receive(self) -> ReceivedRequest:
+        head, body = await self._next_event(), bytearray()
+        assert isinstance(head, h11.Request)
+        while isinstance(event := await self._next_event(), h11.Data):
+            body += event.data
+        return receive(
+            head.method.decode("ascii"),
+            head.target.decode("latin-1"),
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers],
+            bytes(body),
+        )
+
+    async def _next_event(self) -> object:
+        while (event := self._wire.next_event()) is h11.NEED_DATA:
+            if self._wire.they_are_waiting_for_100_continue:
+                self._write(h11.InformationalResponse(status_code=100, headers=[]))
+            self._arrived.clear()
+            await self._arrived.wait()
+        return event
+
+    async def _send(self, plan: Plan) -> None:
+        self._write(h11.Response(status_code=plan.status, headers=list(plan.headers.items())))
+        self._sending = True
+        for chunk in plan.chunks:
+            # Without a pause too: others get their turn, and it shows if the client has left.
+            await asyncio.sleep(chunk.pause)
+            self._write(h11.Data(data=chunk.data))
+            await self._writable.wait()
+        self._write(h11.EndOfMessage())
+        self._sending = False
+
+    def _write(self, event: h11.Event) -> None:
+        self._transport.write(self._wire.send(event) or b"")

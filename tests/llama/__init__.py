@@ -1,0 +1,1 @@
+"""A real llama-server with a scripted model, for tests."""

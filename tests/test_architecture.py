@@ -1,0 +1,196 @@
+"""Hold what the file tree promises: who may import whom, what names httpx, what is public.
+
+When one of these fails, move the line to where it belongs; widen a table only for a new module.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelslab_llm
+from modelslab_llm import _client, _stream, endpoints, errors, types
+from modelslab_llm.types import content, events, message, models, requests
+
+PACKAGE = Path(modelslab_llm.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+# A module may import from the layers below its own, and from its own where that makes no circle.
+LAYERS = [
+    ["_version"],
+    ["errors", "types._base", "types.requests"],
+    ["endpoints", "types.content"],
+    ["types.message", "types.models"],
+    ["types.events", "types"],
+    ["_retry"],
+    ["_config"],
+    ["_check", "_sse", "_accumulate"],
+    ["_calls", "_stream"],
+    ["_exchange"],
+    ["_transport"],
+    ["_drive"],
+    ["_client"],
+    ["__init__"],
+    ["testing._replies"],
+    ["testing._server"],
+    ["testing"],
+]
+LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+NAMES_HTTPX = {"_client", "_drive", "_transport"}
+PURE = {
+    "_accumulate",
+    "_calls",
+    "_check",
+    "_config",
+    "_exchange",
+    "_retry",
+    "_sse",
+    "_stream",
+    "endpoints",
+    "errors",
+    "testing._replies",
+}
+DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
+
+
+def imports(name: str, *, for_types: bool = True) -> set[str]:
+    """Return what a module imports: `.x` for its own package's `x`, plain names for others."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    if not for_types:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+    found: set[str] = set()
+    here = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
+    if name == "__init__":
+        here = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] + (node.module or "").split(".")
+            base = [part for part in base if part]
+            for alias in node.names:
+                whole, part = ".".join([*base, alias.name]), ".".join(base)
+                found.add("." + (whole if whole in MODULES else part or "__init__"))
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert MODULES.keys() == LAYER.keys()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_one_way(name: str) -> None:
+    for found in imports(name, for_types=False):
+        if found.startswith("."):
+            assert LAYER[found[1:]] <= LAYER[name], f"{name} may not import {found[1:]}"
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    graph = {
+        name: {f[1:] for f in imports(name, for_types=False) if f.startswith(".")}
+        for name in MODULES
+    }
+    while free := [name for name, needs in graph.items() if not needs]:
+        for name in free:
+            del graph[name]
+        for needs in graph.values():
+            needs.difference_update(free)
+    assert not graph, f"a circle among {sorted(graph)}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_http_library_is_named_in_few_places(name: str) -> None:
+    found = imports(name, for_types=False)
+    assert ("httpx" in found) <= (name in NAMES_HTTPX), f"{name} may not name httpx"
+    assert ("httpx_sse" in found) == (name == "_sse")
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_what_decides_does_nothing(name: str) -> None:
+    assert not imports(name, for_types=False) & DOES
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not called & {"time.sleep", "open", "print", "input"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert len((ast.get_docstring(tree) or "").split()) >= 5
+
+
+@pytest.mark.parametrize(
+    "module", [modelslab_llm, endpoints, errors, types, content, events, message, models, requests]
+)
+def test_exports_are_exactly_the_public_names(module: object) -> None:
+    exported: list[str] = module.__all__  # type: ignore[attr-defined]
+    assert len(exported) == len(set(exported))
+    for name in exported:
+        assert hasattr(module, name)
+    defined = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__  # type: ignore[attr-defined]
+        and (inspect.isclass(value) or inspect.isfunction(value))
+    }
+    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments", "parse_body", "fields_of"}
+    helpers |= {"from_status", "from_payload", "error_inside", "request_id"}
+    assert defined - helpers <= set(exported)
+
+
+@pytest.mark.parametrize(
+    ("sync", "twin"),
+    [
+        (_client.ModelsLab, _client.AsyncModelsLab),
+        (_client.Messages, _client.AsyncMessages),
+        (_client.Models, _client.AsyncModels),
+        (_stream.MessageStream, _stream.AsyncMessageStream),
+    ],
+)
+def test_async_has_what_sync_has(sync: type, twin: type) -> None:
+    """The same names with the same parameters; only `aclose` is more."""
+
+    def surface(kind: type) -> dict[str, list[str]]:
+        return {
+            name: [p.name for p in inspect.signature(value).parameters.values()]
+            if callable(value)
+            else []
+            for name, value in inspect.getmembers(kind)
+            if not name.startswith("_")
+        }
+
+    there = surface(twin)
+    there.pop("aclose", None)
+    assert surface(sync) == there
+
+
+def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
+    """Guard the start-up time of programs, without measuring it."""
+    # httpx loads httpcore with its first client, so every program that calls loads it.
+    by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
+    more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
+    assert more <= {"modelslab_llm", "pydantic", "difflib", "html"}
+
+
+def test_import_does_not_load_the_test_kit() -> None:
+    assert "modelslab_llm.testing" not in loaded_by("modelslab_llm")
+
+
+def loaded_by(modules: str) -> set[str]:
+    code = f"import sys, {modules}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())

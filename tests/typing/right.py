@@ -1,0 +1,162 @@
+"""Typed programs as users write them. Only type-checked, by mypy --strict and pyright strict."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import httpx
+from typing_extensions import Unpack, assert_type
+
+from modelslab_llm import (
+    APIError,
+    APIStatusError,
+    AsyncModelsLab,
+    Endpoint,
+    Event,
+    Message,
+    MessageParam,
+    MessageParams,
+    ModelInfo,
+    ModelsLab,
+    TextBlock,
+    ThinkingBlock,
+    Timeout,
+    ToolParam,
+    ToolUseBlock,
+    endpoints,
+)
+from modelslab_llm.types import (
+    ContentBlockDeltaEvent,
+    ContentBlockStartEvent,
+    TextDelta,
+    UnknownBlock,
+    UnknownEvent,
+)
+
+
+def clients() -> None:
+    assert_type(endpoints.llm_v7(), Endpoint)
+    with ModelsLab() as client:
+        assert_type(client, ModelsLab)
+        assert_type(client.endpoint.default_model, "str | None")
+    ModelsLab("key", endpoint=endpoints.gguf("dep_1"), timeout=10)
+    ModelsLab(api_key="key", base_url="http://127.0.0.1:8080", timeout=Timeout(read=30))
+    ModelsLab(timeout=httpx.Timeout(5.0), http_client=httpx.Client(), default_headers={"x-a": "b"})
+    ModelsLab(deadline=60, progress_timeout=20, max_retry_wait=5.0, max_response_bytes=1024)
+    assert_type(ModelsLab().with_options(max_retries=0, timeout=None), ModelsLab)
+
+
+def create(client: ModelsLab) -> str:
+    message = client.messages.create(
+        model="m",
+        max_tokens=10,
+        system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        messages=[{"role": "user", "content": "Hello"}],
+        temperature=0.0,
+        top_k=None,
+        stop_sequences=["END"],
+        thinking={"type": "enabled", "budget_tokens": 1024},
+        output_config={"effort": "low"},
+        metadata={"user_id": "u-1"},
+        extra_body={"chat_template_kwargs": {"enable_thinking": False}},
+        extra_headers={"x-team": "a"},
+        timeout=5,
+    )
+    assert_type(message, Message)
+    assert_type(message.usage.output_tokens, int)
+    assert_type(message.tool_uses, list[ToolUseBlock])
+    for block in message.content:
+        if isinstance(block, TextBlock):
+            assert_type(block.text, str)
+        elif isinstance(block, ToolUseBlock):
+            assert_type(block.input, dict[str, Any])
+        elif isinstance(block, ThinkingBlock):
+            assert_type(block.signature, str)
+        elif isinstance(block, UnknownBlock):
+            print(block.model_extra)
+    return message.text
+
+
+def history(client: ModelsLab, tools: list[ToolParam]) -> None:
+    turns: list[MessageParam] = [{"role": "user", "content": "How high is the Tamar?"}]
+    reply = client.messages.create(model="m", max_tokens=10, messages=turns, tools=tools)
+    turns.append(reply.to_param())
+    turns.append({"role": "assistant", "content": reply.content})
+    turns.append(
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": use.id, "content": "18 cm"}
+                for use in reply.tool_uses
+            ],
+        }
+    )
+    turns.append(
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "And this?"},
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"},
+                },
+                {"type": "from_a_server_of_mine", "anything": 1},
+            ],
+        }
+    )
+    assert_type(client.messages.count_tokens(model="m", messages=turns).input_tokens, int)
+
+
+def stream(client: ModelsLab) -> None:
+    with client.messages.stream(
+        max_tokens=10, messages=[{"role": "user", "content": "Hi"}]
+    ) as answer:
+        for event in answer:
+            assert_type(event, Event)
+            if event.type == "content_block_delta" and isinstance(event, ContentBlockDeltaEvent):
+                if isinstance(event.delta, TextDelta):
+                    assert_type(event.delta.text, str)
+            elif isinstance(event, ContentBlockStartEvent):
+                assert_type(event.index, int)
+            elif isinstance(event, UnknownEvent):
+                assert_type(event.type, str)
+        for text in answer.text_stream:
+            assert_type(text, str)
+        assert_type(answer.get_final_message(), Message)
+        assert_type(answer.current_message, Message)
+        assert_type(answer.request_id, "str | None")
+
+
+async def asynchronous() -> None:
+    async with AsyncModelsLab(http_client=httpx.AsyncClient()) as client:
+        assert_type(await client.messages.create(max_tokens=1, messages=[]), Message)
+        async with client.messages.stream(max_tokens=1, messages=[]) as answer:
+            async for event in answer:
+                assert_type(event, Event)
+            async for text in answer.text_stream:
+                assert_type(text, str)
+            assert_type(await answer.get_final_text(), str)
+        for model in await client.models.list():
+            assert_type(model, ModelInfo)
+        await client.wait_until_ready(timeout=30)
+
+
+def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
+    """A wrapper of the user's own, typed by `MessageParams`."""
+    return client.messages.create(**params).text
+
+
+def failures(client: ModelsLab) -> float | None:
+    try:
+        ask(client, model="m", max_tokens=1, messages=[{"role": "user", "content": "Hi"}])
+    except APIStatusError as error:
+        assert_type(error.status_code, int)
+        assert_type(error.retry_after, "float | None")
+        return error.retry_after
+    except APIError as error:
+        assert_type(error.partial_message, "Message | None")
+    return None
+
+
+def auth(kind: Literal["bearer", "x-api-key", "key"] | None) -> Endpoint:
+    return endpoints.gateway("https://relay.example", auth=kind, default_model="m")
