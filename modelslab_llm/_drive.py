@@ -135,9 +135,10 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         return opened
     body = _Body(response, attempt)
     try:
-        async for chunk in _achunks(response, pace):
-            if not body.take(chunk):
-                break
+        async with aclosing(_achunks(response, pace)) as chunks:
+            async for chunk in chunks:
+                if not body.take(chunk):
+                    break
     except APIError as error:
         return body.broken(error)
     finally:
@@ -215,23 +216,29 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
 
 
 async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
-    raw = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
-    async with aclosing(cast("AsyncGenerator[bytes]", raw)) as source:
-        try:
-            if not pace.limited:
-                async for chunk in source:
-                    yield chunk
-                return
-            while True:
-                try:
-                    chunk = await pace.within(source.__anext__)
-                except StopAsyncIteration:
-                    return
-                pace.check()
+    source = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
+    try:
+        if not pace.limited:
+            async for chunk in source:
                 yield chunk
-        except FOREIGN as error:
-            failure = _failure(error, pace)
-            raise failure from failure.__cause__
+            return
+        while True:
+            try:
+                chunk = await pace.within(source.__anext__)
+            except StopAsyncIteration:
+                return
+            pace.check()
+            yield chunk
+    except FOREIGN as error:
+        failure = _failure(error, pace)
+        raise failure from failure.__cause__
+    finally:
+        # httpx reads through a chain of async generators. Left early they would lie about until
+        # the garbage collector finds them; on a closed connection one more look ends them all.
+        await response.aclose()
+        with suppress(*FOREIGN):
+            async for _ in source:
+                pass
 
 
 def _shut(events: Generator[Event], response: httpx.Response) -> None:

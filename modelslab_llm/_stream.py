@@ -264,11 +264,9 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
             raise self._failed(error) from error.__cause__
 
     @property
-    async def text_stream(self) -> AsyncIterator[str]:
+    def text_stream(self) -> AsyncIterator[str]:
         """The text of the answer, piece by piece as the server sends it."""
-        async for event in self:
-            if text := text_of(event):
-                yield text
+        return _AsyncTexts(self)
 
     async def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
@@ -298,6 +296,18 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
                 answer = Opened(reader, _as_async(events), _nothing, answer.request_id)
             self._opened = answer
         return self._opened
+
+
+class _AsyncTexts(AsyncIterator[str]):
+    """The text in a stream. No generator: one that is left early needs closing, this does not."""
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        self._events = events
+
+    async def __anext__(self) -> str:
+        while True:
+            if text := text_of(await self._events.__anext__()):
+                return text
 
 
 async def _as_async(events: Iterator[Event]) -> AsyncIterator[Event]:

@@ -299,10 +299,8 @@ STOP = event("message_stop")
 PING = event("ping")
 EVENTS = (START, OPEN, TEXT, SHUT, END, STOP)
 
-STREAM_HEAD = head(
-    200,
-    {"content-type": "text/event-stream", "transfer-encoding": "chunked", "request-id": "req_1"},
-)
+SSE = {"content-type": "text/event-stream", "request-id": "req_1"}
+STREAM_HEAD = head(200, SSE | {"transfer-encoding": "chunked"})
 END_OF_BODY = chunk(b"")
 
 

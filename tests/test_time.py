@@ -1,0 +1,346 @@
+"""Prove that no call waits longer than it was told to, whatever the server does with its bytes.
+
+Every case ends with the right class, says in `.phase` which limit it was, and keeps what a stream
+had brought. The bounds are generous: they show that a call ends, not how exactly.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Literal, NamedTuple
+
+import httpx
+import pytest
+from colours import Async, AsyncClient, Sync, SyncClient
+from raw_server import (
+    ASK,
+    BEGUN,
+    CLOSE,
+    END_OF_BODY,
+    EVENTS,
+    OPEN,
+    PING,
+    REPLY,
+    RESET,
+    SHUT,
+    SILENCE,
+    SSE,
+    START,
+    STOP,
+    STREAM_HEAD,
+    TEXT,
+    RawServer,
+    Script,
+    again_and_again,
+    chunk,
+    drip,
+    failure,
+    head,
+    refused_url,
+    text_delta,
+)
+
+from modelslab_llm import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    InternalServerError,
+    RateLimitError,
+    Timeout,
+)
+from modelslab_llm.types import PingEvent
+
+LIMIT = 0.2
+SLACK = 1.5
+BODY_BEGUN = head(200, {"content-length": "100"}) + b'{"type'
+COMMENT = chunk(b": keep-alive\n\n")
+MANY = 10**6
+
+Verb = Literal["create", "stream"]
+
+
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds + SLACK
+
+
+def ask(client: SyncClient | AsyncClient, verb: Verb) -> None:
+    if verb == "create":
+        client.create(**ASK)
+    else:
+        with client.stream(**ASK) as stream:
+            for _ in stream.events():
+                pass
+
+
+class Case(NamedTuple):
+    verb: Verb
+    script: Script
+    options: dict[str, Any]
+    phase: str
+    text: str | None = None
+    """What of the message had come, for streams that had begun."""
+
+
+TIMEOUT: dict[str, Any] = {"timeout": LIMIT}
+DEADLINE: dict[str, Any] = {"deadline": LIMIT}
+PROGRESS: dict[str, Any] = {"progress_timeout": LIMIT}
+DRIPPED = drip(head(200, SSE) + START + OPEN, 0.02)
+"""Takes some eight seconds; no byte is late."""
+
+CASES = {
+    "silence-read": Case("create", SILENCE, TIMEOUT, "read"),
+    "silence-deadline": Case("create", SILENCE, DEADLINE, "deadline"),
+    "silence-deadline-alone": Case("create", SILENCE, {"timeout": None, **DEADLINE}, "deadline"),
+    "silence-read-stream": Case("stream", SILENCE, TIMEOUT, "read"),
+    "silence-deadline-stream": Case("stream", SILENCE, DEADLINE, "deadline"),
+    "silence-progress-stream": Case("stream", SILENCE, PROGRESS, "progress"),
+    "half-a-body-read": Case("create", [BODY_BEGUN, SILENCE], TIMEOUT, "read"),
+    "half-a-body-deadline": Case("create", [BODY_BEGUN, SILENCE], DEADLINE, "deadline"),
+    "headers-read": Case("stream", [STREAM_HEAD, SILENCE], TIMEOUT, "read", ""),
+    "headers-deadline": Case("stream", [STREAM_HEAD, SILENCE], DEADLINE, "deadline", ""),
+    "headers-progress": Case("stream", [STREAM_HEAD, SILENCE], PROGRESS, "progress", ""),
+    "dripped-body": Case("create", drip(REPLY, 0.02), {**TIMEOUT, **DEADLINE}, "deadline"),
+    "dripped-stream": Case("stream", DRIPPED, {**TIMEOUT, **DEADLINE}, "deadline"),
+    "dripped-progress": Case("stream", DRIPPED, PROGRESS, "progress"),
+    "dripped-then-silent": Case(
+        "stream",
+        [BEGUN, drip(chunk(text_delta("!")), 0.001), SILENCE],
+        {"timeout": 5, "deadline": 0.4},
+        "deadline",
+        "Tamar!",
+    ),
+    "pings-deadline": Case(
+        "stream", [STREAM_HEAD, again_and_again(chunk(PING))], DEADLINE, "deadline", ""
+    ),
+    "pings-progress": Case(
+        "stream", [STREAM_HEAD, again_and_again(chunk(PING))], PROGRESS, "progress", ""
+    ),
+    "comments-progress": Case(
+        "stream", [STREAM_HEAD, again_and_again(COMMENT)], PROGRESS, "progress", ""
+    ),
+    "text-read": Case("stream", [BEGUN, SILENCE], TIMEOUT, "read", "Tamar"),
+    "text-deadline": Case("stream", [BEGUN, SILENCE], DEADLINE, "deadline", "Tamar"),
+    "text-progress": Case("stream", [BEGUN, SILENCE], PROGRESS, "progress", "Tamar"),
+    "text-pings": Case(
+        "stream", [BEGUN, again_and_again(chunk(PING))], PROGRESS, "progress", "Tamar"
+    ),
+    "text-comments": Case(
+        "stream", [BEGUN, again_and_again(COMMENT)], PROGRESS, "progress", "Tamar"
+    ),
+    "text-for-ever": Case(
+        "stream",
+        [BEGUN, again_and_again(chunk(text_delta("")))],
+        {**TIMEOUT, **PROGRESS, **DEADLINE},
+        "deadline",
+        "Tamar",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_wait_ends(colour: Sync | Async, case: Case) -> None:
+    with RawServer(case.script) as server:
+        client = colour.client(base_url=server.url, api_key="k", max_retries=0, **case.options)
+        with closing(client):
+            with ends_within(LIMIT), pytest.raises(APITimeoutError) as caught:
+                ask(client, case.verb)
+        assert caught.value.phase == case.phase
+        partial = caught.value.partial_message
+        assert (partial.text if partial else None) == case.text or not case.text
+        assert server.connections[0].left.wait(2)
+
+
+OF_THE_CALLER = (
+    "silence-deadline",
+    "half-a-body-deadline",
+    "dripped-body",
+    "dripped-stream",
+    "text-pings",
+    "text-deadline",
+)
+
+
+@pytest.mark.parametrize("name", OF_THE_CALLER)
+def test_the_limits_hold_on_a_client_of_the_caller(colour: Sync | Async, name: str) -> None:
+    case = CASES[name]
+    with RawServer(case.script) as server, http_client_of(colour) as http:
+        client = colour.client(
+            base_url=server.url, api_key="k", max_retries=0, http_client=http, **case.options
+        )
+        with ends_within(LIMIT * 2), pytest.raises(APITimeoutError) as caught:
+            ask(client, case.verb)
+        assert caught.value.phase == case.phase
+
+
+@contextmanager
+def http_client_of(colour: Sync | Async) -> Iterator[httpx.Client | httpx.AsyncClient]:
+    if isinstance(colour, Sync):
+        with httpx.Client() as http:
+            yield http
+    else:
+        http = httpx.AsyncClient()
+        yield http
+        colour.portal.call(http.aclose)
+
+
+# Before there is a connection, and before the request is out
+
+
+def test_nobody_listens(colour: Sync | Async) -> None:
+    with closing(colour.client(base_url=refused_url(), api_key="k", max_retries=0)) as client:
+        with ends_within(0), pytest.raises(APIConnectionError) as caught:
+            client.create(**ASK)
+        assert not isinstance(caught.value, APITimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("options", "phase"),
+    [({"timeout": Timeout(connect=LIMIT)}, "connect"), (DEADLINE, "deadline")],
+    ids=["connect", "deadline"],
+)
+@pytest.mark.parametrize("verb", ["create", "stream"])
+def test_a_server_that_never_shakes_hands(
+    colour: Sync | Async, options: dict[str, Any], phase: str, verb: Verb
+) -> None:
+    with RawServer(SILENCE) as server:
+        url = server.url.replace("http:", "https:")  # its hello is answered by nothing
+        with closing(colour.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
+            with ends_within(LIMIT), pytest.raises(APITimeoutError) as caught:
+                ask(client, verb)
+        assert caught.value.phase == phase
+
+
+@pytest.mark.parametrize(
+    ("options", "phase"),
+    [({"timeout": Timeout(write=LIMIT)}, "write"), (DEADLINE, "deadline")],
+    ids=["write", "deadline"],
+)
+def test_a_server_that_does_not_read(
+    colour: Sync | Async, options: dict[str, Any], phase: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # never accepts: its buffers fill up
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with closing(colour.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
+            with ends_within(LIMIT), pytest.raises(APITimeoutError) as caught:
+                client.create(**{**ASK, "system": "x" * 16 * 1024 * 1024})
+        assert caught.value.phase == phase
+
+
+# A deadline is for the whole call
+
+
+@pytest.mark.parametrize("verb", ["create", "stream"])
+def test_the_deadline_ends_the_retries(colour: Sync | Async, verb: Verb) -> None:
+    with RawServer(failure(500)) as server:
+        client = colour.client(
+            base_url=server.url, api_key="k", max_retries=MANY, deadline=2 * LIMIT
+        )
+        with closing(client):
+            with ends_within(2 * LIMIT), pytest.raises(APIError) as caught:
+                ask(client, verb)
+        assert isinstance(caught.value, (InternalServerError, APITimeoutError))
+        assert caught.value.attempts >= 2
+
+
+@pytest.mark.parametrize("script", [CLOSE, RESET], ids=["close", "reset"])
+def test_the_deadline_ends_the_retries_of_broken_connections(
+    colour: Sync | Async, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.01)
+    with RawServer(script) as server:
+        client = colour.client(
+            base_url=server.url, api_key="k", max_retries=MANY, deadline=2 * LIMIT
+        )
+        with closing(client):
+            with ends_within(2 * LIMIT), pytest.raises(APIConnectionError) as caught:
+                client.create(**ASK)
+        assert caught.value.attempts >= 2
+
+
+def test_the_deadline_counts_what_earlier_tries_took(colour: Sync | Async) -> None:
+    slow_refusal = [LIMIT, failure(503)]
+    with RawServer(slow_refusal, slow_refusal, SILENCE) as server:
+        client = colour.client(base_url=server.url, api_key="k", deadline=3 * LIMIT)
+        with closing(client):
+            with ends_within(3 * LIMIT), pytest.raises(APITimeoutError) as caught:
+                client.create(**ASK)
+        assert (caught.value.phase, caught.value.attempts) == ("deadline", 3)
+        assert server.requests == 3
+
+
+def test_a_pause_that_would_pass_the_deadline_is_not_begun(colour: Sync | Async) -> None:
+    refusal = failure(503, **{"retry-after-ms": "", "retry-after": "30"})
+    with RawServer(refusal) as server:
+        with closing(colour.client(base_url=server.url, api_key="k", deadline=10)) as client:
+            with ends_within(0), pytest.raises(InternalServerError) as caught:
+                client.create(**ASK)
+        assert caught.value.retry_after == 30
+        assert server.requests == 1
+
+
+@pytest.mark.parametrize("verb", ["create", "stream"])
+def test_a_wait_of_a_day_is_left_to_the_caller(colour: Sync | Async, verb: Verb) -> None:
+    refusal = failure(429, **{"retry-after-ms": "", "retry-after": "86400"})
+    with RawServer(refusal) as server:
+        with closing(colour.client(base_url=server.url, api_key="k")) as client:
+            with ends_within(0), pytest.raises(RateLimitError) as caught:
+                ask(client, verb)
+        assert caught.value.retry_after == 86400
+        assert server.requests == 1
+
+
+# What must not be mistaken for a stall
+
+
+def test_content_starts_the_progress_timeout_anew(colour: Sync | Async) -> None:
+    words = [step for _ in range(8) for step in (LIMIT / 2, chunk(text_delta(".")))]
+    end = [chunk(SHUT), chunk(EVENTS[-2]), chunk(STOP), END_OF_BODY]
+    with RawServer([BEGUN, words, end]) as server:
+        with closing(colour.client(base_url=server.url, api_key="k", **PROGRESS)) as client:
+            with client.stream(**ASK) as stream:
+                assert stream.text() == "Tamar........"
+
+
+def test_a_slow_reader_is_not_a_stalled_server(colour: Sync | Async) -> None:
+    rest = [chunk(text_delta("!")), chunk(SHUT), chunk(EVENTS[-2]), chunk(STOP), END_OF_BODY]
+    with RawServer([BEGUN, 0.1, chunk(PING), 0.1, rest]) as server:
+        client = colour.client(base_url=server.url, api_key="k", progress_timeout=2 * LIMIT)
+        with closing(client), client.stream(**ASK) as stream:
+            for event in stream.events():
+                if isinstance(event, PingEvent):
+                    time.sleep(3 * LIMIT)  # the rest has come before this is over
+            assert stream.text() == "Tamar!"
+
+
+def test_a_body_left_open_after_the_message_does_not_hold_the_caller(colour: Sync | Async) -> None:
+    whole = [STREAM_HEAD, *map(chunk, EVENTS), SILENCE]
+    with RawServer(whole) as server:
+        with closing(colour.client(base_url=server.url, api_key="k")) as client:
+            with ends_within(0), client.stream(**ASK) as stream:
+                assert stream.message().text == "Tamar"
+            assert server.connections[0].left.wait(2)
+
+
+def test_pings_after_the_message_do_not_hold_the_caller(colour: Sync | Async) -> None:
+    whole = [STREAM_HEAD, *map(chunk, EVENTS), again_and_again(chunk(PING), 0.01)]
+    with RawServer(whole) as server:
+        with closing(colour.client(base_url=server.url, api_key="k")) as client:
+            with ends_within(0), client.stream(**ASK) as stream:
+                assert stream.message().text == "Tamar"
+            assert server.connections[0].left.wait(2)
+
+
+def test_the_timeout_is_for_silence_and_not_for_the_length_of_an_answer(
+    colour: Sync | Async,
+) -> None:
+    words = [step for _ in range(6) for step in (0.1, chunk(TEXT))]
+    with RawServer([BEGUN, words, *map(chunk, EVENTS[3:]), END_OF_BODY]) as server:
+        with closing(colour.client(base_url=server.url, api_key="k", timeout=0.4)) as client:
+            with client.stream(**ASK) as stream:
+                assert stream.text() == "Tamar" * 7
