@@ -26,10 +26,10 @@ class SyncStream:
         return next(self.stream, None)
 
     def events(self) -> Iterator[Event]:
-        yield from self.stream
+        return iter(self.stream)
 
     def texts(self) -> Iterator[str]:
-        yield from self.stream.text_stream
+        return self.stream.text_stream
 
     def message(self) -> Message:
         return self.stream.get_final_message()
