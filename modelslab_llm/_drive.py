@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar
 
 import httpx
 
@@ -37,6 +45,7 @@ Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
 LAST_CHUNKS = 8
+EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
 FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
@@ -46,7 +55,8 @@ def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -
     """Run an exchange to its result. `own` says that the client is the package's own."""
     attempt = next(flow)
     while True:
-        time.sleep(attempt.pause)
+        if attempt.pause:
+            time.sleep(attempt.pause)
         outcome = _send(http, own, attempt)
         try:
             attempt = flow.send(outcome)
@@ -77,15 +87,14 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
                 _request(http, own, attempt, pace), stream=True, follow_redirects=False
             )
     except FOREIGN as error:
-        return _failure(error, pace)
+        return _failure(error, pace, "sending")
     except RuntimeError as error:
-        raise _closed(error, http.is_closed) from None
+        return _unusable(error, http.is_closed)
+    headers = _headers(response)
     if attempt.request.stream and _streams(response):
-        reader = _reader(response, attempt)
+        reader = _reader(attempt, headers)
         events = _events(response, reader, pace)
-        opened = Opened(
-            reader, events, partial(_shut, events, response), request_id(_headers(response))
-        )
+        opened = Opened(reader, events, partial(_shut, events, response), request_id(headers))
         try:
             for event in events:
                 opened.held.append(event)
@@ -94,7 +103,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         except APIError as error:
             return opened.blame(error)
         return opened
-    body = _Body(response, attempt)
+    body = _Body(response.status_code, headers, attempt)
     try:
         for chunk in _chunks(response, pace):
             if not body.take(chunk):
@@ -114,17 +123,16 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
             partial(http.send, request, stream=True, follow_redirects=False)
         )
     except FOREIGN as error:
-        return _failure(error, pace)
+        return _failure(error, pace, "sending")
     except APIError as error:
         return error
     except RuntimeError as error:
-        raise _closed(error, http.is_closed) from None
+        return _unusable(error, http.is_closed)
+    headers = _headers(response)
     if attempt.request.stream and _streams(response):
-        reader = _reader(response, attempt)
+        reader = _reader(attempt, headers)
         events = _aevents(response, reader, pace)
-        opened = Opened(
-            reader, events, partial(_ashut, events, response), request_id(_headers(response))
-        )
+        opened = Opened(reader, events, partial(_ashut, events, response), request_id(headers))
         try:
             async for event in events:
                 opened.held.append(event)
@@ -133,7 +141,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         except APIError as error:
             return opened.blame(error)
         return opened
-    body = _Body(response, attempt)
+    body = _Body(response.status_code, headers, attempt)
     try:
         async with aclosing(_achunks(response, pace)) as chunks:
             async for chunk in chunks:
@@ -211,7 +219,7 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             pace.check()
             yield chunk
     except FOREIGN as error:
-        failure = _failure(error, pace)
+        failure = _failure(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
 
 
@@ -230,7 +238,7 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
             pace.check()
             yield chunk
     except FOREIGN as error:
-        failure = _failure(error, pace)
+        failure = _failure(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
     finally:
         # httpx reads through a chain of async generators. Left early they would lie about until
@@ -261,7 +269,6 @@ class Pace:
         self._config = attempt.config
         self._progress = attempt.config.progress_timeout if attempt.request.stream else None
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
-        self.streaming = attempt.request.stream
         self.timeout = attempt.request.timeout
         self.limited = self._deadline is not None or self._stalls is not None
 
@@ -282,7 +289,7 @@ class Pace:
 
     def failure(self) -> APITimeoutError | None:
         """Return the error for the limit that is reached, if one is."""
-        now = time.monotonic()
+        now = time.monotonic() + EARLY
         if self._deadline is not None and now >= self._deadline:
             error = APITimeoutError(f"the deadline of {self._config.deadline:g} s has passed")
             error.phase, error.permanent = "deadline", True
@@ -309,10 +316,11 @@ class Pace:
 class _Body:
     """A body that is read whole: how much of it, and what it becomes."""
 
-    def __init__(self, response: httpx.Response, attempt: Attempt) -> None:
-        self._status = response.status_code
-        self._headers = _headers(response)
-        self._limit = attempt.config.max_response_bytes if response.is_success else ERROR_PAGE
+    def __init__(self, status: int, headers: Mapping[str, str], attempt: Attempt) -> None:
+        self._status = status
+        self._headers = headers
+        self._ok = 200 <= status < 300
+        self._limit = attempt.config.max_response_bytes if self._ok else ERROR_PAGE
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -320,7 +328,7 @@ class _Body:
         """Add a chunk; False if no more is wanted. Raises if an answer is too large."""
         self._size += len(chunk)
         if self._size > self._limit:
-            if self._limit == ERROR_PAGE:
+            if not self._ok:
                 return False
             raise UnexpectedResponseError(
                 f"the answer has more than {self._limit} bytes (max_response_bytes)"
@@ -333,7 +341,7 @@ class _Body:
 
     def broken(self, error: APIError) -> Answer | APIError:
         """Return what a body that broke off still tells: a refusal, or else the failure."""
-        if not 200 <= self._status < 300:
+        if not self._ok:
             return self.answer()
         error.request_id = error.request_id or request_id(self._headers)
         return error
@@ -378,9 +386,7 @@ def _is_plain(response: httpx.Response) -> bool:
     return "content-encoding" not in response.headers and not response.is_stream_consumed
 
 
-def _reader(response: httpx.Response, attempt: Attempt) -> Reader:
-    headers = _headers(response)
-
+def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:
     def failure(payload: object) -> APIError:
         return from_payload(payload, headers, now=time.time(), in_stream=True)
 
@@ -388,49 +394,50 @@ def _reader(response: httpx.Response, attempt: Attempt) -> Reader:
 
 
 _PHASES: dict[type[Exception], tuple[Phase, str]] = {
-    httpx.ConnectTimeout: ("connect", "no connection within {} s"),
-    httpx.WriteTimeout: ("write", "the server took nothing of the request for {} s"),
-    httpx.ReadTimeout: ("read", "the server sent nothing for {} s"),
-    httpx.PoolTimeout: ("pool", "no connection became free within {} s"),
+    httpx.ConnectTimeout: ("connect", "no connection"),
+    httpx.WriteTimeout: ("write", "the server took nothing of the request"),
+    httpx.ReadTimeout: ("read", "the server sent nothing"),
+    httpx.PoolTimeout: ("pool", "no connection became free"),
 }
 
 
-def _failure(error: Exception, pace: Pace) -> APIError:
+def _failure(
+    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
+) -> APIError:
     """Return our error for one of the HTTP library's, which stays behind as its cause."""
-    failure = _translated(error, pace)
+    failure = _translated(error, pace, during)
     failure.__cause__ = _bare(error)
     return failure
 
 
-def _translated(error: Exception, pace: Pace) -> APIError:
-    if isinstance(error, httpx.TimeoutException) and (over := pace.failure()):
-        return over
-    for kind, (phase, text) in _PHASES.items():
-        if isinstance(error, kind):
-            limit = getattr(pace.timeout, phase)
-            timeout = APITimeoutError(text.format(f"{limit:g}") + f" (timeout.{phase})")
-            timeout.phase = phase
-            return timeout
+def _translated(
+    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
+) -> APIError:
+    if isinstance(error, httpx.TimeoutException):
+        if over := pace.failure():
+            return over
+        phase, text = _PHASES.get(type(error), ("read", "no answer"))
+        seconds: float | None = getattr(pace.timeout, phase)
+        limit = "in time" if seconds is None else f"within {seconds:g} s"
+        timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
+        timeout.phase = phase
+        return timeout
     words = str(error) or type(error).__name__
     if isinstance(error, httpx.DecodingError):
-        broken = UnexpectedResponseError(f"the answer cannot be decompressed: {words}")
-        broken.permanent = True
-        return broken
-    if pace.streaming:
+        kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
+        return kind(f"the answer cannot be decompressed: {words}")
+    if during == "stream":
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
-    failure = APIConnectionError(f"{_what(error)}: {words}")
-    failure.permanent = _is_certificate(error) or isinstance(
-        error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
-    )
-    return failure
-
-
-def _what(error: Exception) -> str:
     if _is_certificate(error):
-        return "the server's certificate is not trusted"
-    if isinstance(error, httpx.ConnectError):
-        return "cannot connect"
-    return "the connection failed"
+        what = "the server's certificate is not trusted"
+    elif isinstance(error, httpx.ConnectError):
+        what = "cannot connect"
+    else:
+        what = f"the connection broke during the {during.replace('sending', 'request')}"
+    failure = APIConnectionError(f"{what}: {words}")
+    never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
+    failure.permanent = _is_certificate(error) or isinstance(error, never)
+    return failure
 
 
 def _is_certificate(error: BaseException | None) -> bool:
@@ -452,7 +459,8 @@ def _bare(error: BaseException) -> BaseException:
     return error
 
 
-def _closed(error: RuntimeError, is_closed: bool) -> Exception:
+def _unusable(error: RuntimeError, is_closed: bool) -> APIError:
+    """Return the error for an HTTP client that cannot send; a closed one is the caller's doing."""
     if is_closed:
-        return ConfigurationError("this client is closed: keep its with block open, or build one")
+        raise ConfigurationError("this client is closed: build one, or keep its with block open")
     return APIConnectionError(f"the HTTP client failed: {error}")
