@@ -40,14 +40,24 @@ from .types.events import (
 )
 from .types.message import Message, Usage, mark_cut_arguments
 
+_FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
+    TextBlock: (TextDelta, "text"),
+    ThinkingBlock: (ThinkingDelta, "thinking"),
+    ToolUseBlock: (InputJSONDelta, "partial_json"),
+    ServerToolUseBlock: (InputJSONDelta, "partial_json"),
+    UnknownBlock: (InputJSONDelta, "partial_json"),
+    CompactionBlock: (CompactionDelta, "content"),
+}
+
 
 class _Growing:
     """One block and the parts that have come for it."""
 
-    __slots__ = ("block", "citations", "closed", "parts", "signature")
+    __slots__ = ("_fed_by", "_field", "block", "citations", "closed", "parts", "signature")
 
     def __init__(self, block: ContentBlock) -> None:
         self.block = block
+        self._fed_by, self._field = _FED_BY.get(type(block), (type(None), ""))
         self.parts: list[str] = []
         self.signature: str | None = None
         self.citations: list[Citation] = []
@@ -55,21 +65,12 @@ class _Growing:
 
     def take(self, delta: Delta) -> bool:
         """Add a delta; False if it is not of this block's kind."""
-        block = self.block
-        if isinstance(delta, TextDelta) and isinstance(block, TextBlock):
-            self.parts.append(delta.text)
-        elif isinstance(delta, InputJSONDelta) and isinstance(
-            block, (ToolUseBlock, ServerToolUseBlock, UnknownBlock)
-        ):
-            self.parts.append(delta.partial_json)
-        elif isinstance(delta, ThinkingDelta) and isinstance(block, ThinkingBlock):
-            self.parts.append(delta.thinking)
-        elif isinstance(delta, SignatureDelta) and isinstance(block, ThinkingBlock):
+        if type(delta) is self._fed_by:
+            self.parts.append(getattr(delta, self._field))
+        elif isinstance(delta, SignatureDelta) and isinstance(self.block, ThinkingBlock):
             self.signature = delta.signature  # whole, so the last one counts
-        elif isinstance(delta, CitationsDelta) and isinstance(block, TextBlock):
+        elif isinstance(delta, CitationsDelta) and isinstance(self.block, TextBlock):
             self.citations.append(delta.citation)
-        elif isinstance(delta, CompactionDelta) and isinstance(block, CompactionBlock):
-            self.parts.append(delta.content)
         else:
             return False
         return True
@@ -189,8 +190,9 @@ class Accumulator:
         for name in MessageDelta.model_fields:
             if (value := getattr(event.delta, name)) is not None:
                 self._end[name] = value
-        for extra in (event.delta.model_extra, event.model_extra):
-            self._end.update(extra or {})
+        beside = (event.delta.model_extra or {}) | (event.model_extra or {})
+        for name in beside.keys() - Message.model_fields.keys():  # e.g. context_management
+            self._end[name] = beside[name]
         self._count(event.usage)
 
     def _count(self, usage: Usage) -> None:

@@ -64,6 +64,9 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:  # what a server says may quote the key
+        return f"Answer({self.status}, {len(self.body)} bytes)"
+
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
@@ -225,11 +228,14 @@ def _post(
             body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        places = unsendable(body) if not isinstance(error, RecursionError) else ()
-        raise InvalidRequestError("; ".join(places) or f"cannot be sent as JSON: {error}") from None
+        try:
+            places = "; ".join(unsendable(body))
+        except RecursionError:
+            places = ""
+        raise InvalidRequestError(places or f"cannot be sent as JSON: {error}") from None
     extra = checked_headers(params.get("extra_headers"), "extra_headers")
     if betas:
-        extra = {"anthropic-beta": ",".join(map(str, betas))} | extra
+        extra = checked_headers({"anthropic-beta": ",".join(map(str, betas))}, "betas") | extra
     timeout = Timeout.of(params["timeout"]) if "timeout" in params else config.timeout
     return _request(config, "POST", path, content, extra, timeout, stream=bool(body.get("stream")))
 
@@ -261,8 +267,8 @@ def _request(
         headers["content-type"] = "application/json"
     headers |= config.default_headers
     headers |= extra or {}
-    if not headers.keys() & {"authorization", "x-api-key"}:  # one credential, the caller's first
-        headers |= config.credential()
+    if not headers.keys() & {"authorization", "x-api-key", config.endpoint.auth}:
+        headers |= config.credential()  # one credential, and the caller's own comes first
     url = config.endpoint.base_url + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)
 

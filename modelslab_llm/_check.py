@@ -152,6 +152,8 @@ def _turn(turn: Any, path: str, faults: list[str]) -> Any:
 
 def unsendable(value: Any, path: str = "") -> Sequence[str]:
     """Return where in a body something stands that JSON cannot carry."""
+    if isinstance(value, BaseModel):
+        value = cast("Any", value).to_param() if hasattr(value, "to_param") else {}
     if isinstance(value, Mapping):
         entries = cast("Mapping[Any, Any]", value).items()
         return [at for k, v in entries for at in unsendable(v, f"{path}.{k}" if path else str(k))]

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, Protocol
 
 from typing_extensions import Self, TypedDict, Unpack
@@ -71,11 +72,15 @@ class Timeout:
             seconds = _positive("timeout", value)
             return cls(min(CONNECT, seconds), seconds, seconds, seconds)
         try:
-            return cls(value.connect, value.read, value.write, value.pool)
+            waits = {wait.name: getattr(value, wait.name) for wait in fields(cls)}
         except AttributeError:
             raise ConfigurationError(
                 f"timeout must be seconds or a Timeout, not {type(value).__name__}"
             ) from None
+        for name, seconds in waits.items():
+            if seconds is not None:
+                _positive(f"timeout.{name}", seconds)
+        return cls(**waits)
 
 
 class Secret:
@@ -197,9 +202,11 @@ def checked_headers(headers: Mapping[str, str] | None, where: str) -> dict[str, 
 line of printable ASCII text
     """
     checked: dict[str, str] = {}
+    if headers is not None and not isinstance(headers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"{where}: must be a dict, not {type(headers).__name__}")
     for name, value in (headers or {}).items():
         if not (isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidRequestError(f"{where}: {name!r} is not a header name")
+            raise InvalidRequestError(f"{where}: {type(name).__name__} {name!r} names no header")
         if not (isinstance(value, str) and re.fullmatch(r"[\t -~]*", value)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequestError(
                 f"{where}[{name!r}]: the value must be one line of printable ASCII text"
@@ -209,7 +216,7 @@ line of printable ASCII text
 
 
 def _positive(name: str, value: Any, least: float | None = None) -> float:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if not (fits and (value > 0 if least is None else value >= least)):
         floor = "above 0" if least is None else f"{least} or more"
         unit = "" if name.startswith("max_re") and name != "max_retry_wait" else " seconds"

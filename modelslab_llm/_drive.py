@@ -17,7 +17,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Literal, TypeAlias, TypeVar
@@ -26,8 +26,8 @@ import httpx
 
 from ._calls import Answer
 from ._exchange import Attempt, Outcome
-from ._stream import Opened, Reader
-from ._transport import TimedStream, waits_end_at
+from ._stream import Opened, Reader, ready
+from ._transport import TimedStream, hang_up, waits_end_at
 from .errors import (
     APIConnectionError,
     APIError,
@@ -45,6 +45,7 @@ Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
 LAST_CHUNKS = 8
+LATE = 0.05  # seconds that async work may go on after its limit
 EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
@@ -90,7 +91,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         return _failure(error, pace, "sending")
     except RuntimeError as error:
         return _unusable(error, http.is_closed)
-    headers = _headers(response)
+    headers = _headers(response, attempt)
     if attempt.request.stream and _streams(response):
         reader = _reader(attempt, headers)
         events = _events(response, reader, pace)
@@ -128,7 +129,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         return error
     except RuntimeError as error:
         return _unusable(error, http.is_closed)
-    headers = _headers(response)
+    headers = _headers(response, attempt)
     if attempt.request.stream and _streams(response):
         reader = _reader(attempt, headers)
         events = _aevents(response, reader, pace)
@@ -217,7 +218,8 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             if chunk is None:
                 return
             pace.check()
-            yield chunk
+            with pace.held():
+                yield chunk
     except FOREIGN as error:
         failure = _failure(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
@@ -236,7 +238,8 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
             except StopAsyncIteration:
                 return
             pace.check()
-            yield chunk
+            with pace.held():
+                yield chunk
     except FOREIGN as error:
         failure = _failure(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
@@ -244,15 +247,19 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
         # httpx reads through a chain of async generators. Left early they would lie about until
         # the garbage collector finds them; on a closed connection one more look ends them all.
         await response.aclose()
-        with suppress(*FOREIGN):
-            async for _ in source:
-                pass
+        if "network_stream" in response.extensions:
+            with suppress(*FOREIGN):
+                async for _ in source:
+                    pass
 
 
 def _shut(events: Generator[Event], response: httpx.Response) -> None:
-    with suppress(ValueError):  # another thread is reading: closing the response ends that
+    try:
         events.close()
-    response.close()
+    except ValueError:  # another thread is reading; woken, it closes the response
+        hang_up(response.extensions.get("network_stream"))
+    else:
+        response.close()
 
 
 async def _ashut(events: AsyncGenerator[Event], response: httpx.Response) -> None:
@@ -282,6 +289,14 @@ class Pace:
             self._stalls = time.monotonic() + self._progress
         reader.moved = False
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Stop the clock of progress while the caller works on what has come."""
+        since = time.monotonic()
+        yield
+        if self._stalls is not None:
+            self._stalls += time.monotonic() - since
+
     def check(self) -> None:
         """Raise if a limit is reached."""
         if failure := self.failure():
@@ -301,13 +316,17 @@ class Pace:
         return error
 
     async def within(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Run one step of async work until the next limit, and raise if that is reached."""
+        """Run one step of async work until the next limit, and raise if that is reached.
+
+        The HTTP library's own timeouts, set to the same limit, come first: it tidies up after
+        them, and leaks a socket that is cancelled in the middle of a TLS handshake.
+        """
         moment = self.moment()
         if moment is None:
             return await step()
         import anyio
 
-        with anyio.move_on_after(max(0.0, moment - time.monotonic())):
+        with anyio.move_on_after(max(0.0, moment - time.monotonic()) + LATE):
             return await step()
         self.check()
         raise APITimeoutError("the time is up")
@@ -363,17 +382,34 @@ def _request(
         waits = {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
     # A caller's own client may add headers and cookies of its own; ours has none to add.
     build = httpx.Request if own else http.build_request
-    return build(
+    request = build(
         asked.method,
         asked.url,
         headers=asked.headers,
         content=asked.content,
         extensions={"timeout": waits},
     )
+    if asked.content is not None:
+        request.stream = _Sent(asked.content)
+    return request
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
-    return dict(response.headers.items())
+class _Sent(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A request's body in one piece. httpx's is a generator, which a failed send leaves open."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._content,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return ready((self._content,))
+
+
+def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:
+    hide = attempt.config.hide_key
+    return {name: hide(value) for name, value in response.headers.items()}
 
 
 def _streams(response: httpx.Response) -> bool:

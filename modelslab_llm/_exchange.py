@@ -51,19 +51,30 @@ REDIRECTS = 5
 
 
 def exchange(
-    call: Call[T], config: Config, retry: Retry, clock: Callable[[], float]
+    call: Call[T],
+    config: Config,
+    retry: Retry,
+    clock: Callable[[], float],
+    until: float | None = None,
 ) -> Generator[Attempt, Outcome, T | Opened[Any]]:
     """Send a call until it has a result or cannot have one; raise the last failure.
 
-    `clock` counts seconds from anywhere. The result of a stream that was opened is that stream.
+    `clock` counts seconds from anywhere; `until` is its moment at which the call must be over, if
+    that is not to be reckoned from now. The result of a stream that was opened is that stream.
     """
     started = clock()
-    until = None if config.deadline is None else started + config.deadline
+    if until is None and config.deadline is not None:
+        until = started + config.deadline
     request, pause = call.request, 0.0
     tries = redirects = 0
 
     def sign(failure: APIError) -> None:
-        """Write on the error what was asked, how often, and for how long."""
+        """Write on the error what was asked, how often, and for how long; hide the key.
+
+        Where it was raised inside the package is no news to a caller, and the variables there
+        hold what the server said.
+        """
+        failure.__traceback__ = None
         failure.method, failure.url = request.method, request.url
         failure.attempts, failure.elapsed = tries, clock() - started
         _hide_key(failure, config)
@@ -99,23 +110,27 @@ def all_models(
     config: Config, retry: Retry, clock: Callable[[], float]
 ) -> Generator[Attempt, Outcome, ModelList]:
     """Ask for page after page, until the server says that there are no more."""
-    models: list[ModelInfo] = []
+    until = None if config.deadline is None else clock() + config.deadline
+    models: dict[str, ModelInfo] = {}
     after: str | None = None
     for _ in range(MANY_PAGES):
-        page = yield from exchange(list_models(config, after), config, retry, clock)
-        models += cast("ModelPage", page).models
-        after, before = cast("ModelPage", page).next_after, after
-        if after in (None, before):  # a server that repeats itself has no more either
+        call = list_models(config, after)
+        page = cast("ModelPage", (yield from exchange(call, config, retry, clock, until)))
+        known = len(models)
+        for model in page.models:
+            models.setdefault(model.id, model)
+        after = page.next_after
+        if after is None or len(models) == known:  # a server that repeats itself has no more
             break
-    return ModelList(models)
+    return ModelList(list(models.values()))
 
 
 def _same_origin_target(request: Request, answer: Answer) -> str | None:
     """Return where a redirect leads if the key may go there: the same scheme, host and port."""
     if answer.status not in ((307, 308) if request.method == "POST" else (301, 302, 307, 308)):
         return None
-    target = urljoin(request.url, answer.headers.get("location", ""))
     try:
+        target = urljoin(request.url, answer.headers.get("location", ""))
         here, there = urlsplit(request.url), urlsplit(target)
         same = (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
     except ValueError:

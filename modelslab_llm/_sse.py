@@ -48,6 +48,8 @@ class EventDecoder:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that `chunk` completes."""
+        if not self._pending and chunk.endswith(b"\n\n"):
+            return self._decode(chunk)  # the usual cut, with nothing to hold back
         # An event ends with a blank line, whose line ends may be cut from each other by the
         # chunks; of an earlier chunk its last byte is all that can matter.
         before = self._pending[-1][-1:] if self._pending else b""
@@ -55,19 +57,19 @@ class EventDecoder:
         cut = max(seam.rfind(b"\n\n"), seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
         if cut < 0:
             self._hold(chunk)
-            return
+            return iter(())
         cut += 2 - len(before)
         self._pending.append(chunk[:cut])
         whole, self._pending, self._size = b"".join(self._pending), [], 0
         if cut < len(chunk):
             self._hold(chunk[cut:])
-        yield from self._decode(whole)
+        return self._decode(whole)
 
     def end(self) -> Iterator[Event]:
         """Yield the event that the end of the body completes: its blank line may be missing."""
         whole, self._pending = b"".join(self._pending), []
         if whole.strip():
-            yield from self._decode(whole + b"\n\n")
+            yield from self._decode(whole)
 
     def _hold(self, chunk: bytes) -> None:
         if chunk:
@@ -84,8 +86,22 @@ class EventDecoder:
         if self._first:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
             self._first = False
+        for frame in (whole,) if b"\r" in whole else whole.split(b"\n\n"):
+            # Nearly every event of nearly every server is one event line and one data line of a
+            # kind that is known. Read here it costs a third of what it costs below.
+            head, _, data = frame.partition(b"\ndata: ")
+            if data and head.startswith(b"event: ") and b"\n" not in head and b"\n" not in data:
+                try:
+                    yield _known_events().validate_json(data)
+                    continue
+                except ValidationError:
+                    pass
+            if frame:
+                yield from self._decode_unusual(frame)
+
+    def _decode_unusual(self, frame: bytes) -> Iterator[Event]:
         # A byte that is not UTF-8 becomes a surrogate, which fails the one event it is in.
-        text = _Text(whole.decode("utf-8", "surrogateescape"))
+        text = _Text(frame.decode("utf-8", "surrogateescape") + "\n\n")
         for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
             data = event.data
             if data and data != "[DONE]":
@@ -95,7 +111,9 @@ class EventDecoder:
         try:
             return _known_events().validate_json(data)
         except (ValidationError, UnicodeEncodeError) as error:
-            return self._read_unusual(name, data, error)
+            reason = error
+        # Outside the handler, so that no error carries this one, which quotes the whole event.
+        return self._read_unusual(name, data, reason)
 
     def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
         """Read what is not one of the usual events, which is no matter of speed."""

@@ -7,7 +7,7 @@ Nothing here names an HTTP library.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +72,7 @@ def whole(message: Message) -> tuple[Reader, Iterator[Event]]:
     return reader, events()
 
 
+T = TypeVar("T")
 Events = TypeVar("Events", bound="Iterator[Event] | AsyncIterator[Event]")
 
 
@@ -121,6 +122,12 @@ class _State(Generic[Events]):
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None before the answer, or if it has none."""
         return self._opened.request_id if self._opened else None
+
+    def _check_usable(self) -> None:
+        if self._failure:
+            raise self._failure
+        if self._closed:
+            raise StreamInterruptedError("the stream was closed before it was opened")
 
     def _failed(self, error: APIError) -> APIError:
         self._failure = self._opened.blame(error) if self._opened else error
@@ -210,6 +217,7 @@ class MessageStream(_State[Iterator[Event]]):
 
     def _open(self) -> Opened[Iterator[Event]]:
         if self._opened is None:
+            self._check_usable()
             try:
                 answer = self._send()
             except APIError as error:
@@ -217,8 +225,9 @@ class MessageStream(_State[Iterator[Event]]):
                 raise
             if isinstance(answer, Message):
                 reader, events = whole(answer)
-                answer = Opened(reader, events, lambda: None, answer.request_id)
-            self._opened = answer
+                self._opened = Opened(reader, events, lambda: None, answer.request_id)
+            else:
+                self._opened = answer
         return self._opened
 
 
@@ -286,6 +295,7 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
 
     async def _open(self) -> Opened[AsyncIterator[Event]]:
         if self._opened is None:
+            self._check_usable()
             try:
                 answer = await self._send()
             except APIError as error:
@@ -293,8 +303,9 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
                 raise
             if isinstance(answer, Message):
                 reader, events = whole(answer)
-                answer = Opened(reader, _as_async(events), _nothing, answer.request_id)
-            self._opened = answer
+                self._opened = Opened(reader, ready(events), _nothing, answer.request_id)
+            else:
+                self._opened = answer
         return self._opened
 
 
@@ -310,9 +321,16 @@ class _AsyncTexts(AsyncIterator[str]):
                 return text
 
 
-async def _as_async(events: Iterator[Event]) -> AsyncIterator[Event]:
-    for event in events:
-        yield event
+class ready(AsyncIterator[T]):  # it stands beside `iter`
+    """Iterate asynchronously over what is there already; no generator, for the same reason."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+
+    async def __anext__(self) -> T:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 async def _nothing() -> None:

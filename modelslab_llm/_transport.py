@@ -8,16 +8,16 @@ module knows the protocol.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 import httpcore
 import httpx
@@ -86,6 +86,13 @@ class TimedStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+def hang_up(stream: object) -> None:
+    """Wake whatever waits on a connection: to close its socket does not wake another thread."""
+    if isinstance(stream, TimedStream) and (sock := stream.get_extra_info("socket")):
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS would say goodbye first, and wait
 
 
 class _TimedBackend(httpcore.NetworkBackend):
@@ -171,6 +178,8 @@ class _Pools(Generic[T]):
 
     def give(self, small: _Small[T], now: float) -> list[T]:
         """Take a request off a pool and serve who waits; return what is to be closed."""
+        if small not in self._all:
+            return []  # closed meanwhile, with all others
         small.busy -= 1
         self._busy -= 1
         small.idle_since = now
@@ -211,12 +220,12 @@ class _Pools(Generic[T]):
         """Let go of pools whose connections have expired, or are more than may be kept."""
         kept, expiry = self._limits.max_keepalive_connections, self._limits.keepalive_expiry
         idle = [small for small in self._roomy[scheme] if not small.busy]
-        idle.sort(key=lambda small: -small.idle_since)
-        keep = len(idle) if kept is None else -(-kept // self._size)
+        idle.sort(key=lambda small: small.idle_since)
+        too_many = 0 if kept is None else len(idle) - -(-kept // self._size)
         gone = [
             small
             for place, small in enumerate(idle)
-            if place >= keep or (expiry is not None and now - small.idle_since > expiry)
+            if place < too_many or (expiry is not None and now - small.idle_since > expiry)
         ]
         for small in gone:
             self._roomy[scheme].remove(small)
@@ -314,13 +323,18 @@ class PooledTransport(httpx.BaseTransport):
             if small := self._pools.take(scheme):
                 return small
             waiter = self._pools.queue(scheme, served := threading.Event())
-        timeout = _bounded(request.extensions.get("timeout", {}).get("pool"), httpx.PoolTimeout)
-        served.wait(timeout)
-        with self._lock:
-            if waiter.small:
-                return waiter.small
-            self._pools.leave(waiter)
-        raise httpx.PoolTimeout("every connection is in use")
+        timeout: float | None = request.extensions.get("timeout", {}).get("pool")
+        try:
+            if not served.wait(_bounded(timeout, httpx.PoolTimeout)):
+                raise httpx.PoolTimeout("every connection is in use")
+        except BaseException:
+            with self._lock:
+                closing = self._pools.leave(waiter)
+            for transport in closing:
+                transport.close()
+            raise
+        assert waiter.small is not None
+        return waiter.small
 
     def _give(self, small: _Small[httpx.HTTPTransport]) -> None:
         with self._lock:
@@ -342,9 +356,7 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, **settings: Any) -> None:
         self._settings = _Settings(settings)
-        self._by_loop: WeakKeyDictionary[Any, _Pools[httpx.AsyncHTTPTransport]] = (
-            WeakKeyDictionary()
-        )
+        self._by_loop: dict[object, _Pools[httpx.AsyncHTTPTransport]] = {}
         self._pid = os.getpid()
 
     def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
@@ -358,6 +370,8 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         loop = _event_loop()
         pools = self._by_loop.get(loop)
         if pools is None:
+            for ended in [other for other in self._by_loop if _has_ended(other)]:
+                self._by_loop.pop(ended, None)
             pools = _Pools(self._make, self._settings.limits, self._settings.size)
             self._by_loop[loop] = pools
         return pools
@@ -387,12 +401,11 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         try:
             with anyio.move_on_after(request.extensions.get("timeout", {}).get("pool")):
                 await served.wait()
+            if waiter.small is None:
+                raise httpx.PoolTimeout("every connection is in use")
         except BaseException:
             await _close_all(pools.leave(waiter))
             raise
-        if waiter.small is None:
-            pools.leave(waiter)
-            raise httpx.PoolTimeout("every connection is in use")
         return waiter.small
 
     async def aclose(self) -> None:
@@ -457,6 +470,16 @@ def _event_loop() -> object:
         except RuntimeError:
             pass
     return cast("Any", sys.modules["trio"]).lowlevel.current_trio_token()
+
+
+def _has_ended(loop: Any) -> bool:
+    if hasattr(loop, "is_closed"):
+        return cast("bool", loop.is_closed())
+    try:
+        loop.run_sync_soon(bool)  # trio has no better way to ask
+    except RuntimeError:
+        return True
+    return False
 
 
 class DefaultHttpxClient(httpx.Client):

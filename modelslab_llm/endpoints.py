@@ -100,9 +100,10 @@ def gguf(
     modelslab_llm.errors.ConfigurationError: deployment_id 'dep/../x' is not a deployment id: \
 only letters, digits and . _ ~ - may stand in it
     """
-    known_ids = re.fullmatch(r"(?!\.+$)[A-Za-z0-9._~-]+", deployment_id or "")
-    if not known_ids:
-        what = f"{deployment_id!r} is not a deployment id" if deployment_id else "is empty"
+    if not isinstance(deployment_id, str) or not re.fullmatch(  # pyright: ignore[reportUnnecessaryIsInstance]
+        r"(?!\.+$)[A-Za-z0-9._~-]+", deployment_id
+    ):
+        what = "is empty" if deployment_id == "" else f"{deployment_id!r} is not a deployment id"
         raise ConfigurationError(
             f"deployment_id {what}: only letters, digits and . _ ~ - may stand in it"
         )
@@ -147,16 +148,17 @@ def _plain_url(url: str, name: str) -> str:
     ...         _plain_url(bad, "base_url")
     ...     except ConfigurationError as error:
     ...         print(error)
-    base_url holds a user name or password: pass the key as api_key, or use default_headers
+    base_url holds an '@', as after a password: pass the key as api_key, or in default_headers
     base_url 'http://h?q' holds a '?' or '#': give the address without them
     base_url 'http://h/a/../b' does not stay in its path
     base_url 'http://h/%2e%2e/b' does not stay in its path
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"{name} must be a string, not {type(url).__name__}")
-    if "@" in url.partition("://")[2].partition("/")[0]:  # first, so that no error shows it
+    if "@" in url:  # first, so that no error shows what stands before it
         raise ConfigurationError(
-            f"{name} holds a user name or password: pass the key as api_key, or use default_headers"
+            f"{name} holds an '@', as after a password: pass the key as api_key, "
+            "or in default_headers"
         )
     if not url.lower().startswith(("http://", "https://")):
         raise ConfigurationError(f"{name} {url!r} does not start with http:// or https://")

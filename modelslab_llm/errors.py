@@ -20,6 +20,7 @@ import html
 import json
 import re
 from collections.abc import Mapping
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -545,7 +546,8 @@ def _until(date: str | None, sent: str | None, now: float) -> float | None:
 
 def _moment(date: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(date or "").timestamp()
+        moment = parsedate_to_datetime(date or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 

@@ -186,12 +186,13 @@ class _CallBlock(_Block):
     @model_validator(mode="wrap")
     @classmethod
     def _input_as_text(cls, value: Any, handler: Any) -> Self:
-        """Accept arguments as a string of JSON, which some gateways send (protocol.md §5)."""
-        text = cast("dict[str, Any]", value).get("input") if isinstance(value, dict) else None
-        if isinstance(text, (str, list)):
-            text = text if isinstance(text, str) else json.dumps(text)
-            return cast("Self", handler({**value, "input": {}})).with_arguments(text or "{}")
-        return cast("Self", handler(value))
+        """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        given = fields.get("input", {})
+        if isinstance(given, dict):
+            return cast("Self", handler(value))
+        text = given if isinstance(given, str) else json.dumps(given)
+        return cast("Self", handler({**fields, "input": {}})).with_arguments(text or "{}")
 
 
 class ToolUseBlock(_CallBlock):

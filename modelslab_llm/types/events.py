@@ -32,7 +32,7 @@ class MessageStartEvent(Reply):
     """The message begins; its content is still empty."""
 
     type: Literal["message_start"] = "message_start"
-    message: Annotated[Message, or_empty(Message)]
+    message: Annotated[Message, or_empty(Message)] = Field(default_factory=Message)
 
 
 class ContentBlockStartEvent(Reply):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from ._base import Count, Reply, Text, or_empty
@@ -74,14 +74,18 @@ class Usage(Reply):
     service_tier: str | None = None
     inference_geo: str | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        """Treat null as not sent, so that it counts neither as 0 nor as given."""
+    def _tolerant(cls, value: Any, handler: Any) -> Self:
+        """Treat as not sent what is null or no count: an answer is not lost over its numbers."""
         if not isinstance(value, dict):
-            return {} if value is None else value
-        counts = cast("dict[str, Any]", value)
-        return {name: count for name, count in counts.items() if count is not None}
+            return cast("Self", value if isinstance(value, cls) else handler({}))
+        counts = {k: v for k, v in cast("dict[str, Any]", value).items() if v is not None}
+        try:
+            return cast("Self", handler(counts))
+        except ValidationError as error:
+            wrong = {fault["loc"][0] for fault in error.errors(include_url=False)}
+            return cast("Self", handler({k: v for k, v in counts.items() if k not in wrong}))
 
 
 class StopDetails(Reply):
