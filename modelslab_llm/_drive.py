@@ -20,14 +20,20 @@ from collections.abc import (
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import httpx
 
 from ._calls import Answer
 from ._exchange import Attempt, Outcome
 from ._stream import Opened, Reader, ready
-from ._transport import TimedStream, hang_up, waits_end_at
+from ._transport import (
+    DefaultAsyncHttpxClient,
+    DefaultHttpxClient,
+    TimedStream,
+    hang_up,
+    waits_end_at,
+)
 from .errors import (
     APIConnectionError,
     APIError,
@@ -84,9 +90,11 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
     pace = Pace(attempt)
     try:
         with waits_end_at(pace.moment()):
-            response = http.send(
-                _request(http, own, attempt, pace), stream=True, follow_redirects=False
-            )
+            request = _request(http, own, attempt, pace)
+            if own:
+                response = cast("DefaultHttpxClient", http).send_bare(request)
+            else:
+                response = http.send(request, stream=True, follow_redirects=False)
     except FOREIGN as error:
         return _failure(error, pace, "sending")
     except RuntimeError as error:
@@ -120,9 +128,11 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
     pace = Pace(attempt)
     try:
         request = _request(http, own, attempt, pace)
-        response = await pace.within(
-            partial(http.send, request, stream=True, follow_redirects=False)
-        )
+        if own:
+            send = partial(cast("DefaultAsyncHttpxClient", http).send_bare, request)
+        else:
+            send = partial(http.send, request, stream=True, follow_redirects=False)
+        response = await pace.within(send)
     except FOREIGN as error:
         return _failure(error, pace, "sending")
     except APIError as error:
@@ -276,6 +286,7 @@ class Pace:
         self._config = attempt.config
         self._progress = attempt.config.progress_timeout if attempt.request.stream else None
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
+        self._held_since: float | None = None
         self.timeout = attempt.request.timeout
         self.limited = self._deadline is not None or self._stalls is not None
 
@@ -286,14 +297,16 @@ class Pace:
     def look(self, reader: Reader) -> None:
         """Note progress: only what moves the message on counts, not a ping."""
         if self._progress is not None and reader.moved:
-            self._stalls = time.monotonic() + self._progress
+            now = time.monotonic() if self._held_since is None else self._held_since
+            self._stalls = now + self._progress
         reader.moved = False
 
     @contextmanager
     def held(self) -> Generator[None]:
         """Stop the clock of progress while the caller works on what has come."""
-        since = time.monotonic()
+        self._held_since = since = time.monotonic()
         yield
+        self._held_since = None
         if self._stalls is not None:
             self._stalls += time.monotonic() - since
 

@@ -83,6 +83,9 @@ def exchange(
         outcome = yield Attempt(request, pause, until, config, call.model)
         tries += 1
         pause = 0.0
+        if isinstance(outcome, APIError):
+            sign(outcome)
+        log.debug("%s %s: %r, %.3f s", request.method, request.url, outcome, clock() - started)
         if isinstance(outcome, Opened):
             outcome.sign = sign
             return outcome
@@ -96,9 +99,9 @@ def exchange(
                 return call.read(outcome)
             except APIError as error:
                 failure = error
+                sign(failure)
         else:
             failure = outcome
-        sign(failure)
         wait = retry.pause(failure, tries)
         if wait is None or (until is not None and clock() + wait >= until):
             raise failure

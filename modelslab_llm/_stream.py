@@ -183,6 +183,7 @@ class MessageStream(_State[Iterator[Event]]):
         if self._failure:
             raise self._failure
         if self._closed:
+            self.close()  # again, for a thread that was just reading when another one closed
             raise StopIteration
         opened = self._opened or self._open()
         if opened.held:
@@ -263,6 +264,7 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         if self._failure:
             raise self._failure
         if self._closed:
+            await self.close()  # again, for a task that was just reading when another one closed
             raise StopAsyncIteration
         opened = self._opened or await self._open()
         if opened.held:

@@ -29,6 +29,7 @@ T = TypeVar("T", bound="httpx.HTTPTransport | httpx.AsyncHTTPTransport")
 
 LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
 SMALL = 8  # connections in one small pool: few enough to walk, enough to be few pools
+CLOSED = "the client has been closed"
 SWEEP = 1.0  # seconds between looks for pools that nobody uses
 
 _moment = threading.local()
@@ -90,7 +91,9 @@ class TimedStream(httpcore.NetworkStream):
 
 def hang_up(stream: object) -> None:
     """Wake whatever waits on a connection: to close its socket does not wake another thread."""
-    if isinstance(stream, TimedStream) and (sock := stream.get_extra_info("socket")):
+    about = getattr(stream, "get_extra_info", None)
+    sock = about("socket") if about else None
+    if isinstance(sock, socket.socket):
         with suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS would say goodbye first, and wait
 
@@ -173,7 +176,8 @@ class _Pools(Generic[T]):
         """Leave the line, or give back what came too late; return what is to be closed."""
         if waiter.small:
             return self.give(waiter.small, time.monotonic())
-        self._waiting.remove(waiter)
+        with suppress(ValueError):  # sent home already
+            self._waiting.remove(waiter)
         return []
 
     def give(self, small: _Small[T], now: float) -> list[T]:
@@ -195,7 +199,9 @@ class _Pools(Generic[T]):
         return self._unused(small.scheme, now)
 
     def everything(self) -> list[T]:
-        """Return all transports and forget them."""
+        """Return all transports and forget them; send home who waits."""
+        while self._waiting:
+            self._waiting.popleft().served.set()
         transports = [small.transport for small in self._all]
         self._all.clear()
         self._roomy.clear()
@@ -327,13 +333,14 @@ class PooledTransport(httpx.BaseTransport):
         try:
             if not served.wait(_bounded(timeout, httpx.PoolTimeout)):
                 raise httpx.PoolTimeout("every connection is in use")
+            if waiter.small is None:
+                raise RuntimeError(CLOSED)
         except BaseException:
             with self._lock:
                 closing = self._pools.leave(waiter)
             for transport in closing:
                 transport.close()
             raise
-        assert waiter.small is not None
         return waiter.small
 
     def _give(self, small: _Small[httpx.HTTPTransport]) -> None:
@@ -402,7 +409,11 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
             with anyio.move_on_after(request.extensions.get("timeout", {}).get("pool")):
                 await served.wait()
             if waiter.small is None:
-                raise httpx.PoolTimeout("every connection is in use")
+                raise (
+                    RuntimeError(CLOSED)
+                    if served.is_set()
+                    else httpx.PoolTimeout("every connection is in use")
+                )
         except BaseException:
             await _close_all(pools.leave(waiter))
             raise
@@ -502,6 +513,17 @@ class DefaultHttpxClient(httpx.Client):
     def _init_proxy_transport(self, proxy: Any, *_: Any, **settings: Any) -> httpx.BaseTransport:
         return PooledTransport(proxy=proxy, **settings)
 
+    def send_bare(self, request: httpx.Request) -> httpx.Response:
+        """Send without cookies, redirects, authentication and hooks, which our own has none of.
+
+        It takes two thirds of the time of `send`, and no lock that a fork could find held.
+        """
+        if self.is_closed:
+            raise RuntimeError(CLOSED)
+        response = self._transport_for_url(request.url).handle_request(request)
+        response.request = request
+        return response
+
 
 class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
@@ -517,3 +539,11 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         self, proxy: Any, *_: Any, **settings: Any
     ) -> httpx.AsyncBaseTransport:
         return AsyncPooledTransport(proxy=proxy, **settings)
+
+    async def send_bare(self, request: httpx.Request) -> httpx.Response:
+        """Send without what our own client has none of; see `DefaultHttpxClient`."""
+        if self.is_closed:
+            raise RuntimeError(CLOSED)
+        response = await self._transport_for_url(request.url).handle_async_request(request)
+        response.request = request
+        return response

@@ -16,6 +16,8 @@ from llama.fixtures import (  # noqa: F401  # fixtures for every test file
 
 from modelslab_llm.testing import LocalServer
 
+collect_ignore = ["typing"]  # programs for the type checkers alone; some must not run
+
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])
 def colour(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:

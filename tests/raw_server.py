@@ -157,9 +157,9 @@ def again_and_again(data: bytes, pause: float = 0.05) -> Script:
 
 
 class RawServer:
-    """Play scripts on a free port of 127.0.0.1; `tls` makes it https."""
+    """Play scripts on a port of 127.0.0.1, by default a free one; `tls` makes it https."""
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.connections: list[Connection] = []
         """Every connection there was, in order."""
         self.peak = 0
@@ -168,7 +168,7 @@ class RawServer:
         """How many requests were read whole."""
         self._scripts = scripts
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -247,10 +247,11 @@ class RawServer:
             connection.sock.close()
 
 
-def refused_url() -> str:
-    """Return a URL that nobody listens at."""
+def free_port() -> int:
+    """Return a port that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+        port: int = free.getsockname()[1]
+        return port
 
 
 # Bytes to send

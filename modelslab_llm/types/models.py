@@ -33,8 +33,10 @@ class ModelInfo(Reply):
         said = cast("dict[str, Any]", value)
         meta = said.get("meta")
         about = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
+        name = said.get("id") or said.get("name") or said.get("model")
         return said | {
-            "display_name": said.get("display_name") or said.get("id"),
+            "id": name,
+            "display_name": said.get("display_name") or name,
             "created": _moment(said.get("created_at") or said.get("created")),
             "context_window": said.get("max_input_tokens") or about.get("n_ctx"),
         }
