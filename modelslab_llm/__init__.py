@@ -17,7 +17,7 @@ from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
 from ._stream import AsyncMessageStream, MessageStream
-from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
@@ -47,6 +47,7 @@ __all__ = [
     "ContentBlock",
     "ContentBlockParam",
     "CountTokensParams",
+    "DefaultAioHttpClient",
     "DefaultAsyncHttpxClient",
     "DefaultHttpxClient",
     "Endpoint",

@@ -377,8 +377,9 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         loop = _event_loop()
         pools = self._by_loop.get(loop)
         if pools is None:
-            for ended in [other for other in self._by_loop if _has_ended(other)]:
-                self._by_loop.pop(ended, None)
+            for other in list(self._by_loop):  # a copy: other threads have loops of their own
+                if _has_ended(other):
+                    self._by_loop.pop(other, None)
             pools = _Pools(self._make, self._settings.limits, self._settings.size)
             self._by_loop[loop] = pools
         return pools
@@ -547,3 +548,32 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         response = await self._transport_for_url(request.url).handle_async_request(request)
         response.request = request
         return response
+
+
+class DefaultAioHttpClient(DefaultAsyncHttpxClient):
+    """A `DefaultAsyncHttpxClient` on aiohttp's connections, which cost less in async programs.
+
+    Needs the extra: `pip install modelslab-llm[aiohttp]`. For asyncio only, and HTTP/1.1 only.
+    Pass it as `http_client=`, and close it yourself.
+    """
+
+    def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
+        return settings.pop("transport", None) or _aiohttp_transport(**settings)
+
+    def _init_proxy_transport(
+        self, proxy: Any, *_: Any, **settings: Any
+    ) -> httpx.AsyncBaseTransport:
+        return _aiohttp_transport(proxy=proxy, **settings)
+
+
+def _aiohttp_transport(**settings: Any) -> httpx.AsyncBaseTransport:
+    try:
+        import httpx_aiohttp  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
+        ) from error
+    return cast(
+        "httpx.AsyncBaseTransport",
+        cast("Any", httpx_aiohttp).AiohttpTransport(**settings),
+    )

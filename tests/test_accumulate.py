@@ -187,7 +187,7 @@ def test_the_same_start_twice_is_one() -> None:
 
 
 def test_a_second_message_is_an_error() -> None:
-    partial, failure = read_broken(started(), text(0, "a"), started(id="msg_2"))
+    partial, failure = read_broken(started(), text(0, "a"), started(id="msg_2"), text(0, "b"), STOP)
     assert type(failure) is StreamInterruptedError
     assert (partial.id, partial.text) == ("msg_1", "a")
 
@@ -199,6 +199,12 @@ def test_content_of_the_start_is_kept() -> None:
 
 def test_usage_beside_the_message() -> None:  # some proxies
     message = read({**started(), "usage": {"input_tokens": 7}}, STOP)
+    assert message.usage.input_tokens == 7
+
+
+@pytest.mark.parametrize("usage", [None, [], 7])
+def test_odd_usage_beside_the_message_is_ignored(usage: Any) -> None:
+    message = read({**started(usage={"input_tokens": 7}), "usage": usage}, STOP)
     assert message.usage.input_tokens == 7
 
 
@@ -382,10 +388,35 @@ def test_a_delta_unlike_its_open_block_is_not_lost() -> None:
     assert message.text == "Wait."
 
 
-def test_a_missing_index_is_0() -> None:
-    start, more = begin(0, "text"), text(0, "a")
-    del start["index"], more["index"]
-    assert read(start, more, STOP).text == "a"
+@pytest.mark.parametrize(
+    ("open_kind", "sent", "kinds"),
+    [
+        ("thinking", text(0, "Hi"), ["thinking", "text"]),
+        ("thinking", arguments(0, "{}"), ["thinking", "tool_use"]),
+        ("text", delta(0, "thinking_delta", thinking="Hm."), ["text", "thinking"]),
+        ("text", delta(0, "signature_delta", signature="s"), ["text", "thinking"]),
+        ("text", arguments(0, "{}"), ["text", "tool_use"]),
+        ("tool_use", delta(0, "citations_delta", citation=CITATION), ["tool_use", "text"]),
+        ("redacted_thinking", text(0, "Hi"), ["redacted_thinking", "text"]),
+    ],
+)
+def test_each_delta_unlike_its_open_block(open_kind: str, sent: Json, kinds: list[str]) -> None:
+    content = read(begin(0, open_kind), sent, STOP).content
+    assert [block.type for block in content] == kinds
+
+
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_a_missing_index_is_0(index: Json) -> None:
+    events = [begin(0, "tool_use"), arguments(0, '{"a":'), arguments(0, "1}"), close(0)]
+    for event in events:
+        del event["index"]
+        event |= index
+    reader = Reader("asked", 1 << 20, event_failure)
+    list(reader.feed(sse(begin(1, "text"), *events)))
+    call, after = reader.message.message().content
+    assert (call.to_param()["input"], after.type) == ({"a": 1}, "text")
+    list(reader.feed(sse(begin(0, "tool_use"))))  # a new block: the first one was closed
+    assert len(reader.message.message().tool_uses) == 2
 
 
 # 4: a tool's arguments
@@ -479,6 +510,13 @@ def test_a_call_is_incomplete_while_it_is_open() -> None:
     list(accumulator.feed(sse(arguments(0, "1}"), close(0))))
     (call,) = accumulator.message.message().tool_uses
     assert (call.input, call.input_complete) == ({"a": 1}, True)
+
+
+def test_a_closed_call_without_arguments_is_complete() -> None:
+    reader = Reader("asked", 1 << 20, event_failure)
+    list(reader.feed(sse(begin(0, "tool_use", id="a", name="b", input={"n": 1}), close(0))))
+    (call,) = reader.message.message().tool_uses
+    assert (call.input, call.input_complete) == ({"n": 1}, True)
 
 
 def test_a_call_cut_by_the_end_of_the_stream_is_incomplete() -> None:
@@ -715,7 +753,10 @@ def test_usage_is_merged(at_start: Any, at_end: list[Any], wanted: Json) -> None
 def test_counters_that_were_not_sent_are_0_and_unset() -> None:
     usage = read(started(usage={"input_tokens": 1}), ended(usage={"output_tokens": 4}), STOP).usage
     assert usage.cache_creation_input_tokens == 0
+    assert usage.cache_read_input_tokens == 0
     assert usage.model_fields_set == {"input_tokens", "output_tokens"}
+    nothing = read(started(), STOP).usage
+    assert (nothing.input_tokens, nothing.output_tokens) == (0, 0)
 
 
 def test_nested_usage() -> None:
@@ -756,6 +797,23 @@ def test_a_counter_that_is_no_number_does_not_break_a_message(odd: Any) -> None:
 
 
 # 7: the end of the stream
+
+
+@pytest.mark.parametrize("first", [begin(0, "text"), text(0, "a")])
+def test_content_begins_with_the_first_block(first: Json) -> None:
+    reader = Reader("asked", 1 << 20, event_failure)
+    list(reader.feed(sse(PING, started(), PING)))
+    assert not reader.message.has_content  # so far a failed call may be sent again
+    list(reader.feed(sse(first)))
+    assert reader.message.has_content
+
+
+def test_a_last_event_needs_no_blank_line() -> None:
+    body = sse(started(), text(0, "Hi"), STOP)
+    events, message, failure = read_bytes(body.rstrip(b"\n"))
+    assert failure is None
+    assert message.text == "Hi"
+    assert isinstance(events[-1], MessageStopEvent)
 
 
 def test_message_stop_without_message_delta() -> None:  # s22: new-api
@@ -867,6 +925,14 @@ def test_bytes_that_are_not_utf8_are_an_error() -> None:
     assert partial.text == "So far"
 
 
+@pytest.mark.parametrize("first", [b"data", b"event: ping\ndata"])
+def test_a_byte_order_mark_is_not_part_of_the_first_event(first: bytes) -> None:
+    body = b"\xef\xbb\xbf" + first + b': {"type":"ping"}\n\n' + sse(started(), STOP)
+    events, _, failure = read_bytes(body)
+    assert failure is None
+    assert [event.type for event in events] == ["ping", "message_start", "message_stop"]
+
+
 def test_what_is_not_an_event_is_skipped() -> None:
     body = (
         b": PING\n\n:\n\n: OPENROUTER PROCESSING\n\nevent: ping\n\ndata:\n\ndata\n\nid: 7\n\n"
@@ -929,8 +995,10 @@ def test_a_break_of_the_connection_keeps_what_came(colour: Sync | Async) -> None
         assert body.closed
     assert caught.value.partial_message is not None
     assert caught.value.partial_message.text == "one "
-    with pytest.raises(StreamInterruptedError):
-        stream.message()  # it stays an error
+    for again in (stream.message, stream.next):
+        with pytest.raises(StreamInterruptedError) as later:
+            again()
+        assert later.value is caught.value
 
 
 def test_a_snapshot_does_not_change(colour: Sync | Async) -> None:
@@ -962,6 +1030,21 @@ HTML = b"<!doctype html><html><title>Sign in</title></html>"
         ("application/json", b"{}", errors.UnexpectedResponseError),
         ("application/json", b"[]", errors.UnexpectedResponseError),
         ("application/json", b'{"choices":[]}', errors.UnexpectedResponseError),
+        (
+            "application/json",
+            b'{"status":"error","messege":"No."}',
+            errors.InternalServerError,
+        ),
+        (
+            "application/json",
+            b'{"success":false,"message":"No.","code":"402"}',
+            errors.PaymentRequiredError,
+        ),
+        (
+            "application/json",
+            b'{"type":"rate_limit_error","message":"No."}',
+            errors.RateLimitError,
+        ),
         ("text/event-stream", b"", StreamInterruptedError),
         ("text/event-stream", HTML, StreamInterruptedError),
     ],
@@ -1134,10 +1217,11 @@ def test_each_byte_is_searched_and_decoded_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_one_event_is_bounded() -> None:
     reader = Reader("asked", 100, event_failure)
-    list(reader.feed(sse(PING)))
+    list(reader.feed(sse(PING) * 10))  # not the stream
+    for _ in range(10):
+        list(reader.feed(b"data: xxxx"))
     with pytest.raises(StreamInterruptedError, match="100 bytes") as caught:
-        for _ in range(11):
-            list(reader.feed(b"data: xxxx"))
+        list(reader.feed(b"x"))
     assert caught.value.permanent
 
 

@@ -519,6 +519,8 @@ def turns(*messages: Any) -> Json:
     return {**ASK, "messages": list(messages)}
 
 
+CONTENT = "messages[0].content: must be text or a list of blocks, not"
+
 # what is asked; each fault that is named
 BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
     "no messages": (without("messages"), ["messages: "]),
@@ -536,9 +538,9 @@ BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
     ),
     "role tool": (turns(USER, {"role": "tool", "content": "x"}), ["messages[1].role: "]),
     "no role": (turns({"content": "x"}), ["messages[0].role: "]),
-    "no content": (turns({"role": "user"}), ["messages[0].content: "]),
-    "content none": (turns({"role": "user", "content": None}), ["messages[0].content: "]),
-    "content number": (turns({"role": "user", "content": 5}), ["messages[0].content: "]),
+    "no content": (turns({"role": "user"}), [f"{CONTENT} missing"]),
+    "content none": (turns({"role": "user", "content": None}), [f"{CONTENT} missing"]),
+    "content number": (turns({"role": "user", "content": 5}), [f"{CONTENT} int"]),
     "content bytes": (turns({"role": "user", "content": b"Go"}), ["messages[0].content: "]),
     "content one block": (
         turns({"role": "user", "content": {"type": "text", "text": "Go"}}),
@@ -679,8 +681,12 @@ def test_a_bad_token_count(colour: Sync | Async) -> None:
 def test_an_unknown_parameter_with_its_neighbour(
     colour: Sync | Async, call: Callable[[Any, Json], object], name: str, suggestion: str
 ) -> None:
-    with pytest.raises(TypeError, match=f"{name!r}.*did you mean '{suggestion}'"):
+    with pytest.raises(TypeError) as caught:
         call(quiet_client(colour), {**ASK, name: 1})
+    verb = next(verb for verb, each in CALLS.items() if each is call)
+    assert str(caught.value).startswith(
+        f"messages.{verb}() has no parameter {name!r}: did you mean {suggestion!r}? "
+    )
 
 
 @each_call

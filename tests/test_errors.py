@@ -20,6 +20,8 @@ from colours import Async, Chunks, Sync
 
 import modelslab_llm
 from modelslab_llm import Message, errors
+from modelslab_llm._calls import Answer, read_message
+from modelslab_llm._config import Config
 from modelslab_llm.errors import (
     APIConnectionError,
     APIError,
@@ -174,6 +176,11 @@ def test_type_to_class_inside_a_stream(name: str, wanted: tuple[int, type[APISta
     [
         ({"code": 429}, 429),
         ({"code": "404"}, 404),
+        ({"code": 400}, 400),
+        ({"code": 599}, 599),
+        ({"code": 399}, 500),
+        ({"code": 600}, 500),
+        ({"code": "4000"}, 500),
         ({"code": 200}, 500),
         ({"code": "rate_limited"}, 500),
         ({"code": None}, 500),
@@ -259,7 +266,12 @@ ENVELOPES: dict[str, tuple[object, str, str | None, int | str | None]] = {
     ),
     "h": ({"success": False, "message": "No.", "code": "quota"}, "No.", None, "quota"),
     "i": ({"error": {"code": 402, "message": "No.", "metadata": {}}}, "No.", None, 402),
+    "g, without a place": ({"detail": [{"msg": "Wrong"}]}, "Wrong", None, None),
+    "g, without words": ({"detail": [{"loc": ["body"]}]}, "HTTP 500", None, None),
+    "code that is none": ({"error": {"message": "No.", "code": True}}, "No.", None, None),
+    "code that is a list": ({"error": {"message": "No.", "code": [4]}}, "No.", None, None),
     "j": ({"message": "No."}, "No.", None, None),
+    "j, with the envelope's type": ({"type": "error", "message": "No."}, "No.", None, None),
     "j, AWS": ({"Message": "No."}, "No.", None, None),
     "j, HTML": (HTML, "502 Bad & Gateway", None, None),
     "j, HTML without a title": (b"<html><body><h1>Gone</h1></body></html>", "Gone", None, None),
@@ -401,9 +413,60 @@ def test_an_operation_that_is_not_there(message: str, kind: type[APIStatusError]
     assert type(error_of(404, {"error": {"message": message}})) is errors.NotFoundError
 
 
-def test_a_redirect_says_where_to() -> None:
-    error = error_of(301, b"<html>Moved</html>", {"location": "https://elsewhere.example/"})
-    assert "https://elsewhere.example/" in error.message
+@pytest.mark.parametrize("status", [300, 301, 308, 399])
+def test_a_redirect_says_where_to(status: int) -> None:
+    error = error_of(status, b"<html>Moved</html>", {"location": "https://elsewhere.example/"})
+    assert error.message == "redirected to 'https://elsewhere.example/', which is not followed"
+
+
+# A 2xx that is not a message
+
+UNEXPECTED: dict[str, tuple[int, str | None, bytes, str]] = {
+    "a page": (
+        200,
+        "text/html; charset=utf-8",
+        b"<html><title>Sign in</title></html>",
+        "HTTP 200 text/html; charset=utf-8 is not a message: the body begins "
+        "'<html><title>Sign in</title></html>'; is the base URL right?",
+    ),
+    "nothing": (
+        204,
+        None,
+        b"",
+        "HTTP 204 without a content type is not a message: the body is empty",
+    ),
+    "another format": (
+        200,
+        "application/json",
+        b'{"object":"chat.completion","choices":[]}',
+        "HTTP 200 application/json is not a message: "
+        "that is the OpenAI format: use the base URL of the Messages format",
+    ),
+    "another object": (
+        201,
+        "application/json",
+        b'{"ok":true}',
+        "HTTP 201 application/json is not a message: the body begins '{\"ok\":true}'",
+    ),
+    "long": (
+        200,
+        "text/plain",
+        b"x" * 5000,
+        f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNEXPECTED)
+def test_a_2xx_that_is_not_a_message(what: str) -> None:
+    status, kind, body, message = UNEXPECTED[what]
+    headers = {"request-id": "req_1"} | ({"content-type": kind} if kind else {})
+    with pytest.raises(errors.UnexpectedResponseError) as caught:
+        read_message(Answer(status, headers, body))
+    error = caught.value
+    assert error.message == message
+    assert (error.status_code, error.content_type) == (status, kind or "")
+    assert error.request_id == "req_1"
 
 
 # How long to wait (protocol.md §7.5)
@@ -556,6 +619,14 @@ def test_the_line_is_short_whatever_the_server_names_itself() -> None:
     error.url = "https://h.example/" + "p" * 9000
     assert len(str(error)) <= 500
     assert str(error).startswith("HTTP 500: No. (POST https://h.example/ppp")
+
+
+@pytest.mark.parametrize(("more", "cut"), [(0, False), (1, True)])
+def test_a_line_is_cut_only_where_it_must_be(more: int, cut: bool) -> None:
+    error = signed(APIConnectionError("x"))
+    error.message = "x" * (500 - len(str(error)) + 1 + more)
+    assert len(str(error)) == 500
+    assert ("…" in str(error)) is cut
 
 
 def test_a_cut_line_shows_that_it_is_cut() -> None:
@@ -711,6 +782,13 @@ def test_a_key_in_the_request_id_is_hidden(colour: Sync | Async, body: bytes) ->
             stream.message()
     assert KEY not in shown(caught.value)
     assert caught.value.request_id == "for-***"
+
+
+@pytest.mark.parametrize(
+    ("key", "shown_as"), [("k" * 8, "Wrong key ***."), ("k" * 7, "Wrong key kkkkkkk.")]
+)
+def test_a_key_too_short_to_be_one_is_left_in_words(key: str, shown_as: str) -> None:
+    assert Config.build(api_key=key, env={}).hide_key(f"Wrong key {key}.") == shown_as
 
 
 def test_the_key_is_not_in_a_failed_connection(colour: Sync | Async) -> None:

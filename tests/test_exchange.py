@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelslab_llm import Message, ModelList, errors
+from modelslab_llm import Message, ModelList, endpoints, errors
 from modelslab_llm._calls import Answer, Call, create_message, list_models, probe, stream_message
 from modelslab_llm._config import Config
 from modelslab_llm._exchange import Attempt, Outcome, all_models, exchange
@@ -129,6 +129,17 @@ def test_the_last_failure_is_raised(retries: int) -> None:
     assert type(error) is errors.ServiceUnavailableError
     assert error.message == "the last"
     assert error.attempts == retries + 1
+
+
+def test_a_failed_connection_knows_the_same() -> None:
+    clock = Clock()
+    flow = flow_of(clock, config(max_retries=0))
+    next(flow)
+    clock.now += 2.0
+    error = failure(flow, APIConnectionError("cannot connect near test-key-0000"))
+    assert (error.method, error.url) == ("POST", f"{BASE}/v1/messages")
+    assert (error.attempts, error.elapsed) == (1, 2.0)
+    assert error.message == "cannot connect near ***"
 
 
 def test_the_error_knows_what_was_asked_how_often_and_for_how_long() -> None:
@@ -437,7 +448,8 @@ def test_one_page(last: Answer) -> None:
 def test_models_without_an_id_are_not_mistaken_for_one() -> None:
     flow = models_flow()
     next(flow)
-    assert len(result(flow, answer({"models": [{"name": "a"}, {"name": "b"}]}))) == 2
+    models = result(flow, answer({"models": [{"name": "a"}, {"model": "b"}]}))
+    assert names(models) == ["a", "b"]  # Ollama's style
 
 
 def test_no_models() -> None:
@@ -515,6 +527,13 @@ def test_a_server_that_is_ready_is_asked_once() -> None:
     assert attempt.request.url.endswith("/api/gguf/dep_1/v1/messages/count_tokens")
     assert attempt.until == 1060.0
     assert result(flow, answer({"input_tokens": 5})) is None
+
+
+@pytest.mark.parametrize(("model", "asked"), [("usual", "usual"), (None, "local")])
+def test_a_gateway_is_asked_about_its_default_model(model: str | None, asked: str) -> None:
+    endpoint = endpoints.gateway(BASE, default_model=model)
+    request = probe(Config.build(api_key="test-key-0000", endpoint=endpoint, env={})).request
+    assert json.loads(request.content or b"")["model"] == asked
 
 
 def test_a_server_without_token_counts_is_ready() -> None:

@@ -286,6 +286,12 @@ def test_one_credential(endpoint: endpoints.Endpoint, credential: dict[str, str]
         assert found == credential
 
 
+def test_no_key_is_no_credential() -> None:
+    endpoint = endpoints.gateway("http://h.example", auth=None)
+    settings = Config.build(endpoint=endpoint, env={})
+    assert not CREDENTIALS & create_message(settings, ASK).request.headers.keys()
+
+
 @pytest.mark.parametrize("where", ["default_headers", "extra_headers"])
 @pytest.mark.parametrize(
     ("auth", "header"),
@@ -467,6 +473,15 @@ def test_a_token_count_has_no_parameters_of_an_answer() -> None:
     }
     request = count_tokens(config(), params).request
     assert json.loads(request.content or b"") == params
+
+
+def test_the_usual_settings() -> None:
+    settings = config()
+    assert settings.timeout == Timeout(connect=5.0, read=600.0, write=60.0, pool=60.0)
+    assert (settings.deadline, settings.progress_timeout) == (None, None)
+    assert (settings.max_retries, settings.max_retry_wait) == (2, 60.0)
+    assert settings.max_response_bytes == 64 * 1024 * 1024
+    assert settings.default_headers == {}
 
 
 def test_a_timeout_is_for_one_call() -> None:

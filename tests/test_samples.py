@@ -433,7 +433,14 @@ def test_count_tokens(colour: Sync | Async, name: str) -> None:
 
 def test_models_of_anthropic(colour: Sync | Async) -> None:
     asked: list[str] = []
-    last = {"data": [{"type": "model", "id": "claude-fixture-2"}], "has_more": False}
+    last = {
+        "data": [
+            {"type": "model", "id": "claude-fixture-2"},
+            {"type": "model", "id": "claude-fixture-3", "created_at": "2026-02-03T04:05:06"},
+            {"type": "model", "id": "claude-fixture-4", "created_at": "long ago"},
+        ],
+        "has_more": False,
+    }
 
     def handler(request: httpx.Request) -> httpx.Response:
         asked.append(str(request.url))
@@ -448,8 +455,8 @@ def test_models_of_anthropic(colour: Sync | Async) -> None:
         "http://sample.invalid/v1/models",
         "http://sample.invalid/v1/models?after_id=claude-fixture-1",
     ]
-    assert [model.id for model in models] == ["claude-fixture-1", "claude-fixture-2"]
-    one, two = models
+    assert [model.id for model in models] == [f"claude-fixture-{n}" for n in (1, 2, 3, 4)]
+    one, two, three, four = models
     assert one.display_name == "Fixture One"
     assert one.created == datetime(2026, 1, 1, tzinfo=timezone.utc)
     assert one.owned_by is None
@@ -459,6 +466,8 @@ def test_models_of_anthropic(colour: Sync | Async) -> None:
     assert one.model_extra["capabilities"] is None
     assert two.display_name == "claude-fixture-2"  # the id, where there is no name
     assert (two.created, two.context_window) == (None, None)
+    assert three.created == datetime(2026, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
+    assert four.created is None
 
 
 def test_models_in_openais_style(colour: Sync | Async) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import select
@@ -368,10 +369,14 @@ def test_an_interrupt_while_waiting_holds_no_connection() -> None:
         with client.messages.stream(**ASK):
             here = threading.get_ident()
             press = threading.Timer(0.1, signal.pthread_kill, (here, signal.SIGINT))
-            press.start()
-            with pytest.raises(KeyboardInterrupt):
-                client.messages.create(**ASK)
-            press.join()
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                press.start()
+                with pytest.raises(KeyboardInterrupt):
+                    client.messages.create(**ASK)
+                press.join()
+            finally:
+                signal.signal(signal.SIGINT, before)
         again = client.with_options(timeout=Timeout(pool=0.3), max_retries=0)
         assert again.messages.create(**ASK).text == "Name a tidal river."
 
@@ -860,15 +865,15 @@ def check(children):
     codes = [os.waitpid(pid, 0)[1] for pid in children]
     assert codes == [0] * len(codes), codes
 
-ask("before")
-asyncio.run(aask("before"))
 held = client.messages.stream(**asked("held"))
 next(held)
+ask("before")  # leaves a second connection, which is idle
+asyncio.run(aask("before"))
 """
 
 FORKS = {
     "both-use-the-client": """
-children = [in_child(lambda: all_of_it(f"child {i}")) for i in range(3)]
+children = [in_child(lambda: all_of_it(f"child-{i}")) for i in range(3)]
 all_of_it("parent")
 check(children)
 """,
@@ -923,6 +928,14 @@ def test_parent_and_child_of_a_fork(fork: str) -> None:
             check=False,
         )
     assert done.stdout == "all well\n", done.stderr
+    for connection in server.connections:
+        users = {asker(request) for request in connection.requests}
+        assert len(users) == 1, users
+
+
+def asker(request: bytes) -> str:
+    first = json.loads(request.partition(b"\r\n\r\n")[2])["messages"][0]["content"].split()[0]
+    return first if first.startswith("child") else "parent"
 
 
 async def acall(client: AsyncModelsLab, verb: Verb = "create", text: str = "Tamar") -> str:
