@@ -120,7 +120,7 @@ class Accumulator:
     @property
     def stop_reason_seen(self) -> bool:
         """Whether the server said why it stopped, which it does when all content is out."""
-        return "stop_reason" in self._end
+        return bool(self._end.get("stop_reason"))
 
     def add(self, event: Event) -> None:
         """Take one event. Raises `StreamInterruptedError` if a second message begins."""
@@ -186,9 +186,9 @@ class Accumulator:
         return growing
 
     def _take_end(self, event: MessageDeltaEvent) -> None:
-        """Set what is known now; a later null takes nothing back."""
+        """Set what is known now; a later null or empty text takes nothing back."""
         for name in MessageDelta.model_fields:
-            if (value := getattr(event.delta, name)) is not None:
+            if (value := getattr(event.delta, name)) not in (None, ""):
                 self._end[name] = value
         beside = (event.delta.model_extra or {}) | (event.model_extra or {})
         for name in beside.keys() - Message.model_fields.keys():  # e.g. context_management

@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ValidationError
 
-from ._check import COUNT, MESSAGE, checked, unsendable
+from ._check import COUNT, MESSAGE, as_param, checked, unsendable
 from ._config import Config, Timeout, checked_headers
 from ._version import __version__
 from .errors import (
     APIError,
     InvalidRequestError,
     UnexpectedResponseError,
-    UnsupportedOperationError,
     error_inside,
     fields_of,
     from_payload,
@@ -32,7 +30,6 @@ from .errors import (
 )
 from .types.message import Message, TokenCount
 from .types.models import ModelInfo
-from .types.requests import CountTokensParams
 
 T = TypeVar("T")
 
@@ -63,6 +60,12 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    hide: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """Takes the key out of a text, which servers like to quote."""
+
+    def beginning(self) -> str:
+        """Return the first characters of the body, for an error to show."""
+        return self.hide(self.body[:5000].decode("utf-8", "replace"))[:100]
 
     def __repr__(self) -> str:  # what a server says may quote the key
         return f"Answer({self.status}, {len(self.body)} bytes)"
@@ -118,6 +121,8 @@ def list_models(config: Config, after: str | None = None) -> Call[ModelPage]:
         payload = parse_body(answer.body)
         fields = fields_of(payload)
         entries = fields.get("data", fields.get("models"))  # llama-server has both
+        if entries is None and fields.keys() & {"data", "models"}:
+            entries = []  # what some languages make of an empty list
         if not isinstance(entries, list) or error_inside(payload):
             raise _not_expected(answer, "a list of models", payload)
         try:
@@ -130,30 +135,14 @@ def list_models(config: Config, after: str | None = None) -> Call[ModelPage]:
     return Call(request, read)
 
 
-def probe(config: Config) -> Call[None]:
-    """Return the cheapest call that only a server with its model loaded answers.
+def probe(config: Config) -> Call[TokenCount] | None:
+    """Return the cheapest call that only a server with its model loaded answers: a token count.
 
-    That is a token count: while it loads, llama-server already lists its model. A server without
-    the operation is up if it says so.
+    It needs the name of a model that is there; None where that is not known.
     """
-    if config.endpoint.kind == "v7":
-        listing = list_models(config)
-        return Call(listing.request, lambda answer: _ignore(listing.read(answer)))
-    params: CountTokensParams = {
-        "messages": [{"role": "user", "content": "ready?"}],
-        "model": config.endpoint.default_model or "local",
-    }
-    counting = count_tokens(config, params)
-
-    def read(answer: Answer) -> None:
-        with suppress(UnsupportedOperationError):
-            counting.read(answer)
-
-    return Call(counting.request, read)
-
-
-def _ignore(_: object) -> None:
-    return None
+    if config.endpoint.kind == "v7" or config.endpoint.default_model is None:
+        return None
+    return count_tokens(config, {"messages": [{"role": "user", "content": "ready?"}]})
 
 
 def _message_call(config: Config, params: Mapping[str, Any], *, stream: bool) -> Call[Message]:
@@ -205,7 +194,7 @@ def _not_expected(answer: Answer, what: str, payload: object) -> APIError:
     elif "choices" in fields_of(payload):
         hint = "that is the OpenAI format: use the base URL of the Messages format"
     else:
-        hint = f"the body begins {answer.body[:100].decode('utf-8', 'replace')!r}"
+        hint = f"the body begins {answer.beginning()!r}"
         hint += "; is the base URL right?" if "html" in content_type else ""
     error = UnexpectedResponseError(
         f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
@@ -241,9 +230,9 @@ def _post(
 
 
 def _plain(value: object) -> object:
-    """Turn what is no JSON type by itself but means one: other mappings, iterables of blocks."""
+    """Turn what is no JSON type by itself but means one: models, and mappings that are no dict."""
     if isinstance(value, BaseModel):
-        return cast("Any", value).to_param() if hasattr(value, "to_param") else value.model_dump()
+        return as_param(value)
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     raise TypeError(f"{type(value).__name__} is not JSON")
@@ -267,7 +256,7 @@ def _request(
         headers["content-type"] = "application/json"
     headers |= config.default_headers
     headers |= extra or {}
-    if not headers.keys() & {"authorization", "x-api-key", config.endpoint.auth}:
+    if not headers.keys() & config.endpoint.credentials():
         headers |= config.credential()  # one credential, and the caller's own comes first
     url = config.endpoint.base_url + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)

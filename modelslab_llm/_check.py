@@ -13,12 +13,13 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from ._config import Options
 from .endpoints import Endpoint
 from .errors import InvalidRequestError
-from .types.content import ContentBlock
 from .types.message import Message, is_empty_text
 from .types.requests import CountTokensParams, MessageParams
 
+MANY = 10  # faults named in one error
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
 MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
 COUNT = frozenset(CountTokensParams.__annotations__) | OPTIONS
@@ -31,21 +32,12 @@ def checked(
 
     An unknown name is a `TypeError`, as for any Python call.
     """
-    for name in params:
-        if name == "stream":
-            cure = "messages.stream(…) streams" if verb == "create" else "it is the verb that says"
-            raise TypeError(f"messages.{verb}() takes no 'stream': {cure}")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            guess = f"did you mean {near[0]!r}? " if near else ""
-            raise TypeError(
-                f"messages.{verb}() has no parameter {name!r}: {guess}"
-                f"What only your server knows goes in extra_body={{{name!r}: …}}"
-            )
-    body = {k: v for k, v in params.items() if v is not None and k not in OPTIONS}
+    for name in params.keys() - known:
+        if name != "stream" or params[name]:
+            raise TypeError(f"messages.{verb}() has no parameter {name!r}: {_cure(name, known)}")
+    body = {k: v for k, v in params.items() if v is not None and k in known - OPTIONS}
     faults: list[str] = []
     body["messages"] = _messages(params.get("messages"), faults)
-    _model(body, endpoint, faults)
     if known is MESSAGE:
         _numbers(body, endpoint, faults)
     for name in ("tools", "system", "stop_sequences", "betas", "mcp_servers"):
@@ -56,16 +48,37 @@ def checked(
         faults.append(f"extra_body: must be a dict, not {type(cast('object', given)).__name__}")
     elif "stream" in extra or "messages" in extra:
         faults.append("extra_body: 'stream' and 'messages' are set by the call itself")
-    if faults:
-        raise InvalidRequestError("; ".join(faults))
     body.update(extra or {})
+    _model(body, endpoint, faults)
+    if faults:
+        more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
+        raise InvalidRequestError("; ".join(faults[:MANY] + more))
     return body
+
+
+_ELSEWHERE = {  # what people pass who know another client
+    "stream": "messages.stream(…) streams, messages.create(…) does not",
+    "stop": "the parameter is stop_sequences",
+    "max_completion_tokens": "the parameter is max_tokens",
+    "functions": "the parameter is tools",
+    "prompt": "the parameter is messages",
+}
+
+
+def _cure(name: str, known: frozenset[str]) -> str:
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    if name in Options.__annotations__:
+        return f"it is an option of the client, client.with_options({name}=…)"
+    near = difflib.get_close_matches(name, known, 1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}what only your server knows goes in extra_body={{{name!r}: …}}"
 
 
 def _model(body: dict[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
     model = body.setdefault("model", endpoint.default_model)
     if model is None:
-        faults.append("model: name one, this endpoint has no default_model")
+        faults.append("model: name one, or give the endpoint a default_model=…")
     elif not isinstance(model, str) or not model.strip():
         faults.append(f"model: must be a name, not {model!r}")
 
@@ -104,7 +117,10 @@ def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
     body[name] = items = list(cast("Iterable[Any]", value))
     if name == "tools":
         for i, tool in enumerate(items):
-            if not isinstance(tool, Mapping) or not cast("Mapping[str, Any]", tool).get("name"):
+            fields: Mapping[str, Any] = (
+                cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
+            )
+            if not (fields.get("name") or fields.get("type", "custom") != "custom"):
                 faults.append(f"tools[{i}]: must be a dict with a 'name'")
 
 
@@ -133,27 +149,36 @@ def _turn(turn: Any, path: str, faults: list[str]) -> Any:
     if isinstance(content, str):
         return fields
     if isinstance(content, (bytes, Mapping)) or not isinstance(content, Iterable):
-        kind = "missing" if content is None else f"{type(cast('object', content)).__name__}"
+        kind = "missing" if "content" not in fields else type(cast("object", content)).__name__
         faults.append(f"{path}.content: must be text or a list of blocks, not {kind}")
         return None
     blocks: list[Any] = []
     for i, block in enumerate(cast("Iterable[Any]", content)):
         if isinstance(block, BaseModel):
             if not is_empty_text(block):
-                blocks.append(cast("ContentBlock", block).to_param())
+                blocks.append(as_param(block))
         elif isinstance(block, Mapping) and isinstance(
             cast("Mapping[str, Any]", block).get("type"), str
         ):
             blocks.append(block)
         else:
-            faults.append(f"{path}.content[{i}]: must be a block, a dict with a 'type'")
+            faults.append(
+                f"{path}.content[{i}]: must be a block, a dict with a 'type'"
+                + ("; pass the message itself as the turn" if isinstance(content, Message) else "")
+            )
     return {**fields, "content": blocks}
+
+
+def as_param(model: BaseModel) -> dict[str, Any]:
+    """Return a model as a request takes it: of ours what the server sent, of others what is set."""
+    to_param = getattr(model, "to_param", None)
+    return to_param() if to_param else model.model_dump(exclude_unset=True)
 
 
 def unsendable(value: Any, path: str = "") -> Sequence[str]:
     """Return where in a body something stands that JSON cannot carry."""
     if isinstance(value, BaseModel):
-        value = cast("Any", value).to_param() if hasattr(value, "to_param") else {}
+        value = as_param(value)
     if isinstance(value, Mapping):
         entries = cast("Mapping[Any, Any]", value).items()
         return [at for k, v in entries for at in unsendable(v, f"{path}.{k}" if path else str(k))]
@@ -166,7 +191,8 @@ def unsendable(value: Any, path: str = "") -> Sequence[str]:
         return [f"{path}: {value} is not JSON"]
     if value is None or isinstance(value, (bool, int, float)):
         return []
-    return [f"{path}: {type(value).__name__} is not JSON"]
+    cure = ", encode it: base64.b64encode(data).decode()" if isinstance(value, bytes) else ""
+    return [f"{path}: {type(value).__name__} is not JSON{cure}"]
 
 
 def _broken(text: str) -> bool:

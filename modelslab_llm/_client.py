@@ -17,8 +17,7 @@ from . import _calls
 from ._calls import Call
 from ._config import Config, Options
 from ._drive import adrive, drive
-from ._exchange import all_models, exchange
-from ._retry import Retry, UntilReady
+from ._exchange import all_models, exchange, until_ready
 from ._stream import AsyncMessageStream, MessageStream, Opened
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .endpoints import Endpoint
@@ -41,17 +40,14 @@ class _Session:
         self.http = http
         self.own = own
 
-    def open(
-        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
-    ) -> T | Opened[Iterator[Event]]:
+    def open(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
         """Send a call until it has its result, or until its answer begins to stream in."""
-        config = config or self.config
-        flow = exchange(call, config, retry or config.retry, time.monotonic)
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
         return drive(flow, self.http, self.own)
 
-    def run(self, call: Call[T], config: Config | None = None, retry: Retry | None = None) -> T:
+    def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", self.open(call, config, retry))
+        return cast("T", self.open(call))
 
 
 class ModelsLab:
@@ -114,11 +110,11 @@ class ModelsLab:
         """Wait, at most `timeout` seconds, until the server has its model loaded.
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
-        asked again, after half a second first and five later. Raises the last failure when the
-        time is up, and at once for `paused`, a wrong key, or a deployment that does not exist.
+        asked again, every half second at first and every five later. Raises the last failure when
+        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
         """
         config = self._session.config.changed(deadline=timeout)
-        self._session.run(_calls.probe(config), config, UntilReady())
+        drive(until_ready(config, time.monotonic), self._session.http, self._session.own)
 
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
@@ -188,19 +184,14 @@ class _AsyncSession:
         self.http = http
         self.own = own
 
-    async def open(
-        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
-    ) -> T | Opened[AsyncIterator[Event]]:
+    async def open(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
         """Send a call until it has its result, or until its answer begins to stream in."""
-        config = config or self.config
-        flow = exchange(call, config, retry or config.retry, time.monotonic)
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
         return await adrive(flow, self.http, self.own)
 
-    async def run(
-        self, call: Call[T], config: Config | None = None, retry: Retry | None = None
-    ) -> T:
+    async def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", await self.open(call, config, retry))
+        return cast("T", await self.open(call))
 
 
 class AsyncModelsLab:
@@ -259,11 +250,11 @@ class AsyncModelsLab:
         """Wait, at most `timeout` seconds, until the server has its model loaded.
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
-        asked again, after half a second first and five later. Raises the last failure when the
-        time is up, and at once for `paused`, a wrong key, or a deployment that does not exist.
+        asked again, every half second at first and every five later. Raises the last failure when
+        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
         """
         config = self._session.config.changed(deadline=timeout)
-        await self._session.run(_calls.probe(config), config, UntilReady())
+        await adrive(until_ready(config, time.monotonic), self._session.http, self._session.own)
 
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import Self, TypedDict, Unpack
 
@@ -18,29 +18,19 @@ from . import endpoints
 from ._retry import Retry
 from .endpoints import Endpoint
 from .errors import ConfigurationError, InvalidRequestError
+from .types.requests import TimeoutLike
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
 DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
 
+CREDENTIALS = ("authorization", "x-api-key", "key")  # headers a key may stand in
+
 MIB = 1024 * 1024
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
-class TimeoutLike(Protocol):
-    """What `Timeout` and `httpx.Timeout` have in common."""
-
-    @property
-    def connect(self) -> float | None: ...
-    @property
-    def read(self) -> float | None: ...
-    @property
-    def write(self) -> float | None: ...
-    @property
-    def pool(self) -> float | None: ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timeout:
     """Say how long each kind of waiting may last, in seconds; None for no limit.
 
@@ -69,8 +59,8 @@ class Timeout:
         if value is None:
             return cls(connect=CONNECT, read=None, write=None, pool=None)
         if isinstance(value, (int, float)):
-            seconds = _positive("timeout", value)
-            return cls(min(CONNECT, seconds), seconds, seconds, seconds)
+            seconds = _seconds("timeout", value)
+            return cls(connect=min(CONNECT, seconds), read=seconds, write=seconds, pool=seconds)
         try:
             waits = {wait.name: getattr(value, wait.name) for wait in fields(cls)}
         except AttributeError:
@@ -79,7 +69,7 @@ class Timeout:
             ) from None
         for name, seconds in waits.items():
             if seconds is not None:
-                _positive(f"timeout.{name}", seconds)
+                _seconds(f"timeout.{name}", seconds)
         return cls(**waits)
 
 
@@ -129,7 +119,7 @@ class Config:
     progress_timeout: float | None = None
     max_retries: int = 2
     max_retry_wait: float = 60.0
-    default_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
 
     @property
@@ -158,21 +148,32 @@ class Config:
         known = {entry.name for entry in fields(self)} - {"endpoint", "key"}
         for name in options:
             if name not in known:
-                raise TypeError(f"unknown option {name!r}: known are {', '.join(sorted(known))}")
+                cure = (
+                    "give it to an HTTP client: http_client=DefaultHttpxClient(…)"
+                    if name
+                    in ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport")
+                    else f"known are {', '.join(sorted(known))}"
+                )
+                raise TypeError(f"unknown option {name!r}: {cure}")
         values: dict[str, Any] = dict(options)
         if "timeout" in options:
             values["timeout"] = Timeout.of(options["timeout"])
         for name in ("deadline", "progress_timeout"):
             if values.get(name) is not None:
-                _positive(name, values[name])
-        for name in ("max_retries", "max_retry_wait"):
-            if name in values:
-                _positive(name, values[name], least=0)
-        if "max_response_bytes" in values:
-            _positive("max_response_bytes", values["max_response_bytes"])
-        values["default_headers"] = checked_headers(
-            values.get("default_headers", self.default_headers), "default_headers"
-        )
+                _seconds(name, values[name])
+        if "max_retry_wait" in values:
+            _seconds("max_retry_wait", values["max_retry_wait"], least=0)
+        for name, least in (("max_retries", 0), ("max_response_bytes", 1)):
+            if name in values and not (type(values[name]) is int and values[name] >= least):
+                raise ConfigurationError(
+                    f"{name} must be a whole number from {least} on, not {values[name]!r}"
+                )
+        if "default_headers" in values:
+            try:
+                headers = checked_headers(values["default_headers"], "default_headers")
+            except InvalidRequestError as error:
+                raise ConfigurationError(str(error)) from None
+            values["default_headers"] = headers
         return replace(self, **values)
 
     def credential(self) -> dict[str, str]:
@@ -184,9 +185,19 @@ class Config:
         return {self.endpoint.auth: self.key.reveal()}
 
     def hide_key(self, text: str) -> str:
-        """Return `text` without the key, which servers like to quote in their errors."""
-        key = self.key.reveal() if self.key else ""
-        return text.replace(key, "***") if len(key) >= 8 else text
+        """Return `text` without the key, which servers like to quote in their errors.
+
+        Shorter keys than eight characters are left: they would be found in ordinary words.
+        """
+        secrets = [self.key.reveal()] if self.key else []
+        secrets += [self.default_headers.get(name, "") for name in CREDENTIALS]
+        for secret in secrets:
+            if len(secret := secret.removeprefix("Bearer ")) >= 8:
+                text = text.replace(secret, "***")
+        return text
+
+
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
 def checked_headers(headers: Mapping[str, str] | None, where: str) -> dict[str, str]:
@@ -199,7 +210,7 @@ def checked_headers(headers: Mapping[str, str] | None, where: str) -> dict[str, 
     >>> checked_headers({"X-Team": "a\\r\\nHost: b"}, "extra_headers")
     Traceback (most recent call last):
     modelslab_llm.errors.InvalidRequestError: extra_headers['X-Team']: the value must be one \
-line of printable ASCII text
+line of printable ASCII text without spaces around it
     """
     checked: dict[str, str] = {}
     if headers is not None and not isinstance(headers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -207,20 +218,22 @@ line of printable ASCII text
     for name, value in (headers or {}).items():
         if not (isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequestError(f"{where}: {type(name).__name__} {name!r} names no header")
-        if not (isinstance(value, str) and re.fullmatch(r"[\t -~]*", value)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if name.lower() in _FRAMING:
+            raise InvalidRequestError(f"{where}[{name!r}]: is set by the HTTP library")
+        if not (isinstance(value, str) and re.fullmatch(r"([!-~]([\t -~]*[!-~])?)?", value)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequestError(
-                f"{where}[{name!r}]: the value must be one line of printable ASCII text"
+                f"{where}[{name!r}]: the value must be one line of printable ASCII text "
+                "without spaces around it"
             )
         checked[name.lower()] = value
     return checked
 
 
-def _positive(name: str, value: Any, least: float | None = None) -> float:
+def _seconds(name: str, value: Any, least: float | None = None) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if not (fits and (value > 0 if least is None else value >= least)):
         floor = "above 0" if least is None else f"{least} or more"
-        unit = "" if name.startswith("max_re") and name != "max_retry_wait" else " seconds"
-        raise ConfigurationError(f"{name} must be {floor}{unit}, not {value!r}")
+        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}")
     return float(value)
 
 
@@ -248,7 +261,7 @@ def _endpoint(
             )
         return endpoint
     if base_url is not None:
-        return endpoints.gateway(base_url)
+        return endpoints.for_url(base_url)
     if deployment_id is not None:
         return endpoints.gguf(deployment_id)
     return endpoints.llm_v7()

@@ -55,7 +55,7 @@ LATE = 0.05  # seconds that async work may go on after its limit
 EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
-FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
+FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
 
 
 def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
@@ -97,8 +97,9 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
                 response = http.send(request, stream=True, follow_redirects=False)
     except FOREIGN as error:
         return _failure(error, pace, "sending")
-    except RuntimeError as error:
-        return _unusable(error, http.is_closed)
+    except RuntimeError:
+        _raise_if_closed(http)
+        raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
     if attempt.request.stream and _streams(response):
         reader = _reader(attempt, headers)
@@ -106,7 +107,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         opened = Opened(reader, events, partial(_shut, events, response), request_id(headers))
         try:
             for event in events:
-                opened.held.append(event)
+                opened.hold(event)
                 if reader.message.has_content:
                     break
         except APIError as error:
@@ -137,8 +138,9 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         return _failure(error, pace, "sending")
     except APIError as error:
         return error
-    except RuntimeError as error:
-        return _unusable(error, http.is_closed)
+    except RuntimeError:
+        _raise_if_closed(http)
+        raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
     if attempt.request.stream and _streams(response):
         reader = _reader(attempt, headers)
@@ -146,7 +148,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         opened = Opened(reader, events, partial(_ashut, events, response), request_id(headers))
         try:
             async for event in events:
-                opened.held.append(event)
+                opened.hold(event)
                 if reader.message.has_content:
                     break
         except APIError as error:
@@ -223,11 +225,11 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             yield from source
             return
         while True:
+            pace.check()
             with waits_end_at(pace.moment()):
                 chunk = next(source, None)
             if chunk is None:
                 return
-            pace.check()
             with pace.held():
                 yield chunk
     except FOREIGN as error:
@@ -243,11 +245,11 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
                 yield chunk
             return
         while True:
+            pace.check()
             try:
                 chunk = await pace.within(source.__anext__)
             except StopAsyncIteration:
                 return
-            pace.check()
             with pace.held():
                 yield chunk
     except FOREIGN as error:
@@ -353,6 +355,7 @@ class _Body:
         self._headers = headers
         self._ok = 200 <= status < 300
         self._limit = attempt.config.max_response_bytes if self._ok else ERROR_PAGE
+        self._hide = attempt.config.hide_key
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -369,7 +372,7 @@ class _Body:
         return True
 
     def answer(self) -> Answer:
-        return Answer(self._status, self._headers, b"".join(self._parts))
+        return Answer(self._status, self._headers, b"".join(self._parts), self._hide)
 
     def broken(self, error: APIError) -> Answer | APIError:
         """Return what a body that broke off still tells: a refusal, or else the failure."""
@@ -439,7 +442,8 @@ def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:
     def failure(payload: object) -> APIError:
         return from_payload(payload, headers, now=time.time(), in_stream=True)
 
-    return Reader(attempt.model, attempt.config.max_response_bytes, failure)
+    config = attempt.config
+    return Reader(attempt.model, config.max_response_bytes, failure, config.hide_key)
 
 
 _PHASES: dict[type[Exception], tuple[Phase, str]] = {
@@ -508,8 +512,8 @@ def _bare(error: BaseException) -> BaseException:
     return error
 
 
-def _unusable(error: RuntimeError, is_closed: bool) -> APIError:
-    """Return the error for an HTTP client that cannot send; a closed one is the caller's doing."""
-    if is_closed:
-        raise ConfigurationError("this client is closed: build one, or keep its with block open")
-    return APIConnectionError(f"the HTTP client failed: {error}")
+def _raise_if_closed(http: httpx.Client | httpx.AsyncClient) -> None:
+    if http.is_closed:
+        raise ConfigurationError(
+            "this client is closed: build one, or keep its with block open"
+        ) from None

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
-from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models
+from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models, probe
 from ._config import Config
-from ._retry import Retry
+from ._retry import Retry, UntilReady
 from ._stream import Opened
-from .errors import APIError
+from .errors import APIError, UnsupportedOperationError
 from .types.models import ModelInfo, ModelList
 
 log = logging.getLogger("modelslab_llm")
@@ -128,6 +129,20 @@ def all_models(
     return ModelList(list(models.values()))
 
 
+def until_ready(config: Config, clock: Callable[[], float]) -> Generator[Attempt, Outcome, None]:
+    """Ask until the server has its model loaded, for as long as the deadline says.
+
+    Where a token count cannot tell, a list of models has to: no server that is down gives one.
+    """
+    until = None if config.deadline is None else clock() + config.deadline
+    retry = UntilReady()
+    if count := probe(config):
+        with suppress(UnsupportedOperationError):
+            yield from exchange(count, config, retry, clock, until)
+            return
+    yield from exchange(list_models(config), config, retry, clock, until)
+
+
 def _same_origin_target(request: Request, answer: Answer) -> str | None:
     """Return where a redirect leads if the key may go there: the same scheme, host and port."""
     if answer.status not in ((307, 308) if request.method == "POST" else (301, 302, 307, 308)):
@@ -144,17 +159,19 @@ def _same_origin_target(request: Request, answer: Answer) -> str | None:
 def _hide_key(failure: APIError, config: Config) -> None:
     """Take the key out of what the server said: some quote it."""
 
-    def hidden(value: Any) -> Any:
+    def hidden(value: Any, depth: int = 20) -> Any:
         if isinstance(value, str):
             return config.hide_key(value)
+        if not depth:
+            return "…" if isinstance(value, (dict, list)) else value
         if isinstance(value, dict):
             entries = cast("dict[Any, Any]", value).items()
-            return {hidden(name): hidden(entry) for name, entry in entries}
+            return {hidden(name): hidden(entry, depth - 1) for name, entry in entries}
         if isinstance(value, list):
-            return [hidden(entry) for entry in cast("list[Any]", value)]
+            return [hidden(entry, depth - 1) for entry in cast("list[Any]", value)]
         return value
 
-    for name in ("message", "type", "code", "request_id", "body", "headers", "retry_after"):
+    for name in ("message", "type", "code", "request_id", "body", "headers"):
         if hasattr(failure, name):
             setattr(failure, name, hidden(getattr(failure, name)))
     failure.args = (failure.message,)

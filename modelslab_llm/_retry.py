@@ -9,7 +9,6 @@ from .errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
-    APITimeoutError,
     EndpointNotReadyError,
 )
 
@@ -48,16 +47,14 @@ class UntilReady(Retry):
     """Keep asking a server that is coming up; the deadline of the call is what ends it."""
 
     def pause(self, failure: APIError, tries: int) -> float | None:
-        """Return the seconds to wait: from half a second to five, or what the server asks for."""
+        """Return the seconds to wait: half a second to five, or more if the server asks for it."""
         if not self.worth_it(failure):
             return None
         hint = failure.retry_after if isinstance(failure, APIStatusError) else None
-        return min(FIRST * 1.5 ** min(tries - 1, 10), 5.0) if hint is None else hint
+        return max(hint or 0.0, min(FIRST * 1.5 ** min(tries - 1, 10), 5.0))
 
     def worth_it(self, failure: APIError) -> bool:
         """Tell whether this is what a server says, or does, while it comes up."""
-        if isinstance(failure, APITimeoutError) and failure.phase == "deadline":
-            return False
         return not failure.permanent and (
             isinstance(failure, (APIConnectionError, EndpointNotReadyError))
             or (isinstance(failure, APIStatusError) and failure.status_code in (502, 503, 504))

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, cast
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import APIError, StreamInterruptedError, error_inside, fields_of
+from .errors import (
+    APIError,
+    StreamInterruptedError,
+    UnexpectedResponseError,
+    error_inside,
+    fields_of,
+)
 from .types.events import Event, KnownEvent, UnknownEvent
 
 if TYPE_CHECKING:
@@ -36,12 +42,16 @@ _KNOWN = frozenset(
 class EventDecoder:
     """Decode chunks as they come, however they are cut.
 
-    `limit` is the most bytes one event may have; `failure` makes the error for an error event.
+    `limit` is the most bytes one event may have; `failure` makes the error for an error event,
+    `hide` takes the key out of what an error shows.
     """
 
-    def __init__(self, limit: int, failure: Callable[[object], APIError]) -> None:
+    def __init__(
+        self, limit: int, failure: Callable[[object], APIError], hide: Callable[[str], str] = str
+    ) -> None:
         self._limit = limit
         self._failure = failure
+        self._hide = hide
         self._pending: list[bytes] = []
         self._size = 0
         self._first = True
@@ -75,7 +85,10 @@ class EventDecoder:
         if chunk:
             self._pending.append(chunk)
             self._size += len(chunk)
-        if self._size > self._limit:
+        self._check_size(self._size)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
             error = StreamInterruptedError(
                 f"one event of the stream has more than {self._limit} bytes (max_response_bytes)"
             )
@@ -87,6 +100,8 @@ class EventDecoder:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
             self._first = False
         for frame in (whole,) if b"\r" in whole else whole.split(b"\n\n"):
+            if len(frame) > self._limit:
+                self._check_size(len(frame))
             # Nearly every event of nearly every server is one event line and one data line of a
             # kind that is known. Read here it costs a third of what it costs below.
             head, _, data = frame.partition(b"\ndata: ")
@@ -123,20 +138,30 @@ class EventDecoder:
         except (ValueError, RecursionError):
             if name == "error":
                 raise self._failure(data) from None
-            raise _broken(data, "is not JSON") from None
-        if name == "error" or error_inside(payload):
+            raise self._broken(data, "is not JSON") from None
+        if name == "error" or error_inside(payload, in_stream=True):
             raise self._failure(payload)
         if not isinstance(payload, dict):
-            raise _broken(data, "is no object")
+            raise self._broken(data, "is no object")
         fields = fields_of(cast("object", payload))
         if fields.get("type") in _KNOWN:
-            raise _broken(data, f"does not have the form of its type ({_first(reason)})")
+            raise self._broken(data, f"does not have the form of its type ({_first(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
             try:
                 return _known_events().validate_python({**fields, "type": name})
             except ValidationError as error:
-                raise _broken(data, f"does not fit its event line ({_first(error)})") from None
+                raise self._broken(data, f"does not fit its event line ({_first(error)})") from None
+        if "choices" in fields:
+            foreign = UnexpectedResponseError(
+                "the stream is in the OpenAI format: use the base URL of the Messages format"
+            )
+            foreign.permanent = True
+            raise foreign
         return UnknownEvent.model_validate(fields)
+
+    def _broken(self, data: str, what: str) -> StreamInterruptedError:
+        shown = self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
+        return StreamInterruptedError(f"the stream broke: an event {what}: {shown!r}")
 
 
 class _Text:
@@ -155,11 +180,6 @@ class _Text:
 def _known_events() -> TypeAdapter[Event]:
     # Built at the first event: building costs more than importing the rest of the package.
     return TypeAdapter(KnownEvent)
-
-
-def _broken(data: str, what: str) -> StreamInterruptedError:
-    shown = data[:80].encode("utf-8", "replace").decode()
-    return StreamInterruptedError(f"the stream broke: an event {what}: {shown!r}")
 
 
 def _first(error: ValueError) -> str:

@@ -24,8 +24,14 @@ from .types.message import Message
 class Reader:
     """Read a stream's bytes into events, accumulating on the way."""
 
-    def __init__(self, model: str, limit: int, failure: Callable[[object], APIError]) -> None:
-        self._decoder = EventDecoder(limit, failure)
+    def __init__(
+        self,
+        model: str,
+        limit: int,
+        failure: Callable[[object], APIError],
+        hide: Callable[[str], str] = str,
+    ) -> None:
+        self._decoder = EventDecoder(limit, failure, hide)
         self.message: Accumulator = Accumulator(model)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
@@ -91,6 +97,13 @@ class Opened(Generic[Events]):
         self.sign: Callable[[APIError], None] = lambda _: None
         """Write on an error what was asked, how often, and for how long."""
 
+    def hold(self, event: Event) -> None:
+        """Keep an event for later; of pings one after the other, which can be many, only one."""
+        if not (
+            self.held and isinstance(event, PingEvent) and isinstance(self.held[-1], PingEvent)
+        ):
+            self.held.append(event)
+
     def blame(self, error: APIError) -> APIError:
         """Return the error with all that is known, the part of the message that came included."""
         self.sign(error)
@@ -133,14 +146,17 @@ class _State(Generic[Events]):
         self._failure = self._opened.blame(error) if self._opened else error
         return self._failure
 
-    def _final(self) -> Message:
+    def _check_whole(self) -> Opened[Events]:
         if self._failure:
             raise self._failure
         if self._opened is None or not self._opened.reader.message.complete:
             raise self._failed(
                 StreamInterruptedError("the stream was closed before the message was complete")
             )
-        return self._opened.snapshot()
+        return self._opened
+
+    def _final(self) -> Message:
+        return self._check_whole().snapshot()
 
     def __repr__(self) -> str:
         if self._opened is None:
@@ -184,6 +200,7 @@ class MessageStream(_State[Iterator[Event]]):
             raise self._failure
         if self._closed:
             self.close()  # again, for a thread that was just reading when another one closed
+            self._check_whole()
             raise StopIteration
         opened = self._opened or self._open()
         if opened.held:
@@ -265,6 +282,7 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
             raise self._failure
         if self._closed:
             await self.close()  # again, for a task that was just reading when another one closed
+            self._check_whole()
             raise StopAsyncIteration
         opened = self._opened or await self._open()
         if opened.held:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakSet
 
 import httpcore
 import httpx
@@ -33,6 +34,8 @@ CLOSED = "the client has been closed"
 SWEEP = 1.0  # seconds between looks for pools that nobody uses
 
 _moment = threading.local()
+_here = threading.local()  # .inside: whether this thread is inside an operation of a pool
+_left: deque[_Tracked] = deque()  # bodies to be closed as soon as it is not
 
 
 @contextmanager
@@ -96,6 +99,24 @@ def hang_up(stream: object) -> None:
     if isinstance(sock, socket.socket):
         with suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS would say goodbye first, and wait
+
+
+@contextmanager
+def _inside_a_pool() -> Generator[None]:
+    """Mark an operation that may hold a pool's lock, ours or httpcore's.
+
+    The garbage collector may run in the middle of it and finalise a stream that somebody left.
+    To close that at once would wait for the very lock this thread holds, for ever.
+    """
+    before = getattr(_here, "inside", False)
+    _here.inside = True
+    try:
+        yield
+    finally:
+        _here.inside = before
+        while not before and _left:
+            with suppress(IndexError):  # another thread was faster
+                _left.popleft().close()
 
 
 class _TimedBackend(httpcore.NetworkBackend):
@@ -292,9 +313,9 @@ class PooledTransport(httpx.BaseTransport):
     def __init__(self, **settings: Any) -> None:
         self._settings = _Settings(settings)
         self._start()
+        _ALL.add(self)
 
     def _start(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._pools: _Pools[httpx.HTTPTransport] = _Pools(
             self._make, self._settings.limits, self._settings.size
@@ -308,14 +329,13 @@ class PooledTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, waiting for a free connection as long as its pool timeout says."""
-        if self._pid != os.getpid():
-            self._start()  # after a fork: the connections are the parent's, the lock may be held
-        small = self._take(request)
-        try:
-            response = small.transport.handle_request(request)
-        except BaseException:
-            self._give(small)
-            raise
+        with _inside_a_pool():
+            small = self._take(request)
+            try:
+                response = small.transport.handle_request(request)
+            except BaseException:
+                self._give(small)
+                raise
         if response.is_closed:  # a mock's answer, read already
             self._give(small)
         else:
@@ -351,7 +371,7 @@ class PooledTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         """Close every connection."""
-        if self._pid == os.getpid():
+        with _inside_a_pool():
             with self._lock:
                 closing = self._pools.everything()
             for transport in closing:
@@ -363,17 +383,17 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, **settings: Any) -> None:
         self._settings = _Settings(settings)
+        self._start()
+        _ALL.add(self)
+
+    def _start(self) -> None:
         self._by_loop: dict[object, _Pools[httpx.AsyncHTTPTransport]] = {}
-        self._pid = os.getpid()
 
     def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
 
     def _pools(self) -> _Pools[httpx.AsyncHTTPTransport]:
         """Return the pools of this event loop; those of loops that ended cannot be used."""
-        if self._pid != os.getpid():
-            self._by_loop.clear()
-            self._pid = os.getpid()
         loop = _event_loop()
         pools = self._by_loop.get(loop)
         if pools is None:
@@ -436,12 +456,16 @@ class _Tracked(httpx.SyncByteStream):
         return iter(self._stream)
 
     def close(self) -> None:
+        if getattr(_here, "inside", False):
+            _left.append(self)
+            return
         release, self._release = self._release, None
-        try:
-            self._stream.close()
-        finally:
-            if release:
-                release()
+        with _inside_a_pool():
+            try:
+                self._stream.close()
+            finally:
+                if release:
+                    release()
 
 
 class _AsyncTracked(httpx.AsyncByteStream):
@@ -492,6 +516,20 @@ def _has_ended(loop: Any) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+_ALL: WeakSet[PooledTransport | AsyncPooledTransport] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Forget connections in a child: they are the parent's, and the locks may have been held."""
+    _left.clear()
+    for transport in list(_ALL):
+        transport._start()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class DefaultHttpxClient(httpx.Client):

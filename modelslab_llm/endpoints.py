@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
-__all__ = ["Auth", "Endpoint", "gateway", "gguf", "llm_v7"]
+__all__ = ["Auth", "Endpoint", "for_url", "gateway", "gguf", "llm_v7"]
 
 ORIGIN = "https://modelslab.com"
 
@@ -40,6 +40,11 @@ class Endpoint:
     """Where the key goes; `None` for a server that asks for no key."""
     default_model: str | None = None
     """The model used when a request names none; `None` makes `model` required."""
+
+    def credentials(self) -> set[str]:
+        """Return the headers in which this server may look for a key, in lower case."""
+        names = {"authorization", "x-api-key"}
+        return names | {"key"} if self.kind != "gateway" or self.auth == "key" else names
 
     def claude_code_env(self, api_key: str, model: str | None = None) -> dict[str, str]:
         """Return the environment that points Claude Code at this endpoint (protocol.md §12).
@@ -140,6 +145,24 @@ http:// or https://
     return Endpoint("gateway", url, f"{url}/v1", auth, default_model)
 
 
+def for_url(base_url: str) -> Endpoint:
+    """Return the endpoint behind a base URL: ModelsLab's own by their address, else a gateway.
+
+    >>> for_url("https://modelslab.com/api/v7/llm/v1").kind
+    'v7'
+    >>> for_url("https://modelslab.com/api/gguf/dep_123").default_model
+    'local'
+    >>> for_url("http://127.0.0.1:8080").kind
+    'gateway'
+    """
+    found = gateway(base_url)
+    if found.base_url == llm_v7().base_url:
+        return llm_v7()
+    if found.base_url.startswith(f"{ORIGIN}/api/gguf/"):
+        return gguf(found.base_url.removeprefix(f"{ORIGIN}/api/gguf/"))
+    return found
+
+
 def _plain_url(url: str, name: str) -> str:
     """Return `url` without its trailing slash, or refuse it: what follows is only ever a path.
 
@@ -179,4 +202,7 @@ def _plain_url(url: str, name: str) -> str:
         raise ConfigurationError(f"{name} {url!r} is not a URL: {error}") from None
     if not parts.hostname or port == 0:
         raise ConfigurationError(f"{name} {url!r} names no host")
+    label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    if ":" not in parts.hostname and not re.fullmatch(rf"({label}\.)*{label}\.?", parts.hostname):
+        raise ConfigurationError(f"{name} {url!r} names a host that cannot be")
     return url.rstrip("/")

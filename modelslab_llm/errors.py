@@ -322,7 +322,7 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
 
-_NEVER_HEALS = re.compile(r"is required|not supported", re.IGNORECASE)  # protocol.md §7.1
+_NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
 
 
 def from_status(
@@ -351,16 +351,18 @@ def from_payload(
     return _build(status, headers, payload, now=now, operation="", in_stream=in_stream)
 
 
-def error_inside(payload: object) -> bool:
-    """Tell whether a JSON body of a 200 answer is an error and not a message (protocol.md §7.3)."""
+def error_inside(payload: object, *, in_stream: bool = False) -> bool:
+    """Tell whether JSON that came with a 200 is an error (protocol.md §7.3, §7.4).
+
+    In a stream `status` and `success` may be about something else, such as a tool's progress.
+    """
     fields = fields_of(payload)
-    return (
-        bool(fields.get("error"))
-        or fields.get("type") == "error"
-        or (fields.get("status") == "error")
-        or (fields.get("success") is False)
-        or (fields.get("type") in STATUS_BY_TYPE and "content" not in fields)
-    )
+    name = fields.get("type")
+    if fields.get("error") or name == "error":
+        return True
+    if isinstance(name, str) and name in STATUS_BY_TYPE and "content" not in fields:
+        return True
+    return not in_stream and (fields.get("status") == "error" or fields.get("success") is False)
 
 
 def parse_body(body: bytes) -> object:
@@ -400,7 +402,7 @@ def _build(
 
     endpoint_status = ""
     if status in (503, 529):
-        if found := re.search(r"\(status: ([\w-]+)\)", message):
+        if found := re.search(r"not ready \(status: ([\w-]+)\)", message):
             endpoint_status = found[1]
         elif said.type == "unavailable_error" and "loading" in message.lower():
             endpoint_status = "loading"
@@ -482,15 +484,18 @@ class _Said:
         return value if isinstance(value, int) else None
 
 
-def _readable(content: object) -> str:
+def _readable(content: object, depth: int = 5) -> str:
     """Return what a person can read in `content`: text, the title of a page, a list of faults."""
+    if not depth:
+        return ""
     if isinstance(content, list):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
-        return "; ".join(filter(None, map(_readable, cast("list[object]", content))))
+        faults = (_readable(fault, depth - 1) for fault in cast("list[object]", content))
+        return "; ".join(filter(None, faults))
     if isinstance(content, dict):
         fields = fields_of(cast("object", content))
         place = fields.get("loc")
         where = ".".join(map(str, cast("list[object]", place))) if isinstance(place, list) else ""
-        what = _readable(fields.get("msg") or fields.get("message"))
+        what = _readable(fields.get("msg") or fields.get("message"), depth - 1)
         return f"{where}: {what}" if where and what else what
     if not isinstance(content, str):
         return ""
@@ -530,7 +535,7 @@ def _retry_after(headers: Mapping[str, str], in_body: object, now: float) -> flo
 def _seconds(value: object, unit: float) -> float | None:
     try:
         seconds = float(cast("str", value)) * unit
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return seconds if isfinite(seconds) and seconds >= 0 else None
 

@@ -26,10 +26,11 @@ MODULES = {
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
     ["_version"],
-    ["errors", "types._base", "types.requests"],
-    ["endpoints", "types.content"],
-    ["types.message", "types.models"],
-    ["types.events", "types"],
+    ["errors", "types._base"],
+    ["endpoints", "types.content", "types.models"],
+    ["types.message"],
+    ["types.events", "types.requests"],
+    ["types"],
     ["_retry"],
     ["_config"],
     ["_check", "_sse", "_accumulate"],

@@ -196,7 +196,9 @@ def test_the_code_counts_where_the_type_is_unknown(said: Json, status: int) -> N
 
 
 def test_a_deployment_may_stop_inside_a_stream() -> None:
-    payload = {"error": {"type": "overloaded_error", "message": "Gone (status: paused)."}}
+    payload = {
+        "error": {"type": "overloaded_error", "message": "Endpoint is not ready (status: paused)."}
+    }
     error = from_payload(payload, {}, now=NOW, in_stream=True)
     assert isinstance(error, errors.EndpointNotReadyError)
     assert (error.endpoint_status, error.permanent) == ("paused", True)
@@ -386,6 +388,7 @@ def test_a_status_in_another_error_says_nothing() -> None:
     [
         (500, "'messages' is required", True),
         (500, "image input is not supported - hint: …", True),
+        (500, "a restart is required, try again", False),
         (500, "tools param requires --jinja flag", False),
         (500, "out of memory", False),
         (501, "This server does not support embeddings.", True),

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from modelslab_llm import Message, ModelList, endpoints, errors
-from modelslab_llm._calls import Answer, Call, create_message, list_models, probe, stream_message
+from modelslab_llm._calls import Answer, Call, create_message, list_models, stream_message
 from modelslab_llm._config import Config
-from modelslab_llm._exchange import Attempt, Outcome, all_models, exchange
-from modelslab_llm._retry import Retry, UntilReady
+from modelslab_llm._exchange import Attempt, Outcome, all_models, exchange, until_ready
+from modelslab_llm._retry import Retry
 from modelslab_llm._stream import Opened, Reader
 from modelslab_llm.errors import APIConnectionError, APIError, from_payload
 
@@ -498,9 +498,7 @@ def test_the_deadline_is_for_all_pages() -> None:
     assert flow.send(page("a", more=True)).until == 1010.0
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"data": null}', b'{"data": [5]}', b"<html>", b'{"data": {}}']
-)
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": [5]}', b"<html>", b'{"data": {}}'])
 def test_what_is_no_list_of_models(body: bytes) -> None:
     flow = models_flow()
     next(flow)
@@ -514,7 +512,7 @@ def ready_flow(clock: Clock, deployment_id: str | None = "dep_1") -> Flow:
     settings = Config.build(
         api_key="test-key-0000", deployment_id=deployment_id, env={}, deadline=60.0
     )
-    return flow_of(clock, settings, probe(settings), UntilReady())
+    return until_ready(settings, clock)
 
 
 DEPLOYING = refusal(503, "Endpoint is not ready (status: deploying).")
@@ -529,17 +527,40 @@ def test_a_server_that_is_ready_is_asked_once() -> None:
     assert result(flow, answer({"input_tokens": 5})) is None
 
 
-@pytest.mark.parametrize(("model", "asked"), [("usual", "usual"), (None, "local")])
-def test_a_gateway_is_asked_about_its_default_model(model: str | None, asked: str) -> None:
+def gateway_flow(model: str | None) -> Flow:
     endpoint = endpoints.gateway(BASE, default_model=model)
-    request = probe(Config.build(api_key="test-key-0000", endpoint=endpoint, env={})).request
-    assert json.loads(request.content or b"")["model"] == asked
+    settings = Config.build(api_key="test-key-0000", endpoint=endpoint, env={})
+    return until_ready(settings, Clock())
 
 
-def test_a_server_without_token_counts_is_ready() -> None:
+def test_a_gateway_is_asked_about_its_default_model() -> None:
+    request = next(gateway_flow("usual")).request
+    assert json.loads(request.content or b"")["model"] == "usual"
+
+
+def test_a_gateway_without_one_is_asked_for_its_models() -> None:
+    assert next(gateway_flow(None)).request.url == f"{BASE}/v1/models"
+
+
+def test_a_server_without_token_counts_has_to_list_its_models() -> None:
     flow = ready_flow(Clock())
     next(flow)
-    assert result(flow, refusal(404, "File Not Found")) is None
+    attempt = flow.send(refusal(404, "File Not Found"))
+    assert attempt.request.url.endswith("/api/gguf/dep_1/v1/models")
+    assert result(flow, page("local")) is None
+
+
+def test_a_server_that_has_nothing_there_is_not_ready() -> None:
+    flow = ready_flow(Clock())
+    next(flow)
+    flow.send(refusal(404, "File Not Found"))
+    assert isinstance(failure(flow, refusal(404, "File Not Found")), errors.NotFoundError)
+
+
+def test_a_server_that_says_at_once_is_not_asked_at_once() -> None:
+    flow = ready_flow(Clock())
+    next(flow)
+    assert flow.send(refusal(503, "not ready (status: deploying)", retry_after="0")).pause == 0.5
 
 
 def test_v7_is_asked_for_its_models() -> None:

@@ -485,10 +485,12 @@ def test_the_usual_settings() -> None:
 
 
 def test_a_timeout_is_for_one_call() -> None:
-    assert request_of(timeout=7).timeout == Timeout(5.0, 7.0, 7.0, 7.0)
-    assert request_of(timeout=None).timeout == Timeout(5.0, None, None, None)
-    assert request_of(config(timeout=3)).timeout == Timeout(3.0, 3.0, 3.0, 3.0)
-    assert request_of(config(timeout=3), timeout=7).timeout == Timeout(5.0, 7.0, 7.0, 7.0)
+    seven = Timeout(connect=5.0, read=7.0, write=7.0, pool=7.0)
+    assert request_of(timeout=7).timeout == seven
+    assert request_of(timeout=None).timeout == Timeout(read=None, write=None, pool=None)
+    three = Timeout(connect=3.0, read=3.0, write=3.0, pool=3.0)
+    assert request_of(config(timeout=3)).timeout == three
+    assert request_of(config(timeout=3), timeout=7).timeout == seven
     assert request_of().timeout == Timeout()
 
 
@@ -655,7 +657,10 @@ def test_only_what_cannot_be_sent_is_named() -> None:
     }
     with pytest.raises(InvalidRequestError) as caught:
         request_of(messages=[{"role": "user", "content": [result]}])
-    assert str(caught.value) == "messages[0].content[0].content[1].text: bytes is not JSON"
+    assert str(caught.value) == (
+        "messages[0].content[0].content[1].text: bytes is not JSON, "
+        "encode it: base64.b64encode(data).decode()"
+    )
 
 
 def looped() -> Json:

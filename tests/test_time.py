@@ -25,7 +25,6 @@ from raw_server import (
     EVENTS,
     OPEN,
     PING,
-    REPLY,
     RESET,
     SILENCE,
     SSE,
@@ -102,8 +101,10 @@ class Case(NamedTuple):
 TIMEOUT: dict[str, Any] = {"timeout": LIMIT}
 DEADLINE: dict[str, Any] = {"deadline": LIMIT}
 PROGRESS: dict[str, Any] = {"progress_timeout": LIMIT}
-DRIPPED = drip(head(200, SSE) + START + OPEN, 0.02)
-"""Takes some eight seconds; no byte is late."""
+DRIPPED_BODY = [head(200, {"content-length": "200"}), drip(b" " * 200, 0.02)]
+LONG = {"x-padding": "x" * 200}
+DRIPPED = drip(head(200, LONG | SSE) + START + OPEN, 0.02)
+"""Takes some ten seconds, four of them for the headers; no byte is late."""
 
 CASES = {
     "silence-read": Case("create", SILENCE, TIMEOUT, "read"),
@@ -117,7 +118,8 @@ CASES = {
     "headers-read": Case("stream", [STREAM_HEAD, SILENCE], TIMEOUT, "read", ""),
     "headers-deadline": Case("stream", [STREAM_HEAD, SILENCE], DEADLINE, "deadline", ""),
     "headers-progress": Case("stream", [STREAM_HEAD, SILENCE], PROGRESS, "progress", ""),
-    "dripped-body": Case("create", drip(REPLY, 0.02), {**TIMEOUT, **DEADLINE}, "deadline"),
+    "dripped-head": Case("create", DRIPPED, {**TIMEOUT, **DEADLINE}, "deadline"),
+    "dripped-body": Case("create", DRIPPED_BODY, {**TIMEOUT, **DEADLINE}, "deadline"),
     "dripped-stream": Case("stream", DRIPPED, {**TIMEOUT, **DEADLINE}, "deadline"),
     "dripped-progress": Case("stream", DRIPPED, PROGRESS, "progress"),
     "dripped-then-silent": Case(
@@ -169,9 +171,8 @@ def test_every_wait_ends(colour: Sync | Async, case: Case) -> None:
         assert server.connections[0].left.wait(2)
 
 
-DRIPPED_BODY = [head(200, {"content-length": "200"}), drip(b" " * 200, 0.02)]
 OF_THE_CALLER = {
-    "dripped-body": Case("create", DRIPPED_BODY, {**TIMEOUT, **DEADLINE}, "deadline"),
+    "dripped-body": CASES["dripped-body"],
     "silence": CASES["silence-deadline"],
     "half-a-body": CASES["half-a-body-deadline"],
     "text": CASES["text-deadline"],

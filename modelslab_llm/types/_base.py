@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Annotated, ClassVar, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import Self
+
+log = logging.getLogger("modelslab_llm")
 
 
 class Reply(BaseModel):
@@ -16,8 +28,32 @@ class Reply(BaseModel):
 
     # defer_build: a program that only streams text need not pay for every other schema.
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="allow", defer_build=True, protected_namespaces=()
+        extra="allow", defer_build=True, protected_namespaces=(), coerce_numbers_to_str=True
     )
+
+
+class Tolerant(Reply):
+    """A reply that is not lost over a side field: what does not fit its type counts as not sent.
+
+    What the answer consists of is never dropped; if it does not fit, reading it fails.
+    """
+
+    essential: ClassVar[frozenset[str]] = frozenset(
+        {"type", "content", "text", "thinking", "input"}
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_misfits(cls, value: Any, handler: Any) -> Self:
+        try:
+            return cast("Self", handler(value))
+        except ValidationError as error:
+            misfits = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
+            if not isinstance(value, dict) or not misfits or misfits & cls.essential:
+                raise
+            fields = cast("dict[str, Any]", value)
+            log.debug("%s: fields that do not fit: %s", cls.__name__, misfits)
+            return cast("Self", handler({k: v for k, v in fields.items() if k not in misfits}))
 
 
 def or_empty(empty: Callable[[], object]) -> BeforeValidator:
@@ -27,6 +63,13 @@ def or_empty(empty: Callable[[], object]) -> BeforeValidator:
 
 Text: TypeAlias = Annotated[str, or_empty(str)]
 Count: TypeAlias = Annotated[int, or_empty(int)]
+
+# The `type` of what is unknown is any text. Type checkers are told of a single odd one instead, so
+# that `if block.type == "text":` narrows the union to the block that has that type.
+if TYPE_CHECKING:
+    Unheard: TypeAlias = Literal["<unknown to this version>"]
+else:
+    Unheard = Text
 
 
 def by_kind(tagged: object, other: str = "unknown") -> Discriminator:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
-from pydantic import PrivateAttr, Tag, model_validator
+from pydantic import Tag, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, by_kind, or_empty
+from ._base import Count, Reply, Text, Tolerant, Unheard, by_kind, or_empty
 
 __all__ = [
     "CharLocationCitation",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-class _Cited(Reply):
+class _Cited(Tolerant):
     cited_text: Text = ""
 
 
@@ -103,7 +103,7 @@ class WebSearchResultLocationCitation(_Cited):
 class UnknownCitation(Reply):
     """A citation of a kind this version does not know; its fields are kept as they came."""
 
-    type: Text = ""
+    type: Unheard = cast("Any", "")
 
 
 _Citations: TypeAlias = Union[
@@ -117,10 +117,12 @@ _Citations: TypeAlias = Union[
 Citation: TypeAlias = Annotated[_Citations, by_kind(_Citations)]
 
 
-class _Block(Reply):
+class _Block(Tolerant):
     def to_param(self) -> dict[str, Any]:
         """Return the block as a request takes it: what the server sent, unknown fields included."""
-        return self.model_dump(exclude_unset=True) | {"type": cast("Any", self).type}
+        ours = {"input_complete", "raw_input"}
+        sent = self.model_dump(exclude_unset=True, exclude=ours)
+        return sent | {"type": cast("Any", self).type}
 
 
 class TextBlock(_Block):
@@ -152,24 +154,18 @@ class RedactedThinkingBlock(_Block):
 
 
 class _CallBlock(_Block):
+    essential = _Block.essential | {"id", "name"}
+
     id: Text = ""
     name: Text = ""
     input: Annotated[dict[str, Any], or_empty(dict)] = {}
     """The arguments. Trust it only while `input_complete` is true."""
     caller: dict[str, Any] | None = None
 
-    _raw_input: str | None = PrivateAttr(default=None)
-    _input_complete: bool = PrivateAttr(default=True)
-
-    @property
-    def input_complete(self) -> bool:
-        """False when the arguments were cut off or are not JSON; `input` is then empty."""
-        return self._input_complete
-
-    @property
-    def raw_input(self) -> str | None:
-        """The text of the arguments as it arrived, kept when it could not be read as JSON."""
-        return self._raw_input
+    input_complete: bool = True
+    """False when the arguments were cut off or are not JSON; `input` is then empty."""
+    raw_input: str | None = None
+    """The text of the arguments as it arrived, kept when it could not be read as JSON."""
 
     def to_param(self) -> dict[str, Any]:
         """Return the block as a request takes it, always with an input: servers insist on one."""
@@ -178,21 +174,23 @@ class _CallBlock(_Block):
     def with_arguments(self, text: str | None) -> Self:
         """Return a copy whose input is read from `text`; None means that none arrived."""
         found = read_arguments(text) if text is not None else None
-        block = self.model_copy(update={"input": found or {}})
-        block._input_complete = found is not None
-        block._raw_input = (text or "") if found is None else None
-        return block
+        if found is not None:
+            return self.model_copy(update={"input": found})
+        marks: dict[str, Any] = {"input": {}, "input_complete": False, "raw_input": text or ""}
+        return self.model_copy(update=marks)
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _input_as_text(cls, value: Any, handler: Any) -> Self:
+    def _input_as_text(cls, value: Any) -> Any:
         """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         given = fields.get("input", {})
         if isinstance(given, dict):
-            return cast("Self", handler(value))
-        text = given if isinstance(given, str) else json.dumps(given)
-        return cast("Self", handler({**fields, "input": {}})).with_arguments(text or "{}")
+            return cast("Any", value)
+        text = (given or "{}") if isinstance(given, str) else json.dumps(given)
+        if (found := read_arguments(text)) is not None:
+            return {**fields, "input": found}
+        return {**fields, "input": {}, "input_complete": False, "raw_input": text}
 
 
 class ToolUseBlock(_CallBlock):
@@ -239,7 +237,7 @@ class CompactionBlock(_Block):
 class UnknownBlock(_Block):
     """A block of a kind this version does not know; its fields are kept as they came."""
 
-    type: Text = ""
+    type: Unheard = cast("Any", "")
 
 
 _Blocks: TypeAlias = Union[
@@ -306,7 +304,7 @@ class CompactionDelta(Reply):
 class UnknownDelta(Reply):
     """A delta of a kind this version does not know; it changes no block."""
 
-    type: Text = ""
+    type: Unheard = cast("Any", "")
 
 
 _Deltas: TypeAlias = Union[

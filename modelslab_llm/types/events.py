@@ -5,11 +5,11 @@ An `error` event is never handed out as a value: it is raised, as one of `errors
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, Union
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
 from pydantic import Discriminator, Field
 
-from ._base import Count, Reply, Text, or_empty
+from ._base import Count, Reply, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason, Usage
 
@@ -58,7 +58,7 @@ class ContentBlockStopEvent(Reply):
     index: Count = 0
 
 
-class MessageDelta(Reply):
+class MessageDelta(Tolerant):
     """What became known of the message at its end."""
 
     stop_reason: StopReason | None = None
@@ -90,7 +90,7 @@ class PingEvent(Reply):
 class UnknownEvent(Reply):
     """An event of a kind this version does not know; its fields are kept as they came."""
 
-    type: Text = ""
+    type: Unheard = cast("Any", "")
 
 
 KnownEvent: TypeAlias = Annotated[

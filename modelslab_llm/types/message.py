@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, cast
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, or_empty
+from ._base import Count, Reply, Text, Tolerant, or_empty
 from .content import ContentBlock, TextBlock, ToolUseBlock
-from .requests import MessageParam
+
+if TYPE_CHECKING:
+    from .requests import MessageParam
 
 __all__ = [
     "CacheCreation",
@@ -57,12 +59,14 @@ class ServerToolUsage(Reply):
     web_fetch_requests: Count = 0
 
 
-class Usage(Reply):
+class Usage(Tolerant):
     """Token counts. A counter the server did not send is 0 and absent from `model_fields_set`.
 
     At Anthropic and llama-server `input_tokens` leaves out what the cache gave; other servers
     count the whole prompt there (protocol.md §5).
     """
+
+    essential = frozenset()
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -74,21 +78,17 @@ class Usage(Reply):
     service_tier: str | None = None
     inference_geo: str | None = None
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _tolerant(cls, value: Any, handler: Any) -> Self:
-        """Treat as not sent what is null or no count: an answer is not lost over its numbers."""
+    def _without_nulls(cls, value: Any) -> Any:
+        """Treat null as not sent, so that it counts neither as 0 nor as given."""
         if not isinstance(value, dict):
-            return cast("Self", value if isinstance(value, cls) else handler({}))
-        counts = {k: v for k, v in cast("dict[str, Any]", value).items() if v is not None}
-        try:
-            return cast("Self", handler(counts))
-        except ValidationError as error:
-            wrong = {fault["loc"][0] for fault in error.errors(include_url=False)}
-            return cast("Self", handler({k: v for k, v in counts.items() if k not in wrong}))
+            return value if isinstance(value, cls) else {}
+        counts = cast("dict[str, Any]", value)
+        return {name: count for name, count in counts.items() if count is not None}
 
 
-class StopDetails(Reply):
+class StopDetails(Tolerant):
     """More about a refusal."""
 
     type: Text = ""
@@ -96,7 +96,7 @@ class StopDetails(Reply):
     explanation: str | None = None
 
 
-class Message(Reply):
+class Message(Tolerant):
     """What the model answered."""
 
     id: Text = ""
@@ -145,10 +145,14 @@ class Message(Reply):
     @field_validator("content", mode="before")
     @classmethod
     def _content_as_list(cls, value: Any) -> Any:
-        """Read null as nothing and a plain string as one text block (protocol.md §5)."""
-        if isinstance(value, str):
-            return [{"type": "text", "text": value}]
-        return [] if value is None else value
+        """Read null as nothing, and a plain string as a text block (protocol.md §5)."""
+        blocks = [value] if isinstance(value, str) else [] if value is None else value
+        if not isinstance(blocks, list):
+            return blocks
+        return [
+            {"type": "text", "text": block} if isinstance(block, str) else block
+            for block in cast("list[Any]", blocks)
+        ]
 
     @model_validator(mode="after")
     def _cut_arguments(self) -> Self:

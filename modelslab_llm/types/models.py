@@ -13,6 +13,9 @@ from ._base import Reply, Text
 __all__ = ["ModelInfo", "ModelList"]
 
 
+_WINDOWS = ("max_input_tokens", "context_window", "max_model_len", "context_length")
+
+
 class ModelInfo(Reply):
     """One model a server has. What the server said besides is in `model_extra`."""
 
@@ -38,7 +41,9 @@ class ModelInfo(Reply):
             "id": name,
             "display_name": said.get("display_name") or name,
             "created": _moment(said.get("created_at") or said.get("created")),
-            "context_window": said.get("max_input_tokens") or about.get("n_ctx"),
+            "context_window": next(
+                (n for n in map(said.get, _WINDOWS) if isinstance(n, int)), about.get("n_ctx")
+            ),
         }
 
 
@@ -47,6 +52,11 @@ class ModelList(Sequence[ModelInfo]):
 
     def __init__(self, models: Sequence[ModelInfo]) -> None:
         self._models = tuple(models)
+
+    @property
+    def data(self) -> Sequence[ModelInfo]:
+        """The models, under the name that other clients give them."""
+        return self._models
 
     def __iter__(self) -> Iterator[ModelInfo]:
         return iter(self._models)

@@ -7,13 +7,12 @@ honour: protocol.md §3 has the table, and `docs/endpoints.md` the short of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+from typing import Any, Literal, Protocol, TypeAlias, Union
 
 from typing_extensions import NotRequired, Required, TypedDict
 
-if TYPE_CHECKING:
-    from .._config import TimeoutLike
-    from .content import ContentBlock
+from .content import ContentBlock
+from .message import Message
 
 __all__ = [
     "Base64SourceParam",
@@ -33,11 +32,13 @@ __all__ = [
     "OutputFormatParam",
     "RedactedThinkingBlockParam",
     "SearchResultBlockParam",
+    "ServerToolParam",
     "ServerToolUseBlockParam",
     "TextBlockParam",
     "TextSourceParam",
     "ThinkingBlockParam",
     "ThinkingParam",
+    "TimeoutLike",
     "ToolChoiceParam",
     "ToolParam",
     "ToolReferenceBlockParam",
@@ -224,10 +225,9 @@ ContentBlockParam: TypeAlias = Union[
     ServerToolUseBlockParam,
     ContainerUploadBlockParam,
     MidConvSystemBlockParam,
-    # What only one server knows, and the blocks of a reply as they came:
-    Mapping[str, Any],
-    "ContentBlock",
+    ContentBlock,  # of a reply, just as it came
 ]
+"""One block of a turn. For a block that only one server knows, cast its dict to this."""
 
 
 class MessageParam(TypedDict):
@@ -305,13 +305,50 @@ class ToolParam(TypedDict, total=False):
     input_schema: Mapping[str, Any]
     """JSON schema of the arguments. Required for tools of your own."""
     type: str
-    """`"custom"`, or the name of one of the server's own tools."""
+    """`"custom"`, which is what it is without saying so."""
     strict: bool
     cache_control: CacheControlParam | None
     eager_input_streaming: bool
     defer_loading: bool
     input_examples: Sequence[Mapping[str, Any]]
     allowed_callers: Sequence[str]
+
+
+class ServerToolParam(TypedDict, total=False):
+    """A tool the server runs by itself, such as Anthropic's web search."""
+
+    type: Required[str]
+    name: str
+    cache_control: CacheControlParam | None
+    max_uses: int
+    allowed_domains: Sequence[str]
+    blocked_domains: Sequence[str]
+    user_location: Mapping[str, Any]
+    mcp_server_name: str
+
+
+class TimeoutLike(Protocol):
+    """What `Timeout` and `httpx.Timeout` have in common: seconds, or None for no limit."""
+
+    @property
+    def connect(self) -> float | None:
+        """To reach the server."""
+        ...
+
+    @property
+    def read(self) -> float | None:
+        """Without a byte from the server."""
+        ...
+
+    @property
+    def write(self) -> float | None:
+        """Without the server taking a byte."""
+        ...
+
+    @property
+    def pool(self) -> float | None:
+        """For a free connection."""
+        ...
 
 
 class _Options(TypedDict, total=False):
@@ -326,11 +363,11 @@ class _Options(TypedDict, total=False):
 class CountTokensParams(_Options, total=False):
     """The parameters of `messages.count_tokens` (protocol.md §8)."""
 
-    messages: Required[Iterable[MessageParam]]
+    messages: Required[Iterable[MessageParam | Message]]
     model: str | None
     """Needed unless the endpoint has a default model."""
     system: str | Iterable[TextBlockParam] | None
-    tools: Iterable[ToolParam | Mapping[str, Any]] | None
+    tools: Iterable[ToolParam | ServerToolParam] | None
     tool_choice: ToolChoiceParam | None
     thinking: ThinkingParam | None
     output_config: OutputConfigParam | None

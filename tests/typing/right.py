@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 from typing_extensions import Unpack, assert_type
@@ -11,6 +11,7 @@ from modelslab_llm import (
     APIError,
     APIStatusError,
     AsyncModelsLab,
+    ContentBlockParam,
     Endpoint,
     Event,
     Message,
@@ -70,8 +71,8 @@ def create(client: ModelsLab) -> str:
             assert_type(block.text, str)
         elif isinstance(block, ToolUseBlock):
             assert_type(block.input, dict[str, Any])
-        elif isinstance(block, ThinkingBlock):
-            assert_type(block.signature, str)
+        elif block.type == "thinking":
+            assert_type(block, ThinkingBlock)
         elif isinstance(block, UnknownBlock):
             print(block.model_extra)
     return message.text
@@ -81,6 +82,7 @@ def history(client: ModelsLab, tools: list[ToolParam]) -> None:
     turns: list[MessageParam] = [{"role": "user", "content": "How high is the Tamar?"}]
     reply = client.messages.create(model="m", max_tokens=10, messages=turns, tools=tools)
     turns.append(reply.to_param())
+    client.messages.create(model="m", max_tokens=10, messages=[*turns, reply])
     turns.append({"role": "assistant", "content": reply.content})
     turns.append(
         {
@@ -100,7 +102,7 @@ def history(client: ModelsLab, tools: list[ToolParam]) -> None:
                     "type": "image",
                     "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"},
                 },
-                {"type": "from_a_server_of_mine", "anything": 1},
+                cast("ContentBlockParam", {"type": "from_a_server_of_mine", "anything": 1}),
             ],
         }
     )
@@ -113,13 +115,14 @@ def stream(client: ModelsLab) -> None:
     ) as answer:
         for event in answer:
             assert_type(event, Event)
-            if event.type == "content_block_delta" and isinstance(event, ContentBlockDeltaEvent):
-                if isinstance(event.delta, TextDelta):
-                    assert_type(event.delta.text, str)
+            if event.type == "content_block_delta":
+                assert_type(event, ContentBlockDeltaEvent)
+                if event.delta.type == "text_delta":
+                    assert_type(event.delta, TextDelta)
             elif isinstance(event, ContentBlockStartEvent):
                 assert_type(event.index, int)
             elif isinstance(event, UnknownEvent):
-                assert_type(event.type, str)
+                print(event.type, event.model_extra)
         for text in answer.text_stream:
             assert_type(text, str)
         assert_type(answer.get_final_message(), Message)

@@ -27,6 +27,7 @@ def create(client: ModelsLab) -> None:
     client.messages.create(max_tokens="1", messages=[hello])  # type: ignore[arg-type]
     client.messages.create(max_tokens=1, messages=[hello], stream=True)  # type: ignore[call-arg]
     client.messages.create(max_tokens=1, messages=[hello], temprature=0)  # type: ignore[call-arg]
+    client.messages.create(max_tokens=1, messages=[hello], tools=[{"nme": "x"}])  # type: ignore[list-item]
     client.messages.create(max_tokens=1, messages="Hello")  # type: ignore[arg-type]
     client.messages.count_tokens(messages=[hello], max_tokens=1)  # type: ignore[call-arg]
     text: int = client.messages.create(max_tokens=1, messages=[hello]).text  # type: ignore[assignment]
@@ -35,6 +36,7 @@ def create(client: ModelsLab) -> None:
         pass
 
 
+text: MessageParam = {"role": "user", "content": [{"type": "text", "txt": "x"}]}  # type: ignore[list-item]
 system: MessageParam = {"role": "system", "content": "x"}  # type: ignore[typeddict-item]
 nothing: MessageParam = {"role": "user"}  # type: ignore[typeddict-item]
 
