@@ -36,6 +36,7 @@ SWEEP = 1.0  # seconds between looks for pools that nobody uses
 _moment = threading.local()
 _here = threading.local()  # .inside: whether this thread is inside an operation of a pool
 _left: deque[_Tracked] = deque()  # bodies to be closed as soon as it is not
+_read: set[Iterator[bytes]] = set()  # bodies being read; see `_Tracked`
 
 
 @contextmanager
@@ -146,6 +147,67 @@ class _TimedBackend(httpcore.NetworkBackend):
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
+
+
+class _Unsecured(httpcore.AsyncNetworkStream):
+    """A connection that is closed if its TLS handshake is cancelled, which httpcore forgets."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        import anyio
+
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _HandshakeBackend(httpcore.AsyncNetworkBackend):
+    """Open connections that a cancelled handshake does not leave open."""
+
+    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Unsecured(
+            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Unsecured(await self._backend.connect_unix_socket(path, timeout, socket_options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
 
 
 class _Small(Generic[T]):
@@ -390,7 +452,11 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         self._by_loop: dict[object, _Pools[httpx.AsyncHTTPTransport]] = {}
 
     def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
+        transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
+        if scheme == "https":
+            pool = cast("Any", transport)._pool
+            pool._network_backend = _HandshakeBackend(pool._network_backend)
+        return transport
 
     def _pools(self) -> _Pools[httpx.AsyncHTTPTransport]:
         """Return the pools of this event loop; those of loops that ended cannot be used."""
@@ -446,14 +512,21 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
 
 
 class _Tracked(httpx.SyncByteStream):
-    """A body that says when it is done with its connection."""
+    """A body that says when it is done with its connection.
+
+    httpcore reads by a generator that takes its pool's lock when it is finalised. `_read` keeps it
+    from the garbage collector, so that a body that was left is closed here and nowhere else.
+    """
 
     def __init__(self, stream: httpx.SyncByteStream, release: Callable[[], None]) -> None:
         self._stream = stream
         self._release: Callable[[], None] | None = release
+        self._reading: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._stream)
+        self._reading = iter(self._stream)
+        _read.add(self._reading)
+        return self._reading
 
     def close(self) -> None:
         if getattr(_here, "inside", False):
@@ -464,6 +537,7 @@ class _Tracked(httpx.SyncByteStream):
             try:
                 self._stream.close()
             finally:
+                _read.discard(self._reading)
                 if release:
                     release()
 

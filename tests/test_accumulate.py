@@ -777,6 +777,19 @@ def test_nested_usage() -> None:
     assert usage.output_tokens_details.thinking_tokens == 9
 
 
+def test_nested_counters_that_were_not_sent_are_0() -> None:
+    names = ("cache_creation", "server_tool_use", "output_tokens_details")
+    usage = read(started(usage={name: {} for name in names}), STOP).usage
+    for name in names:
+        assert set(dict(getattr(usage, name)).values()) == {0}
+
+
+@pytest.mark.parametrize("odd", [5, "n/a", [], None])
+def test_usage_that_is_no_object_is_none(odd: Any) -> None:
+    usage = read(started(usage=odd), text(0, "Hi"), ended(usage=odd), STOP).usage
+    assert (usage.input_tokens, usage.model_fields_set) == (0, set())
+
+
 @pytest.mark.parametrize("odd", [12.5, "n/a", [], {}])
 def test_a_counter_that_is_no_number_does_not_break_the_stream(odd: Any) -> None:
     message = read(

@@ -423,6 +423,7 @@ BAD_OPTIONS: list[tuple[str, Any]] = [
     ("progress_timeout", 0),
     ("progress_timeout", "5"),
     ("max_retries", -1),
+    ("max_retries", 1.5),
     ("max_retries", "2"),
     ("max_retries", None),
     ("max_retries", True),
@@ -441,6 +442,22 @@ def test_a_bad_option(client: type[Any], name: str, value: Any) -> None:
         client(KEY, **{name: value})
     with pytest.raises(ConfigurationError, match=name):
         client(KEY).with_options(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("deadline", 0, "deadline must be above 0 seconds, not 0"),
+        ("max_retry_wait", -1, "max_retry_wait must be 0 or more seconds, not -1"),
+        ("max_retries", -1, "max_retries must be a whole number from 0 on, not -1"),
+        ("max_response_bytes", 0, "max_response_bytes must be a whole number from 1 on, not 0"),
+    ],
+)
+def test_a_bad_option_is_told_what_it_must_be(name: str, value: Any, text: str) -> None:
+    options: Any = {name: value}
+    with pytest.raises(ConfigurationError) as caught:
+        ModelsLab(KEY, **options)
+    assert str(caught.value) == text
 
 
 BAD_TIMEOUTS = [value for name, value in BAD_OPTIONS if name == "timeout"]

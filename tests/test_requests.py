@@ -494,6 +494,12 @@ def test_a_timeout_is_for_one_call() -> None:
     assert request_of().timeout == Timeout()
 
 
+def test_a_timeout_may_have_parts_without_a_limit() -> None:
+    unlimited = Timeout(connect=2.0, read=None, write=None, pool=None)
+    assert request_of(timeout=unlimited).timeout == unlimited
+    assert request_of(config(timeout=httpx.Timeout(None, connect=2.0))).timeout == unlimited
+
+
 # Content
 
 REPLY: Json = {
