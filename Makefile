@@ -25,14 +25,19 @@ clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.venv/.run: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+.venv/.made:
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade 'pip>=25.1'
 	touch $@
 
-.venv/.dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+.venv/.run: pyproject.toml | .venv/.made
+	$(PIP) --editable .
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/.made
+	$(PIP) --editable . --group dev
+	$(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
 	touch $@

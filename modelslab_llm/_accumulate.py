@@ -130,7 +130,6 @@ class Accumulator:
             if growing is None or not growing.take(event.delta):
                 self._take_stray(event)
         elif isinstance(event, ContentBlockStartEvent):
-            self.has_content = True
             self._open(event.index, event.content_block)
         elif isinstance(event, ContentBlockStopEvent):
             if growing := self._latest.get(event.index):
@@ -153,7 +152,8 @@ class Accumulator:
                 **self._end,
             }
         )
-        return mark_cut_arguments(message)
+        # Where arguments came in pieces, it is known whether they were cut.
+        return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
 
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
@@ -175,6 +175,9 @@ class Accumulator:
             self._count(Usage.model_validate(beside))
 
     def _open(self, index: int, block: ContentBlock) -> None:
+        # Servers open an empty block at once; what fails then may still be asked again.
+        if block.type not in ("text", "thinking") or is_begun(block):
+            self.has_content = True
         now = self._latest.get(index)
         if now and not now.closed and _same(now.block, block):
             return  # the same start again
@@ -216,6 +219,11 @@ def replay(message: Message) -> Iterator[Event]:
     end = {name: getattr(message, name) for name in MessageDelta.model_fields}
     yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
     yield MessageStopEvent()
+
+
+def is_begun(block: ContentBlock) -> bool:
+    """Tell whether a text or thinking block brings some of its text with its start."""
+    return bool(getattr(block, "text", "") or getattr(block, "thinking", ""))
 
 
 def _same(one: ContentBlock, other: ContentBlock) -> bool:

@@ -16,7 +16,7 @@ from typing_extensions import Self, Unpack
 from . import _calls
 from ._calls import Call
 from ._config import Config, Options
-from ._drive import adrive, drive
+from ._drive import adrive, drive, proxies_of_the_environment
 from ._exchange import all_models, exchange, until_ready
 from ._stream import AsyncMessageStream, MessageStream, Opened
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
@@ -86,7 +86,9 @@ class ModelsLab:
                 "http_client must be an httpx.Client; async has AsyncModelsLab"
             )
         own = http_client is None
-        self._set(_Session(config, http_client or DefaultHttpxClient(), own), closes=own)
+        with proxies_of_the_environment():
+            http = http_client or DefaultHttpxClient()
+        self._set(_Session(config, http, own), closes=own)
 
     def _set(self, session: _Session, *, closes: bool) -> None:
         self._session = session
@@ -226,7 +228,9 @@ class AsyncModelsLab:
         if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
         own = http_client is None
-        self._set(_AsyncSession(config, http_client or DefaultAsyncHttpxClient(), own), closes=own)
+        with proxies_of_the_environment():
+            http = http_client or DefaultAsyncHttpxClient()
+        self._set(_AsyncSession(config, http, own), closes=own)
 
     def _set(self, session: _AsyncSession, *, closes: bool) -> None:
         self._session = session

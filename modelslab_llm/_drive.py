@@ -58,6 +58,17 @@ LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to k
 FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
 
 
+@contextmanager
+def proxies_of_the_environment() -> Generator[None]:
+    """Name the cure when a client cannot be built with the proxies the environment names."""
+    try:
+        yield
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ConfigurationError(
+            f"the proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}"
+        ) from None
+
+
 def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
     """Run an exchange to its result. `own` says that the client is the package's own."""
     attempt = next(flow)
@@ -483,13 +494,19 @@ def _translated(
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
     if _is_certificate(error):
         what = "the server's certificate is not trusted"
-    elif isinstance(error, httpx.ConnectError):
+    elif isinstance(error, FileNotFoundError):
+        what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
+    elif isinstance(error, httpx.ProxyError):
+        what = "the proxy refuses"
+    elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
         what = "cannot connect"
     else:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
     never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
     failure.permanent = _is_certificate(error) or isinstance(error, never)
+    if "WRONG_VERSION_NUMBER" in words:
+        failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
     return failure
 
 

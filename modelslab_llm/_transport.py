@@ -369,6 +369,14 @@ def _no_tls() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+@contextmanager
+def _socks_said_clearly() -> Generator[None]:
+    try:
+        yield
+    except ImportError as error:  # a SOCKS proxy without its package
+        raise httpx.UnsupportedProtocol(str(error)) from None
+
+
 class PooledTransport(httpx.BaseTransport):
     """Send requests over many small pools. `settings` are those of `httpx.HTTPTransport`."""
 
@@ -384,7 +392,8 @@ class PooledTransport(httpx.BaseTransport):
         )
 
     def _make(self, scheme: str) -> httpx.HTTPTransport:
-        transport = httpx.HTTPTransport(**self._settings.for_scheme(scheme))
+        with _socks_said_clearly():
+            transport = httpx.HTTPTransport(**self._settings.for_scheme(scheme))
         pool = cast("Any", transport)._pool
         pool._network_backend = _TimedBackend(pool._network_backend)
         return transport
@@ -452,7 +461,8 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         self._by_loop: dict[object, _Pools[httpx.AsyncHTTPTransport]] = {}
 
     def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
-        transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
+        with _socks_said_clearly():
+            transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
         if scheme == "https":
             pool = cast("Any", transport)._pool
             pool._network_backend = _HandshakeBackend(pool._network_backend)

@@ -111,6 +111,8 @@ class APIError(ModelsLabError):
     """How many times the request was sent."""
     elapsed: float = 0.0
     """Seconds from the start of the call to its failure."""
+    hint: str = ""
+    """What to do about it, where there is something to do."""
     permanent: bool = False
     """True when the same call cannot succeed by being repeated; it is then never retried."""
 
@@ -127,7 +129,8 @@ class APIError(ModelsLabError):
         return self.message
 
     def __str__(self) -> str:
-        facts = [f"{self.method} {self.url}"] if self.url else []
+        facts = [self.hint] if self.hint else []
+        facts += [f"{self.method} {self.url}"] if self.url else []
         if self.request_id:
             facts.append(f"request id {self.request_id}")
         if self.attempts:
@@ -432,6 +435,11 @@ def _build(
     if isinstance(error, EndpointNotReadyError):
         error.endpoint_status = endpoint_status
         error.permanent = endpoint_status in _NEEDS_A_PERSON
+        error.hint = (
+            "somebody has to resume it"
+            if error.permanent
+            else "client.wait_until_ready() waits for it"
+        )
     elif isinstance(error, ContextOverflowError):
         error.prompt_tokens = said.integer("n_prompt_tokens")
         error.context_size = said.integer("n_ctx")

@@ -812,10 +812,23 @@ def test_a_counter_that_is_no_number_does_not_break_a_message(odd: Any) -> None:
 # 7: the end of the stream
 
 
-@pytest.mark.parametrize("first", [begin(0, "text"), text(0, "a")])
-def test_content_begins_with_the_first_block(first: Json) -> None:
+def begun(**block: Any) -> Json:
+    return {"type": "content_block_start", "index": 0, "content_block": block}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        text(0, "a"),
+        begun(type="text", text="a"),
+        begun(type="tool_use", id="call_a", name="f"),
+        begun(type="redacted_thinking", data="x"),
+        begun(type="of another kind"),
+    ],
+)
+def test_content_begins_with_more_than_an_empty_block(first: Json) -> None:
     reader = Reader("asked", 1 << 20, event_failure)
-    list(reader.feed(sse(PING, started(), PING)))
+    list(reader.feed(sse(PING, started(), begun(type="text", text=""), PING)))
     assert not reader.message.has_content  # so far a failed call may be sent again
     list(reader.feed(sse(first)))
     assert reader.message.has_content
@@ -1283,6 +1296,13 @@ def test_input_that_is_no_object_is_marked(sent: Any, raw: str) -> None:  # m06:
     (call,) = message_of(tool_use(input=sent)).tool_uses
     assert (call.input, call.input_complete, call.raw_input) == ({}, False, raw)
     assert call.to_param() == tool_use(input={})
+
+
+@pytest.mark.parametrize("sent", ['{"n": NaN}', '{"a": [{"n": -Infinity}]}'])
+def test_input_that_is_not_strict_json_is_marked(sent: str) -> None:
+    body = f'{{"type": "message", "content": [{{"type": "tool_use", "input": {sent}}}]}}'
+    (call,) = Message.model_validate_json(body).tool_uses
+    assert (call.input, call.input_complete) == ({}, False)
 
 
 def test_an_empty_input_of_a_cut_message_is_marked() -> None:  # m04: llama-server

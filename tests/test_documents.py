@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import re
 from collections.abc import Iterator
@@ -51,14 +50,22 @@ def _everything_is_local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.name)
 @pytest.mark.usefixtures("_everything_is_local")
-def test_every_block_runs(page: Path) -> None:
+def test_every_block_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {"__name__": page.stem}
+    opened: list[DefaultHttpxClient] = []
+    build = DefaultHttpxClient.__init__
+
+    def built(self: DefaultHttpxClient, **settings: Any) -> None:
+        opened.append(self)
+        build(self, **settings)
+
+    monkeypatch.setattr(DefaultHttpxClient, "__init__", built)
     try:
         for block in blocks(page):  # in order: a later block may use what an earlier one made
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(block, str(page), "exec"), names)
     finally:  # a page need not show `close` at every turn
-        for client in [c for c in gc.get_objects() if isinstance(c, DefaultHttpxClient)]:
+        for client in opened:
             client.close()
 
 

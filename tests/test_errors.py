@@ -787,6 +787,22 @@ def test_a_key_in_the_request_id_is_hidden(colour: Sync | Async, body: bytes) ->
     assert caught.value.request_id == "for-***"
 
 
+@pytest.mark.parametrize("before", range(40, 100, 5))
+@pytest.mark.parametrize("kind", ["text/plain", "text/event-stream"])
+def test_no_part_of_a_key_is_left_where_a_quote_is_cut(
+    colour: Sync | Async, kind: str, before: int
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        body = f"data: {'x' * before}{KEY}{'y' * 100}\n\n".encode()
+        return httpx.Response(200, headers={"content-type": kind}, stream=Chunks([body]))
+
+    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid", max_retries=0)
+    with pytest.raises(APIError) as caught:
+        with client.stream(**ASK) as stream:
+            stream.message()
+    assert KEY[:8] not in shown(caught.value)
+
+
 @pytest.mark.parametrize(
     ("key", "shown_as"), [("k" * 8, "Wrong key ***."), ("k" * 7, "Wrong key kkkkkkk.")]
 )

@@ -7,7 +7,7 @@ blocks, that is `_accumulate`.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
 
 from pydantic import Tag, model_validator
 from typing_extensions import Self
@@ -154,7 +154,7 @@ class RedactedThinkingBlock(_Block):
 
 
 class _CallBlock(_Block):
-    essential = _Block.essential | {"id", "name"}
+    essential: ClassVar[frozenset[str]] = _Block.essential | {"id", "name"}
 
     id: Text = ""
     name: Text = ""
@@ -185,7 +185,7 @@ class _CallBlock(_Block):
         """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         given = fields.get("input", {})
-        if isinstance(given, dict):
+        if isinstance(given, dict) and _is_finite(given):
             return cast("Any", value)
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
         if (found := read_arguments(text)) is not None:
@@ -336,6 +336,14 @@ def read_arguments(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _refuse(constant: str) -> object:

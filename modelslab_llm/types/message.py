@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
@@ -66,7 +66,7 @@ class Usage(Tolerant):
     count the whole prompt there (protocol.md §5).
     """
 
-    essential = frozenset()
+    essential: ClassVar[frozenset[str]] = frozenset()
 
     input_tokens: int = 0
     output_tokens: int = 0
