@@ -16,8 +16,9 @@ from typing_extensions import Self, Unpack
 from . import _calls
 from ._calls import Call
 from ._config import Config, Options
-from ._drive import adrive, drive, proxies_of_the_environment
+from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
+from ._foreign import proxies_of_the_environment
 from ._stream import AsyncMessageStream, MessageStream, Opened
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .endpoints import Endpoint

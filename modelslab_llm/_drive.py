@@ -1,45 +1,36 @@
 """Do what the exchange decides: wait, send, read. `drive` and `adrive` stand side by side.
 
-Every exception of the HTTP library ends here and leaves as one of ours. What to do about it is
-not decided here.
+Every exception of the HTTP library ends here and leaves as one of ours; what it becomes is decided
+in `_foreign`, what is done about it in `_exchange`.
 """
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
-    Callable,
     Generator,
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 import httpx
 
 from ._calls import Answer
 from ._exchange import Attempt, Outcome
+from ._foreign import FOREIGN, failure_of
+from ._pace import Pace
+from ._sockets import TimedStream, hang_up, waits_end_at
 from ._stream import Opened, Reader, ready
-from ._transport import (
-    DefaultAsyncHttpxClient,
-    DefaultHttpxClient,
-    TimedStream,
-    hang_up,
-    waits_end_at,
-)
+from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .errors import (
-    APIConnectionError,
     APIError,
-    APITimeoutError,
     ConfigurationError,
-    StreamInterruptedError,
     UnexpectedResponseError,
     from_payload,
     request_id,
@@ -47,26 +38,10 @@ from .errors import (
 from .types.events import Event
 
 T = TypeVar("T")
-Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
 LAST_CHUNKS = 8
-LATE = 0.05  # seconds that async work may go on after its limit
-EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
-
-FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
-
-
-@contextmanager
-def proxies_of_the_environment() -> Generator[None]:
-    """Name the cure when a client cannot be built with the proxies the environment names."""
-    try:
-        yield
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        raise ConfigurationError(
-            f"the proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}"
-        ) from None
 
 
 def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
@@ -107,7 +82,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
             else:
                 response = http.send(request, stream=True, follow_redirects=False)
     except FOREIGN as error:
-        return _failure(error, pace, "sending")
+        return failure_of(error, pace, "sending")
     except RuntimeError:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
@@ -146,7 +121,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
             send = partial(http.send, request, stream=True, follow_redirects=False)
         response = await pace.within(send)
     except FOREIGN as error:
-        return _failure(error, pace, "sending")
+        return failure_of(error, pace, "sending")
     except APIError as error:
         return error
     except RuntimeError:
@@ -244,7 +219,7 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             with pace.held():
                 yield chunk
     except FOREIGN as error:
-        failure = _failure(error, pace, "stream" if _streams(response) else "answer")
+        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
 
 
@@ -264,7 +239,7 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
             with pace.held():
                 yield chunk
     except FOREIGN as error:
-        failure = _failure(error, pace, "stream" if _streams(response) else "answer")
+        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
     finally:
         # httpx reads through a chain of async generators. Left early they would lie about until
@@ -289,73 +264,6 @@ async def _ashut(events: AsyncGenerator[Event], response: httpx.Response) -> Non
     with suppress(RuntimeError):  # another task is reading
         await events.aclose()
     await response.aclose()
-
-
-class Pace:
-    """The limits of time on one attempt: arithmetic over `time.monotonic`, but for `within`."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._deadline = attempt.until
-        self._config = attempt.config
-        self._progress = attempt.config.progress_timeout if attempt.request.stream else None
-        self._stalls = None if self._progress is None else time.monotonic() + self._progress
-        self._held_since: float | None = None
-        self.timeout = attempt.request.timeout
-        self.limited = self._deadline is not None or self._stalls is not None
-
-    def moment(self) -> float | None:
-        """Return when the next limit is reached, if there is one."""
-        return min((m for m in (self._deadline, self._stalls) if m is not None), default=None)
-
-    def look(self, reader: Reader) -> None:
-        """Note progress: only what moves the message on counts, not a ping."""
-        if self._progress is not None and reader.moved:
-            now = time.monotonic() if self._held_since is None else self._held_since
-            self._stalls = now + self._progress
-        reader.moved = False
-
-    @contextmanager
-    def held(self) -> Generator[None]:
-        """Stop the clock of progress while the caller works on what has come."""
-        self._held_since = since = time.monotonic()
-        yield
-        self._held_since = None
-        if self._stalls is not None:
-            self._stalls += time.monotonic() - since
-
-    def check(self) -> None:
-        """Raise if a limit is reached."""
-        if failure := self.failure():
-            raise failure
-
-    def failure(self) -> APITimeoutError | None:
-        """Return the error for the limit that is reached, if one is."""
-        now = time.monotonic() + EARLY
-        if self._deadline is not None and now >= self._deadline:
-            error = APITimeoutError(f"the deadline of {self._config.deadline:g} s has passed")
-            error.phase, error.permanent = "deadline", True
-        elif self._stalls is not None and now >= self._stalls:
-            error = APITimeoutError(f"no content came for {self._progress:g} s (progress_timeout)")
-            error.phase = "progress"
-        else:
-            return None
-        return error
-
-    async def within(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Run one step of async work until the next limit, and raise if that is reached.
-
-        The HTTP library's own timeouts, set to the same limit, come first: it tidies up after
-        them, and leaks a socket that is cancelled in the middle of a TLS handshake.
-        """
-        moment = self.moment()
-        if moment is None:
-            return await step()
-        import anyio
-
-        with anyio.move_on_after(max(0.0, moment - time.monotonic()) + LATE):
-            return await step()
-        self.check()
-        raise APITimeoutError("the time is up")
 
 
 class _Body:
@@ -455,78 +363,6 @@ def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:
 
     config = attempt.config
     return Reader(attempt.model, config.max_response_bytes, failure, config.hide_key)
-
-
-_PHASES: dict[type[Exception], tuple[Phase, str]] = {
-    httpx.ConnectTimeout: ("connect", "no connection"),
-    httpx.WriteTimeout: ("write", "the server took nothing of the request"),
-    httpx.ReadTimeout: ("read", "the server sent nothing"),
-    httpx.PoolTimeout: ("pool", "no connection became free"),
-}
-
-
-def _failure(
-    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
-) -> APIError:
-    """Return our error for one of the HTTP library's, which stays behind as its cause."""
-    failure = _translated(error, pace, during)
-    failure.__cause__ = _bare(error)
-    return failure
-
-
-def _translated(
-    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
-) -> APIError:
-    if isinstance(error, httpx.TimeoutException):
-        if over := pace.failure():
-            return over
-        phase, text = _PHASES.get(type(error), ("read", "no answer"))
-        seconds: float | None = getattr(pace.timeout, phase)
-        limit = "in time" if seconds is None else f"within {seconds:g} s"
-        timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
-        timeout.phase = phase
-        return timeout
-    words = str(error) or type(error).__name__
-    if isinstance(error, httpx.DecodingError):
-        kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
-        return kind(f"the answer cannot be decompressed: {words}")
-    if during == "stream":
-        return StreamInterruptedError(f"the connection broke during the stream: {words}")
-    if _is_certificate(error):
-        what = "the server's certificate is not trusted"
-    elif isinstance(error, FileNotFoundError):
-        what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
-    elif isinstance(error, httpx.ProxyError):
-        what = "the proxy refuses"
-    elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
-        what = "cannot connect"
-    else:
-        what = f"the connection broke during the {during.replace('sending', 'request')}"
-    failure = APIConnectionError(f"{what}: {words}")
-    never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
-    failure.permanent = _is_certificate(error) or isinstance(error, never)
-    if "WRONG_VERSION_NUMBER" in words:
-        failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
-    return failure
-
-
-def _is_certificate(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _bare(error: BaseException) -> BaseException:
-    """Return the error without what its traceback and request hold: headers, and so the key."""
-    seen: BaseException | None = error
-    while seen is not None:
-        seen.__traceback__ = None
-        if isinstance(seen, httpx.RequestError):
-            seen.request = httpx.Request("POST", "http://hidden.invalid")
-        seen = seen.__cause__ or seen.__context__
-    return error
 
 
 def _raise_if_closed(http: httpx.Client | httpx.AsyncClient) -> None:

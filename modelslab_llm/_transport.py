@@ -1,105 +1,37 @@
-"""Keep connections: the pools behind the clients, and the clock that bounds each wait on a socket.
+"""Keep connections: the transports and the HTTP clients that the package uses by itself.
 
-httpcore's own pool walks all its connections for every request, so its cost grows with the square
-of what is in flight. Here many small pools of it stand behind one transport. Nothing in this
-module knows the protocol.
+Each transport stands before many small pools of httpcore's. Nothing here knows the protocol.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-import httpcore
 import httpx
 
-if TYPE_CHECKING:
-    import anyio
+from ._pools import Pools, Small
+from ._sockets import HandshakeBackend, TimedBackend, bounded
 
-T = TypeVar("T", bound="httpx.HTTPTransport | httpx.AsyncHTTPTransport")
+if TYPE_CHECKING:
+    pass
 
 LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
 SMALL = 8  # connections in one small pool: few enough to walk, enough to be few pools
 CLOSED = "the client has been closed"
-SWEEP = 1.0  # seconds between looks for pools that nobody uses
 
-_moment = threading.local()
 _here = threading.local()  # .inside: whether this thread is inside an operation of a pool
 _left: deque[_Tracked] = deque()  # bodies to be closed as soon as it is not
 _read: set[Iterator[bytes]] = set()  # bodies being read; see `_Tracked`
-
-
-@contextmanager
-def waits_end_at(moment: float | None) -> Generator[None]:
-    """Let every wait on a socket, in this thread and block, end at a moment of `time.monotonic`.
-
-    httpx fixes a timeout when a request starts; a deadline needs it to shrink as time goes by.
-    """
-    before: float | None = getattr(_moment, "value", None)
-    if moment is None or (before is not None and before < moment):
-        moment = before  # a limit can only be narrowed
-    _moment.value = moment
-    try:
-        yield
-    finally:
-        _moment.value = before
-
-
-def _bounded(timeout: float | None, error: type[Exception]) -> float | None:
-    moment: float | None = getattr(_moment, "value", None)
-    if moment is None:
-        return timeout
-    left = moment - time.monotonic()
-    if left <= 0:
-        raise error("the time is up")
-    return left if timeout is None else min(timeout, left)
-
-
-class TimedStream(httpcore.NetworkStream):
-    """A connection whose every wait obeys `waits_end_at`."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _bounded(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _bounded(timeout, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        timeout = _bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def hang_up(stream: object) -> None:
-    """Wake whatever waits on a connection: to close its socket does not wake another thread."""
-    about = getattr(stream, "get_extra_info", None)
-    sock = about("socket") if about else None
-    if isinstance(sock, socket.socket):
-        with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS would say goodbye first, and wait
 
 
 @contextmanager
@@ -118,208 +50,6 @@ def _inside_a_pool() -> Generator[None]:
         while not before and _left:
             with suppress(IndexError):  # another thread was faster
                 _left.popleft().close()
-
-
-class _TimedBackend(httpcore.NetworkBackend):
-    """Open connections that obey `waits_end_at`."""
-
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        self._backend = backend
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        timeout = _bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(
-            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        timeout = _bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(self._backend.connect_unix_socket(path, timeout, socket_options))
-
-    def sleep(self, seconds: float) -> None:
-        self._backend.sleep(seconds)
-
-
-class _Unsecured(httpcore.AsyncNetworkStream):
-    """A connection that is closed if its TLS handshake is cancelled, which httpcore forgets."""
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._stream.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        import anyio
-
-        try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._stream.aclose()
-            raise
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class _HandshakeBackend(httpcore.AsyncNetworkBackend):
-    """Open connections that a cancelled handshake does not leave open."""
-
-    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
-        self._backend = backend
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _Unsecured(
-            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Unsecured(await self._backend.connect_unix_socket(path, timeout, socket_options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._backend.sleep(seconds)
-
-
-class _Small(Generic[T]):
-    """One small pool: its transport, and how many requests it carries."""
-
-    __slots__ = ("busy", "idle_since", "scheme", "transport")
-
-    def __init__(self, scheme: str, transport: T) -> None:
-        self.scheme = scheme
-        self.transport = transport
-        self.busy = 0
-        self.idle_since = 0.0
-
-
-class _Waiter(Generic[T]):
-    """A request for which there is no connection yet. `served` is set to wake it."""
-
-    def __init__(self, scheme: str, served: threading.Event | anyio.Event) -> None:
-        self.scheme = scheme
-        self.served = served
-        self.small: _Small[T] | None = None
-
-
-class _Pools(Generic[T]):
-    """Choose a small pool for each request, first come first served. Never waits, does no I/O."""
-
-    def __init__(self, make: Callable[[str], T], limits: httpx.Limits, size: int) -> None:
-        self._make = make
-        self._limits = limits
-        self._most = sys.maxsize if limits.max_connections is None else limits.max_connections
-        self._size = min(size, max(1, self._most))
-        self._roomy: dict[str, list[_Small[T]]] = {}  # by scheme: those with room for one more
-        self._all: set[_Small[T]] = set()
-        self._waiting: deque[_Waiter[T]] = deque()
-        self._busy = 0
-        self._swept = 0.0
-
-    def take(self, scheme: str) -> _Small[T] | None:
-        """Return a pool with room for a request; None if it must `queue`."""
-        return None if self._waiting else self._find(scheme)
-
-    def queue(self, scheme: str, served: threading.Event | anyio.Event) -> _Waiter[T]:
-        """Stand in line; `served` is set when the waiter has its pool."""
-        waiter: _Waiter[T] = _Waiter(scheme, served)
-        self._waiting.append(waiter)
-        return waiter
-
-    def leave(self, waiter: _Waiter[T]) -> list[T]:
-        """Leave the line, or give back what came too late; return what is to be closed."""
-        if waiter.small:
-            return self.give(waiter.small, time.monotonic())
-        with suppress(ValueError):  # sent home already
-            self._waiting.remove(waiter)
-        return []
-
-    def give(self, small: _Small[T], now: float) -> list[T]:
-        """Take a request off a pool and serve who waits; return what is to be closed."""
-        if small not in self._all:
-            return []  # closed meanwhile, with all others
-        small.busy -= 1
-        self._busy -= 1
-        small.idle_since = now
-        if small.busy == self._size - 1:
-            self._roomy[small.scheme].append(small)
-        while self._waiting and (found := self._find(self._waiting[0].scheme)):
-            waiter = self._waiting.popleft()
-            waiter.small = found
-            waiter.served.set()
-        if now - self._swept < SWEEP:
-            return []
-        self._swept = now
-        return self._unused(small.scheme, now)
-
-    def everything(self) -> list[T]:
-        """Return all transports and forget them; send home who waits."""
-        while self._waiting:
-            self._waiting.popleft().served.set()
-        transports = [small.transport for small in self._all]
-        self._all.clear()
-        self._roomy.clear()
-        self._busy = 0
-        return transports
-
-    def _find(self, scheme: str) -> _Small[T] | None:
-        if self._busy >= self._most:
-            return None
-        roomy = self._roomy.setdefault(scheme, [])
-        if not roomy:
-            roomy.append(_Small(scheme, self._make(scheme)))
-            self._all.add(roomy[0])
-        small = roomy[-1]  # the last used, so that the others fall idle and are let go
-        small.busy += 1
-        self._busy += 1
-        if small.busy == self._size:
-            roomy.pop()
-        return small
-
-    def _unused(self, scheme: str, now: float) -> list[T]:
-        """Let go of pools whose connections have expired, or are more than may be kept."""
-        kept, expiry = self._limits.max_keepalive_connections, self._limits.keepalive_expiry
-        idle = [small for small in self._roomy[scheme] if not small.busy]
-        idle.sort(key=lambda small: small.idle_since)
-        too_many = 0 if kept is None else len(idle) - -(-kept // self._size)
-        gone = [
-            small
-            for place, small in enumerate(idle)
-            if place < too_many or (expiry is not None and now - small.idle_since > expiry)
-        ]
-        for small in gone:
-            self._roomy[scheme].remove(small)
-            self._all.discard(small)
-        return [small.transport for small in gone]
 
 
 class _Settings:
@@ -387,7 +117,7 @@ class PooledTransport(httpx.BaseTransport):
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._pools: _Pools[httpx.HTTPTransport] = _Pools(
+        self._pools: Pools[httpx.HTTPTransport] = Pools(
             self._make, self._settings.limits, self._settings.size
         )
 
@@ -395,7 +125,7 @@ class PooledTransport(httpx.BaseTransport):
         with _socks_said_clearly():
             transport = httpx.HTTPTransport(**self._settings.for_scheme(scheme))
         pool = cast("Any", transport)._pool
-        pool._network_backend = _TimedBackend(pool._network_backend)
+        pool._network_backend = TimedBackend(pool._network_backend)
         return transport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -414,7 +144,7 @@ class PooledTransport(httpx.BaseTransport):
             response.stream = _Tracked(stream, lambda: self._give(small))
         return response
 
-    def _take(self, request: httpx.Request) -> _Small[httpx.HTTPTransport]:
+    def _take(self, request: httpx.Request) -> Small[httpx.HTTPTransport]:
         scheme = request.url.scheme
         with self._lock:
             if small := self._pools.take(scheme):
@@ -422,7 +152,7 @@ class PooledTransport(httpx.BaseTransport):
             waiter = self._pools.queue(scheme, served := threading.Event())
         timeout: float | None = request.extensions.get("timeout", {}).get("pool")
         try:
-            if not served.wait(_bounded(timeout, httpx.PoolTimeout)):
+            if not served.wait(bounded(timeout, httpx.PoolTimeout)):
                 raise httpx.PoolTimeout("every connection is in use")
             if waiter.small is None:
                 raise RuntimeError(CLOSED)
@@ -434,7 +164,7 @@ class PooledTransport(httpx.BaseTransport):
             raise
         return waiter.small
 
-    def _give(self, small: _Small[httpx.HTTPTransport]) -> None:
+    def _give(self, small: Small[httpx.HTTPTransport]) -> None:
         with self._lock:
             closing = self._pools.give(small, time.monotonic())
         for transport in closing:
@@ -458,17 +188,17 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         _ALL.add(self)
 
     def _start(self) -> None:
-        self._by_loop: dict[object, _Pools[httpx.AsyncHTTPTransport]] = {}
+        self._by_loop: dict[object, Pools[httpx.AsyncHTTPTransport]] = {}
 
     def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
         with _socks_said_clearly():
             transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
         if scheme == "https":
             pool = cast("Any", transport)._pool
-            pool._network_backend = _HandshakeBackend(pool._network_backend)
+            pool._network_backend = HandshakeBackend(pool._network_backend)
         return transport
 
-    def _pools(self) -> _Pools[httpx.AsyncHTTPTransport]:
+    def _pools(self) -> Pools[httpx.AsyncHTTPTransport]:
         """Return the pools of this event loop; those of loops that ended cannot be used."""
         loop = _event_loop()
         pools = self._by_loop.get(loop)
@@ -476,7 +206,7 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
             for other in list(self._by_loop):  # a copy: other threads have loops of their own
                 if _has_ended(other):
                     self._by_loop.pop(other, None)
-            pools = _Pools(self._make, self._settings.limits, self._settings.size)
+            pools = Pools(self._make, self._settings.limits, self._settings.size)
             self._by_loop[loop] = pools
         return pools
 
@@ -497,8 +227,8 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         return response
 
     async def _queue(
-        self, pools: _Pools[httpx.AsyncHTTPTransport], request: httpx.Request
-    ) -> _Small[httpx.AsyncHTTPTransport]:
+        self, pools: Pools[httpx.AsyncHTTPTransport], request: httpx.Request
+    ) -> Small[httpx.AsyncHTTPTransport]:
         import anyio  # where httpx is, so is anyio; sync programs do not load it
 
         waiter = pools.queue(request.url.scheme, served := anyio.Event())
@@ -558,12 +288,12 @@ class _AsyncTracked(httpx.AsyncByteStream):
     def __init__(
         self,
         stream: httpx.AsyncByteStream,
-        pools: _Pools[httpx.AsyncHTTPTransport],
-        small: _Small[httpx.AsyncHTTPTransport],
+        pools: Pools[httpx.AsyncHTTPTransport],
+        small: Small[httpx.AsyncHTTPTransport],
     ) -> None:
         self._stream = stream
         self._pools = pools
-        self._small: _Small[httpx.AsyncHTTPTransport] | None = small
+        self._small: Small[httpx.AsyncHTTPTransport] | None = small
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream.__aiter__()

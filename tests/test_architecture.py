@@ -36,7 +36,8 @@ LAYERS = [
     ["_check", "_sse", "_accumulate"],
     ["_calls", "_stream"],
     ["_exchange"],
-    ["_transport"],
+    ["_pools", "_sockets", "_pace"],
+    ["_foreign", "_transport"],
     ["_drive"],
     ["_client"],
     ["__init__"],
@@ -46,13 +47,14 @@ LAYERS = [
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
 PURE = {
     "_accumulate",
     "_calls",
     "_check",
     "_config",
     "_exchange",
+    "_pools",
     "_retry",
     "_sse",
     "_stream",

@@ -52,8 +52,8 @@ from modelslab_llm import (
 )
 from modelslab_llm._calls import stream_message
 from modelslab_llm._config import Config
-from modelslab_llm._drive import Pace
 from modelslab_llm._exchange import Attempt
+from modelslab_llm._pace import Pace
 from modelslab_llm.types import PingEvent
 
 LIMIT = 0.08
@@ -334,7 +334,7 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("modelslab_llm._drive.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("modelslab_llm._pace.time", SimpleNamespace(monotonic=lambda: now))
     config = Config.build(api_key="k", progress_timeout=10, env={})
     pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config, "m"))
     reader = SimpleNamespace(moved=True)

@@ -73,13 +73,9 @@ from modelslab_llm import (
     Timeout,
     endpoints,
 )
-from modelslab_llm._transport import (
-    SMALL,
-    SWEEP,
-    AsyncPooledTransport,
-    _Pools,
-    _shared_context,
-)
+from modelslab_llm._pools import SWEEP
+from modelslab_llm._pools import Pools as RealPools
+from modelslab_llm._transport import SMALL, AsyncPooledTransport, _shared_context
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
@@ -391,13 +387,13 @@ def test_an_interrupt_while_waiting_holds_no_connection() -> None:
 
 
 class Pools:
-    """`_Pools` with transports that are only names, and a time that tests set."""
+    """`RealPools` with transports that are only names, and a time that tests set."""
 
     def __init__(self, size: int = 2, **limits: Any) -> None:
         settings = {"max_connections": None, "max_keepalive_connections": None, **limits}
         self.made: list[str] = []
         self.now = 1000.0
-        self.pools: Any = _Pools(self._make, httpx.Limits(**settings), size)
+        self.pools: Any = RealPools(self._make, httpx.Limits(**settings), size)
 
     def _make(self, scheme: str) -> Any:
         self.made.append(f"{scheme}{len(self.made)}")

@@ -1,0 +1,106 @@
+"""Turn the HTTP library's exceptions into ours. Decides what failed, never what to do about it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import httpx
+
+from ._pace import Pace
+from .errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    ConfigurationError,
+    StreamInterruptedError,
+    UnexpectedResponseError,
+)
+
+Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+
+FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
+
+_PHASES: dict[type[Exception], tuple[Phase, str]] = {
+    httpx.ConnectTimeout: ("connect", "no connection"),
+    httpx.WriteTimeout: ("write", "the server took nothing of the request"),
+    httpx.ReadTimeout: ("read", "the server sent nothing"),
+    httpx.PoolTimeout: ("pool", "no connection became free"),
+}
+
+
+def failure_of(
+    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
+) -> APIError:
+    """Return our error for one of the HTTP library's, which stays behind as its cause."""
+    failure = _translated(error, pace, during)
+    failure.__cause__ = _bare(error)
+    return failure
+
+
+def _translated(
+    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
+) -> APIError:
+    if isinstance(error, httpx.TimeoutException):
+        if over := pace.failure():
+            return over
+        phase, text = _PHASES.get(type(error), ("read", "no answer"))
+        seconds: float | None = getattr(pace.timeout, phase)
+        limit = "in time" if seconds is None else f"within {seconds:g} s"
+        timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
+        timeout.phase = phase
+        return timeout
+    words = str(error) or type(error).__name__
+    if isinstance(error, httpx.DecodingError):
+        kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
+        return kind(f"the answer cannot be decompressed: {words}")
+    if during == "stream":
+        return StreamInterruptedError(f"the connection broke during the stream: {words}")
+    if _is_certificate(error):
+        what = "the server's certificate is not trusted"
+    elif isinstance(error, FileNotFoundError):
+        what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
+    elif isinstance(error, httpx.ProxyError):
+        what = "the proxy refuses"
+    elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
+        what = "cannot connect"
+    else:
+        what = f"the connection broke during the {during.replace('sending', 'request')}"
+    failure = APIConnectionError(f"{what}: {words}")
+    never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
+    failure.permanent = _is_certificate(error) or isinstance(error, never)
+    if "WRONG_VERSION_NUMBER" in words:
+        failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
+    return failure
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return the error without what its traceback and request hold: headers, and so the key."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        if isinstance(seen, httpx.RequestError):
+            seen.request = httpx.Request("POST", "http://hidden.invalid")
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+@contextmanager
+def proxies_of_the_environment() -> Generator[None]:
+    """Name the cure when a client cannot be built with the proxies the environment names."""
+    try:
+        yield
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ConfigurationError(
+            f"the proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}"
+        ) from None
