@@ -5,6 +5,7 @@ The servers ask for a wait of nothing, and the backoff is made short, so that no
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,7 +264,7 @@ def test_a_server_that_comes_up_between_the_tries(
     client = colour.client(base_url=f"http://127.0.0.1:{port}", api_key=KEY, max_retries=50)
     with closing(client), ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, client, verb)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(concurrent.futures.TimeoutError):
             asked.result(0.1)
         with RawServer(answer(verb), port=port) as server:
             assert asked.result(10).text == "Tamar"

@@ -5,6 +5,7 @@ Over real sockets. What a message is made of is tested elsewhere, from samples.
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import json
 import threading
@@ -407,7 +408,7 @@ def test_closing_while_another_thread_reads_ends_the_reading(
         with client.stream(**ASK) as streamed, ThreadPoolExecutor(1) as pool:
             next(streamed.texts())
             reading = pool.submit(streamed.message)
-            with pytest.raises(TimeoutError):
+            with pytest.raises(concurrent.futures.TimeoutError):
                 reading.result(0.1)
             streamed.close()
             with pytest.raises(StreamInterruptedError) as caught:
