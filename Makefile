@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check fix clean
+.PHONY: demo test check fix bench clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -21,8 +21,17 @@ fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
+	.venv-bench/bin/python -m benchmarks
+
+.venv-bench/.made: pyproject.toml benchmarks/requirements.txt
+	rm -rf .venv-bench
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
