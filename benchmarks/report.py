@@ -189,7 +189,7 @@ machine; the numbers do not. Written by
 ## CPU beside wall time
 
 Each is per delta, call or process. CPU is user and system time of the client's process, and the
-peak its largest resident size. All but the two of cold start and memory come after one unmeasured
+peak its largest resident size. All but those of cold start and memory come after some unmeasured
 use, so that they hold no imports and no building of schemas.
 
 {markdown(details(outcomes))}
