@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import patient
 
 from modelslab_llm.testing import Failure, LocalServer, ReceivedRequest, Reply
 from modelslab_llm.testing._replies import Replies, Rules, answer, receive
@@ -642,15 +643,16 @@ def test_connections_are_kept_alive(http: httpx.Client) -> None:
         assert closed.headers["connection"] == "close"
 
 
-def test_events_arrive_when_they_are_sent(http: httpx.Client) -> None:
-    with LocalServer(pause=0.05) as server:
+@patient
+def test_events_arrive_when_they_are_sent(http: httpx.Client, unit: float) -> None:
+    with LocalServer(pause=unit) as server:
         url = f"{server.url}/v1/messages"
         started = time.monotonic()
         with http.stream("POST", url, json={**ASK, "stream": True}) as response:
             times = [time.monotonic() - started for _ in response.iter_raw()]
     assert len(times) == 12
-    assert times[0] < 0.3
-    assert times[-1] >= 11 * 0.05
+    assert times[0] < 5 * unit
+    assert times[-1] >= 11 * unit
 
 
 def test_fifty_streams_at_once(http: httpx.Client) -> None:
@@ -664,7 +666,7 @@ def test_fifty_streams_at_once(http: httpx.Client) -> None:
 
         started = time.monotonic()
         assert set(pool.map(one, range(50))) == {text}
-        assert time.monotonic() - started < 10  # one after another: 50 * 47 * 0.005
+        assert time.monotonic() - started < 11  # one after another: 50 * 47 * 0.005
         assert len(server.requests) == 50
     assert server.disconnects == 0
 

@@ -682,4 +682,4 @@ def test_an_error_page_that_drips_does_not_hold_the_caller_for_ever(colour: Sync
             started = time.monotonic()
             with pytest.raises((InternalServerError, APIConnectionError)):
                 client.create(**ASK)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10

@@ -656,7 +656,7 @@ def test_a_deadline_holds_behind_a_proxy(colour: Sync | Async) -> None:
         with pytest.raises(APITimeoutError) as caught:
             ask(client, "stream")
         assert caught.value.phase == "deadline"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
 
 
 def test_a_proxy_that_is_not_there(colour: Sync | Async) -> None:

@@ -1,0 +1,43 @@
+"""Run a test of time limits so that only a wrong program fails it, and not a busy machine.
+
+What such a test claims (this limit ended the call, after that text) is true at any scale; a machine
+that is starved for a tenth of a second makes it fail at a small one. So it runs in units of
+less than a tenth of a second, and only where that fails, again in longer ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from modelslab_llm import APIError
+
+UNITS = (0.08, 0.5, 2.5)
+"""Seconds, tried in turn until the test passes."""
+
+MISSED = (AssertionError, APIError, pytest.fail.Exception)
+"""How a test fails whose time ran out: also by a limit that ended what should have gone on, and by
+`pytest.raises` that saw nothing raised."""
+
+
+def patient(test: Callable[..., None]) -> Callable[..., None]:
+    """Give the test its `unit`, in seconds, and longer ones until it passes or has had the last."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        for unit in UNITS[:-1]:
+            try:
+                test(*args, **kwargs, unit=unit)
+            except MISSED:
+                continue
+            return
+        test(*args, **kwargs, unit=UNITS[-1])
+
+    signature = inspect.signature(test)
+    fixtures = [known for known in signature.parameters.values() if known.name != "unit"]
+    run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
+    return run
