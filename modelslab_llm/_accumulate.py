@@ -50,14 +50,18 @@ _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it,
 }
 
 
+BLOCK = 2000  # bytes that a block takes beside its content
+
+
 class _Growing:
     """One block and the parts that have come for it."""
 
-    __slots__ = ("_fed_by", "_field", "block", "citations", "closed", "parts", "signature")
+    __slots__ = ("_fed_by", "_field", "_own", "block", "citations", "closed", "parts", "signature")
 
     def __init__(self, block: ContentBlock) -> None:
         self.block = block
         self._fed_by, self._field = _FED_BY.get(type(block), (type(None), ""))
+        self._own: int | None = None
         self.parts: list[str] = []
         self.signature: str | None = None
         self.citations: list[Citation] = []
@@ -74,6 +78,13 @@ class _Growing:
         else:
             return False
         return True
+
+    def weigh(self) -> int:
+        """Return about how many bytes this block takes, its parts joined to one."""
+        self.parts = ["".join(self.parts)]
+        if self._own is None:
+            self._own = BLOCK + len(self.block.model_dump_json())
+        return self._own + len(self.parts[0]) + sum(len(str(found)) for found in self.citations)
 
     def joined(self, message_complete: bool) -> ContentBlock:
         """Return the block as far as it has come."""
@@ -154,6 +165,11 @@ class Accumulator:
         )
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
+
+    def weigh(self) -> int:
+        """Return about how many bytes are kept, and join the parts, which costs as many."""
+        beside = sum(len(str(value)) for kept in (self._end, self._usage) for value in kept.items())
+        return beside + sum(growing.weigh() for _, growing in self._blocks)
 
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Lose nothing: begin a block for a delta without a start, or unlike the open block."""

@@ -10,7 +10,9 @@ import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Callable,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
 )
@@ -28,6 +30,7 @@ from ._pace import Pace
 from ._sockets import TimedStream, hang_up, waits_end_at
 from ._stream import Opened, Reader, ready
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._unpack import ACCEPTED, Unpacker
 from .errors import (
     APIError,
     ConfigurationError,
@@ -37,9 +40,11 @@ from .errors import (
 )
 from .types.events import Event
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
+LOOK_AHEAD = 1024 * 1024  # bytes of a stream that are kept while looking for its first content
 LAST_CHUNKS = 8
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
@@ -50,9 +55,8 @@ def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -
     while True:
         if attempt.pause:
             time.sleep(attempt.pause)
-        outcome = _send(http, own, attempt)
         try:
-            attempt = flow.send(outcome)
+            attempt = flow.send(_send(http, own, attempt))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
@@ -65,9 +69,8 @@ async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, 
             import anyio  # where httpx is, so is anyio
 
             await anyio.sleep(attempt.pause)
-        outcome = await _asend(http, own, attempt)
         try:
-            attempt = flow.send(outcome)
+            attempt = flow.send(await _asend(http, own, attempt))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
@@ -94,7 +97,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         try:
             for event in events:
                 opened.hold(event)
-                if reader.message.has_content:
+                if reader.message.has_content or reader.fed > LOOK_AHEAD:
                     break
         except APIError as error:
             return opened.blame(error)
@@ -135,7 +138,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         try:
             async for event in events:
                 opened.hold(event)
-                if reader.message.has_content:
+                if reader.message.has_content or reader.fed > LOOK_AHEAD:
                     break
         except APIError as error:
             return opened.blame(error)
@@ -205,10 +208,11 @@ async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
 
 def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
     """Yield the body, decompressed, within the limits of time."""
-    source = response.iter_raw() if _is_plain(response) else response.iter_bytes()
+    source, unpack = _source(response, response.iter_raw, response.iter_bytes)
     try:
         if not pace.limited:
-            yield from source
+            for piece in source:
+                yield from unpack(piece)
             return
         while True:
             pace.check()
@@ -217,18 +221,19 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             if chunk is None:
                 return
             with pace.held():
-                yield chunk
+                yield from unpack(chunk)
     except FOREIGN as error:
         failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
 
 
 async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
-    source = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
+    source, unpack = _source(response, response.aiter_raw, response.aiter_bytes)
     try:
         if not pace.limited:
             async for chunk in source:
-                yield chunk
+                for piece in unpack(chunk):
+                    yield piece
             return
         while True:
             pace.check()
@@ -237,7 +242,8 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
             except StopAsyncIteration:
                 return
             with pace.held():
-                yield chunk
+                for piece in unpack(chunk):
+                    yield piece
     except FOREIGN as error:
         failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
         raise failure from failure.__cause__
@@ -275,23 +281,21 @@ class _Body:
         self._ok = 200 <= status < 300
         self._limit = attempt.config.max_response_bytes if self._ok else ERROR_PAGE
         self._hide = attempt.config.hide_key
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._bytes = bytearray()  # a list would cost far more than the bytes, if they drip in
 
     def take(self, chunk: bytes) -> bool:
         """Add a chunk; False if no more is wanted. Raises if an answer is too large."""
-        self._size += len(chunk)
-        if self._size > self._limit:
+        if len(self._bytes) + len(chunk) > self._limit:
             if not self._ok:
                 return False
             raise UnexpectedResponseError(
                 f"the answer has more than {self._limit} bytes (max_response_bytes)"
             )
-        self._parts.append(chunk)
+        self._bytes += chunk
         return True
 
     def answer(self) -> Answer:
-        return Answer(self._status, self._headers, b"".join(self._parts), self._hide)
+        return Answer(self._status, self._headers, bytes(self._bytes), self._hide)
 
     def broken(self, error: APIError) -> Answer | APIError:
         """Return what a body that broke off still tells: a refusal, or else the failure."""
@@ -320,7 +324,7 @@ def _request(
     request = build(
         asked.method,
         asked.url,
-        headers=asked.headers,
+        headers=asked.headers if own else {"accept-encoding": ACCEPTED, **asked.headers},
         content=asked.content,
         extensions={"timeout": waits},
     )
@@ -352,9 +356,18 @@ def _streams(response: httpx.Response) -> bool:
     return response.is_success and "text/event-stream" in kind.lower()
 
 
-def _is_plain(response: httpx.Response) -> bool:
-    # A mock's answer may have been read already; only `iter_bytes` gives it again.
-    return "content-encoding" not in response.headers and not response.is_stream_consumed
+def _source(
+    response: httpx.Response, packed: Callable[[], S], unpacked: Callable[[], S]
+) -> tuple[S, Callable[[bytes], Iterable[bytes]]]:
+    """Return the chunks of a body, and what unpacks each."""
+    if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
+        return unpacked(), _as_it_is
+    encoding = response.headers.get("content-encoding")
+    return packed(), Unpacker(encoding).feed if encoding else _as_it_is
+
+
+def _as_it_is(chunk: bytes) -> tuple[bytes]:
+    return (chunk,)
 
 
 def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:

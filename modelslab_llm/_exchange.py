@@ -105,7 +105,10 @@ def exchange(
             failure = outcome
         wait = retry.pause(failure, tries)
         if wait is None or (until is not None and clock() + wait >= until):
-            raise failure
+            try:
+                raise failure
+            finally:  # its traceback holds this frame: no circle, for its body may be large
+                del failure, outcome
         pause = wait
         log.info("try %d failed, next in %.2f s: %s", tries, wait, failure)
 

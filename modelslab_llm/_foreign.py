@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import httpx
 
 from ._pace import Pace
+from ._unpack import UnpackingError
 from .errors import (
     APIConnectionError,
     APIError,
@@ -21,7 +22,14 @@ from .errors import (
 
 Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 
-FOREIGN = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError)
+FOREIGN = (
+    httpx.HTTPError,
+    httpx.StreamError,
+    httpx.InvalidURL,
+    UnicodeError,
+    OSError,
+    UnpackingError,
+)
 
 _PHASES: dict[type[Exception], tuple[Phase, str]] = {
     httpx.ConnectTimeout: ("connect", "no connection"),
@@ -53,7 +61,7 @@ def _translated(
         timeout.phase = phase
         return timeout
     words = str(error) or type(error).__name__
-    if isinstance(error, httpx.DecodingError):
+    if isinstance(error, UnpackingError):
         kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
         return kind(f"the answer cannot be decompressed: {words}")
     if during == "stream":

@@ -39,6 +39,17 @@ _KNOWN = frozenset(
 )
 
 
+LINES = 100_000
+"""The most lines of one event; nearly every one has two."""
+
+
+def too_large(what: str, limit: int) -> StreamInterruptedError:
+    """Return the error for what is larger than `limit` bytes, and would be again."""
+    error = StreamInterruptedError(f"{what} has more than {limit} bytes (max_response_bytes)")
+    error.permanent = True
+    return error
+
+
 class EventDecoder:
     """Decode chunks as they come, however they are cut.
 
@@ -52,8 +63,7 @@ class EventDecoder:
         self._limit = limit
         self._failure = failure
         self._hide = hide
-        self._pending: list[bytes] = []
-        self._size = 0
+        self._pending = bytearray()  # a list would cost far more than the bytes, if they drip in
         self._first = True
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
@@ -62,44 +72,42 @@ class EventDecoder:
             return self._decode(chunk)  # the usual cut, with nothing to hold back
         # An event ends with a blank line, whose line ends may be cut from each other by the
         # chunks; of an earlier chunk its last byte is all that can matter.
-        before = self._pending[-1][-1:] if self._pending else b""
+        before = bytes(self._pending[-1:])
         seam = before + chunk
         cut = max(seam.rfind(b"\n\n"), seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
         if cut < 0:
             self._hold(chunk)
             return iter(())
         cut += 2 - len(before)
-        self._pending.append(chunk[:cut])
-        whole, self._pending, self._size = b"".join(self._pending), [], 0
+        self._pending.extend(chunk[:cut])
+        whole, self._pending = bytes(self._pending), bytearray()
         if cut < len(chunk):
             self._hold(chunk[cut:])
         return self._decode(whole)
 
     def end(self) -> Iterator[Event]:
         """Yield the event that the end of the body completes: its blank line may be missing."""
-        whole, self._pending = b"".join(self._pending), []
+        whole, self._pending = bytes(self._pending), bytearray()
         if whole.strip():
             yield from self._decode(whole)
 
     def _hold(self, chunk: bytes) -> None:
-        if chunk:
-            self._pending.append(chunk)
-            self._size += len(chunk)
-        self._check_size(self._size)
+        self._pending.extend(chunk)
+        self._check_size(len(self._pending))
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
-            error = StreamInterruptedError(
-                f"one event of the stream has more than {self._limit} bytes (max_response_bytes)"
-            )
-            error.permanent = True
-            raise error
+            raise too_large("one event of the stream", self._limit)
 
     def _decode(self, whole: bytes) -> Iterator[Event]:
         if self._first:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
             self._first = False
-        for frame in (whole,) if b"\r" in whole else whole.split(b"\n\n"):
+        if b"\r" in whole:
+            whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
+        frames = whole.split(b"\n\n")
+        del whole  # it may be large, and is not needed while the events are read
+        for frame in frames:
             if len(frame) > self._limit:
                 self._check_size(len(frame))
             # Nearly every event of nearly every server is one event line and one data line of a
@@ -115,6 +123,8 @@ class EventDecoder:
                 yield from self._decode_unusual(frame)
 
     def _decode_unusual(self, frame: bytes) -> Iterator[Event]:
+        if frame.count(b"\n") > LINES:  # as text each line would cost fifty bytes more
+            raise self._broken("", f"has more than {LINES} lines")
         # A byte that is not UTF-8 becomes a surrogate, which fails the one event it is in.
         text = _Text(frame.decode("utf-8", "surrogateescape") + "\n\n")
         for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():

@@ -14,11 +14,13 @@ from typing import Any, Generic, TypeVar
 from typing_extensions import Self
 
 from ._accumulate import Accumulator, replay
-from ._sse import EventDecoder
+from ._sse import EventDecoder, too_large
 from .errors import APIError, StreamInterruptedError
 from .types.content import TextDelta
 from .types.events import ContentBlockDeltaEvent, Event, PingEvent
 from .types.message import Message
+
+WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
 
 
 class Reader:
@@ -32,12 +34,21 @@ class Reader:
         hide: Callable[[str], str] = str,
     ) -> None:
         self._decoder = EventDecoder(limit, failure, hide)
+        self._limit = limit
+        self._weighed = 0
+        self.fed: int = 0
+        """Bytes that came so far."""
         self.message: Accumulator = Accumulator(model)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events a chunk completes, up to the end of the message."""
+        self.fed += len(chunk)
+        if self.fed - self._weighed > WEIGH:
+            self._weighed = self.fed
+            if self.message.weigh() > self._limit:
+                raise too_large("the message", self._limit)
         for event in self._decoder.feed(chunk):
             self.message.add(event)
             if not isinstance(event, PingEvent):

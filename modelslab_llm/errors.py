@@ -508,9 +508,9 @@ def _readable(content: object, depth: int = 5) -> str:
     if not isinstance(content, str):
         return ""
     if re.match(r"\s*<(!doctype|html|\?xml)", content, re.IGNORECASE):
-        found = re.search(
-            r"<title[^>]*>(.*?)</title>|<h1[^>]*>(.*?)</h1>", content[:65536], re.S | re.I
-        )
+        # Bounded, or a page of nothing but "<h1" would take the square of its length.
+        tags = r"<title[^>]{0,200}>(.{0,500}?)</title>|<h1[^>]{0,200}>(.{0,500}?)</h1>"
+        found = re.search(tags, content[:65536], re.S | re.I)
         return html.unescape(found[1] or found[2] or "").strip() if found else "an HTML page"
     return content.strip()
 

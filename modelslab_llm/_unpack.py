@@ -1,0 +1,65 @@
+"""Decompress an answer piece by piece: a bomb of any ratio fills no more than one piece.
+
+Pure: bytes to bytes. How much of the answer is wanted in all is decided by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+PIECE = 64 * 1024
+"""The most bytes of one piece. A byte of gzip may stand for a thousand."""
+
+ACCEPTED = "gzip, deflate"
+"""What to ask a server for: the encodings that can be unpacked within a limit."""
+
+_PACKED = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"}
+
+
+class UnpackingError(Exception):
+    """The bytes are not what their content-encoding says, or that is none of `ACCEPTED`."""
+
+
+class Unpacker:
+    """Unpack one body that was sent with this `content-encoding`.
+
+    Names that are no encoding, which some servers send (`utf-8`), change nothing. One encoding
+    inside another is refused: of gzip in gzip a byte may stand for a million.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        names = (name.strip() for name in encoding.lower().split(","))
+        self._packed = [name for name in names if name in _PACKED]
+        self._begin: bytes | None = b""
+        self._stream = zlib.decompressobj()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes of the body stand for, in pieces of at most `PIECE` bytes."""
+        if not self._packed:
+            yield data
+            return
+        if self._begin is not None:
+            data = self._begin = self._begin + data
+            if len(data) < 2:
+                return
+            self._stream, self._begin = zlib.decompressobj(self._format(data)), None
+        while data and not self._stream.eof:
+            try:
+                piece = self._stream.decompress(data, PIECE)
+            except zlib.error as error:
+                raise UnpackingError(str(error)) from None
+            data = self._stream.unconsumed_tail
+            if piece:
+                yield piece
+
+    def _format(self, begin: bytes) -> int:
+        """Return what zlib calls the format: its `wbits`."""
+        if self._packed in (["gzip"], ["x-gzip"]):
+            return zlib.MAX_WBITS | 16
+        if self._packed != ["deflate"]:
+            raise UnpackingError(f"content-encoding {self._encoding[:100]!r} was not asked for")
+        # RFC 1950 §2.2 gives it a header, which some servers leave out.
+        headed = begin[0] & 15 == 8 and int.from_bytes(begin[:2], "big") % 31 == 0
+        return zlib.MAX_WBITS if headed else -zlib.MAX_WBITS

@@ -1,0 +1,74 @@
+"""Make one kind of call in this process; print what came of it, and the most memory it took.
+
+`test_bounds.py` runs this file as a program of its own, so that what it measures is the client
+alone: `bounded_call.py URL VERB COLOUR…`, where the verb is `create`, `stream` or `models`, and
+the colours, made one after the other, are `sync` and `asyncio`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelslab_llm import AsyncModelsLab, ModelsLab, ModelsLabError
+
+ASK: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 16,
+    "messages": [{"role": "user", "content": "Name a tidal river."}],
+}
+
+
+def memory(name: str) -> int:
+    """Return the memory of this process in bytes: `VmRSS` now, `VmHWM` at its highest."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def call(url: str, verb: str) -> Any:
+    with ModelsLab(base_url=url, api_key="k", max_retries=0) as client:
+        if verb == "models":
+            return client.models.list()
+        if verb == "create":
+            return client.messages.create(**ASK)
+        with client.messages.stream(**ASK) as stream:
+            return stream.get_final_message()
+
+
+async def acall(url: str, verb: str) -> Any:
+    async with AsyncModelsLab(base_url=url, api_key="k", max_retries=0) as client:
+        if verb == "models":
+            return await client.models.list()
+        if verb == "create":
+            return await client.messages.create(**ASK)
+        async with client.messages.stream(**ASK) as stream:
+            return await stream.get_final_message()
+
+
+def main(url: str, verb: str, *colours: str) -> None:
+    start = memory("VmRSS")
+    outcomes: list[dict[str, Any]] = []
+    for colour in colours:
+        gc.collect()  # a stream keeps its failure, which keeps the frames that keep the stream
+        try:
+            result = call(url, verb) if colour == "sync" else asyncio.run(acall(url, verb))
+        except ModelsLabError as error:
+            outcomes.append({"error": type(error).__name__, "words": str(error)})
+        else:
+            outcomes.append({"size": len(result.content if verb != "models" else list(result))})
+            del result
+    print(json.dumps({"outcomes": outcomes, "grown": memory("VmHWM") - start}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
