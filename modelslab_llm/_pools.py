@@ -62,6 +62,11 @@ class Pools(Generic[T]):
         self._busy = 0
         self._swept = 0.0
 
+    @property
+    def in_use(self) -> bool:
+        """Whether there is anything that `everything` would return."""
+        return bool(self._all)
+
     def take(self, scheme: str) -> Small[T] | None:
         """Return a pool with room for a request; None if it must `queue`."""
         return None if self._waiting else self._find(scheme)

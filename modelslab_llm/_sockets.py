@@ -170,3 +170,33 @@ class HandshakeBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
+
+
+def let_go(pool: Any, loop: Any) -> None:
+    """Close the connections of httpcore's async pool without waiting, from wherever we are.
+
+    `loop`, asyncio's or trio's token, is the one they belong to; it may have ended. A socket that
+    is only forgotten would be closed by the garbage collector, with a warning for each.
+    """
+    for connection in pool.connections:
+        while hasattr(connection, "_connection"):  # proxies stand one inside the other
+            connection = connection._connection
+        _close_below(getattr(connection, "_network_stream", None), loop)
+
+
+def _close_below(stream: Any, loop: Any) -> None:
+    below = ("_stream", "transport_stream", "_transport", "socket")  # ours, httpcore's, anyio's, …
+    while name := next((name for name in below if hasattr(stream, name)), None):
+        stream = getattr(stream, name)
+    soon = getattr(loop, "call_soon_threadsafe", None) or getattr(loop, "run_sync_soon", None)
+    close = getattr(stream, "abort", None) or getattr(stream, "close", None)
+    if soon is None or close is None:
+        return
+    try:
+        soon(close)
+    except RuntimeError:  # the loop has ended: nobody is left to be told
+        if lost := getattr(stream, "_call_connection_lost", None):
+            if getattr(stream, "_sock", None) is not None:
+                lost(None)
+        elif sock := getattr(stream, "_sock", None):
+            sock.close()

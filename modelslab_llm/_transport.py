@@ -10,17 +10,18 @@ import ssl
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import httpx
 
 from ._pools import Pools, Small
-from ._sockets import HandshakeBackend, TimedBackend, bounded
+from ._sockets import HandshakeBackend, TimedBackend, bounded, let_go
 
 if TYPE_CHECKING:
     pass
@@ -30,7 +31,7 @@ SMALL = 8  # connections in one small pool: few enough to walk, enough to be few
 CLOSED = "the client has been closed"
 
 _here = threading.local()  # .inside: whether this thread is inside an operation of a pool
-_left: deque[_Tracked] = deque()  # bodies to be closed as soon as it is not
+_left: deque[_Tracked | PooledTransport] = deque()  # bodies to be closed as soon as it is not
 _read: set[Iterator[bytes]] = set()  # bodies being read; see `_Tracked`
 
 
@@ -170,6 +171,15 @@ class PooledTransport(httpx.BaseTransport):
         for transport in closing:
             transport.close()
 
+    def close_if_left(self) -> bool:
+        """Close what is open when the client is gone; tell whether anything was."""
+        was_used = self._pools.in_use
+        if was_used and getattr(_here, "inside", False):
+            _left.append(self)
+        elif was_used:
+            self.close()
+        return was_used
+
     def close(self) -> None:
         """Close every connection."""
         with _inside_a_pool():
@@ -204,8 +214,8 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         pools = self._by_loop.get(loop)
         if pools is None:
             for other in list(self._by_loop):  # a copy: other threads have loops of their own
-                if _has_ended(other):
-                    self._by_loop.pop(other, None)
+                if _has_ended(other) and (ended := self._by_loop.pop(other, None)):
+                    _let_go(ended, other)
             pools = Pools(self._make, self._settings.limits, self._settings.size)
             self._by_loop[loop] = pools
         return pools
@@ -245,6 +255,13 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
             await _close_all(pools.leave(waiter))
             raise
         return waiter.small
+
+    def close_if_left(self) -> bool:
+        """Close what is open when the client is gone; tell whether anything was."""
+        was_used = any(pools.in_use for pools in self._by_loop.values())
+        for loop, pools in self._by_loop.items():
+            _let_go(pools, loop)
+        return was_used
 
     async def aclose(self) -> None:
         """Close every connection of this event loop."""
@@ -307,6 +324,11 @@ class _AsyncTracked(httpx.AsyncByteStream):
                 await _close_all(self._pools.give(small, time.monotonic()))
 
 
+def _let_go(pools: Pools[httpx.AsyncHTTPTransport], loop: object) -> None:
+    for transport in pools.everything():
+        let_go(cast("Any", transport)._pool, loop)
+
+
 async def _close_all(transports: list[httpx.AsyncHTTPTransport]) -> None:
     for transport in transports:
         await transport.aclose()
@@ -346,6 +368,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def _close_when_left(http: httpx.Client | httpx.AsyncClient, cure: str) -> None:
+    """Close the connections of a client that nobody closed, once it is garbage, and say so.
+
+    What is to be closed must not hang on the client, or it might be garbage before it.
+    """
+    known = cast("Any", http)
+    transports = [known._transport, *known._mounts.values()]
+    ours = [t for t in transports if isinstance(t, (PooledTransport, AsyncPooledTransport))]
+    finalize(http, _close_left, ours, cure)
+
+
+def _close_left(transports: list[PooledTransport | AsyncPooledTransport], cure: str) -> None:
+    if left := [transport for transport in transports if transport.close_if_left()]:
+        warnings.warn(
+            f"a client was left open: {cure}, or use it as a context manager",
+            ResourceWarning,
+            stacklevel=2,
+            source=left[0],
+        )
+
+
 class DefaultHttpxClient(httpx.Client):
     """The `httpx.Client` that `ModelsLab` uses by itself, to change one setting of it.
 
@@ -357,6 +400,7 @@ class DefaultHttpxClient(httpx.Client):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("limits", LIMITS)
         super().__init__(**settings)
+        _close_when_left(self, "call close()")
 
     # httpx makes its transports in these two, the ones for proxies of the environment included.
     # Should they ever go, its own transports are used: slower, and as correct.
@@ -384,6 +428,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("limits", LIMITS)
         super().__init__(**settings)
+        _close_when_left(self, "await close()")
 
     def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
         return settings.pop("transport", None) or AsyncPooledTransport(**settings)

@@ -591,8 +591,6 @@ def test_a_compressed_stream_may_be_left_early(colour: Sync | Async) -> None:
         assert left(server)
 
 
-# When a decoder of httpx fails, its generators are left to the collector, which trio reports.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @each_verb
 def test_an_answer_that_says_it_is_compressed_and_is_not(colour: Sync | Async, verb: Verb) -> None:
     headers = {"content-encoding": "gzip"} | (SSE if verb == "stream" else {})
