@@ -33,6 +33,13 @@ __all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models
 T = TypeVar("T")
 
 
+def _shown(client: ModelsLab | AsyncModelsLab) -> str:
+    # Crash reports also show a client whose construction failed.
+    is_built = hasattr(client, "_session")
+    where = f"base_url={client.endpoint.base_url!r}" if is_built else "not built"
+    return f"{type(client).__name__}({where})"
+
+
 class _Session:
     """What the parts of one client share: its configuration and its connections."""
 
@@ -75,13 +82,18 @@ class ModelsLab:
         http_client: httpx.Client | None = None,
         **options: Unpack[Options],
     ) -> None:
-        config = Config.build(
-            api_key=api_key,
-            endpoint=endpoint,
-            base_url=base_url,
-            deployment_id=deployment_id,
-            **options,
-        )
+        try:
+            config = Config.build(
+                api_key=api_key,
+                endpoint=endpoint,
+                base_url=base_url,
+                deployment_id=deployment_id,
+                **options,
+            )
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame
         if http_client is not None and not isinstance(http_client, httpx.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 "http_client must be an httpx.Client; async has AsyncModelsLab"
@@ -136,7 +148,7 @@ class ModelsLab:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.endpoint.base_url!r})"
+        return _shown(self)
 
 
 class Messages:
@@ -219,13 +231,18 @@ class AsyncModelsLab:
         http_client: httpx.AsyncClient | None = None,
         **options: Unpack[Options],
     ) -> None:
-        config = Config.build(
-            api_key=api_key,
-            endpoint=endpoint,
-            base_url=base_url,
-            deployment_id=deployment_id,
-            **options,
-        )
+        try:
+            config = Config.build(
+                api_key=api_key,
+                endpoint=endpoint,
+                base_url=base_url,
+                deployment_id=deployment_id,
+                **options,
+            )
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame
         if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
         own = http_client is None
@@ -280,7 +297,7 @@ class AsyncModelsLab:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.endpoint.base_url!r})"
+        return _shown(self)
 
 
 class AsyncMessages:

@@ -5,12 +5,16 @@ Reads the environment only when `Config.build` is called; opens nothing.
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from math import isfinite
 from typing import Any
+from urllib.parse import quote
 
 from typing_extensions import Self, TypedDict, Unpack
 
@@ -76,17 +80,39 @@ class Timeout:
 class Secret:
     """Hold the key where no repr, dump or pickle finds it."""
 
-    __slots__ = ("reveal",)
+    __slots__ = ("hide", "reveal")
 
     def __init__(self, value: str) -> None:
-        # A closure: tools that walk attributes, error reporters among them, do not look inside.
+        forms = _forms(value)
+
+        def hide(text: str) -> str:
+            for form in forms:
+                text = text.replace(form, "***")
+            return text
+
+        # Closures: tools that walk attributes, error reporters among them, do not look inside.
         self.reveal: Callable[[], str] = lambda: value
+        self.hide: Callable[[str], str] = hide
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a client's key cannot be pickled: build the client where it is used")
+
+
+def _forms(secret: str) -> list[str]:
+    """Return how servers write a key that they quote, the longest first.
+
+    Shorter keys than eight characters are left: they would be found in ordinary words.
+    """
+    if len(secret) < 8:
+        return []
+    as_json = json.dumps(secret)[1:-1]
+    forms = {secret, as_json, as_json.replace("/", "\\/"), repr(secret)[1:-1], html.escape(secret)}
+    forms |= {quote(secret), quote(secret, safe="")}
+    forms |= {re.sub("%..", lambda found: found[0].lower(), form) for form in forms}
+    return sorted(forms, key=len, reverse=True)
 
 
 class Options(TypedDict, total=False):
@@ -185,16 +211,27 @@ class Config:
         return {self.endpoint.auth: self.key.reveal()}
 
     def hide_key(self, text: str) -> str:
-        """Return `text` without the key, which servers like to quote in their errors.
-
-        Shorter keys than eight characters are left: they would be found in ordinary words.
-        """
-        secrets = [self.key.reveal()] if self.key else []
-        secrets += [self.default_headers.get(name, "") for name in CREDENTIALS]
-        for secret in secrets:
-            if len(secret := secret.removeprefix("Bearer ")) >= 8:
-                text = text.replace(secret, "***")
+        """Return `text` without the key, which servers like to quote in their errors."""
+        for secret in self._secrets:
+            text = secret.hide(text)
         return text
+
+    @cached_property
+    def _secrets(self) -> list[Secret]:
+        given = [self.default_headers[name] for name in CREDENTIALS if name in self.default_headers]
+        named = [Secret(value.rpartition(" ")[2]) for value in given]  # after "Bearer"
+        return [self.key, *named] if self.key else named
+
+    def hiding(self, headers: Mapping[str, str]) -> Config:
+        """Return what hides the keys in these headers too: a call may bring one of its own."""
+        strange = {
+            name: value
+            for name in CREDENTIALS
+            if (value := headers.get(name)) and self.hide_key(value) == value
+        }
+        return (
+            replace(self, default_headers={**self.default_headers, **strange}) if strange else self
+        )
 
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})

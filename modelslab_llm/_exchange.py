@@ -67,6 +67,7 @@ def exchange(
     if until is None and config.deadline is not None:
         until = started + config.deadline
     request, pause = call.request, 0.0
+    config = config.hiding(request.headers)
     tries = redirects = 0
 
     def sign(failure: APIError) -> None:
@@ -76,7 +77,7 @@ def exchange(
         hold what the server said.
         """
         failure.__traceback__ = None
-        failure.method, failure.url = request.method, request.url
+        failure.method, failure.url = request.method, config.hide_key(request.url)
         failure.attempts, failure.elapsed = tries, clock() - started
         _hide_key(failure, config)
 
@@ -86,7 +87,9 @@ def exchange(
         pause = 0.0
         if isinstance(outcome, APIError):
             sign(outcome)
-        log.debug("%s %s: %r, %.3f s", request.method, request.url, outcome, clock() - started)
+        if log.isEnabledFor(logging.DEBUG):
+            url = config.hide_key(request.url)  # a redirect may have put the key there
+            log.debug("%s %s: %r, %.3f s", request.method, url, outcome, clock() - started)
         if isinstance(outcome, Opened):
             outcome.sign = sign
             return outcome
@@ -165,6 +168,8 @@ def _hide_key(failure: APIError, config: Config) -> None:
     def hidden(value: Any, depth: int = 20) -> Any:
         if isinstance(value, str):
             return config.hide_key(value)
+        if isinstance(value, (int, float)):  # a key may be a number
+            return value if config.hide_key(str(value)) == str(value) else "***"
         if not depth:
             return "…" if isinstance(value, (dict, list)) else value
         if isinstance(value, dict):
@@ -174,7 +179,11 @@ def _hide_key(failure: APIError, config: Config) -> None:
             return [hidden(entry, depth - 1) for entry in cast("list[Any]", value)]
         return value
 
-    for name in ("message", "type", "code", "request_id", "body", "headers"):
-        if hasattr(failure, name):
-            setattr(failure, name, hidden(getattr(failure, name)))
+    told = vars(failure)
+    for name in told.keys() - {"partial_message", "elapsed"}:  # an answer is what it is
+        told[name] = hidden(told[name])
     failure.args = (failure.message,)
+    behind = failure.__cause__
+    while behind is not None:  # the HTTP library quotes what it cannot read
+        behind.args = tuple(hidden(part) for part in behind.args)
+        behind = behind.__cause__ or behind.__context__
