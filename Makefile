@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test soak check fix bench clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/.dev  ## every test, a real llama-server among them
 	$(BIN)/python -m pytest
+
+soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
+	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
 
 check: .venv/.dev  ## style and types
 	$(BIN)/ruff check .

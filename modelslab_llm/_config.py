@@ -131,7 +131,7 @@ class Options(TypedDict, total=False):
     default_headers: Mapping[str, str] | None
     """Headers for every request; they win over the client's own."""
     max_response_bytes: int
-    """The most bytes of one answer, or of one event of a stream. Default 64 MiB."""
+    """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
 
 
 @dataclass(frozen=True)

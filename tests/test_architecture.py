@@ -131,6 +131,15 @@ def test_what_decides_does_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_that_a_server_sends_is_run(name: str) -> None:
+    runs = {"pickle", "marshal", "shelve", "importlib", "runpy", "code", "ctypes", "subprocess"}
+    assert not imports(name) & runs
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not called & {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_module_says_what_it_is_for(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     assert len((ast.get_docstring(tree) or "").split()) >= 5

@@ -16,7 +16,7 @@ from modelslab_llm import DefaultHttpxClient
 from modelslab_llm.testing import LocalServer
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path) -> list[str]:
@@ -75,3 +75,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+def test_every_promise_of_security_is_held_by_a_test() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.partition("## What is promised")[2].partition("## What is not")[0]
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", promises)
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+    for promise in re.findall(r"^\*\*.*?(?=^\*\*|\Z)", promises, re.M | re.S):
+        assert "`tests/" in promise, promise
+    assert len(named) > 10
