@@ -76,6 +76,11 @@ def times(count: int, data: bytes) -> Script:
     return send
 
 
+def gzipped(body: bytes) -> bytes:
+    pack = zlib.compressobj(wbits=31)
+    return pack.compress(body) + pack.flush()
+
+
 @cache
 def bomb(wbits: int, size: int = 1024) -> bytes:
     """Return so many MB of spaces, compressed."""
@@ -192,7 +197,7 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "gzip-in-gzip": lambda: Case(
         "create",
-        packed("gzip, gzip", zlib.compress(bomb(31), wbits=31)),
+        packed("gzip, gzip", gzipped(bomb(31))),
         UNEXPECTED,
         "not asked for",
         most=20 * MB,
@@ -397,7 +402,7 @@ def arguments(count: int) -> list[bytes]:
     ]
 
 
-GZIPPED = zlib.compress(b" " * (64 * MB), wbits=31)
+GZIPPED = gzipped(b" " * (64 * MB))
 
 WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
     "line": (2000, lambda n: read([b"data: ", *[b"x" * 1000] * n])),
