@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing, suppress
 from functools import lru_cache, partial
 from itertools import islice
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import httpx
 
@@ -44,20 +44,20 @@ LAST_CHUNKS = 8
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
 
-def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
-    """Run an exchange to its result. `own` says that the client is the package's own."""
+def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client) -> T:
+    """Run an exchange to its result."""
     attempt = next(flow)
     while True:
         if attempt.pause:
             time.sleep(attempt.pause)
-        outcome = _send(http, own, attempt)
+        outcome = _send(http, attempt)
         try:
             attempt = flow.send(outcome)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
 
-async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, own: bool) -> T:
+async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient) -> T:
     """Run an exchange to its result; `drive` for async."""
     attempt = next(flow)
     while True:
@@ -65,21 +65,21 @@ async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, 
             import anyio  # where httpx is, so is anyio
 
             await anyio.sleep(attempt.pause)
-        outcome = await _asend(http, own, attempt)
+        outcome = await _asend(http, attempt)
         try:
             attempt = flow.send(outcome)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
 
-def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
+def _send(http: httpx.Client, attempt: Attempt) -> Outcome:
     pace = Pace(attempt)
     try:
         with waits_end_at(pace.moment()):
-            request = _request(http, own, attempt, pace)
-            if own:
-                response = cast("DefaultHttpxClient", http).send_bare(request)
+            if isinstance(http, DefaultHttpxClient) and http.adds_nothing:
+                response = http.send_bare(_bare_request(attempt, pace))
             else:
+                request = _request(http, attempt, pace)
                 response = http.send(request, stream=True, follow_redirects=False)
     except FOREIGN as error:
         return failure_of(error, pace, "sending")
@@ -111,13 +111,13 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
     return body.answer()
 
 
-async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcome:
+async def _asend(http: httpx.AsyncClient, attempt: Attempt) -> Outcome:
     pace = Pace(attempt)
     try:
-        request = _request(http, own, attempt, pace)
-        if own:
-            send = partial(cast("DefaultAsyncHttpxClient", http).send_bare, request)
+        if isinstance(http, DefaultAsyncHttpxClient) and http.adds_nothing:
+            send = partial(http.send_bare, _bare_request(attempt, pace))
         else:
+            request = _request(http, attempt, pace)
             send = partial(http.send, request, stream=True, follow_redirects=False)
         response = await pace.within(send)
     except FOREIGN as error:
@@ -301,41 +301,53 @@ class _Body:
         return error
 
 
-def _request(
-    http: httpx.Client | httpx.AsyncClient, own: bool, attempt: Attempt, pace: Pace
-) -> httpx.Request:
+def _bare_request(attempt: Attempt, pace: Pace) -> httpx.Request:
+    """Make a request as it is. What httpx would find out for each anew costs more than the rest."""
     asked = attempt.request
-    moment = pace.moment()
-    left = None if moment is None else max(0.001, moment - time.monotonic())
-    waits = {
-        "connect": asked.timeout.connect,
-        "read": asked.timeout.read,
-        "write": asked.timeout.write,
-        "pool": asked.timeout.pool,
-    }
-    if left is not None:
-        waits = {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
-    content = asked.content or b""
-    if own:
-        # What httpx would find out for each request anew costs more than all the rest of it.
-        url = _parsed(asked.url)
-        headers = {"Host": url.netloc.decode("ascii"), **asked.headers}
-        if asked.content is not None:
-            headers["Content-Length"] = str(len(content))
-        request = httpx.Request(
-            asked.method, url, headers=headers, stream=_Sent(content), extensions={"timeout": waits}
-        )
-        request.read()  # so that a mock's user finds its `content`
-    else:  # which may add headers and cookies of its own
-        request = http.build_request(
-            asked.method,
-            asked.url,
-            headers=asked.headers,
-            content=asked.content,
-            extensions={"timeout": waits},
-        )
-        request.stream = _Sent(content)
+    url = _parsed(asked.url)
+    headers = {"Host": url.netloc.decode("ascii"), **asked.headers}
+    if asked.content is not None:
+        headers["Content-Length"] = str(len(asked.content))
+    request = httpx.Request(
+        asked.method,
+        url,
+        headers=headers,
+        stream=_Sent(asked.content or b""),
+        extensions={"timeout": _waits(attempt, pace)},
+    )
+    request.read()  # so that who mocks the transport finds its `content`
     return request
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, attempt: Attempt, pace: Pace) -> httpx.Request:
+    """Let a caller's own client make the request: it may add headers and cookies."""
+    asked = attempt.request
+    request = http.build_request(
+        asked.method,
+        asked.url,
+        headers=asked.headers,
+        content=asked.content,
+        extensions={"timeout": _waits(attempt, pace)},
+    )
+    if asked.content is not None:
+        request.stream = _Sent(asked.content)
+    return request
+
+
+def _waits(attempt: Attempt, pace: Pace) -> dict[str, float | None]:
+    """Return httpx's timeouts: the configured ones, or what time is left."""
+    timeout = attempt.request.timeout
+    waits = {
+        "connect": timeout.connect,
+        "read": timeout.read,
+        "write": timeout.write,
+        "pool": timeout.pool,
+    }
+    moment = pace.moment()
+    if moment is None:
+        return waits
+    left = max(0.001, moment - time.monotonic())
+    return {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
 
 
 @lru_cache(maxsize=64)
