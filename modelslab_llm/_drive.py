@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing, suppress
 from functools import lru_cache, partial
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import httpx
 
@@ -205,7 +205,10 @@ async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
 
 def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
     """Yield the body, decompressed, within the limits of time."""
-    source = response.iter_raw() if _is_plain(response) else response.iter_bytes()
+    if _is_plain(response):
+        source = iter(cast("httpx.SyncByteStream", response.stream))
+    else:
+        source = response.iter_bytes()
     try:
         if not pace.limited:
             yield from source
@@ -224,7 +227,10 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
 
 
 async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
-    source = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
+    if _is_plain(response):
+        source = aiter(cast("httpx.AsyncByteStream", response.stream))
+    else:
+        source = response.aiter_bytes()
     try:
         if not pace.limited:
             async for chunk in source:
@@ -380,7 +386,10 @@ def _streams(response: httpx.Response) -> bool:
 
 
 def _is_plain(response: httpx.Response) -> bool:
-    # A mock's answer may have been read already; only `iter_bytes` gives it again.
+    """Whether the stream's own chunks are the body: `iter_bytes` costs one generator more a chunk.
+
+    A mock's answer may have been read already; only `iter_bytes` gives it again.
+    """
     return "content-encoding" not in response.headers and not response.is_stream_consumed
 
 

@@ -95,10 +95,14 @@ def unheard_of(known: object) -> BeforeValidator:
         for kind in get_args(cast("type[BaseModel]", member).model_fields["type"].annotation)
     }
 
-    def refuse_known(value: Any) -> Any:
-        kind: object = value.get("type") if isinstance(value, dict) else getattr(value, "type", 0)
+    def refuse_known(value: object) -> object:
+        if isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+        else:
+            fields = cast("dict[str, object]", getattr(value, "__dict__", {}))
+        kind = fields.get("type")
         if isinstance(kind, str) and kind in kinds:
             raise PydanticCustomError("known_kind", "does not have the form of its type")
-        return value
+        return cast("object", value)
 
     return BeforeValidator(refuse_known)
