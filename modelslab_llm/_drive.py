@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
 from typing import TypeVar, cast
@@ -23,7 +23,7 @@ import httpx
 
 from ._calls import Answer
 from ._exchange import Attempt, Outcome
-from ._foreign import FOREIGN, failure_of
+from ._foreign import FOREIGN, failure_of, foreign_is_ours
 from ._pace import Pace
 from ._sockets import TimedStream, hang_up, waits_end_at
 from ._stream import Opened, Reader, ready
@@ -101,9 +101,10 @@ def _send(http: httpx.Client, attempt: Attempt) -> Outcome:
         return opened
     body = _Body(response.status_code, headers, attempt)
     try:
-        for chunk in _chunks(response, pace):
-            if not body.take(chunk):
-                break
+        with foreign_is_ours(pace, "answer"):
+            for chunk in _chunks(response, pace):
+                if not body.take(chunk):
+                    break
     except APIError as error:
         return body.broken(error)
     finally:
@@ -141,15 +142,16 @@ async def _asend(http: httpx.AsyncClient, attempt: Attempt) -> Outcome:
             return opened.blame(error)
         return opened
     body = _Body(response.status_code, headers, attempt)
+    source = _asource(response)
     try:
-        async with aclosing(_achunks(response, pace)) as chunks:
-            async for chunk in chunks:
+        with foreign_is_ours(pace, "answer"):
+            async for chunk in _achunks(source, pace):
                 if not body.take(chunk):
                     break
     except APIError as error:
         return body.broken(error)
     finally:
-        await response.aclose()
+        await _aleave(response, source)
     return body.answer()
 
 
@@ -157,20 +159,23 @@ def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[E
     """Yield a stream's events; close the response when they end, however that is."""
     chunks = _chunks(response, pace)
     try:
-        for chunk in chunks:
-            yield from reader.feed(chunk)
-            if reader.message.complete:
-                _read_to_end(response, chunks)
-                return
-            pace.look(reader)
+        with foreign_is_ours(pace, "stream"):
+            for chunk in chunks:
+                yield from reader.feed(chunk)
+                if reader.message.complete:
+                    _read_to_end(response, chunks)
+                    return
+                pace.look(reader)
         yield from reader.end()
     finally:
         response.close()
 
 
 async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> AsyncGenerator[Event]:
-    async with aclosing(_achunks(response, pace)) as chunks:
-        try:
+    source = _asource(response)
+    chunks = _achunks(source, pace)
+    try:
+        with foreign_is_ours(pace, "stream"):
             async for chunk in chunks:
                 for event in reader.feed(chunk):
                     yield event
@@ -178,10 +183,10 @@ async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> Asyn
                     await _aread_to_end(chunks)
                     return
                 pace.look(reader)
-            for event in reader.end():
-                yield event
-        finally:
-            await response.aclose()
+        for event in reader.end():
+            yield event
+    finally:
+        await _aleave(response, source)
 
 
 def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
@@ -190,7 +195,7 @@ def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
     Only where the wait can be bounded: a server may keep the body open.
     """
     if isinstance(response.extensions.get("network_stream"), TimedStream):
-        with suppress(APIError), waits_end_at(time.monotonic() + LAST_BYTES):
+        with suppress(APIError, *FOREIGN), waits_end_at(time.monotonic() + LAST_BYTES):
             for _ in islice(chunks, LAST_CHUNKS):
                 pass
 
@@ -198,63 +203,68 @@ def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
 async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
     import anyio
 
-    with suppress(APIError, StopAsyncIteration), anyio.move_on_after(LAST_BYTES):
+    with suppress(APIError, StopAsyncIteration, *FOREIGN), anyio.move_on_after(LAST_BYTES):
         for _ in range(LAST_CHUNKS):
             await chunks.__anext__()
 
 
 def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
-    """Yield the body, decompressed, within the limits of time."""
+    """Return the body, decompressed, within the limits of time."""
     if _is_plain(response):
         source = iter(cast("httpx.SyncByteStream", response.stream))
     else:
         source = response.iter_bytes()
-    try:
-        if not pace.limited:
-            yield from source
-            return
-        while True:
-            pace.check()
-            with waits_end_at(pace.moment()):
-                chunk = next(source, None)
-            if chunk is None:
-                return
-            with pace.held():
-                yield chunk
-    except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
-        raise failure from failure.__cause__
+    return _timed(source, pace) if pace.limited else source
 
 
-async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
+def _achunks(source: AsyncIterator[bytes], pace: Pace) -> AsyncIterator[bytes]:
+    return _Timed(source, pace) if pace.limited else source
+
+
+def _asource(response: httpx.Response) -> AsyncIterator[bytes]:
     if _is_plain(response):
-        source = aiter(cast("httpx.AsyncByteStream", response.stream))
-    else:
-        source = response.aiter_bytes()
-    try:
-        if not pace.limited:
-            async for chunk in source:
-                yield chunk
+        return aiter(cast("httpx.AsyncByteStream", response.stream))
+    return response.aiter_bytes()
+
+
+def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:
+    while True:
+        pace.check()
+        with waits_end_at(pace.moment()):
+            chunk = next(source, None)
+        if chunk is None:
             return
-        while True:
-            pace.check()
-            try:
-                chunk = await pace.within(source.__anext__)
-            except StopAsyncIteration:
-                return
-            with pace.held():
-                yield chunk
-    except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
-        raise failure from failure.__cause__
-    finally:
-        # httpx reads through a chain of async generators. Left early they would lie about until
-        # the garbage collector finds them; on a closed connection one more look ends them all.
-        await response.aclose()
-        if "network_stream" in response.extensions:
-            with suppress(*FOREIGN):
-                async for _ in source:
-                    pass
+        pace.hold()
+        yield chunk
+        pace.resume()
+
+
+class _Timed(AsyncIterator[bytes]):
+    """`_timed` for async. No generator: one that is left early needs closing, this does not."""
+
+    def __init__(self, source: AsyncIterator[bytes], pace: Pace) -> None:
+        self._source = source
+        self._pace = pace
+
+    async def __anext__(self) -> bytes:
+        self._pace.resume()
+        self._pace.check()
+        chunk = await self._pace.within(self._source.__anext__)
+        self._pace.hold()
+        return chunk
+
+
+async def _aleave(response: httpx.Response, source: AsyncIterator[bytes]) -> None:
+    """Close a response and the generators that read it.
+
+    httpx reads through a chain of them. Left early they would lie about until the garbage
+    collector finds them; on a closed connection one more look ends them all.
+    """
+    await response.aclose()
+    if "network_stream" in response.extensions:
+        with suppress(*FOREIGN):
+            async for _ in source:
+                pass
 
 
 def _shut(events: Generator[Event], response: httpx.Response) -> None:
