@@ -117,7 +117,8 @@ class Accumulator:
     """
 
     def __init__(self, model: str = "") -> None:
-        self._start = Message(model=model)
+        # Unvalidated: to validate would build a schema that a stream has no other use for.
+        self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
         self._started = False
         self._blocks: list[tuple[int, _Growing]] = []
         self._latest: dict[int, _Growing] = {}

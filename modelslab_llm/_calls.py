@@ -5,7 +5,6 @@ Pure: makes `Call` values and reads `Answer` values, sends nothing.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ValidationError
 
-from ._check import COUNT, MESSAGE, as_param, checked, unsendable
+from ._check import COUNT, MESSAGE, checked
 from ._config import Config, Timeout, checked_headers
+from ._json import encode
 from ._version import __version__
 from .errors import (
     APIError,
-    InvalidRequestError,
     UnexpectedResponseError,
     error_inside,
     fields_of,
@@ -212,30 +211,12 @@ def _post(
     params: Mapping[str, Any],
     betas: list[str] | None = None,
 ) -> Request:
-    try:
-        content = json.dumps(
-            body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-        ).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        try:
-            places = "; ".join(unsendable(body))
-        except RecursionError:
-            places = ""
-        raise InvalidRequestError(places or f"cannot be sent as JSON: {error}") from None
+    content = encode(body)
     extra = checked_headers(params.get("extra_headers"), "extra_headers")
     if betas:
         extra = checked_headers({"anthropic-beta": ",".join(map(str, betas))}, "betas") | extra
     timeout = Timeout.of(params["timeout"]) if "timeout" in params else config.timeout
     return _request(config, "POST", path, content, extra, timeout, stream=bool(body.get("stream")))
-
-
-def _plain(value: object) -> object:
-    """Turn what is no JSON type by itself but means one: models, and mappings that are no dict."""
-    if isinstance(value, BaseModel):
-        return as_param(value)
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _request(

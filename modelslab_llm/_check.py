@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from pydantic import BaseModel
 
 from ._config import Options
+from ._json import as_param
 from .endpoints import Endpoint
 from .errors import InvalidRequestError
 from .types.message import Message, is_empty_text
@@ -167,37 +168,3 @@ def _turn(turn: Any, path: str, faults: list[str]) -> Any:
                 + ("; pass the message itself as the turn" if isinstance(content, Message) else "")
             )
     return {**fields, "content": blocks}
-
-
-def as_param(model: BaseModel) -> dict[str, Any]:
-    """Return a model as a request takes it: of ours what the server sent, of others what is set."""
-    to_param = getattr(model, "to_param", None)
-    return to_param() if to_param else model.model_dump(exclude_unset=True)
-
-
-def unsendable(value: Any, path: str = "") -> Sequence[str]:
-    """Return where in a body something stands that JSON cannot carry."""
-    if isinstance(value, BaseModel):
-        value = as_param(value)
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value).items()
-        return [at for k, v in entries for at in unsendable(v, f"{path}.{k}" if path else str(k))]
-    if isinstance(value, (list, tuple)):
-        items = enumerate(cast("Sequence[Any]", value))
-        return [at for i, v in items for at in unsendable(v, f"{path}[{i}]")]
-    if isinstance(value, str):
-        return [f"{path}: holds half a character (a lone surrogate)"] if _broken(value) else []
-    if isinstance(value, float) and not math.isfinite(value):
-        return [f"{path}: {value} is not JSON"]
-    if value is None or isinstance(value, (bool, int, float)):
-        return []
-    cure = ", encode it: base64.b64encode(data).decode()" if isinstance(value, bytes) else ""
-    return [f"{path}: {type(value).__name__} is not JSON{cure}"]
-
-
-def _broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -43,15 +43,14 @@ def _shown(client: ModelsLab | AsyncModelsLab) -> str:
 class _Session:
     """What the parts of one client share: its configuration and its connections."""
 
-    def __init__(self, config: Config, http: httpx.Client, own: bool) -> None:
+    def __init__(self, config: Config, http: httpx.Client) -> None:
         self.config = config
         self.http = http
-        self.own = own
 
     def open(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
         """Send a call until it has its result, or until its answer begins to stream in."""
         flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return drive(flow, self.http, self.own)
+        return drive(flow, self.http)
 
     def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
@@ -98,10 +97,9 @@ class ModelsLab:
             raise ConfigurationError(
                 "http_client must be an httpx.Client; async has AsyncModelsLab"
             )
-        own = http_client is None
         with proxies_of_the_environment():
             http = http_client or DefaultHttpxClient()
-        self._set(_Session(config, http, own), closes=own)
+        self._set(_Session(config, http), closes=http_client is None)
 
     def _set(self, session: _Session, *, closes: bool) -> None:
         self._session = session
@@ -118,7 +116,7 @@ class ModelsLab:
         """Return a changed copy on the same connections; closing it leaves them open."""
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
-        copy._set(_Session(config, self._session.http, self._session.own), closes=False)
+        copy._set(_Session(config, self._session.http), closes=False)
         return copy
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -129,7 +127,7 @@ class ModelsLab:
         there is no time for another try, and at once for `paused`, a wrong key, or a 404.
         """
         config = self._session.config.changed(deadline=timeout)
-        drive(until_ready(config, time.monotonic), self._session.http, self._session.own)
+        drive(until_ready(config, time.monotonic), self._session.http)
 
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
@@ -188,21 +186,20 @@ class Models:
         """Return all models the server has, page after page."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
-        return drive(flow, session.http, session.own)
+        return drive(flow, session.http)
 
 
 class _AsyncSession:
     """`_Session` for async."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient, own: bool) -> None:
+    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
         self.config = config
         self.http = http
-        self.own = own
 
     async def open(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
         """Send a call until it has its result, or until its answer begins to stream in."""
         flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return await adrive(flow, self.http, self.own)
+        return await adrive(flow, self.http)
 
     async def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
@@ -245,10 +242,9 @@ class AsyncModelsLab:
             del api_key, options  # crash reports show the variables of a frame
         if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
-        own = http_client is None
         with proxies_of_the_environment():
             http = http_client or DefaultAsyncHttpxClient()
-        self._set(_AsyncSession(config, http, own), closes=own)
+        self._set(_AsyncSession(config, http), closes=http_client is None)
 
     def _set(self, session: _AsyncSession, *, closes: bool) -> None:
         self._session = session
@@ -265,7 +261,7 @@ class AsyncModelsLab:
         """Return a changed copy on the same connections; closing it leaves them open."""
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
-        copy._set(_AsyncSession(config, self._session.http, self._session.own), closes=False)
+        copy._set(_AsyncSession(config, self._session.http), closes=False)
         return copy
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -276,7 +272,7 @@ class AsyncModelsLab:
         there is no time for another try, and at once for `paused`, a wrong key, or a 404.
         """
         config = self._session.config.changed(deadline=timeout)
-        await adrive(until_ready(config, time.monotonic), self._session.http, self._session.own)
+        await adrive(until_ready(config, time.monotonic), self._session.http)
 
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
@@ -337,4 +333,4 @@ class AsyncModels:
         """Return all models the server has, page after page."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
-        return await adrive(flow, session.http, session.own)
+        return await adrive(flow, session.http)

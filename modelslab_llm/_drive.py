@@ -10,14 +10,12 @@ import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Callable,
     Generator,
-    Iterable,
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, suppress
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TypeVar, cast
 
@@ -25,12 +23,12 @@ import httpx
 
 from ._calls import Answer
 from ._exchange import Attempt, Outcome
-from ._foreign import FOREIGN, failure_of
+from ._foreign import FOREIGN, failure_of, foreign_is_ours
 from ._pace import Pace
 from ._sockets import TimedStream, hang_up, waits_end_at
 from ._stream import Opened, Reader, ready
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
-from ._unpack import ACCEPTED, Unpacker
+from ._unpack import ACCEPTED, aunpacked, unpacked
 from .errors import (
     APIError,
     ConfigurationError,
@@ -40,7 +38,6 @@ from .errors import (
 )
 from .types.events import Event
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
@@ -49,19 +46,19 @@ LAST_CHUNKS = 8
 LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
 
-def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client, own: bool) -> T:
-    """Run an exchange to its result. `own` says that the client is the package's own."""
+def drive(flow: Generator[Attempt, Outcome, T], http: httpx.Client) -> T:
+    """Run an exchange to its result."""
     attempt = next(flow)
     while True:
         if attempt.pause:
             time.sleep(attempt.pause)
         try:
-            attempt = flow.send(_send(http, own, attempt))
+            attempt = flow.send(_send(http, attempt))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
 
-async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, own: bool) -> T:
+async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient) -> T:
     """Run an exchange to its result; `drive` for async."""
     attempt = next(flow)
     while True:
@@ -70,19 +67,19 @@ async def adrive(flow: Generator[Attempt, Outcome, T], http: httpx.AsyncClient, 
 
             await anyio.sleep(attempt.pause)
         try:
-            attempt = flow.send(await _asend(http, own, attempt))
+            attempt = flow.send(await _asend(http, attempt))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
 
-def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
+def _send(http: httpx.Client, attempt: Attempt) -> Outcome:
     pace = Pace(attempt)
     try:
         with waits_end_at(pace.moment()):
-            request = _request(http, own, attempt, pace)
-            if own:
-                response = cast("DefaultHttpxClient", http).send_bare(request)
+            if isinstance(http, DefaultHttpxClient) and http.adds_nothing:
+                response = http.send_bare(_bare_request(attempt, pace))
             else:
+                request = _request(http, attempt, pace)
                 response = http.send(request, stream=True, follow_redirects=False)
     except FOREIGN as error:
         return failure_of(error, pace, "sending")
@@ -104,9 +101,10 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         return opened
     body = _Body(response.status_code, headers, attempt)
     try:
-        for chunk in _chunks(response, pace):
-            if not body.take(chunk):
-                break
+        with foreign_is_ours(pace, "answer"):
+            for chunk in _chunks(response, pace):
+                if not body.take(chunk):
+                    break
     except APIError as error:
         return body.broken(error)
     finally:
@@ -114,13 +112,13 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
     return body.answer()
 
 
-async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcome:
+async def _asend(http: httpx.AsyncClient, attempt: Attempt) -> Outcome:
     pace = Pace(attempt)
     try:
-        request = _request(http, own, attempt, pace)
-        if own:
-            send = partial(cast("DefaultAsyncHttpxClient", http).send_bare, request)
+        if isinstance(http, DefaultAsyncHttpxClient) and http.adds_nothing:
+            send = partial(http.send_bare, _bare_request(attempt, pace))
         else:
+            request = _request(http, attempt, pace)
             send = partial(http.send, request, stream=True, follow_redirects=False)
         response = await pace.within(send)
     except FOREIGN as error:
@@ -144,15 +142,16 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
             return opened.blame(error)
         return opened
     body = _Body(response.status_code, headers, attempt)
+    source = _asource(response)
     try:
-        async with aclosing(_achunks(response, pace)) as chunks:
-            async for chunk in chunks:
+        with foreign_is_ours(pace, "answer"):
+            async for chunk in _achunks(source, pace):
                 if not body.take(chunk):
                     break
     except APIError as error:
         return body.broken(error)
     finally:
-        await response.aclose()
+        await _aleave(response, source)
     return body.answer()
 
 
@@ -160,20 +159,23 @@ def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[E
     """Yield a stream's events; close the response when they end, however that is."""
     chunks = _chunks(response, pace)
     try:
-        for chunk in chunks:
-            yield from reader.feed(chunk)
-            if reader.message.complete:
-                _read_to_end(response, chunks)
-                return
-            pace.look(reader)
+        with foreign_is_ours(pace, "stream"):
+            for chunk in chunks:
+                yield from reader.feed(chunk)
+                if reader.message.complete:
+                    _read_to_end(response, chunks)
+                    return
+                pace.look(reader)
         yield from reader.end()
     finally:
         response.close()
 
 
 async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> AsyncGenerator[Event]:
-    async with aclosing(_achunks(response, pace)) as chunks:
-        try:
+    source = _asource(response)
+    chunks = _achunks(source, pace)
+    try:
+        with foreign_is_ours(pace, "stream"):
             async for chunk in chunks:
                 for event in reader.feed(chunk):
                     yield event
@@ -181,10 +183,10 @@ async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> Asyn
                     await _aread_to_end(chunks)
                     return
                 pace.look(reader)
-            for event in reader.end():
-                yield event
-        finally:
-            await response.aclose()
+        for event in reader.end():
+            yield event
+    finally:
+        await _aleave(response, source)
 
 
 def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
@@ -193,7 +195,7 @@ def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
     Only where the wait can be bounded: a server may keep the body open.
     """
     if isinstance(response.extensions.get("network_stream"), TimedStream):
-        with suppress(APIError), waits_end_at(time.monotonic() + LAST_BYTES):
+        with suppress(APIError, *FOREIGN), waits_end_at(time.monotonic() + LAST_BYTES):
             for _ in islice(chunks, LAST_CHUNKS):
                 pass
 
@@ -201,60 +203,72 @@ def _read_to_end(response: httpx.Response, chunks: Iterator[bytes]) -> None:
 async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
     import anyio
 
-    with suppress(APIError, StopAsyncIteration), anyio.move_on_after(LAST_BYTES):
+    with suppress(APIError, StopAsyncIteration, *FOREIGN), anyio.move_on_after(LAST_BYTES):
         for _ in range(LAST_CHUNKS):
             await chunks.__anext__()
 
 
 def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
-    """Yield the body, decompressed, within the limits of time."""
-    source, unpack = _source(response, response.iter_raw, response.iter_bytes)
-    try:
-        if not pace.limited:
-            for piece in source:
-                yield from unpack(piece)
-            return
-        while True:
-            pace.check()
-            with waits_end_at(pace.moment()):
-                chunk = next(source, None)
-            if chunk is None:
-                return
-            with pace.held():
-                yield from unpack(chunk)
-    except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
-        raise failure from failure.__cause__
+    """Return the body, decompressed, within the limits of time."""
+    if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
+        source = response.iter_bytes()
+    else:  # the stream's own chunks: httpx's cost one generator more, and are unpacked unbounded
+        source = iter(cast("httpx.SyncByteStream", response.stream))
+        if encoding := response.headers.get("content-encoding"):
+            source = unpacked(source, encoding)
+    return _timed(source, pace) if pace.limited else source
 
 
-async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
-    source, unpack = _source(response, response.aiter_raw, response.aiter_bytes)
-    try:
-        if not pace.limited:
-            async for chunk in source:
-                for piece in unpack(chunk):
-                    yield piece
+def _achunks(source: AsyncIterator[bytes], pace: Pace) -> AsyncIterator[bytes]:
+    return _Timed(source, pace) if pace.limited else source
+
+
+def _asource(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.is_stream_consumed:
+        return response.aiter_bytes()
+    source = aiter(cast("httpx.AsyncByteStream", response.stream))
+    encoding = response.headers.get("content-encoding")
+    return aunpacked(source, encoding) if encoding else source
+
+
+def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:
+    while True:
+        pace.check()
+        with waits_end_at(pace.moment()):
+            chunk = next(source, None)
+        if chunk is None:
             return
-        while True:
-            pace.check()
-            try:
-                chunk = await pace.within(source.__anext__)
-            except StopAsyncIteration:
-                return
-            with pace.held():
-                for piece in unpack(chunk):
-                    yield piece
-    except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
-        raise failure from failure.__cause__
-    finally:
-        # httpx reads through a chain of async generators. Left early they would lie about until
-        # the garbage collector finds them; on a closed connection one more look ends them all.
-        await response.aclose()
-        if "network_stream" in response.extensions:
-            with suppress(*FOREIGN):
-                async for _ in source:
-                    pass
+        pace.hold()
+        yield chunk
+        pace.resume()
+
+
+class _Timed(AsyncIterator[bytes]):
+    """`_timed` for async. No generator: one that is left early needs closing, this does not."""
+
+    def __init__(self, source: AsyncIterator[bytes], pace: Pace) -> None:
+        self._source = source
+        self._pace = pace
+
+    async def __anext__(self) -> bytes:
+        self._pace.resume()
+        self._pace.check()
+        chunk = await self._pace.within(self._source.__anext__)
+        self._pace.hold()
+        return chunk
+
+
+async def _aleave(response: httpx.Response, source: AsyncIterator[bytes]) -> None:
+    """Close a response and the generators that read it.
+
+    httpx reads through a chain of them. Left early they would lie about until the garbage
+    collector finds them; on a closed connection one more look ends them all.
+    """
+    await response.aclose()
+    if "network_stream" in response.extensions:
+        with suppress(*FOREIGN):
+            async for _ in source:
+                pass
 
 
 def _shut(events: Generator[Event], response: httpx.Response) -> None:
@@ -305,38 +319,65 @@ class _Body:
         return error
 
 
-def _request(
-    http: httpx.Client | httpx.AsyncClient, own: bool, attempt: Attempt, pace: Pace
-) -> httpx.Request:
+def _bare_request(attempt: Attempt, pace: Pace) -> httpx.Request:
+    """Make a request as it is. What httpx would find out for each anew costs more than the rest."""
     asked = attempt.request
-    moment = pace.moment()
-    left = None if moment is None else max(0.001, moment - time.monotonic())
-    waits = {
-        "connect": asked.timeout.connect,
-        "read": asked.timeout.read,
-        "write": asked.timeout.write,
-        "pool": asked.timeout.pool,
-    }
-    if left is not None:
-        waits = {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
-    # A caller's own client may add headers and cookies of its own; ours has none to add.
-    build = httpx.Request if own else http.build_request
-    request = build(
+    url = _parsed(asked.url)
+    headers = {"Host": url.netloc.decode("ascii"), **asked.headers}
+    if asked.content is not None:
+        headers["Content-Length"] = str(len(asked.content))
+    request = httpx.Request(
+        asked.method,
+        url,
+        headers=headers,
+        stream=_Sent(asked.content or b""),
+        extensions={"timeout": _waits(attempt, pace)},
+    )
+    request.read()  # so that who mocks the transport finds its `content`
+    return request
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, attempt: Attempt, pace: Pace) -> httpx.Request:
+    """Let a caller's own client make the request: it may add headers and cookies."""
+    asked = attempt.request
+    request = http.build_request(
         asked.method,
         asked.url,
-        headers=asked.headers if own else {"accept-encoding": ACCEPTED, **asked.headers},
+        headers={"accept-encoding": ACCEPTED, **asked.headers},
         content=asked.content,
-        extensions={"timeout": waits},
+        extensions={"timeout": _waits(attempt, pace)},
     )
     if asked.content is not None:
         request.stream = _Sent(asked.content)
     return request
 
 
-class _Sent(httpx.SyncByteStream, httpx.AsyncByteStream):
+def _waits(attempt: Attempt, pace: Pace) -> dict[str, float | None]:
+    """Return httpx's timeouts: the configured ones, or what time is left."""
+    timeout = attempt.request.timeout
+    waits = {
+        "connect": timeout.connect,
+        "read": timeout.read,
+        "write": timeout.write,
+        "pool": timeout.pool,
+    }
+    moment = pace.moment()
+    if moment is None:
+        return waits
+    left = max(0.001, moment - time.monotonic())
+    return {name: left if wait is None else min(wait, left) for name, wait in waits.items()}
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+class _Sent(httpx.ByteStream):
     """A request's body in one piece. httpx's is a generator, which a failed send leaves open."""
 
     def __init__(self, content: bytes) -> None:
+        super().__init__(content)
         self._content = content
 
     def __iter__(self) -> Iterator[bytes]:
@@ -354,20 +395,6 @@ def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:
 def _streams(response: httpx.Response) -> bool:
     kind = response.headers.get("content-type", "")
     return response.is_success and "text/event-stream" in kind.lower()
-
-
-def _source(
-    response: httpx.Response, packed: Callable[[], S], unpacked: Callable[[], S]
-) -> tuple[S, Callable[[bytes], Iterable[bytes]]]:
-    """Return the chunks of a body, and what unpacks each."""
-    if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
-        return unpacked(), _as_it_is
-    encoding = response.headers.get("content-encoding")
-    return packed(), Unpacker(encoding).feed if encoding else _as_it_is
-
-
-def _as_it_is(chunk: bytes) -> tuple[bytes]:
-    return (chunk,)
 
 
 def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:

@@ -21,6 +21,7 @@ from .errors import (
 )
 
 Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+During: TypeAlias = Literal["sending", "answer", "stream"]
 
 FOREIGN = (
     httpx.HTTPError,
@@ -39,18 +40,24 @@ _PHASES: dict[type[Exception], tuple[Phase, str]] = {
 }
 
 
-def failure_of(
-    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
-) -> APIError:
+@contextmanager
+def foreign_is_ours(pace: Pace, during: During) -> Generator[None]:
+    """Let nothing out but our own errors."""
+    try:
+        yield
+    except FOREIGN as error:
+        failure = failure_of(error, pace, during)
+        raise failure from failure.__cause__
+
+
+def failure_of(error: Exception, pace: Pace, during: During) -> APIError:
     """Return our error for one of the HTTP library's, which stays behind as its cause."""
     failure = _translated(error, pace, during)
     failure.__cause__ = _bare(error)
     return failure
 
 
-def _translated(
-    error: Exception, pace: Pace, during: Literal["sending", "answer", "stream"]
-) -> APIError:
+def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     if isinstance(error, httpx.TimeoutException):
         if over := pace.failure():
             return over

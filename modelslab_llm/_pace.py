@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ._exchange import Attempt
@@ -40,14 +39,15 @@ class Pace:
             self._stalls = now + self._progress
         reader.moved = False
 
-    @contextmanager
-    def held(self) -> Generator[None]:
+    def hold(self) -> None:
         """Stop the clock of progress while the caller works on what has come."""
-        self._held_since = since = time.monotonic()
-        yield
+        self._held_since = time.monotonic()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._held_since is not None and self._stalls is not None:
+            self._stalls += time.monotonic() - self._held_since
         self._held_since = None
-        if self._stalls is not None:
-            self._stalls += time.monotonic() - since
 
     def check(self) -> None:
         """Raise if a limit is reached."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from weakref import WeakSet, finalize
 
 import httpx
@@ -23,11 +23,8 @@ import httpx
 from ._pools import Pools, Small
 from ._sockets import HandshakeBackend, TimedBackend, bounded, let_go
 
-if TYPE_CHECKING:
-    pass
-
 LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
-SMALL = 8  # connections in one small pool: few enough to walk, enough to be few pools
+SMALL = 1  # connections in one small pool, which walks over all it has for every request
 CLOSED = "the client has been closed"
 
 _here = threading.local()  # .inside: whether this thread is inside an operation of a pool
@@ -53,12 +50,19 @@ def _inside_a_pool() -> Generator[None]:
                 _left.popleft().close()
 
 
+Origin = tuple[str, bytes]  # scheme, and host with port
+
+
+def _origin(request: httpx.Request) -> Origin:
+    return request.url.scheme, request.url.netloc
+
+
 class _Settings:
     """What every small pool of one transport is made with."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.limits: httpx.Limits = settings.pop("limits", LIMITS)
-        self.size = SMALL if not settings.get("http2") else 100  # streams on one connection
+        self.size = SMALL if not settings.get("http2") else 100  # streams on a connection
         kept = self.limits.max_keepalive_connections
         self._settings = settings | {
             "limits": httpx.Limits(
@@ -118,13 +122,13 @@ class PooledTransport(httpx.BaseTransport):
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._pools: Pools[httpx.HTTPTransport] = Pools(
+        self._pools: Pools[Origin, httpx.HTTPTransport] = Pools(
             self._make, self._settings.limits, self._settings.size
         )
 
-    def _make(self, scheme: str) -> httpx.HTTPTransport:
+    def _make(self, origin: Origin) -> httpx.HTTPTransport:
         with _socks_said_clearly():
-            transport = httpx.HTTPTransport(**self._settings.for_scheme(scheme))
+            transport = httpx.HTTPTransport(**self._settings.for_scheme(origin[0]))
         pool = cast("Any", transport)._pool
         pool._network_backend = TimedBackend(pool._network_backend)
         return transport
@@ -136,7 +140,7 @@ class PooledTransport(httpx.BaseTransport):
             try:
                 response = small.transport.handle_request(request)
             except BaseException:
-                self._give(small)
+                self._give(small, failed=True)
                 raise
         if response.is_closed:  # a mock's answer, read already
             self._give(small)
@@ -145,12 +149,12 @@ class PooledTransport(httpx.BaseTransport):
             response.stream = _Tracked(stream, lambda: self._give(small))
         return response
 
-    def _take(self, request: httpx.Request) -> Small[httpx.HTTPTransport]:
-        scheme = request.url.scheme
+    def _take(self, request: httpx.Request) -> Small[Origin, httpx.HTTPTransport]:
+        origin = _origin(request)
         with self._lock:
-            if small := self._pools.take(scheme):
+            if small := self._pools.take(origin):
                 return small
-            waiter = self._pools.queue(scheme, served := threading.Event())
+            waiter = self._pools.queue(origin, served := threading.Event())
         timeout: float | None = request.extensions.get("timeout", {}).get("pool")
         try:
             if not served.wait(bounded(timeout, httpx.PoolTimeout)):
@@ -165,9 +169,10 @@ class PooledTransport(httpx.BaseTransport):
             raise
         return waiter.small
 
-    def _give(self, small: Small[httpx.HTTPTransport]) -> None:
+    def _give(self, small: Small[Origin, httpx.HTTPTransport], *, failed: bool = False) -> None:
         with self._lock:
-            closing = self._pools.give(small, time.monotonic())
+            give = self._pools.drop if failed else self._pools.give
+            closing = give(small, time.monotonic())
         for transport in closing:
             transport.close()
 
@@ -198,17 +203,17 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         _ALL.add(self)
 
     def _start(self) -> None:
-        self._by_loop: dict[object, Pools[httpx.AsyncHTTPTransport]] = {}
+        self._by_loop: dict[object, Pools[Origin, httpx.AsyncHTTPTransport]] = {}
 
-    def _make(self, scheme: str) -> httpx.AsyncHTTPTransport:
+    def _make(self, origin: Origin) -> httpx.AsyncHTTPTransport:
         with _socks_said_clearly():
-            transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(scheme))
-        if scheme == "https":
+            transport = httpx.AsyncHTTPTransport(**self._settings.for_scheme(origin[0]))
+        if origin[0] == "https":
             pool = cast("Any", transport)._pool
             pool._network_backend = HandshakeBackend(pool._network_backend)
         return transport
 
-    def _pools(self) -> Pools[httpx.AsyncHTTPTransport]:
+    def _pools(self) -> Pools[Origin, httpx.AsyncHTTPTransport]:
         """Return the pools of this event loop; those of loops that ended cannot be used."""
         loop = _event_loop()
         pools = self._by_loop.get(loop)
@@ -223,11 +228,11 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, waiting for a free connection as long as its pool timeout says."""
         pools = self._pools()
-        small = pools.take(request.url.scheme) or await self._queue(pools, request)
+        small = pools.take(_origin(request)) or await self._queue(pools, request)
         try:
             response = await small.transport.handle_async_request(request)
         except BaseException:
-            await _close_all(pools.give(small, time.monotonic()))
+            await _close_all(pools.drop(small, time.monotonic()))
             raise
         if response.is_closed:  # a mock's answer, read already
             await _close_all(pools.give(small, time.monotonic()))
@@ -237,11 +242,11 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         return response
 
     async def _queue(
-        self, pools: Pools[httpx.AsyncHTTPTransport], request: httpx.Request
-    ) -> Small[httpx.AsyncHTTPTransport]:
+        self, pools: Pools[Origin, httpx.AsyncHTTPTransport], request: httpx.Request
+    ) -> Small[Origin, httpx.AsyncHTTPTransport]:
         import anyio  # where httpx is, so is anyio; sync programs do not load it
 
-        waiter = pools.queue(request.url.scheme, served := anyio.Event())
+        waiter = pools.queue(_origin(request), served := anyio.Event())
         try:
             with anyio.move_on_after(request.extensions.get("timeout", {}).get("pool")):
                 await served.wait()
@@ -305,12 +310,12 @@ class _AsyncTracked(httpx.AsyncByteStream):
     def __init__(
         self,
         stream: httpx.AsyncByteStream,
-        pools: Pools[httpx.AsyncHTTPTransport],
-        small: Small[httpx.AsyncHTTPTransport],
+        pools: Pools[Origin, httpx.AsyncHTTPTransport],
+        small: Small[Origin, httpx.AsyncHTTPTransport],
     ) -> None:
         self._stream = stream
         self._pools = pools
-        self._small: Small[httpx.AsyncHTTPTransport] | None = small
+        self._small: Small[Origin, httpx.AsyncHTTPTransport] | None = small
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream.__aiter__()
@@ -319,12 +324,15 @@ class _AsyncTracked(httpx.AsyncByteStream):
         small, self._small = self._small, None
         try:
             await self._stream.aclose()
-        finally:
+        except BaseException:
             if small:
-                await _close_all(self._pools.give(small, time.monotonic()))
+                await _close_all(self._pools.drop(small, time.monotonic()))
+            raise
+        if small:
+            await _close_all(self._pools.give(small, time.monotonic()))
 
 
-def _let_go(pools: Pools[httpx.AsyncHTTPTransport], loop: object) -> None:
+def _let_go(pools: Pools[Origin, httpx.AsyncHTTPTransport], loop: object) -> None:
     for transport in pools.everything():
         let_go(cast("Any", transport)._pool, loop)
 
@@ -389,6 +397,21 @@ def _close_left(transports: list[PooledTransport | AsyncPooledTransport], cure: 
         )
 
 
+_ADDS = frozenset({"auth", "base_url", "cookies", "event_hooks", "headers", "params"})
+
+
+def _adds_nothing(http: httpx.Client | httpx.AsyncClient, usual: object) -> bool:
+    hooks = http.event_hooks
+    return not (
+        http.auth
+        or http.params
+        or http.cookies
+        or hooks["request"]
+        or hooks["response"]
+        or http.headers.raw != usual
+    )
+
+
 class DefaultHttpxClient(httpx.Client):
     """The `httpx.Client` that `ModelsLab` uses by itself, to change one setting of it.
 
@@ -401,6 +424,7 @@ class DefaultHttpxClient(httpx.Client):
         settings.setdefault("limits", LIMITS)
         super().__init__(**settings)
         _close_when_left(self, "call close()")
+        self._usual = None if settings.keys() & _ADDS else self.headers.raw
 
     # httpx makes its transports in these two, the ones for proxies of the environment included.
     # Should they ever go, its own transports are used: slower, and as correct.
@@ -410,8 +434,13 @@ class DefaultHttpxClient(httpx.Client):
     def _init_proxy_transport(self, proxy: Any, *_: Any, **settings: Any) -> httpx.BaseTransport:
         return PooledTransport(proxy=proxy, **settings)
 
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether it has no header, parameter, cookie, hook or login to add to a request."""
+        return type(self) is DefaultHttpxClient and _adds_nothing(self, self._usual)
+
     def send_bare(self, request: httpx.Request) -> httpx.Response:
-        """Send without cookies, redirects, authentication and hooks, which our own has none of.
+        """Send a request as it is; the body of the answer is not read, nothing is followed.
 
         It takes two thirds of the time of `send`, and no lock that a fork could find held.
         """
@@ -429,6 +458,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         settings.setdefault("limits", LIMITS)
         super().__init__(**settings)
         _close_when_left(self, "await close()")
+        self._usual = None if settings.keys() & _ADDS else self.headers.raw
 
     def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
         return settings.pop("transport", None) or AsyncPooledTransport(**settings)
@@ -438,8 +468,14 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     ) -> httpx.AsyncBaseTransport:
         return AsyncPooledTransport(proxy=proxy, **settings)
 
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether it has no header, parameter, cookie, hook or login to add to a request."""
+        ours = type(self) in (DefaultAsyncHttpxClient, DefaultAioHttpClient)
+        return ours and _adds_nothing(self, self._usual)
+
     async def send_bare(self, request: httpx.Request) -> httpx.Response:
-        """Send without what our own client has none of; see `DefaultHttpxClient`."""
+        """Send a request as it is; see `DefaultHttpxClient`."""
         if self.is_closed:
             raise RuntimeError(CLOSED)
         response = await self._transport_for_url(request.url).handle_async_request(request)

@@ -6,7 +6,7 @@ Pure: bytes to bytes. How much of the answer is wanted in all is decided by whoe
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 PIECE = 64 * 1024
 """The most bytes of one piece. A byte of gzip may stand for a thousand."""
@@ -63,3 +63,25 @@ class Unpacker:
         # RFC 1950 §2.2 gives it a header, which some servers leave out.
         headed = begin[0] & 15 == 8 and int.from_bytes(begin[:2], "big") % 31 == 0
         return zlib.MAX_WBITS if headed else -zlib.MAX_WBITS
+
+
+def unpacked(source: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield what the chunks of a body stand for."""
+    unpacker = Unpacker(encoding)
+    for chunk in source:
+        yield from unpacker.feed(chunk)
+
+
+class aunpacked(AsyncIterator[bytes]):  # it stands beside `unpacked`
+    """`unpacked` for async. No generator: one that is left early needs closing, this does not."""
+
+    def __init__(self, source: AsyncIterator[bytes], encoding: str) -> None:
+        self._source = source
+        self._unpacker = Unpacker(encoding)
+        self._pieces: Iterator[bytes] = iter(())
+
+    async def __anext__(self) -> bytes:
+        while True:
+            for piece in self._pieces:
+                return piece
+            self._pieces = self._unpacker.feed(await self._source.__anext__())

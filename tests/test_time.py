@@ -358,13 +358,15 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     config = Config.build(api_key="k", progress_timeout=10, env={})
     pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config, "m"))
     reader = SimpleNamespace(moved=True)
-    with pace.held():
-        now += 60  # the reader thinks about a text
-        pace.look(reader)  # type: ignore[arg-type]
+    pace.hold()
+    now += 60  # the reader thinks about a text
+    pace.look(reader)  # type: ignore[arg-type]
+    pace.resume()
     assert pace.moment() == now + 10
-    with pace.held():
-        now += 60  # and about a ping
-        pace.look(reader)  # type: ignore[arg-type]
+    pace.hold()
+    now += 60  # and about a ping
+    pace.look(reader)  # type: ignore[arg-type]
+    pace.resume()
     assert pace.moment() == now + 10
 
 

@@ -76,7 +76,7 @@ from modelslab_llm import (
 )
 from modelslab_llm._pools import SWEEP
 from modelslab_llm._pools import Pools as RealPools
-from modelslab_llm._transport import SMALL, AsyncPooledTransport, _shared_context
+from modelslab_llm._transport import AsyncPooledTransport, _shared_context
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
@@ -483,6 +483,38 @@ def test_no_more_idle_pools_than_may_be_kept() -> None:
     assert sorted(pools.give(taken[-1], after=SWEEP)) == ["a0", "a1"]  # idle for longest
 
 
+def test_each_origin_has_its_own_and_an_idle_one_elsewhere_makes_room() -> None:
+    pools = Pools(size=1, max_connections=2)
+    first, second = pools.take("a"), pools.take("b")
+    assert pools.give(first) == []
+    assert pools.give(second) == []
+    assert pools.take("a") is first
+    other = pools.take("c")  # b's has to go, as none is free
+    assert pools.give(other) == [second.transport]
+    assert pools.take("b").transport == "b3"
+    assert pools.take("b") is None
+
+
+def test_a_pool_that_failed_is_not_used_again_unless_others_are_on_it() -> None:
+    pools = Pools(size=2)
+    one, shared = pools.take(), pools.take()
+    assert one is shared
+    assert pools.pools.drop(one, pools.now) == []
+    assert pools.take() is shared
+    assert pools.give(shared) == []
+    assert pools.pools.drop(shared, pools.now) == ["a0"]
+    assert pools.pools.drop(shared, pools.now) == []  # said twice is said once
+    assert pools.take().transport == "a1"
+
+
+def test_who_waits_gets_the_place_of_what_failed() -> None:
+    pools = Pools(size=1, max_connections=1)
+    only = pools.take()
+    waiter = pools.queue()
+    assert pools.pools.drop(only, pools.now) == ["a0"]
+    assert waiter.small.transport == "a1"
+
+
 def test_what_is_given_back_after_the_end_is_no_matter() -> None:
     pools = Pools(size=2)
     taken = [pools.take() for _ in range(3)]
@@ -508,10 +540,10 @@ def test_a_pool_that_cannot_be_made_takes_no_place() -> None:
 
 def test_the_pool_of_the_package_is_small_and_many() -> None:
     with RawServer([0.3, echo]) as server, ModelsLab(base_url=server.url, api_key=KEY) as client:
-        with ThreadPoolExecutor(3 * SMALL) as threads:
-            calls = [threads.submit(client.messages.create, **ASK) for _ in range(3 * SMALL)]
+        with ThreadPoolExecutor(24) as threads:
+            calls = [threads.submit(client.messages.create, **ASK) for _ in range(24)]
             assert all(call.result(10).text for call in calls)
-        assert server.peak == 3 * SMALL  # all at once, none waited
+        assert server.peak == 24  # all at once, none waited
 
 
 # A client of the caller

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
-    Tag,
+    Field,
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 log = logging.getLogger("modelslab_llm")
+
+BY_TYPE = Discriminator("type")
+FIRST_THAT_FITS = Field(union_mode="left_to_right")
 
 
 class Reply(BaseModel):
@@ -61,8 +66,14 @@ def or_empty(empty: Callable[[], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: empty() if value is None else value)
 
 
-Text: TypeAlias = Annotated[str, or_empty(str)]
-Count: TypeAlias = Annotated[int, or_empty(int)]
+# Type checkers are told the plain type. The union asks Python only where there is a `null`; a
+# validator before the type would be called for each text delta, which costs as much as its JSON.
+if TYPE_CHECKING:
+    Text: TypeAlias = str
+    Count: TypeAlias = int
+else:
+    Text = Annotated[str | Annotated[None, AfterValidator(lambda _: "")], FIRST_THAT_FITS]
+    Count = Annotated[int | Annotated[None, AfterValidator(lambda _: 0)], FIRST_THAT_FITS]
 
 # The `type` of what is unknown is any text. Type checkers are told of a single odd one instead, so
 # that `if block.type == "text":` narrows the union to the block that has that type.
@@ -72,23 +83,26 @@ else:
     Unheard = Text
 
 
-def by_kind(tagged: object, other: str = "unknown") -> Discriminator:
-    """Choose the member of a tagged union by the value's own `type`, or the one tagged `other`.
+def unheard_of(known: object) -> BeforeValidator:
+    """Keep what has a `type` of a known kind from being read as one that nobody knows.
 
-    pydantic's plain discriminator fails for kinds it has not heard of; servers invent new ones.
+    pydantic's discriminator fails for kinds it has not heard of, and servers invent new ones. So
+    an unknown one stands last in a union; but what is known, and broken, must not end there.
     """
-    tags = {
-        mark.tag
-        for member in get_args(tagged)
-        for mark in get_args(member)[1:]
-        if isinstance(mark, Tag)
+    kinds = {
+        kind
+        for member in get_args(known)
+        for kind in get_args(cast("type[BaseModel]", member).model_fields["type"].annotation)
     }
 
-    def kind(value: object) -> str:
+    def refuse_known(value: object) -> object:
         if isinstance(value, dict):
-            name = cast("dict[str, object]", value).get("type")
+            fields = cast("dict[str, object]", value)
         else:
-            name = getattr(value, "type", None)
-        return name if isinstance(name, str) and name in tags else other
+            fields = cast("dict[str, object]", getattr(value, "__dict__", {}))
+        kind = fields.get("type")
+        if isinstance(kind, str) and kind in kinds:
+            raise PydanticCustomError("known_kind", "does not have the form of its type")
+        return cast("object", value)
 
-    return Discriminator(kind)
+    return BeforeValidator(refuse_known)

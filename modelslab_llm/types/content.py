@@ -9,10 +9,20 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
 
-from pydantic import Tag, model_validator
+from pydantic import model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, Unheard, by_kind, or_empty
+from ._base import (
+    BY_TYPE,
+    FIRST_THAT_FITS,
+    Count,
+    Reply,
+    Text,
+    Tolerant,
+    Unheard,
+    or_empty,
+    unheard_of,
+)
 
 __all__ = [
     "CharLocationCitation",
@@ -106,15 +116,19 @@ class UnknownCitation(Reply):
     type: Unheard = cast("Any", "")
 
 
-_Citations: TypeAlias = Union[
-    Annotated[CharLocationCitation, Tag("char_location")],
-    Annotated[PageLocationCitation, Tag("page_location")],
-    Annotated[ContentBlockLocationCitation, Tag("content_block_location")],
-    Annotated[SearchResultLocationCitation, Tag("search_result_location")],
-    Annotated[WebSearchResultLocationCitation, Tag("web_search_result_location")],
-    Annotated[UnknownCitation, Tag("unknown")],
+_KnownCitation: TypeAlias = Union[
+    CharLocationCitation,
+    PageLocationCitation,
+    ContentBlockLocationCitation,
+    SearchResultLocationCitation,
+    WebSearchResultLocationCitation,
 ]
-Citation: TypeAlias = Annotated[_Citations, by_kind(_Citations)]
+Citation: TypeAlias = Annotated[
+    Union[
+        Annotated[_KnownCitation, BY_TYPE], Annotated[UnknownCitation, unheard_of(_KnownCitation)]
+    ],
+    FIRST_THAT_FITS,
+]
 
 
 class _Block(Tolerant):
@@ -240,23 +254,20 @@ class UnknownBlock(_Block):
     type: Unheard = cast("Any", "")
 
 
-_Blocks: TypeAlias = Union[
-    Annotated[TextBlock, Tag("text")],
-    Annotated[ThinkingBlock, Tag("thinking")],
-    Annotated[RedactedThinkingBlock, Tag("redacted_thinking")],
-    Annotated[ToolUseBlock, Tag("tool_use")],
-    Annotated[ServerToolUseBlock, Tag("server_tool_use")],
-    Annotated[ServerToolResultBlock, Tag("web_search_tool_result")],
-    Annotated[ServerToolResultBlock, Tag("web_fetch_tool_result")],
-    Annotated[ServerToolResultBlock, Tag("code_execution_tool_result")],
-    Annotated[ServerToolResultBlock, Tag("bash_code_execution_tool_result")],
-    Annotated[ServerToolResultBlock, Tag("text_editor_code_execution_tool_result")],
-    Annotated[ServerToolResultBlock, Tag("tool_search_tool_result")],
-    Annotated[ContainerUploadBlock, Tag("container_upload")],
-    Annotated[CompactionBlock, Tag("compaction")],
-    Annotated[UnknownBlock, Tag("unknown")],
+_KnownBlock: TypeAlias = Union[
+    TextBlock,
+    ThinkingBlock,
+    RedactedThinkingBlock,
+    ToolUseBlock,
+    ServerToolUseBlock,
+    ServerToolResultBlock,
+    ContainerUploadBlock,
+    CompactionBlock,
 ]
-ContentBlock: TypeAlias = Annotated[_Blocks, by_kind(_Blocks)]
+ContentBlock: TypeAlias = Annotated[
+    Union[Annotated[_KnownBlock, BY_TYPE], Annotated[UnknownBlock, unheard_of(_KnownBlock)]],
+    FIRST_THAT_FITS,
+]
 
 
 class TextDelta(Reply):
@@ -307,16 +318,18 @@ class UnknownDelta(Reply):
     type: Unheard = cast("Any", "")
 
 
-_Deltas: TypeAlias = Union[
-    Annotated[TextDelta, Tag("text_delta")],
-    Annotated[InputJSONDelta, Tag("input_json_delta")],
-    Annotated[ThinkingDelta, Tag("thinking_delta")],
-    Annotated[SignatureDelta, Tag("signature_delta")],
-    Annotated[CitationsDelta, Tag("citations_delta")],
-    Annotated[CompactionDelta, Tag("compaction_delta")],
-    Annotated[UnknownDelta, Tag("unknown")],
+_KnownDelta: TypeAlias = Union[
+    TextDelta,
+    InputJSONDelta,
+    ThinkingDelta,
+    SignatureDelta,
+    CitationsDelta,
+    CompactionDelta,
 ]
-Delta: TypeAlias = Annotated[_Deltas, by_kind(_Deltas)]
+Delta: TypeAlias = Annotated[
+    Union[Annotated[_KnownDelta, BY_TYPE], Annotated[UnknownDelta, unheard_of(_KnownDelta)]],
+    FIRST_THAT_FITS,
+]
 
 
 def read_arguments(text: str) -> dict[str, Any] | None:

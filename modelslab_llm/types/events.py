@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
-from pydantic import Discriminator, Field
+from pydantic import Field
 
-from ._base import Count, Reply, Tolerant, Unheard, or_empty
+from ._base import BY_TYPE, Count, Reply, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason, Usage
 
@@ -103,7 +103,7 @@ KnownEvent: TypeAlias = Annotated[
         MessageStopEvent,
         PingEvent,
     ],
-    Discriminator("type"),
+    BY_TYPE,
 ]
 
 Event: TypeAlias = Union[
