@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import StreamInterruptedError
+from .types._base import tolerated
 from .types.content import (
     Citation,
     CitationsDelta,
@@ -105,7 +106,8 @@ class Accumulator:
     `model` is what was asked for, shown until the server says otherwise.
     """
 
-    def __init__(self, model: str = "") -> None:
+    def __init__(self, model: str = "", request_id: str | None = None) -> None:
+        self._request_id = request_id
         self._start = Message(model=model)
         self._started = False
         self._blocks: list[tuple[int, _Growing]] = []
@@ -134,12 +136,26 @@ class Accumulator:
         elif isinstance(event, ContentBlockStopEvent):
             if growing := self._latest.get(event.index):
                 growing.closed = True
+            else:
+                self._tolerate("content_block_stop of a block that never began")
         elif isinstance(event, MessageStartEvent):
             self._begin_message(event)
         elif isinstance(event, MessageDeltaEvent):
             self._take_end(event)
         elif isinstance(event, MessageStopEvent):
-            self.complete = True
+            self.finish()
+
+    def finish(self) -> None:
+        """Take the message for complete, and tell what is missing of it all the same."""
+        self.complete = True
+        if not self._started and not self._blocks:
+            self._tolerate("message_start missing")
+        if any(not growing.closed for _, growing in self._blocks):
+            self._tolerate("content_block_stop missing")
+        if not self.stop_reason_seen:
+            self._tolerate("stop_reason missing")
+        if not self._usage.keys() & {"input_tokens", "output_tokens"}:
+            self._tolerate("usage missing")
 
     def message(self) -> Message:
         """Return a snapshot of the message. It costs a copy of what has come."""
@@ -157,14 +173,18 @@ class Accumulator:
 
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
-        if (block := _block_for(event.delta)) is not None:
-            self._begin(event.index, block).take(event.delta)
+        if (block := _block_for(event.delta)) is None:
+            self._tolerate("a delta of unknown kind, which changes nothing")
+            return
+        self._tolerate(f"content_block_start missing; began a {block.type} block at its delta")
+        self._begin(event.index, block).take(event.delta)
 
     def _begin_message(self, event: MessageStartEvent) -> None:
         message = event.message
         if self._started:
             if message.id == self._start.id:
-                return  # the same one again
+                self._tolerate("message_start again")
+                return
             raise StreamInterruptedError("a second message began before the first was complete")
         self._started = True
         model = message.model or self._start.model
@@ -180,10 +200,15 @@ class Accumulator:
             self.has_content = True
         now = self._latest.get(index)
         if now and not now.closed and _same(now.block, block):
-            return  # the same start again
+            self._tolerate("content_block_start again")
+            return
+        if now:
+            self._tolerate("an index used for a second block")
         self._begin(index, block)
 
     def _begin(self, index: int, block: ContentBlock) -> _Growing:
+        if not self._started and not self._blocks:
+            self._tolerate("message_start missing; began at a content block")
         growing = self._latest[index] = _Growing(block)
         self._blocks.append((index, growing))
         return growing
@@ -203,6 +228,9 @@ class Accumulator:
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value
+
+    def _tolerate(self, deviation: str) -> None:
+        tolerated(deviation, self._request_id)
 
 
 def replay(message: Message) -> Iterator[Event]:

@@ -41,14 +41,17 @@ class _Session:
         self.http = http
         self.own = own
 
-    def open(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return drive(flow, self.http, self.own)
+    def open(self, call: Call[Message]) -> Opened[Iterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[Iterator[Event]]", self._send(call))
 
     def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", self.open(call))
+        return cast("T", self._send(call))
+
+    def _send(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return drive(flow, self.http, self.own)
 
 
 class ModelsLab:
@@ -187,14 +190,17 @@ class _AsyncSession:
         self.http = http
         self.own = own
 
-    async def open(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return await adrive(flow, self.http, self.own)
+    async def open(self, call: Call[Message]) -> Opened[AsyncIterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[AsyncIterator[Event]]", await self._send(call))
 
     async def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", await self.open(call))
+        return cast("T", await self._send(call))
+
+    async def _send(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return await adrive(flow, self.http, self.own)
 
 
 class AsyncModelsLab:

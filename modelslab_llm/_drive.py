@@ -17,11 +17,11 @@ from collections.abc import (
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import httpx
 
-from ._calls import Answer
+from ._calls import Answer, read_message
 from ._exchange import Attempt, Outcome
 from ._foreign import FOREIGN, failure_of
 from ._pace import Pace
@@ -36,8 +36,11 @@ from .errors import (
     request_id,
 )
 from .types.events import Event
+from .types.message import Message
 
 T = TypeVar("T")
+
+Reading: TypeAlias = Literal["answer", "stream"]
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
 LAST_CHUNKS = 8
@@ -87,8 +90,8 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and _streams(response):
-        reader = _reader(attempt, headers)
+    if attempt.request.stream and response.is_success:
+        reader = _reader(response, headers, attempt)
         events = _events(response, reader, pace)
         opened = Opened(reader, events, partial(_shut, events, response), request_id(headers))
         try:
@@ -101,7 +104,7 @@ def _send(http: httpx.Client, own: bool, attempt: Attempt) -> Outcome:
         return opened
     body = _Body(response.status_code, headers, attempt)
     try:
-        for chunk in _chunks(response, pace):
+        for chunk in _chunks(response, pace, "answer"):
             if not body.take(chunk):
                 break
     except APIError as error:
@@ -128,8 +131,8 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and _streams(response):
-        reader = _reader(attempt, headers)
+    if attempt.request.stream and response.is_success:
+        reader = _reader(response, headers, attempt)
         events = _aevents(response, reader, pace)
         opened = Opened(reader, events, partial(_ashut, events, response), request_id(headers))
         try:
@@ -142,7 +145,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
         return opened
     body = _Body(response.status_code, headers, attempt)
     try:
-        async with aclosing(_achunks(response, pace)) as chunks:
+        async with aclosing(_achunks(response, pace, "answer")) as chunks:
             async for chunk in chunks:
                 if not body.take(chunk):
                     break
@@ -155,7 +158,7 @@ async def _asend(http: httpx.AsyncClient, own: bool, attempt: Attempt) -> Outcom
 
 def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[Event]:
     """Yield a stream's events; close the response when they end, however that is."""
-    chunks = _chunks(response, pace)
+    chunks = _chunks(response, pace, "stream")
     try:
         for chunk in chunks:
             yield from reader.feed(chunk)
@@ -169,7 +172,7 @@ def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[E
 
 
 async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> AsyncGenerator[Event]:
-    async with aclosing(_achunks(response, pace)) as chunks:
+    async with aclosing(_achunks(response, pace, "stream")) as chunks:
         try:
             async for chunk in chunks:
                 for event in reader.feed(chunk):
@@ -203,7 +206,7 @@ async def _aread_to_end(chunks: AsyncIterator[bytes]) -> None:
             await chunks.__anext__()
 
 
-def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
+def _chunks(response: httpx.Response, pace: Pace, during: Reading) -> Iterator[bytes]:
     """Yield the body, decompressed, within the limits of time."""
     source = response.iter_raw() if _is_plain(response) else response.iter_bytes()
     try:
@@ -219,11 +222,13 @@ def _chunks(response: httpx.Response, pace: Pace) -> Iterator[bytes]:
             with pace.held():
                 yield chunk
     except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
+        failure = failure_of(error, pace, during)
         raise failure from failure.__cause__
 
 
-async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes]:
+async def _achunks(
+    response: httpx.Response, pace: Pace, during: Reading
+) -> AsyncGenerator[bytes]:
     source = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
     try:
         if not pace.limited:
@@ -239,7 +244,7 @@ async def _achunks(response: httpx.Response, pace: Pace) -> AsyncGenerator[bytes
             with pace.held():
                 yield chunk
     except FOREIGN as error:
-        failure = failure_of(error, pace, "stream" if _streams(response) else "answer")
+        failure = failure_of(error, pace, during)
         raise failure from failure.__cause__
     finally:
         # httpx reads through a chain of async generators. Left early they would lie about until
@@ -347,22 +352,29 @@ def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:
     return {name: hide(value) for name, value in response.headers.items()}
 
 
-def _streams(response: httpx.Response) -> bool:
-    kind = response.headers.get("content-type", "")
-    return response.is_success and "text/event-stream" in kind.lower()
-
-
 def _is_plain(response: httpx.Response) -> bool:
     # A mock's answer may have been read already; only `iter_bytes` gives it again.
     return "content-encoding" not in response.headers and not response.is_stream_consumed
 
 
-def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:
+def _reader(response: httpx.Response, headers: Mapping[str, str], attempt: Attempt) -> Reader:
+    config = attempt.config
+
     def failure(payload: object) -> APIError:
         return from_payload(payload, headers, now=time.time(), in_stream=True)
 
-    config = attempt.config
-    return Reader(attempt.model, config.max_response_bytes, failure, config.hide_key)
+    def whole(body: bytes) -> Message:
+        return read_message(Answer(response.status_code, headers, body, config.hide_key))
+
+    return Reader(
+        attempt.model,
+        config.max_response_bytes,
+        failure,
+        config.hide_key,
+        label=headers.get("content-type", ""),
+        whole=whole,
+        request_id=request_id(headers),
+    )
 
 
 def _raise_if_closed(http: httpx.Client | httpx.AsyncClient) -> None:

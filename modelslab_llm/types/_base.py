@@ -20,6 +20,22 @@ from typing_extensions import Self
 log = logging.getLogger("modelslab_llm")
 
 
+def tolerated(deviation: str, request_id: str | None = None) -> None:
+    """Tell who wants to know (DEBUG) where an answer is not as documented, and was read anyway.
+
+    `deviation` is words of this package: nothing that the server or the caller said.
+    """
+    log.debug("tolerated: %s%s", deviation, f" (request id {request_id})" if request_id else "")
+
+
+def fault_in(error: ValueError) -> str:
+    """Return the place and the kind of the first fault, and nothing of what was sent."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+
+
 class Reply(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 
@@ -52,13 +68,21 @@ class Tolerant(Reply):
             if not isinstance(value, dict) or not misfits or misfits & cls.essential:
                 raise
             fields = cast("dict[str, Any]", value)
-            log.debug("%s: fields that do not fit: %s", cls.__name__, misfits)
+            dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))
+            tolerated(f"{cls.__name__}: dropped what does not fit: {dropped}")
             return cast("Self", handler({k: v for k, v in fields.items() if k not in misfits}))
 
 
 def or_empty(empty: Callable[[], object]) -> BeforeValidator:
     """Read `null` as the empty value: servers send it for what they do not have."""
-    return BeforeValidator(lambda value: empty() if value is None else value)
+
+    def filled(value: object) -> object:
+        if value is not None:
+            return value
+        tolerated(f"null in place of a {type(empty()).__name__}")
+        return empty()
+
+    return BeforeValidator(filled)
 
 
 Text: TypeAlias = Annotated[str, or_empty(str)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
 from pydantic import Tag, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, Unheard, by_kind, or_empty
+from ._base import Count, Reply, Text, Tolerant, Unheard, by_kind, or_empty, tolerated
 
 __all__ = [
     "CharLocationCitation",
@@ -187,6 +187,7 @@ class _CallBlock(_Block):
         given = fields.get("input", {})
         if isinstance(given, dict) and _is_finite(given):
             return cast("Any", value)
+        tolerated("the input of a tool call was not an object")
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
         if (found := read_arguments(text)) is not None:
             return {**fields, "input": found}
