@@ -226,9 +226,7 @@ def _chunks(response: httpx.Response, pace: Pace, during: Reading) -> Iterator[b
         raise failure from failure.__cause__
 
 
-async def _achunks(
-    response: httpx.Response, pace: Pace, during: Reading
-) -> AsyncGenerator[bytes]:
+async def _achunks(response: httpx.Response, pace: Pace, during: Reading) -> AsyncGenerator[bytes]:
     source = response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
     try:
         if not pace.limited:

@@ -104,6 +104,7 @@ def test_every_class_says_what_happened() -> None:
 
 # Status to class
 
+
 @pytest.mark.parametrize(("status", "kind"), STATUS.items())
 def test_status_to_class(status: int, kind: type[APIStatusError]) -> None:
     # The type is another status's: the class goes by the status all the same.
@@ -178,6 +179,7 @@ def test_a_deployment_may_stop_inside_a_stream() -> None:
 
 
 # Envelopes (protocol.md §7.3)
+
 
 @pytest.mark.parametrize("variant", ENVELOPES)
 def test_envelope(variant: str) -> None:

@@ -83,7 +83,9 @@ def error_is_right(error: APIError, expected: Raises, scene: Scene) -> None:
     assert type(error) is expected.error
     assert {name: getattr(error, name) for name in expected.fields} == expected.fields
     if expected.partial is not None:
+        assert error.partial_message is not None
         assert read(error.partial_message) == expected.partial
+        assert error.partial_message.request_id == error.request_id
     line = str(error)
     assert expected.words in line
     assert expected.says in line

@@ -17,7 +17,6 @@ from raw_server import (
     END_OF_BODY,
     RESET,
     SILENCE,
-    SSE,
     STREAM_HEAD,
     Script,
     again_and_again,
@@ -153,9 +152,7 @@ SECTION = "A stream that ends early"
 def stopped(how: Script, count: int, *, clean: bool = False) -> Fault:
     complete = count == len(TOLD) or (clean and count >= NEARLY)
     expected = (
-        Returns()
-        if complete
-        else Raises(StreamInterruptedError, known(count), fields=FROM_STREAM)
+        Returns() if complete else Raises(StreamInterruptedError, known(count), fields=FROM_STREAM)
     )
     return Fault(at(count), [begun(count), how], "stream", expected)
 
@@ -164,9 +161,7 @@ def stalled(count: int) -> Fault:
     expected = (
         Returns()
         if count == len(TOLD)
-        else Raises(
-            errors.APITimeoutError, known(count), fields={"phase": "read", **FROM_STREAM}
-        )
+        else Raises(errors.APITimeoutError, known(count), fields={"phase": "read", **FROM_STREAM})
     )
     limits = {"timeout": 1.0}
     return Fault(at(count), [begun(count), SILENCE], "stream", expected, limits=limits)
@@ -346,7 +341,7 @@ SHAPES: dict[str, tuple[str, bytes, type[APIError], dict[str, object]]] = {
         {"status_code": 500},
     ),
     "unnamed": (
-        "`data: {\"error\": …}` without an event line",
+        '`data: {"error": …}` without an event line',
         unnamed({"error": said("rate_limit_error")}),
         errors.RateLimitError,
         {"type": "rate_limit_error", "status_code": 429},
@@ -409,8 +404,7 @@ ORDER = (
         "start-missing",
         "a start is missing:",
         tuple(
-            Fault(slug(name), without(place), "stream", Returns())
-            for name, place in STARTS.items()
+            Fault(slug(name), without(place), "stream", Returns()) for name, place in STARTS.items()
         ),
     ),
     odd(
@@ -426,8 +420,7 @@ ORDER = (
         "stop-missing",
         "a `content_block_stop` is missing:",
         tuple(
-            Fault(slug(name), without(place), "stream", Returns())
-            for name, place in STOPS.items()
+            Fault(slug(name), without(place), "stream", Returns()) for name, place in STOPS.items()
         ),
     ),
     odd("all-stops-missing", "all `content_block_stop` are missing", without(5, 10, 15)),
@@ -465,12 +458,23 @@ ORDER = (
             for place in (0, 1, 4, 5, 6, 7, 10, 11, 15, 16, 17)
         ),
     ),
-    odd("late-stops", "all blocks stop at the end, as at llama-server", told(
-        *(TOLD[place] for place in (0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 5, 10, 15, 16, 17))
-    )),
-    odd("mixed", "two blocks grow in turn", told(
-        *(TOLD[place] for place in (0, 1, 6, 2, 8, 3, 9, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17))
-    )),
+    odd(
+        "late-stops",
+        "all blocks stop at the end, as at llama-server",
+        told(
+            *(
+                TOLD[place]
+                for place in (0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 5, 10, 15, 16, 17)
+            )
+        ),
+    ),
+    odd(
+        "mixed",
+        "two blocks grow in turn",
+        told(
+            *(TOLD[place] for place in (0, 1, 6, 2, 8, 3, 9, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17))
+        ),
+    ),
     one(
         SECTION,
         "second-message",
@@ -479,26 +483,38 @@ ORDER = (
         "stream",
         Raises(StreamInterruptedError, known(IN_TEXT), fields=FROM_STREAM),
     ),
-    odd("unnamed-events", "no `event:` lines", told(
-        *(part.partition(b"\n")[2] for part in TOLD)
-    )),
-    odd("type-on-event-line", "the type stands on the `event:` line alone", told(
-        *(re.sub(rb'"type": "(message|content_block|ping)\w*"(, )?', b"", part, count=1)
-          for part in TOLD)
-    )),
-    odd("unknown-event", "an event of a kind nobody knows", told(
-        *TOLD[:9], event("weather", wind=3), *TOLD[9:]
-    )),
-    odd("unknown-block", "a block of a kind nobody knows", told(
-        *TOLD[:16], begin(3, "hologram", shape=[1]), shut(3), *TOLD[16:]
-    )),
-    odd("unknown-delta", "a delta of a kind nobody knows", told(
-        *TOLD[:9], delta(1, "colour", colour="blue"), *TOLD[9:]
-    )),
+    odd("unnamed-events", "no `event:` lines", told(*(part.partition(b"\n")[2] for part in TOLD))),
+    odd(
+        "type-on-event-line",
+        "the type stands on the `event:` line alone",
+        told(
+            *(
+                re.sub(rb'"type": "(message|content_block|ping)\w*"(, )?', b"", part, count=1)
+                for part in TOLD
+            )
+        ),
+    ),
+    odd(
+        "unknown-event",
+        "an event of a kind nobody knows",
+        told(*TOLD[:9], event("weather", wind=3), *TOLD[9:]),
+    ),
+    odd(
+        "unknown-block",
+        "a block of a kind nobody knows",
+        told(*TOLD[:16], begin(3, "hologram", shape=[1]), shut(3), *TOLD[16:]),
+    ),
+    odd(
+        "unknown-delta",
+        "a delta of a kind nobody knows",
+        told(*TOLD[:9], delta(1, "colour", colour="blue"), *TOLD[9:]),
+    ),
     odd("done", "`[DONE]` after the message", told(*TOLD, DONE)),
-    odd("error-after", "an error after `message_stop`", told(
-        *TOLD, event("error", error=said("api_error"))
-    )),
+    odd(
+        "error-after",
+        "an error after `message_stop`",
+        told(*TOLD, event("error", error=said("api_error"))),
+    ),
 )
 
 
@@ -559,9 +575,11 @@ NULLS = (
         thinking="",
         tools=(),
     ),
-    in_message("fields-absent", "`id`, `type`, `role` and `model` are absent", {
-        key: MESSAGE[key] for key in ("content", "stop_reason", "usage")
-    }),
+    in_message(
+        "fields-absent",
+        "`id`, `type`, `role` and `model` are absent",
+        {key: MESSAGE[key] for key in ("content", "stop_reason", "usage")},
+    ),
     changed("start-usage-null", "`usage` is null in `message_start`", 0, start_with(usage=None)),
     changed(
         "start-tokens-null",
@@ -596,19 +614,23 @@ NULLS = (
         "end-tokens-null",
         "the counts are null in `message_delta`",
         16,
-        event(
-            "message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": None}
-        ),
+        event("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": None}),
         output_tokens=1,
     ),
     changed("text-null", "the text of a start is null", 6, begin(1, "text", text=None)),
     changed("delta-null", "the text of a delta is null", 7, delta(1, "text", text=None)),  # type: ignore[arg-type]
-    changed("input-absent", "a call's start has no `input`, as at llama-server", 11, begin(
-        2, "tool_use", id="toolu_1", name="level"
-    )),
-    changed("later-null", "`stop_reason` is null in a second `message_delta`", 16, end(
-        "tool_use"
-    ) + end(None)),
+    changed(
+        "input-absent",
+        "a call's start has no `input`, as at llama-server",
+        11,
+        begin(2, "tool_use", id="toolu_1", name="level"),
+    ),
+    changed(
+        "later-null",
+        "`stop_reason` is null in a second `message_delta`",
+        16,
+        end("tool_use") + end(None),
+    ),
 )
 
 
@@ -679,7 +701,11 @@ ARGUMENTS = (
         {"a": 1},
     ),
     called(
-        "reply-broken", "broken JSON in a string in a reply", given_at_once('{"a": '), "create", None
+        "reply-broken",
+        "broken JSON in a string in a reply",
+        given_at_once('{"a": '),
+        "create",
+        None,
     ),
     called("reply-null", "null in a reply", given_at_once(None), "create", None),
     called("reply-list", "a list in a reply", given_at_once([1]), "create", None),
@@ -691,9 +717,7 @@ ARGUMENTS = (
 SECTION = "Status 200, and no message"
 
 
-def both(
-    section: str, name: str, title: str, sent: Script, expected: Returns | Raises
-) -> Family:
+def both(section: str, name: str, title: str, sent: Script, expected: Returns | Raises) -> Family:
     """Return a fault for both verbs."""
     faults = tuple(Fault(verb, sent, verb, expected) for verb in VERBS)
     return Family(section, name, title, faults)
@@ -718,13 +742,21 @@ WHOLE = json.dumps(MESSAGE).encode()
 NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "html": ("a page of HTML", as_type(HTML, PAGE), "is the base URL right?"),
     "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "is the base URL right"),
+    "html-as-stream": (
+        "a page of HTML, labelled a stream",
+        as_type("text/event-stream", PAGE),
+        "is the base URL right?",
+    ),
     "nothing": ("an empty body", as_type(JSON, b""), "the body is empty"),
     "spaces": ("white space", as_type(JSON, b" \n"), "begins"),
     "text": ("plain text", as_type(PLAIN, b"It works!"), "It works!"),
     "unlabelled": ("text without a content type", as_type("", b"It works!"), "It works!"),
     "openai": (
-        "a reply in the OpenAI format", as_type(JSON, json.dumps(OPENAI).encode()), "OpenAI format"
+        "a reply in the OpenAI format",
+        as_type(JSON, json.dumps(OPENAI).encode()),
+        "OpenAI format",
     ),
+    "empty-object": ("an empty object", as_type(JSON, b"{}"), "begins '{}'"),
     "list": ("a list", as_type(JSON, b"[]"), "begins '[]'"),
     "null-body": ("null", as_type(JSON, b"null"), "begins 'null'"),
     "number": ("a number", as_type(JSON, b"17"), "begins '17'"),
@@ -735,9 +767,15 @@ NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
         as_type(JSON, WHOLE.replace(b"\\u00fc", b"\xfc")),
         "begins",
     ),
-    "nested": ("JSON nested 100,000 deep", as_type(JSON, b'{"content": ' + b"[" * 100_000), "begins"),
+    "nested": (
+        "JSON nested 100,000 deep",
+        as_type(JSON, b'{"content": ' + b"[" * 100_000),
+        "begins",
+    ),
     "block-of-nothing": (
-        "content that is a list of null", as_type(JSON, b'{"content": [null]}'), "begins"
+        "content that is a list of null",
+        as_type(JSON, b'{"content": [null]}'),
+        "begins",
     ),
 }
 
@@ -770,9 +808,9 @@ IN_ENVELOPE: dict[str, tuple[object, type[APIError], dict[str, object]]] = {
     ),
     "f": ({"error": WORDS}, errors.InternalServerError, {}),
     "h": (
-        {"success": False, "message": WORDS, "code": "quota"},
-        errors.InternalServerError,
-        {"code": "quota"},
+        {"success": False, "message": WORDS, "code": "402"},
+        errors.PaymentRequiredError,
+        {"code": "402", "status_code": 402},
     ),
     "i": (
         {"error": {"code": 402, "message": WORDS, "metadata": {}}},
@@ -836,15 +874,22 @@ NO_MESSAGE = (
     ),
     both(
         SECTION,
+        "error-200-bare",
+        "the inner object of an error alone",
+        as_type(JSON, json.dumps(said("rate_limit_error")).encode()),
+        Raises(errors.RateLimitError, words=WORDS, fields={"status_code": 429, **FROM_STREAM}),
+    ),
+    both(
+        SECTION,
         "error-200-g",
-        "an object of FastAPI's, `{\"detail\": …}`",
+        'an object of FastAPI\'s, `{"detail": …}`',
         as_type(JSON, json.dumps({"detail": WORDS}).encode()),
         replace(unreadable(""), words=WORDS),
     ),
     both(
         SECTION,
         "error-200-j",
-        "`{\"message\": …}` and nothing else",
+        '`{"message": …}` and nothing else',
         as_type(JSON, json.dumps({"message": WORDS}).encode()),
         replace(unreadable(""), words=WORDS),
     ),
@@ -894,7 +939,11 @@ WRONG_LABELS = (
         Returns(),
     ),
     labelled(
-        "message-to-stream", "a whole message in reply to `stream`, labelled", WHOLE, "stream", LABELS
+        "message-to-stream",
+        "a whole message in reply to `stream`, labelled",
+        WHOLE,
+        "stream",
+        LABELS,
     ),
     labelled("message-as", "a message in reply to `create`, labelled", WHOLE, "create", LABELS),
     one(
@@ -1218,7 +1267,9 @@ LOADING = reply(
 COMING_UP: tuple[Script, ...] = (UNREACHABLE, LOADING)
 
 
-def deployment(name: str, title: str, verb: Verb, sent: bytes, expected: Any, **more: Any) -> Family:
+def deployment(
+    name: str, title: str, verb: Verb, sent: bytes, expected: Any, **more: Any
+) -> Family:
     return one(SECTION, name, title, sent, verb, expected, stage="deployment", **more)
 
 
