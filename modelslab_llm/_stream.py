@@ -72,9 +72,14 @@ class Reader:
             rest = replay(message)
         else:
             rest = self._decoder.end()
-        for event in rest:
-            self.message.add(event)
-            yield event
+        try:
+            for event in rest:
+                self.message.add(event)
+                yield event
+        except StreamInterruptedError:
+            if not self.message.stop_reason_seen:
+                raise
+            tolerated("the last event is cut, after the stop_reason", self.request_id)
         if not self.message.complete:
             if not self.message.stop_reason_seen:
                 raise StreamInterruptedError(

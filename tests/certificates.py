@@ -6,7 +6,6 @@ import ssl
 import subprocess
 from pathlib import Path
 
-
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 
 

@@ -3,8 +3,6 @@
 python -m matrix [ROW…]      a ROW is a family or a row of it; `*` matches anything
 """
 
-# ruff: noqa: T201  (what it saw is its output)
-
 from __future__ import annotations
 
 import json
@@ -101,7 +99,9 @@ def main(patterns: Sequence[str]) -> int:
         os.environ.pop(name, None), os.environ.pop(name.lower(), None)
     rows = chosen(patterns)
     if not rows:
-        print("no such row; those there are:", *dict.fromkeys(row.partition("/")[0] for row in ROWS))
+        print(
+            "no such row; those there are:", *dict.fromkeys(row.partition("/")[0] for row in ROWS)
+        )
         return 2
     theirs: dict[str, Verdict] = {}
     broken = 0

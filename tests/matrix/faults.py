@@ -167,10 +167,13 @@ def stalled(count: int) -> Fault:
     return Fault(at(count), [begun(count), SILENCE], "stream", expected, limits=limits)
 
 
-def halved(how: Script, count: int) -> Fault:
-    half = TOLD[count][:-8]  # in the middle of its JSON
-    expected = Raises(StreamInterruptedError, known(count), fields=FROM_STREAM)
-    return Fault(at(count + 1), [begun(count), chunk(half), how], "stream", expected)
+def halved(how: Script, count: int, *, clean: bool = False) -> Fault:
+    half = chunk(TOLD[count][:-8])  # in the middle of its JSON
+    known_all = clean and count == NEARLY  # what is cut says only that the message is over
+    expected = (
+        Returns() if known_all else Raises(StreamInterruptedError, known(count), fields=FROM_STREAM)
+    )
+    return Fault(at(count + 1), [begun(count), half, how], "stream", expected)
 
 
 COUNTS = range(len(TOLD) + 1)
@@ -203,7 +206,7 @@ EARLY = (
         SECTION,
         "end-inside",
         "the body ends, cleanly, in the middle of event",
-        tuple(halved(END_OF_BODY, count) for count in COUNTS[:-1]),
+        tuple(halved(END_OF_BODY, count, clean=True) for count in COUNTS[:-1]),
     ),
     Family(
         SECTION,
@@ -223,13 +226,20 @@ EARLY = (
 # Events that are broken
 
 SECTION = "A stream with broken events"
-PLACES = {"first": 0, "in the text": IN_TEXT, "in the arguments": IN_CALL, "last": NEARLY}
+PLACES = {"first": 0, "in-text": IN_TEXT, "in-arguments": IN_CALL, "last": NEARLY}
 
 
 def everywhere(
-    section: str, name: str, title: str, events: bytes, error: type[APIError], **known_of: Any
+    section: str,
+    name: str,
+    title: str,
+    events: bytes,
+    error: type[APIError],
+    *,
+    goes_on: bool = True,
+    **known_of: Any,
 ) -> Family:
-    """Return rows with events that fail, at every place."""
+    """Return rows with events that fail, at every place; the stream `goes_on` or ends there."""
     fields = {**FROM_STREAM, **known_of.pop("fields", {})}
     return Family(
         section,
@@ -238,7 +248,12 @@ def everywhere(
         tuple(
             Fault(
                 place,
-                [begun(count), chunk(events), *map(chunk, TOLD[count:]), END_OF_BODY],
+                [
+                    begun(count),
+                    chunk(events),
+                    *map(chunk, TOLD[count:] if goes_on else ()),
+                    END_OF_BODY,
+                ],
                 "stream",
                 Raises(error, known(count), fields=fields, **known_of),
             )
@@ -372,6 +387,7 @@ ERROR_EVENTS = tuple(
         title,
         events,
         error,
+        goes_on=False,
         words=WORDS,
         fields={"in_stream": True, **fields},
     )
@@ -402,7 +418,7 @@ ORDER = (
     Family(
         SECTION,
         "start-missing",
-        "a start is missing:",
+        "a start is missing",
         tuple(
             Fault(slug(name), without(place), "stream", Returns()) for name, place in STARTS.items()
         ),
@@ -418,7 +434,7 @@ ORDER = (
     Family(
         SECTION,
         "stop-missing",
-        "a `content_block_stop` is missing:",
+        "a `content_block_stop` is missing",
         tuple(
             Fault(slug(name), without(place), "stream", Returns()) for name, place in STOPS.items()
         ),
@@ -434,7 +450,7 @@ ORDER = (
     Family(
         SECTION,
         "arguments-missing",
-        "a part of the arguments is missing:",
+        "a part of the arguments is missing, event",
         tuple(
             Fault(at(place), without(place), "stream", Returns(replace(ANSWER, tools=CUT)))
             for place in (12, 13, 14)
@@ -443,7 +459,7 @@ ORDER = (
     Family(
         SECTION,
         "arguments-twice",
-        "a part of the arguments comes twice:",
+        "a part of the arguments comes twice, event",
         tuple(
             Fault(at(place), twice(place), "stream", Returns(replace(ANSWER, tools=CUT)))
             for place in (12, 13, 14)
@@ -452,7 +468,7 @@ ORDER = (
     Family(
         SECTION,
         "event-twice",
-        "an event without content comes twice:",
+        "an event without content comes twice, event",
         tuple(
             Fault(at(place), twice(place), "stream", Returns())
             for place in (0, 1, 4, 5, 6, 7, 10, 11, 15, 16, 17)
@@ -636,13 +652,14 @@ NULLS = (
 
 # Arguments of a tool
 
-SECTION = "Arguments of a tool that are no JSON object"
+SECTION = "Arguments of a tool that cannot be trusted"
 
 
-def call(*parts: str, reason: str = "tool_use", stop: bool = True) -> bytes:
+def call(*parts: str, reason: str = "tool_use") -> bytes:
     """Return a stream with one call, whose arguments come in these parts."""
-    deltas = [delta(2, "input_json", partial_json=part) for part in parts]
-    return told(START, CALL, *deltas, *([shut(2)] if stop else []), end(reason), TOLD[-1])
+    start = CALL.replace(b'"index": 2', b'"index": 0')
+    deltas = [delta(0, "input_json", partial_json=part) for part in parts]
+    return told(START, start, *deltas, shut(0), end(reason), TOLD[-1])
 
 
 def called(name: str, title: str, sent: bytes, verb: Verb, given: Any, **more: Any) -> Family:
@@ -659,7 +676,7 @@ ARGUMENTS = (
     Family(
         SECTION,
         "call-cut",
-        "cut by `max_tokens` after so many parts:",
+        "cut by `max_tokens`; parts that came:",
         tuple(
             Fault(
                 at(count),
@@ -962,7 +979,7 @@ WRONG_LABELS = (
     Family(
         SECTION,
         "line-ends",
-        "other ends of lines:",
+        "other ends of lines",
         tuple(
             Fault(name, told(EVENTS.replace(b"\n", ends)), "stream", Returns())
             for name, ends in {"crlf": b"\r\n", "cr": b"\r"}.items()
@@ -995,50 +1012,50 @@ KINDS = {
     "empty": lambda status: b"",
     "html": lambda status: f"<html><title>{status} Bad</title></html>".encode(),
 }
-REFUSED = tuple(
-    Family(
-        SECTION,
-        f"{verb}-{kind}",
-        f"reply to `{verb}`, {title}; status",
-        tuple(
-            Fault(
-                str(status),
-                reply(status, KINDS[kind](status), {"request-id": "req_1"}),
-                verb,
-                Raises(
-                    error,
-                    words=WORDS if kind == "documented" else "",
-                    says=f"HTTP {status}",
-                    fields={"status_code": status, "in_stream": False, **FROM_STREAM},
-                ),
-            )
-            for status, error in STATUS.items()
-            if status >= 400
+ANSWERS = {
+    "documented": "the error as documented",
+    "empty": "no body",
+    "html": "a page of HTML",
+}
+
+
+def refused(verb: Verb, kind: str, status: int, error: type[APIError]) -> Fault:
+    return Fault(
+        str(status),
+        reply(status, KINDS[kind](status), {"request-id": "req_1"}),
+        verb,
+        Raises(
+            error,
+            words=WORDS if kind == "documented" else "",
+            says=f"HTTP {status}",
+            fields={"status_code": status, "in_stream": False, **FROM_STREAM},
         ),
     )
-    for kind, title in (
-        ("documented", "the error as documented"),
-        ("empty", "no body"),
-        ("html", "a page of HTML"),
-    )
-    for verb in VERBS
-) + (
+
+
+def enveloped(name: str) -> Fault:
+    body, message, kind, code = ENVELOPES[name]
+    sent = reply(500, body if isinstance(body, bytes) else json.dumps(body).encode())
+    fields = {"message": message, "type": kind, "code": code}
+    return Fault(slug(name), sent, "create", Raises(errors.InternalServerError, fields=fields))
+
+
+REFUSED = (
+    *(
+        Family(
+            SECTION,
+            f"{verb}-{kind}",
+            f"reply to `{verb}`, {title}; status",
+            tuple(refused(verb, kind, *known) for known in STATUS.items() if known[0] >= 400),
+        )
+        for kind, title in ANSWERS.items()
+        for verb in VERBS
+    ),
     Family(
         SECTION,
         "envelope",
-        "status 500, every envelope of protocol.md §7.3:",
-        tuple(
-            Fault(
-                slug(name),
-                reply(500, body if isinstance(body, bytes) else json.dumps(body).encode()),
-                "create",
-                Raises(
-                    errors.InternalServerError,
-                    fields={"message": message, "type": kind, "code": code},
-                ),
-            )
-            for name, (body, message, kind, code) in ENVELOPES.items()
-        ),
+        "status 500, every envelope of protocol.md §7.3",
+        tuple(map(enveloped, ENVELOPES)),
     ),
 )
 
@@ -1182,11 +1199,12 @@ CONNECTIONS = (
     one(
         SECTION,
         "kept-idle",
-        "a kept connection is closed while it is idle; no retries",
+        "a kept connection is closed while it is idle",
         WELL,
         "create",
         Returns(),
         before=([WELL, CLOSE],),
+        **AGAIN,
     ),
     again("busy", "503, then all is well", BUSY),
     again("busy-stream", "503 to `stream`, then all is well", BUSY, verb="stream"),
@@ -1225,7 +1243,7 @@ CONNECTIONS = (
     Family(
         SECTION,
         "redirect-away",
-        "a redirect to another server:",
+        "a redirect to another server",
         tuple(
             Fault(
                 f"{status}-{verb}",

@@ -55,7 +55,12 @@ def page(measured: Mapping[str, Any]) -> str:
     parts = [INTRODUCTION, "\n".join(f"- {fact}" for fact in measured["facts"]) + "\n"]
     parts.append(_summary(theirs, measured["anthropic"]))
     for section in sections:
-        heads = ("fault", "modelslab_llm", f"anthropic {measured['anthropic']}", "`make reliability`")
+        heads = (
+            "fault",
+            "modelslab_llm",
+            f"anthropic {measured['anthropic']}",
+            "`make reliability`",
+        )
         lines = [
             line
             for family in FAMILIES
@@ -77,8 +82,9 @@ def _summary(theirs: Mapping[str, Verdict], version: str) -> str:
     lost = [sum(v.kept == "lost" for v in theirs.values()), sum(v.mute for v in theirs.values())]
     heads = (f"of {len(ROWS)} faults the caller sees", "modelslab_llm", f"anthropic {version}")
     return (
-        f"{_table([heads, *lines])}\nAmong anthropic's exceptions {lost[0]} lose what had come of "
-        f"the message, and {lost[1]} leave out what the server said; among this package's, none.\n"
+        f"{_table([heads, *lines])}\nOf anthropic's exceptions {lost[0] or 'none'} of those inside "
+        f"a stream lose what had come, and {lost[1] or 'none'} of its own leave out what the server "
+        "said. This package's hold both.\n"
     )
 
 
@@ -95,7 +101,8 @@ def _lines(
         whole = len(groups) == 1
         row = family.name if whole else _name(family, faults[0])
         names = _names([fault.name for fault in faults])
-        title = f"{family.title} {names}".strip().replace("|", "\\|")
+        between = "" if not names else " " if names[0].isdigit() else ": "
+        title = f"{family.title}{between}{names}"
         yield title, words(ours, patience), words(other, patience), f"`ROW={row}`"
 
 
@@ -112,7 +119,9 @@ def _names(names: Sequence[str]) -> str:
                 runs[-1].append(number)
             else:
                 runs.append([number])
-        return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+        return ", ".join(
+            f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+        )
     if len(names) > 8:
         return f"{', '.join(names[:3])}, … ({len(names)} in all)"
     return ", ".join(names)

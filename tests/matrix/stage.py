@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from raw_server import SILENCE, RawServer, free_port
+from raw_server import ASK, RawServer, free_port, reply
 
 from .faults import Fault
+from .told import MESSAGE
 
 KEY = "the-key-of-the-matrix"
+ELSEWHERE = {**MESSAGE, "content": [{"type": "text", "text": "From somewhere else."}]}
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ class Scene:
         return self.server.requests - self.before
 
     @property
-    def leaked(self) -> bool:
-        """Whether the key went to the server that it is not for."""
-        return self.other is not None and any(KEY.encode() in seen for seen in self.other.heads())
+    def leaked(self) -> str:
+        """What went to the server that it is not for: the `key`, else the `prompt`, else nothing."""
+        asked = self.other.connections if self.other else []
+        seen = b"".join(request for connection in asked for request in connection.requests)
+        prompt = ASK["messages"][0]["content"].encode()
+        return "key" if KEY.encode() in seen else "prompt" if prompt in seen else ""
 
 
 @contextmanager
@@ -50,7 +55,7 @@ def staged(fault: Fault, tls: ssl.SSLContext | None = None) -> Iterator[Scene]:
     with ExitStack() as stack:
         script, other = fault.script, None
         if fault.stage == "two servers":
-            other = stack.enter_context(RawServer(SILENCE))
+            other = stack.enter_context(RawServer(reply(200, ELSEWHERE)))
             assert isinstance(script, bytes)
             script = script.replace(b"{other}", other.url.encode())
         scripts = (*fault.before, script, *fault.after)

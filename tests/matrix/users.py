@@ -14,6 +14,7 @@ from .faults import Fault, Verb
 from .stage import KEY
 from .verdict import Seen
 
+
 class Ours:
     """`modelslab_llm.ModelsLab`."""
 

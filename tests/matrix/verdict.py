@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from .faults import Fault, Raises, Returns
 from .reading import read
-from .told import Answer
+from .told import ANSWER, Answer
 
 Kind = Literal[
     "right", "marked", "error", "unread", "wrong", "arguments", "foreign", "waits", "leaked", "none"
@@ -27,7 +27,7 @@ KINDS: dict[Kind, str] = {
     "arguments": "**broken arguments of a tool, as if they were good**",
     "foreign": "**an exception that is not of the library's own tree**",
     "waits": "**no end**",
-    "leaked": "**the key sent to another server**",
+    "leaked": "**the key, or the prompt, sent to another server**",
 }
 """Everything a caller can see, the worst last."""
 
@@ -71,10 +71,10 @@ def promised(fault: Fault) -> Verdict:
     return Verdict("error", expected.error.__name__, kept, tries=max(1, expected.tries))
 
 
-def verdict(fault: Fault, seen: Seen, tries: int, leaked: bool, tree: type[Exception]) -> Verdict:
+def verdict(fault: Fault, seen: Seen, tries: int, leaked: str, tree: type[Exception]) -> Verdict:
     """Judge one call. `tree` is the root of the library's own errors."""
     if leaked:
-        return Verdict("leaked")
+        return Verdict("leaked", leaked)
     if seen.waited:
         return Verdict("waits")
     if seen.error is not None:
@@ -89,6 +89,8 @@ def verdict(fault: Fault, seen: Seen, tries: int, leaked: bool, tree: type[Excep
         return Verdict("foreign", type(error).__name__, note=what)
     if isinstance(expected, Returns) and answer == expected.answer:
         return promised(fault)
+    if isinstance(expected, Raises) and answer == ANSWER:
+        return Verdict("right")  # where this package rather gives up
     if bad := _bad_arguments(answer, expected):
         return Verdict("arguments", bad)
     return Verdict("wrong")
@@ -149,7 +151,7 @@ def words(verdicts: Sequence[Verdict], patience: float) -> str:
         "arguments": f"**bad arguments, as a `{one.name}`**",
         "foreign": f"**{shown}**, foreign",
         "waits": f"**still waiting after {patience:g} s**",
-        "leaked": "**sends the key there**",
+        "leaked": f"**goes there, and sends the {one.name}**",
     }[one.kind]
     text += {
         "": "",
@@ -164,4 +166,6 @@ def words(verdicts: Sequence[Verdict], patience: float) -> str:
 
 def nameless(verdict: Verdict) -> Verdict:
     """Return the verdict by which rows are put together."""
-    return replace(verdict, name="" if verdict.kind in ("error", "unread", "foreign") else verdict.name)
+    return replace(
+        verdict, name="" if verdict.kind in ("error", "unread", "foreign") else verdict.name
+    )
