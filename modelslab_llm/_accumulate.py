@@ -6,7 +6,7 @@ Reads no bytes and raises only for what cannot be one message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import StreamInterruptedError
@@ -106,8 +106,8 @@ class Accumulator:
     `model` is what was asked for, shown until the server says otherwise.
     """
 
-    def __init__(self, model: str = "", request_id: str | None = None) -> None:
-        self._request_id = request_id
+    def __init__(self, model: str = "", tolerated: Callable[[str], None] = tolerated) -> None:
+        self._tolerated = tolerated
         self._start = Message(model=model)
         self._started = False
         self._blocks: list[tuple[int, _Growing]] = []
@@ -137,7 +137,7 @@ class Accumulator:
             if growing := self._latest.get(event.index):
                 growing.closed = True
             else:
-                self._tolerate("content_block_stop of a block that never began")
+                self._tolerated("content_block_stop of a block that never began")
         elif isinstance(event, MessageStartEvent):
             self._begin_message(event)
         elif isinstance(event, MessageDeltaEvent):
@@ -149,13 +149,13 @@ class Accumulator:
         """Take the message for complete, and tell what is missing of it all the same."""
         self.complete = True
         if not self._started and not self._blocks:
-            self._tolerate("message_start missing")
+            self._tolerated("message_start missing")
         if any(not growing.closed for _, growing in self._blocks):
-            self._tolerate("content_block_stop missing")
+            self._tolerated("content_block_stop missing")
         if not self.stop_reason_seen:
-            self._tolerate("stop_reason missing")
+            self._tolerated("stop_reason missing")
         if not self._usage.keys() & {"input_tokens", "output_tokens"}:
-            self._tolerate("usage missing")
+            self._tolerated("usage missing")
 
     def message(self) -> Message:
         """Return a snapshot of the message. It costs a copy of what has come."""
@@ -174,16 +174,16 @@ class Accumulator:
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
         if (block := _block_for(event.delta)) is None:
-            self._tolerate("a delta of unknown kind, which changes nothing")
+            self._tolerated("a delta of unknown kind, which changes nothing")
             return
-        self._tolerate(f"content_block_start missing; began a {block.type} block at its delta")
+        self._tolerated(f"content_block_start missing; began a {block.type} block at its delta")
         self._begin(event.index, block).take(event.delta)
 
     def _begin_message(self, event: MessageStartEvent) -> None:
         message = event.message
         if self._started:
             if message.id == self._start.id:
-                self._tolerate("message_start again")
+                self._tolerated("message_start again")
                 return
             raise StreamInterruptedError("a second message began before the first was complete")
         self._started = True
@@ -200,15 +200,15 @@ class Accumulator:
             self.has_content = True
         now = self._latest.get(index)
         if now and not now.closed and _same(now.block, block):
-            self._tolerate("content_block_start again")
+            self._tolerated("content_block_start again")
             return
         if now:
-            self._tolerate("an index used for a second block")
+            self._tolerated("an index used for a second block")
         self._begin(index, block)
 
     def _begin(self, index: int, block: ContentBlock) -> _Growing:
         if not self._started and not self._blocks:
-            self._tolerate("message_start missing; began at a content block")
+            self._tolerated("message_start missing; began at a content block")
         growing = self._latest[index] = _Growing(block)
         self._blocks.append((index, growing))
         return growing
@@ -228,9 +228,6 @@ class Accumulator:
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value
-
-    def _tolerate(self, deviation: str) -> None:
-        tolerated(deviation, self._request_id)
 
 
 def replay(message: Message) -> Iterator[Event]:

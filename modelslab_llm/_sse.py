@@ -66,8 +66,13 @@ class EventDecoder:
     """
 
     def __init__(
-        self, limit: int, failure: Callable[[object], APIError], hide: Callable[[str], str] = str
+        self,
+        limit: int,
+        failure: Callable[[object], APIError],
+        hide: Callable[[str], str] = str,
+        tolerated: Callable[[str], None] = tolerated,
     ) -> None:
+        self._tolerated = tolerated
         self._limit = limit
         self._failure = failure
         self._hide = hide
@@ -98,7 +103,7 @@ class EventDecoder:
         """Yield the event that the end of the body completes: its blank line may be missing."""
         whole, self._pending = b"".join(self._pending), []
         if whole.strip():
-            tolerated("the last event without its blank line")
+            self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
 
     def _hold(self, chunk: bytes) -> None:
@@ -140,7 +145,7 @@ class EventDecoder:
         for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
             data = event.data
             if data == "[DONE]":
-                tolerated("[DONE], which is another format's end of a stream")
+                self._tolerated("[DONE], which is another format's end of a stream")
             elif data:
                 yield self._read(event.event, data)
 
@@ -169,7 +174,7 @@ class EventDecoder:
         if fields.get("type") in _KNOWN:
             raise self._broken(data, f"does not have the form of its type ({fault_in(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
-            tolerated("an event whose type is on its event line alone")
+            self._tolerated("an event whose type is on its event line alone")
             try:
                 return _known_events().validate_python({**fields, "type": name})
             except ValidationError as error:

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ._accumulate import Accumulator, replay
 from ._sse import EventDecoder, is_stream
 from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
-from .types._base import tolerated
+from .types._base import telling_once
 from .types.content import TextDelta
 from .types.events import ContentBlockDeltaEvent, Event, PingEvent
 from .types.message import Message
@@ -40,15 +40,15 @@ class Reader:
         whole: Callable[[bytes], Message] = Message.model_validate_json,
         request_id: str | None = None,
     ) -> None:
-        self._decoder = EventDecoder(limit, failure, hide)
+        self._tolerated = telling_once(request_id)
+        self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
         self._limit = limit
         self._label = label
         self._whole = whole
         self._is_stream: bool | None = None
         self._begun: list[bytes] = []
         self._size = 0
-        self.message: Accumulator = Accumulator(model, request_id)
-        self.request_id = request_id
+        self.message: Accumulator = Accumulator(model, self._tolerated)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
@@ -68,7 +68,7 @@ class Reader:
         """Yield what the end of the body completes; raise if the message is not whole then."""
         if not self._is_stream and (self._begun or not is_stream(self._label, b"")):
             message = self._whole(b"".join(self._begun))
-            tolerated("a whole message in reply to a stream request", self.request_id)
+            self._tolerated("a whole message in reply to a stream request")
             rest = replay(message)
         else:
             rest = self._decoder.end()
@@ -79,13 +79,13 @@ class Reader:
         except StreamInterruptedError:
             if not self.message.stop_reason_seen:
                 raise
-            tolerated("the last event is cut, after the stop_reason", self.request_id)
+            self._tolerated("the last event is cut, after the stop_reason")
         if not self.message.complete:
             if not self.message.stop_reason_seen:
                 raise StreamInterruptedError(
                     "the stream ended before the message was complete: no stop_reason came"
                 )
-            tolerated("message_stop missing", self.request_id)
+            self._tolerated("message_stop missing")
             self.message.finish()
 
     def _look(self, chunk: bytes) -> bytes:
@@ -102,7 +102,7 @@ class Reader:
                 )
             return b""
         if not is_stream(self._label, b""):
-            tolerated("a stream whose content type is another", self.request_id)
+            self._tolerated("a stream whose content type is another")
         begun, self._begun = b"".join(self._begun), []
         return begun
 

@@ -7,6 +7,8 @@ come. The rows are in `matrix.faults`.
 from __future__ import annotations
 
 import gc
+import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,12 +18,15 @@ import pytest
 from certificates import Authority
 from colours import Async, Sync, colour_named
 from matrix.faults import ROWS, Fault, Raises, Returns
+from matrix.page import PAGE, ROOT, load, page
 from matrix.reading import read
 from matrix.stage import KEY, Scene, staged
 from patience import UNITS, patient
 from raw_server import ASK
 
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
+
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module", params=["sync", "asyncio", "trio"])
@@ -119,3 +124,80 @@ def test_row(colour: Sync | Async, row: str, request: pytest.FixtureRequest) -> 
 def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) -> None:
     with staged(ROWS[row]) as scene:
         outcome_is_right(colour, ROWS[row], scene, unit)
+
+
+def test_the_page_is_what_the_matrix_says() -> None:
+    """Run `make reliability` when this fails: a row is new, or promises something else."""
+    assert PAGE.read_text(encoding="utf-8") == page(load())
+
+
+# Deviations are tolerated, and told to who wants to know
+
+TOLD_OF = {
+    "last-blank-line": "the last event without its blank line",
+    "type-on-event-line": "an event whose type is on its event line alone",
+    "start-missing/message-start": "message_start missing; began at a content block",
+    "start-missing/text": "content_block_start missing; began a text block at its delta",
+    "stop-missing/text": "content_block_stop missing",
+    "message-stop-missing": "message_stop missing",
+    "message-delta-missing": "stop_reason missing",
+    "end-inside/18": "the last event is cut, after the stop_reason",
+    "event-twice/00": "message_start again",
+    "event-twice/06": "content_block_start again",
+    "unknown-delta": "a delta of unknown kind, which changes nothing",
+    "stream-as/json": "a stream whose content type is another",
+    "message-to-stream/json": "a whole message in reply to a stream request",
+}
+TOLD_WITHOUT_ID = {
+    "usage-null": "null in place of a Usage",
+    "usage-absent": "usage missing",
+    "tokens-null": "usage.output_tokens was null",
+    "content-null": "content was null",
+    "content-absent": "content missing",
+    "reply-string": "the input of a tool call was not an object",
+}
+
+
+@pytest.mark.parametrize("row", [*TOLD_OF, *TOLD_WITHOUT_ID])
+def test_what_is_tolerated_is_told(row: str, caplog: pytest.LogCaptureFixture) -> None:
+    told = f"{TOLD_OF[row]} (request id req_1)" if row in TOLD_OF else TOLD_WITHOUT_ID[row]
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"), staged(ROWS[row]) as scene:
+        outcome_is_right(Sync(), ROWS[row], scene, UNITS[0])
+    lines = [record.getMessage() for record in caplog.records]
+    tolerated = [line for line in lines if line.startswith("tolerated: ")]
+    assert f"tolerated: {told}" in tolerated
+    assert len(tolerated) <= 3
+    for line in tolerated:
+        assert KEY not in line
+        assert "Tamar" not in line
+        assert "level" not in line
+
+
+def test_nothing_is_told_of_an_answer_as_documented(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"):
+        for row in ("stream-as/event-stream", "message-as/json"):
+            with staged(ROWS[row]) as scene:
+                outcome_is_right(Sync(), ROWS[row], scene, UNITS[0])
+    assert not [line for line in caplog.messages if line.startswith("tolerated")]
+
+
+# The errors that the README shows
+
+SHOWN = ("paused", "close-after/09", "html/create")
+
+
+@pytest.mark.parametrize("row", SHOWN)
+def test_the_readme_shows_what_errors_really_say(row: str) -> None:
+    section = README.read_text(encoding="utf-8").partition("## When something goes wrong")[2]
+    shown = section.partition("```text")[2].partition("```")[0].split("\n\n")
+    fault = ROWS[row]
+    with staged(fault) as scene, client_for(Sync(), fault, scene, UNITS[0]) as client:
+        with pytest.raises(APIError) as caught:
+            ask(client, fault.verb)
+    said = f"{type(caught.value).__name__}: {caught.value}"
+    assert changeless(said) in [changeless(" ".join(lines.split())) for lines in shown]
+
+
+def changeless(line: str) -> str:
+    """Return a line without what is another each time, or on each machine: origin and seconds."""
+    return re.sub(r"https?://[^/]*", "", re.sub(r"\d+\.\d s", "", line))

@@ -28,6 +28,18 @@ def tolerated(deviation: str, request_id: str | None = None) -> None:
     log.debug("tolerated: %s%s", deviation, f" (request id {request_id})" if request_id else "")
 
 
+def telling_once(request_id: str | None) -> Callable[[str], None]:
+    """Return a `tolerated` for one stream: what it has in a thousand events is told once."""
+    told: set[str] = set()
+
+    def tell(deviation: str) -> None:
+        if deviation not in told:
+            told.add(deviation)
+            tolerated(deviation, request_id)
+
+    return tell
+
+
 def fault_in(error: ValueError) -> str:
     """Return the place and the kind of the first fault, and nothing of what was sent."""
     if not isinstance(error, ValidationError):

@@ -41,9 +41,9 @@ DEVIATIONS = """\
 ## Deviations that were tolerated
 
 What was not as documented and was read all the same (a missing `message_start`, a count that is
-null, a stream labelled as JSON) is one DEBUG line each of the logger `modelslab_llm`, beginning with
-`tolerated:`, with the request id where it is known. Such a line has words of this package only:
-nothing of a message, and no key.
+null, a stream labelled as JSON) is one DEBUG line each of the logger `modelslab_llm`, beginning
+with `tolerated:`, with the request id where it is known. Such a line has words of this package
+only: nothing of a message, and no key.
 """
 
 
@@ -79,13 +79,19 @@ def _summary(theirs: Mapping[str, Verdict], version: str) -> str:
         for kind, text in KINDS.items()
         if ours[kind] or other[kind]
     ]
-    lost = [sum(v.kept == "lost" for v in theirs.values()), sum(v.mute for v in theirs.values())]
-    heads = (f"of {len(ROWS)} faults the caller sees", "modelslab_llm", f"anthropic {version}")
-    return (
-        f"{_table([heads, *lines])}\nOf anthropic's exceptions {lost[0] or 'none'} of those inside "
-        f"a stream lose what had come, and {lost[1] or 'none'} of its own leave out what the server "
-        "said. This package's hold both.\n"
+    lost = sum(seen.kept == "lost" for seen in theirs.values())
+    mute = sum(seen.mute for seen in theirs.values())
+    strict = sum(
+        seen.kind == "right" and promised(ROWS[row]).kind == "error" for row, seen in theirs.items()
     )
+    heads = (f"of {len(ROWS)} faults the caller sees", "modelslab_llm", f"anthropic {version}")
+    return f"""{_table([heads, *lines])}
+Of anthropic's exceptions inside a stream, {lost or "none"} lose what had come; of its own errors,
+{mute or "none"} leave out what the server said. In {strict} rows it returns the whole answer where
+this package raises, with the answer in `partial_message`: an error, or an event that makes no
+sense, stood beside it. How many of these faults a program meets depends on its server: the numbers
+compare what happens, not how often.
+"""
 
 
 def _lines(
@@ -101,7 +107,7 @@ def _lines(
         whole = len(groups) == 1
         row = family.name if whole else _name(family, faults[0])
         names = _names([fault.name for fault in faults])
-        between = "" if not names else " " if names[0].isdigit() else ": "
+        between = "" if not names else " " if faults[0].name.isdigit() else ": "
         title = f"{family.title}{between}{names}"
         yield title, words(ours, patience), words(other, patience), f"`ROW={row}`"
 

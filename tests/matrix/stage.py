@@ -39,7 +39,7 @@ class Scene:
 
     @property
     def leaked(self) -> str:
-        """What went to the server that it is not for: the `key`, else the `prompt`, else nothing."""
+        """What went to the server that it is not for: the `key`, or else the `prompt`."""
         asked = self.other.connections if self.other else []
         seen = b"".join(request for connection in asked for request in connection.requests)
         prompt = ASK["messages"][0]["content"].encode()

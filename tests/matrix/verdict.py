@@ -20,8 +20,8 @@ Kind = Literal[
 KINDS: dict[Kind, str] = {
     "right": "the right answer",
     "marked": "the right answer, its broken arguments marked as such",
-    "error": "an error of the library's own, where there was nothing better to be had",
-    "unread": "an error of the library's own, though the whole answer had come or could be had",
+    "error": "an error of the library's own",
+    "unread": "an error of the library's own, where the answer could be had",
     "none": "no such call",
     "wrong": "**a wrong answer, as if it were whole**",
     "arguments": "**broken arguments of a tool, as if they were good**",
@@ -89,7 +89,10 @@ def verdict(fault: Fault, seen: Seen, tries: int, leaked: str, tree: type[Except
         return Verdict("foreign", type(error).__name__, note=what)
     if isinstance(expected, Returns) and answer == expected.answer:
         return promised(fault)
-    if isinstance(expected, Raises) and answer == ANSWER:
+    truth = expected.answer if isinstance(expected, Returns) else ANSWER
+    if replace(answer, output_tokens=truth.output_tokens) == truth != answer:
+        return Verdict("right", note="but for the count of tokens")
+    if answer == truth:
         return Verdict("right")  # where this package rather gives up
     if bad := _bad_arguments(answer, expected):
         return Verdict("arguments", bad)
