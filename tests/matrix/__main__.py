@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from certificates import Authority, server_context
 
@@ -124,7 +125,7 @@ def main(patterns: Sequence[str]) -> int:
             "patience": PATIENCE,
             "rows": {row: _short(judged) for row, judged in theirs.items()},
         }
-        MEASURED.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        MEASURED.write_text(_one_line_a_row(measured), encoding="utf-8")
         PAGE.write_text(page(measured), encoding="utf-8")
         print(f"{len(rows)} rows; written: {PAGE}")
     return 1 if broken else 0
@@ -133,6 +134,11 @@ def main(patterns: Sequence[str]) -> int:
 def _short(judged: Verdict) -> dict[str, object]:
     defaults = asdict(Verdict(judged.kind))
     return {k: v for k, v in asdict(judged).items() if k == "kind" or v != defaults[k]}
+
+
+def _one_line_a_row(measured: dict[str, Any]) -> str:
+    text = json.dumps(measured, ensure_ascii=False)
+    return text.replace("}, ", "},\n") + "\n"
 
 
 if __name__ == "__main__":
