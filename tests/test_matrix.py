@@ -129,6 +129,7 @@ def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) ->
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
     assert PAGE.read_text(encoding="utf-8") == page(load())
+    assert f"each of {len(ROWS)} faults" in README.read_text(encoding="utf-8")
 
 
 # Deviations are tolerated, and told to who wants to know
