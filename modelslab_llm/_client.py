@@ -40,14 +40,17 @@ class _Session:
         self.config = config
         self.http = http
 
-    def open(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return drive(flow, self.http)
+    def open(self, call: Call[Message]) -> Opened[Iterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[Iterator[Event]]", self._send(call))
 
     def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", self.open(call))
+        return cast("T", self._send(call))
+
+    def _send(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return drive(flow, self.http)
 
 
 class ModelsLab:
@@ -184,14 +187,17 @@ class _AsyncSession:
         self.config = config
         self.http = http
 
-    async def open(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return await adrive(flow, self.http)
+    async def open(self, call: Call[Message]) -> Opened[AsyncIterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[AsyncIterator[Event]]", await self._send(call))
 
     async def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", await self.open(call))
+        return cast("T", await self._send(call))
+
+    async def _send(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return await adrive(flow, self.http)
 
 
 class AsyncModelsLab:

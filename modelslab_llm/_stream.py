@@ -14,15 +14,20 @@ from typing import Any, Generic, TypeVar
 from typing_extensions import Self
 
 from ._accumulate import Accumulator, replay
-from ._sse import EventDecoder
-from .errors import APIError, StreamInterruptedError
+from ._sse import EventDecoder, is_stream
+from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
+from .types._base import telling_once
 from .types.content import TextDelta
 from .types.events import ContentBlockDeltaEvent, Event, PingEvent
 from .types.message import Message
 
 
 class Reader:
-    """Read a stream's bytes into events, accumulating on the way."""
+    """Read the answer to a stream request into events, accumulating on the way.
+
+    `label` is its content type, which may be wrong (protocol.md §6.9): what looks like a stream is
+    read as one, and anything else is read by `whole` as a message, whose events then come at once.
+    """
 
     def __init__(
         self,
@@ -30,14 +35,27 @@ class Reader:
         limit: int,
         failure: Callable[[object], APIError],
         hide: Callable[[str], str] = str,
+        *,
+        label: str = "text/event-stream",
+        whole: Callable[[bytes], Message] = Message.model_validate_json,
+        request_id: str | None = None,
     ) -> None:
-        self._decoder = EventDecoder(limit, failure, hide)
-        self.message: Accumulator = Accumulator(model)
+        self._tolerated = telling_once(request_id)
+        self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
+        self._limit = limit
+        self._label = label
+        self._whole = whole
+        self._is_stream: bool | None = None
+        self._begun: list[bytes] = []
+        self._size = 0
+        self.message: Accumulator = Accumulator(model, self._tolerated)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events a chunk completes, up to the end of the message."""
+        if not self._is_stream:
+            chunk = self._look(chunk)
         for event in self._decoder.feed(chunk):
             self.message.add(event)
             if not isinstance(event, PingEvent):
@@ -48,15 +66,45 @@ class Reader:
 
     def end(self) -> Iterator[Event]:
         """Yield what the end of the body completes; raise if the message is not whole then."""
-        for event in self._decoder.end():
-            self.message.add(event)
-            yield event
+        if not self._is_stream and (self._begun or not is_stream(self._label, b"")):
+            message = self._whole(b"".join(self._begun))
+            self._tolerated("a whole message in reply to a stream request")
+            rest = replay(message)
+        else:
+            rest = self._decoder.end()
+        try:
+            for event in rest:
+                self.message.add(event)
+                yield event
+        except StreamInterruptedError:
+            if not self.message.stop_reason_seen:
+                raise
+            self._tolerated("the last event is cut, after the stop_reason")
         if not self.message.complete:
             if not self.message.stop_reason_seen:
                 raise StreamInterruptedError(
                     "the stream ended before the message was complete: no stop_reason came"
                 )
-            self.message.complete = True
+            self._tolerated("message_stop missing")
+            self.message.finish()
+
+    def _look(self, chunk: bytes) -> bytes:
+        """Hold back what comes until it is known to be a stream; return what may be decoded."""
+        self._begun.append(chunk)
+        self._size += len(chunk)
+        if self._is_stream is None:
+            self._is_stream = is_stream(self._label, b"".join(self._begun))
+        if not self._is_stream:
+            self.moved = True
+            if self._size > self._limit:
+                raise UnexpectedResponseError(
+                    f"the answer has more than {self._limit} bytes (max_response_bytes)"
+                )
+            return b""
+        if not is_stream(self._label, b""):
+            self._tolerated("a stream whose content type is another")
+        begun, self._begun = b"".join(self._begun), []
+        return begun
 
 
 def text_of(event: Event) -> str:
@@ -64,18 +112,6 @@ def text_of(event: Event) -> str:
     if isinstance(event, ContentBlockDeltaEvent) and isinstance(event.delta, TextDelta):
         return event.delta.text
     return ""
-
-
-def whole(message: Message) -> tuple[Reader, Iterator[Event]]:
-    """Return the reader and the events of a stream that brings a message at once."""
-    reader = Reader(message.model, 0, lambda _: StreamInterruptedError(""))
-
-    def events() -> Iterator[Event]:
-        for event in replay(message):
-            reader.message.add(event)
-            yield event
-
-    return reader, events()
 
 
 T = TypeVar("T")
@@ -176,7 +212,7 @@ class MessageStream(_State[Iterator[Event]]):
     completes, or an error of this package is raised whose `partial_message` holds what came.
     """
 
-    def __init__(self, send: Callable[[], Opened[Iterator[Event]] | Message]) -> None:
+    def __init__(self, send: Callable[[], Opened[Iterator[Event]]]) -> None:
         super().__init__()
         self._send = send
 
@@ -237,15 +273,10 @@ class MessageStream(_State[Iterator[Event]]):
         if self._opened is None:
             self._check_usable()
             try:
-                answer = self._send()
+                self._opened = self._send()
             except APIError as error:
                 self._failure = error
                 raise
-            if isinstance(answer, Message):
-                reader, events = whole(answer)
-                self._opened = Opened(reader, events, lambda: None, answer.request_id)
-            else:
-                self._opened = answer
         return self._opened
 
 
@@ -256,9 +287,7 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
     `await`.
     """
 
-    def __init__(
-        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]] | Message]]
-    ) -> None:
+    def __init__(self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]]) -> None:
         super().__init__()
         self._send = send
 
@@ -317,15 +346,10 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         if self._opened is None:
             self._check_usable()
             try:
-                answer = await self._send()
+                self._opened = await self._send()
             except APIError as error:
                 self._failure = error
                 raise
-            if isinstance(answer, Message):
-                reader, events = whole(answer)
-                self._opened = Opened(reader, ready(events), _nothing, answer.request_id)
-            else:
-                self._opened = answer
         return self._opened
 
 
@@ -351,7 +375,3 @@ class ready(AsyncIterator[T]):  # it stands beside `iter`
         for item in self._items:
             return item
         raise StopAsyncIteration
-
-
-async def _nothing() -> None:
-    return None

@@ -191,10 +191,14 @@ class APIStatusError(APIError):
         self.retry_after = retry_after
         self.in_stream = in_stream
 
+    _where: str = "HTTP"
+
     def _headline(self) -> str:
         kind = f" {self.type}" if self.type else ""
-        where = "error in the stream," if self.in_stream else "HTTP"
-        return f"{where} {self.status_code}{kind}: {self.message}"
+        silent = self.message == f"HTTP {self.status_code}"
+        said = "the server gave no reason" if silent else self.message
+        where = "error in the stream," if self.in_stream else self._where
+        return f"{where} {self.status_code}{kind}: {said}"
 
 
 class BadRequestError(APIStatusError):
@@ -351,7 +355,10 @@ def from_payload(
     """Return the error that came inside a 200 answer: its class by its type (protocol.md §7.4)."""
     said = _Said(payload)
     status = STATUS_BY_TYPE.get(said.type or "") or _status_of(said.code) or 500
-    return _build(status, headers, payload, now=now, operation="", in_stream=in_stream)
+    error = _build(status, headers, payload, now=now, operation="", in_stream=in_stream)
+    # The server's own log says 200, so a line that said "HTTP 529" would mislead.
+    error._where = "error in a 200 answer,"  # pyright: ignore[reportPrivateUsage]
+    return error
 
 
 def error_inside(payload: object, *, in_stream: bool = False) -> bool:

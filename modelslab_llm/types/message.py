@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, or_empty
+from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
 from .content import ContentBlock, TextBlock, ToolUseBlock
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class Usage(Tolerant):
         if not isinstance(value, dict):
             return value if isinstance(value, cls) else {}
         counts = cast("dict[str, Any]", value)
+        for name in ("input_tokens", "output_tokens"):
+            if counts.get(name, 0) is None:
+                tolerated(f"usage.{name} was null")
         return {name: count for name, count in counts.items() if count is not None}
 
 
@@ -146,6 +149,8 @@ class Message(Tolerant):
     @classmethod
     def _content_as_list(cls, value: Any) -> Any:
         """Read null as nothing, and a plain string as a text block (protocol.md §5)."""
+        if value is None or isinstance(value, str):
+            tolerated("content was null" if value is None else "content was a string")
         blocks = [value] if isinstance(value, str) else [] if value is None else value
         if not isinstance(blocks, list):
             return blocks
