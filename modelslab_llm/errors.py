@@ -10,6 +10,8 @@
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
     └─ ToolError                     raised by the tool and structured-output helpers
+       ├─ ToolInputError             the arguments of a call do not fit the tool
+       └─ TooManyTurnsError          the model still calls tools after the last turn allowed
 
 Nothing here sends, waits, or knows an HTTP library. No error ever holds the key.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -28,7 +30,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from typing_extensions import TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from .types.content import ToolUseBlock
     from .types.message import Message
+    from .types.requests import MessageParam
 
 __all__ = [
     "APIConnectionError",
@@ -55,7 +59,9 @@ __all__ = [
     "RequestTooLargeError",
     "ServiceUnavailableError",
     "StreamInterruptedError",
+    "TooManyTurnsError",
     "ToolError",
+    "ToolInputError",
     "UnexpectedResponseError",
     "UnprocessableEntityError",
     "UnsupportedOperationError",
@@ -70,7 +76,7 @@ class ModelsLabError(Exception):
 
 
 class ConfigurationError(ModelsLabError, ValueError):
-    """The client was set up wrong: no key, a bad URL or id, arguments that contradict."""
+    """A client or a tool was set up wrong: no key, a bad URL or id, a function without types."""
 
 
 class InvalidRequestError(ModelsLabError, ValueError):
@@ -79,6 +85,30 @@ class InvalidRequestError(ModelsLabError, ValueError):
 
 class ToolError(ModelsLabError):
     """A tool or structured-output helper could not do its work."""
+
+    tool_use: ToolUseBlock | None
+    """The call that failed, where it is one."""
+    messages: list[MessageParam]
+    """The conversation so far, every call answered: a request can go on from it."""
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        tool_use: ToolUseBlock | None = None,
+        messages: Iterable[MessageParam] = (),
+    ) -> None:
+        super().__init__(text)
+        self.tool_use = tool_use
+        self.messages = list(messages)
+
+
+class ToolInputError(ToolError):
+    """The arguments of a call do not fit the tool; the text names each place."""
+
+
+class TooManyTurnsError(ToolError):
+    """The model still called tools in the last turn that was allowed; those calls were not run."""
 
 
 class _Known(TypedDict, total=False):
