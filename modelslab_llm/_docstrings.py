@@ -29,7 +29,7 @@ def described(docstring: str | None) -> tuple[str, dict[str, str]]:
     ('Say how high a river is.', {'river': 'Its name, without "River".', 'days': 'Of this month.'})
     >>> described('''Add.\\n\\nParameters\\n----------\\na : int\\n    One.\\nb\\n    Two.\\n''')
     ('Add.', {'a': 'One.', 'b': 'Two.'})
-    >>> described('''Add.\\n\\n:param int a: One.\\n:param b: Two,\\n    or three.\\n:type b: int''')
+    >>> described('Add.\\n\\n:param int a: One.\\n:param b: Two,\\n    or three.\\n:type b: int')
     ('Add.', {'a': 'One.', 'b': 'Two, or three.'})
     """
     text = inspect.cleandoc(docstring or "")

@@ -355,6 +355,7 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
 
+_NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
 _NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
 
 
@@ -473,6 +474,11 @@ def _build(
     elif isinstance(error, ContextOverflowError):
         error.prompt_tokens = said.integer("n_prompt_tokens")
         error.context_size = said.integer("n_ctx")
+    elif status == 400 and _NO_GRAMMAR.search(message):
+        error.hint = (
+            "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
+            "^…$ and without \\b or [^\\s], and lengths below 2000"
+        )
     elif status == 501 or (status == 500 and _NEVER_HEALS.search(message)):
         error.permanent = True
     return error

@@ -27,7 +27,7 @@ from typing import (
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
 from ._docstrings import described
@@ -104,11 +104,13 @@ class Tool(Generic[P, R]):
                 f"tool {self.name!r} is a method: pass it from an object, thing.{self.name}"
             )
         try:
-            return self._arguments.validate_json(to_json(_whole_numbers(dict(input))), strict=True)
+            text = to_json(_whole_numbers(dict(input)))
+            args, kwargs = self._arguments.validate_json(text, strict=True)
         except ValidationError as error:
             raise ToolInputError(f"invalid arguments for {self.name}: {_faults(error)}") from None
         except PydanticSerializationError as error:
             raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
+        return args, kwargs
 
     def to_param(self) -> ToolParam:
         """Return the definition as a request takes it."""
@@ -184,7 +186,7 @@ def tool(
     ('Tamar: 18 cm', 'Exe: 18 cm')
     """
     # Types that exist only where the function is written, such as inside another function.
-    names = sys._getframe(1).f_locals
+    names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage]
 
     def make(function: Callable[..., Any]) -> Tool[..., Any]:
         return Tool(
@@ -266,29 +268,19 @@ def _arguments(
     names: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], TypeAdapter[Any]]:
     """Return the schema of a function's arguments, and what reads them into `args, kwargs`."""
-    parameters = list(inspect.signature(function).parameters.values())
-    if _takes_self(function):
-        del parameters[0]
-    for parameter in parameters:
-        _check_parameter(parameter, name)
-
-    def gather(*args: Any, **kwargs: Any) -> Any:
-        return args, kwargs
-
-    # pydantic makes schemas of functions; this one has the parameters without the deed.
-    gather.__module__, gather.__qualname__ = function.__module__, function.__qualname__
-    gather.__annotations__ = {p.name: p.annotation for p in parameters}
-    gather.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    gather = _gatherer(function, name)
     try:
         there = getattr(inspect.unwrap(function), "__globals__", {})
-        hints = get_type_hints(gather, there, dict(names or {}), include_extras=True)
-        gather.__annotations__ = hints
-        adapter: TypeAdapter[Any] = TypeAdapter(gather)
-        schema = adapter.json_schema(schema_generator=_WithoutTitles)
+        gather.__annotations__ = hints = get_type_hints(
+            gather, there, dict(names or {}), include_extras=True
+        )
     except NameError as error:
         raise ConfigurationError(f"tool {name!r}: a type cannot be found: {error}") from None
-    except (PydanticUserError, TypeError) as error:
-        raise ConfigurationError(f"tool {name!r}: {_culprit(parameters, hints, error)}") from None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(gather)
+        schema = adapter.json_schema(schema_generator=_WithoutTitles)
+    except _NO_SCHEMA as error:
+        raise ConfigurationError(f"tool {name!r}: {_culprit(hints, error)}") from None
     for parameter, hint in hints.items():
         said = _said(hint) or of_parameters.get(parameter)
         if said and parameter in schema["properties"]:
@@ -296,29 +288,54 @@ def _arguments(
     return schema, adapter
 
 
+def _gatherer(function: Callable[..., Any], name: str) -> Any:
+    """Return a function with the same parameters that does nothing but return its arguments.
+
+    pydantic makes schemas of functions, and calls them with what it has read; here arguments that
+    do not fit must be told from what the function itself raises.
+    """
+
+    def gather(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    parameters = list(inspect.signature(function).parameters.values())
+    if _takes_self(function):
+        del parameters[0]
+    for parameter in parameters:
+        _check_parameter(parameter, name)
+    gather.__module__, gather.__qualname__ = function.__module__, function.__qualname__
+    gather.__annotations__ = {p.name: p.annotation for p in parameters}
+    gather.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return gather
+
+
+_CURES = {
+    inspect.Parameter.POSITIONAL_ONLY: "is positional only, but a model names each: drop the '/'",
+    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
+    inspect.Parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
+}
+
+
 def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
-    cures = {
-        parameter.POSITIONAL_ONLY: "is positional only, but a model names its arguments: drop '/'",
-        parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
-        parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
-    }
-    cure = cures.get(parameter.kind)
+    cure = _CURES.get(cast("Any", parameter.kind))
     if cure is None and parameter.annotation is parameter.empty:
         cure = f"has no type: write {parameter.name}: str, or whatever it is"
     if cure:
         raise ConfigurationError(f"tool {name!r}: parameter {parameter.name!r} {cure}")
 
 
-def _culprit(
-    parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any], error: Exception
-) -> str:
+_NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)
+
+
+def _culprit(hints: Mapping[str, Any], error: Exception) -> str:
     """Name the parameter whose type has no schema."""
-    for parameter in parameters:
+    for parameter, hint in hints.items():
         try:
-            TypeAdapter(hints[parameter.name]).json_schema()
-        except (PydanticUserError, TypeError):
-            kind = inspect.formatannotation(hints[parameter.name])
-            return f"parameter {parameter.name!r} is {kind}, of which no JSON schema can be made"
+            TypeAdapter(hint).json_schema()
+        except _NO_SCHEMA as reason:
+            why = str(reason).strip().splitlines()[-1 if isinstance(reason, SchemaError) else 0]
+            kind = inspect.formatannotation(hint)
+            return f"no JSON schema can be made of parameter {parameter!r}, {kind}: {why}"
     return str(error).splitlines()[0]
 
 
@@ -379,12 +396,13 @@ def _sendable(content: object) -> Any:
         return _text(content)
     if _is_block(content):
         return [content]
+    parts: Sequence[object] = ()
     if isinstance(content, (list, tuple)):
         parts = cast("Sequence[object]", content)
-        if any(map(_is_block, parts)) and all(_is_block(p) or isinstance(p, str) for p in parts):
-            return [{"type": "text", "text": _text(p)} if isinstance(p, str) else p for p in parts]
+    if any(map(_is_block, parts)) and all(_is_block(p) or isinstance(p, str) for p in parts):
+        return [{"type": "text", "text": _text(p)} if isinstance(p, str) else p for p in parts]
     try:
-        return to_json(content).decode()
+        return to_json(cast("object", content)).decode()
     except (PydanticSerializationError, ValueError) as error:
         raise TypeError(f"a {type(content).__name__} that is not JSON: {error}") from None
 
