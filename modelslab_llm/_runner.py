@@ -317,7 +317,8 @@ async def _awithin(seconds: float | None, tool: Any, input: dict[str, Any]) -> A
     with anyio.move_on_after(seconds):
         if tool.is_async:
             return await tool.call(input)
-        found = await to_thread.run_sync(tool.call, input, abandon_on_cancel=True)
+        # In a tuple, because trio takes no awaitable from a thread.
+        (found,) = await to_thread.run_sync(lambda: (tool.call(input),), abandon_on_cancel=True)
         return await found if isawaitable(found) else found
     raise _too_slow(seconds)
 

@@ -1,7 +1,7 @@
 """Hold, for functions of any types: the schema accepts exactly what the function accepts.
 
-Left out is what JSON Schema says only half of, formats (of dates, UUIDs …), and where pydantic takes
-a little more than it says: an item of a set twice, and `true` for the 1 of an enum of integers.
+Left out is what JSON Schema says only half of, formats (of dates, UUIDs …), and where pydantic
+takes a little more: an item of a set twice, and `true` for the 1 of an enum of integers.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def lookalikes(value: Any) -> list[Any]:
 
 
 @settings(
-    max_examples=300,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     database=None,
