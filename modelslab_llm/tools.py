@@ -391,18 +391,16 @@ _ESSENTIAL = {
 """The blocks a tool result may hold, and what tells each from data that only has a `type`."""
 
 
-def _sendable(content: object) -> Any:
+def _sendable(content: Any) -> Any:
     if isinstance(content, str):
         return _text(content)
     if _is_block(content):
         return [content]
-    parts: Sequence[object] = ()
-    if isinstance(content, (list, tuple)):
-        parts = cast("Sequence[object]", content)
+    parts = cast("Sequence[object]", content) if type(content) in (list, tuple) else ()
     if any(map(_is_block, parts)) and all(_is_block(p) or isinstance(p, str) for p in parts):
         return [{"type": "text", "text": _text(p)} if isinstance(p, str) else p for p in parts]
     try:
-        return to_json(cast("object", content)).decode()
+        return to_json(content).decode()
     except (PydanticSerializationError, ValueError) as error:
         raise TypeError(f"a {type(content).__name__} that is not JSON: {error}") from None
 
