@@ -80,7 +80,7 @@ class Tool(Generic[P, R]):
         self._unbound = _takes_self(function)
         if timeout is not None and not timeout > 0:
             raise ConfigurationError(f"tool {self.name!r}: timeout must be above 0 s")
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())  # its attributes stay its own
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function as it is, without any check of its arguments."""

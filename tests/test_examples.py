@@ -21,7 +21,7 @@ SHOWN = {
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_it_runs_without_a_key(example: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(example)],
+        [sys.executable, "-W", "error", str(example)],
         capture_output=True,
         encoding="utf-8",
         env=os.environ | {"PYTHONIOENCODING": "utf-8"},  # which holds no key: see conftest

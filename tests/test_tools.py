@@ -233,6 +233,14 @@ def test_a_function_that_is_decorated_twice() -> None:
     assert f.call({"gauge": {"name": "ab"}}) == "abab"
 
 
+def test_the_functions_own_attributes_do_not_leak() -> None:
+    def f(x: int) -> None: ...
+
+    f.name = "another"  # type: ignore[attr-defined]
+    assert tool(f).name == "f"
+    assert tool(f).__wrapped__ is f  # type: ignore[attr-defined]
+
+
 def test_types_of_the_place_where_it_is_written() -> None:
     class Here(BaseModel):
         x: int
