@@ -16,11 +16,14 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
+from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream
+from ._tool_loop import ToolCall
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
+from .tools import Tool, tool, tool_result
 from .types import (
     ContentBlock,
     ContentBlockParam,
@@ -44,6 +47,7 @@ from .types import (
 __all__ = [
     "AsyncMessageStream",
     "AsyncModelsLab",
+    "AsyncToolRunner",
     "ContentBlock",
     "ContentBlockParam",
     "CountTokensParams",
@@ -64,13 +68,18 @@ __all__ = [
     "ThinkingBlock",
     "Timeout",
     "TokenCount",
+    "Tool",
+    "ToolCall",
     "ToolParam",
+    "ToolRunner",
     "ToolUseBlock",
     "UnknownBlock",
     "Usage",
     "__version__",
     "endpoints",
     "errors",
+    "tool",
+    "tool_result",
     "types",
 ]
 __all__ += errors.__all__

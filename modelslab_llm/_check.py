@@ -21,6 +21,7 @@ from .types.message import Message, is_empty_text
 from .types.requests import CountTokensParams, MessageParams
 
 MANY = 10  # faults named in one error
+LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
 MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
 COUNT = frozenset(CountTokensParams.__annotations__) | OPTIONS
@@ -41,7 +42,7 @@ def checked(
     body["messages"] = _messages(params.get("messages"), faults)
     if known is MESSAGE:
         _numbers(body, endpoint, faults)
-    for name in ("tools", "system", "stop_sequences", "betas", "mcp_servers"):
+    for name in LISTS:
         _list(body, name, faults)
     given: Any = params.get("extra_body") or {}
     extra = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else None
@@ -117,12 +118,29 @@ def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
         return
     body[name] = items = list(cast("Iterable[Any]", value))
     if name == "tools":
-        for i, tool in enumerate(items):
-            fields: Mapping[str, Any] = (
-                cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
-            )
-            if not (fields.get("name") or fields.get("type", "custom") != "custom"):
-                faults.append(f"tools[{i}]: must be a dict with a 'name'")
+        body[name] = _tools(items, faults)
+
+
+def _tools(items: list[Any], faults: list[str]) -> list[Any]:
+    definitions = [tool.to_param() if hasattr(tool, "to_param") else tool for tool in items]
+    places: dict[object, int] = {}
+    for i, tool in enumerate(definitions):
+        fields: Mapping[str, Any] = (
+            cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
+        )
+        name, schema = fields.get("name"), fields.get("input_schema")
+        if callable(cast("object", tool)):
+            faults.append(f"tools[{i}]: is a plain function, decorate it with @tool")
+        elif not (name or fields.get("type", "custom") != "custom"):
+            faults.append(f"tools[{i}]: must be a dict with a 'name'")
+        elif name and places.setdefault(name, i) != i:
+            faults.append(f"tools[{i}]: the name {name!r} is taken by tools[{places[name]}]")
+        if schema is not None and not (
+            isinstance(schema, Mapping)
+            and cast("Mapping[str, Any]", schema).get("type", "object") == "object"
+        ):
+            faults.append(f"tools[{i}].input_schema: must be a JSON schema of type 'object'")
+    return definitions
 
 
 def _messages(value: Any, faults: list[str]) -> list[Any]:

@@ -168,6 +168,16 @@ class _State(Generic[Events]):
         return self._opened.snapshot() if self._opened else Message()
 
     @property
+    def complete(self) -> bool:
+        """Whether the whole message has come."""
+        return self._opened is not None and self._opened.reader.message.complete
+
+    @property
+    def failed(self) -> bool:
+        """Whether reading it has raised an error."""
+        return self._failure is not None
+
+    @property
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None before the answer, or if it has none."""
         return self._opened.request_id if self._opened else None
@@ -185,7 +195,7 @@ class _State(Generic[Events]):
     def _check_whole(self) -> Opened[Events]:
         if self._failure:
             raise self._failure
-        if self._opened is None or not self._opened.reader.message.complete:
+        if self._opened is None or not self.complete:
             raise self._failed(
                 StreamInterruptedError("the stream was closed before the message was complete")
             )
@@ -197,7 +207,7 @@ class _State(Generic[Events]):
     def __repr__(self) -> str:
         if self._opened is None:
             state = "closed" if self._closed else "not sent yet"
-        elif self._opened.reader.message.complete:
+        elif self.complete:
             state = "complete"
         else:
             state = "failed" if self._failure else "closed" if self._closed else "streaming"

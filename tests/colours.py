@@ -12,7 +12,14 @@ from typing import Any
 import anyio.from_thread
 import httpx
 
-from modelslab_llm import AsyncMessageStream, AsyncModelsLab, MessageStream, ModelsLab
+from modelslab_llm import (
+    AsyncMessageStream,
+    AsyncModelsLab,
+    AsyncToolRunner,
+    MessageStream,
+    ModelsLab,
+    ToolRunner,
+)
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
 
 
@@ -41,6 +48,26 @@ class SyncStream:
         self.stream.close()
 
 
+class SyncRunner:
+    """A `ToolRunner`, as `Colour.run_tools` hands it out."""
+
+    def __init__(self, real: ToolRunner) -> None:
+        self.real = real
+
+    def turns(self) -> Iterator[Message]:
+        return iter(self.real)
+
+    def streams(self) -> Iterator[SyncStream]:
+        return map(SyncStream, self.real.stream())
+
+    def message(self) -> Message:
+        return self.real.get_final_message()
+
+    def close(self) -> None:
+        with self.real:
+            pass
+
+
 class SyncClient:
     """A `ModelsLab`."""
 
@@ -54,6 +81,9 @@ class SyncClient:
     def stream(self, **params: Any) -> Iterator[SyncStream]:
         with self.real.messages.stream(**params) as stream:
             yield SyncStream(stream)
+
+    def run_tools(self, **params: Any) -> SyncRunner:
+        return SyncRunner(self.real.messages.run_tools(**params))
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.real.messages.count_tokens(**params)
@@ -112,6 +142,33 @@ class AsyncStream:
         self.portal.call(self.stream.close)
 
 
+class AsyncRunner:
+    """An `AsyncToolRunner`, driven from sync code."""
+
+    def __init__(self, portal: Any, real: AsyncToolRunner) -> None:
+        self.portal = portal
+        self.real = real
+
+    def turns(self) -> Iterator[Message]:
+        while (message := self.portal.call(_anext, self.real)) is not None:
+            yield message
+
+    def streams(self) -> Iterator[AsyncStream]:
+        streams = self.real.stream()
+        while (stream := self.portal.call(_anext, streams)) is not None:
+            yield AsyncStream(self.portal, stream)
+
+    def message(self) -> Message:
+        return self.portal.call(self.real.get_final_message)
+
+    def close(self) -> None:
+        async def leave() -> None:
+            async with self.real:
+                pass
+
+        self.portal.call(leave)
+
+
 class AsyncClient:
     """An `AsyncModelsLab`, driven from sync code."""
 
@@ -130,6 +187,9 @@ class AsyncClient:
             yield AsyncStream(self.portal, stream)
         finally:
             self.portal.call(stream.close)
+
+    def run_tools(self, **params: Any) -> AsyncRunner:
+        return AsyncRunner(self.portal, self.real.messages.run_tools(**params))
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.portal.call(lambda: self.real.messages.count_tokens(**params))

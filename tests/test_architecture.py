@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _stream, endpoints, errors, types
+from modelslab_llm import _client, _runner, _stream, endpoints, errors, tools, types
 from modelslab_llm.types import content, events, message, models, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -30,12 +30,12 @@ LAYERS = [
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.requests"],
-    ["types"],
-    ["_retry"],
+    ["types", "_docstrings"],
+    ["_retry", "tools"],
     ["_config", "_json"],
     ["_check", "_sse", "_accumulate"],
-    ["_calls", "_stream"],
-    ["_exchange"],
+    ["_calls", "_stream", "_tool_loop"],
+    ["_exchange", "_runner"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
     ["_drive"],
@@ -53,15 +53,18 @@ PURE = {
     "_calls",
     "_check",
     "_config",
+    "_docstrings",
     "_exchange",
     "_json",
     "_pools",
     "_retry",
     "_sse",
     "_stream",
+    "_tool_loop",
     "endpoints",
     "errors",
     "testing._replies",
+    "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
 
@@ -137,7 +140,8 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [modelslab_llm, endpoints, errors, types, content, events, message, models, requests]
+    "module",
+    [modelslab_llm, endpoints, errors, tools, types, content, events, message, models, requests],
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
@@ -163,6 +167,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         (_client.Messages, _client.AsyncMessages),
         (_client.Models, _client.AsyncModels),
         (_stream.MessageStream, _stream.AsyncMessageStream),
+        (_runner.ToolRunner, _runner.AsyncToolRunner),
     ],
 )
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:

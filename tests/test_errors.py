@@ -82,6 +82,8 @@ TREE = {  # child: parents, as in the design
     "GatewayTimeoutError": "InternalServerError",
     "OverloadedError": "InternalServerError",
     "ToolError": "ModelsLabError",
+    "ToolInputError": "ToolError",
+    "TooManyTurnsError": "ToolError",
 }
 
 

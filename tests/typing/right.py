@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import httpx
@@ -10,6 +11,7 @@ from typing_extensions import Unpack, assert_type
 from modelslab_llm import (
     APIError,
     APIStatusError,
+    AsyncMessageStream,
     AsyncModelsLab,
     ContentBlockParam,
     Endpoint,
@@ -17,14 +19,19 @@ from modelslab_llm import (
     Message,
     MessageParam,
     MessageParams,
+    MessageStream,
     ModelInfo,
     ModelsLab,
     TextBlock,
     ThinkingBlock,
     Timeout,
+    ToolCall,
     ToolParam,
+    ToolRunner,
     ToolUseBlock,
     endpoints,
+    tool,
+    tool_result,
 )
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
@@ -147,6 +154,64 @@ async def asynchronous() -> None:
 def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
     """A wrapper of the user's own, typed by `MessageParams`."""
     return client.messages.create(**params).text
+
+
+@tool
+def level(river: str, days: Sequence[int] = ()) -> float:
+    return len(river) + len(days)
+
+
+@tool(name="later", timeout=3)
+async def level_later(river: str) -> float:
+    return len(river)
+
+
+class Station:
+    @tool
+    def level(self, day: int) -> str:
+        return str(day)
+
+
+def tools(client: ModelsLab, definition: ToolParam) -> None:
+    assert_type(level("Exe", days=[1]), float)
+    assert_type(level.call({"river": "Exe"}), float)
+    assert_type(Station().level(3), str)
+    assert_type(Station().level.call({"day": 3}), str)
+    assert_type(tool(len, name="length").name, str)
+    assert_type(level.to_param(), ToolParam)
+    runner = client.messages.run_tools(
+        model="m",
+        max_tokens=10,
+        messages=[{"role": "user", "content": "How high?"}],
+        tools=[level, Station().level, definition],
+        max_turns=3,
+        on_error="raise",
+    )
+    assert_type(runner, ToolRunner)
+    for message in runner:
+        assert_type(message, Message)
+        for call in runner.calls:
+            assert_type(call, ToolCall)
+            assert_type(call.input, dict[str, Any])
+            call.refuse("no")
+    for stream in runner.stream():
+        assert_type(stream, MessageStream)
+    assert_type(runner.messages, list[MessageParam])
+    assert_type(runner.get_final_message(), Message)
+    reply = client.messages.create(max_tokens=1, messages=[], tools=[level, definition])
+    results = [tool_result(use, level.call(use.input)) for use in reply.tool_uses]
+    client.messages.create(max_tokens=1, messages=[reply, {"role": "user", "content": results}])
+
+
+async def tools_asynchronously(client: AsyncModelsLab) -> None:
+    assert_type(await level_later("Exe"), float)
+    assert_type(await level_later.call({"river": "Exe"}), float)
+    async with client.messages.run_tools(max_tokens=1, messages=[], tools=[level_later]) as runner:
+        async for message in runner:
+            assert_type(message, Message)
+        async for stream in runner.stream():
+            assert_type(stream, AsyncMessageStream)
+        assert_type(await runner.get_final_message(), Message)
 
 
 def failures(client: ModelsLab) -> float | None:
