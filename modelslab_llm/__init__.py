@@ -16,7 +16,7 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
-from ._stream import AsyncMessageStream, MessageStream
+from ._stream import AsyncMessageStream, MessageStream, Piece
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
 from .endpoints import Endpoint
@@ -59,6 +59,7 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "ModelsLab",
+    "Piece",
     "RedactedThinkingBlock",
     "TextBlock",
     "ThinkingBlock",

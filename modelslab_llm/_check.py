@@ -40,6 +40,7 @@ def checked(
     body["messages"] = _messages(params.get("messages"), faults)
     if known is MESSAGE:
         _numbers(body, endpoint, faults)
+    _thinking(body, endpoint, faults)
     for name in ("tools", "system", "stop_sequences", "betas", "mcp_servers"):
         _list(body, name, faults)
     given: Any = params.get("extra_body") or {}
@@ -105,6 +106,38 @@ def _numbers(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> 
         elif not least <= value <= most:
             wanted = f"at least {least}" if most == unlimited else f"from {least} to {most}"
             faults.append(f"{name}: must be {wanted}, not {value!r}")
+
+
+_THINKING = (
+    'must be a dict like {"type": "enabled", "budget_tokens": 2048}, '
+    '{"type": "adaptive"} or {"type": "disabled"}'
+)
+
+
+def _thinking(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
+    """Refuse a wrong form, and on v7 a budget out of range (protocol.md §4).
+
+    llama-server and gateways take other budgets too, so theirs is not checked.
+    """
+    value = body.get("thinking")
+    if value is None:
+        return
+    fields = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    if not isinstance(fields.get("type"), str):
+        faults.append(f"thinking: {_THINKING}, not {value!r}")
+        return
+    budget, most = fields.get("budget_tokens"), body.get("max_tokens")
+    if fields["type"] != "enabled" or (budget is None and endpoint.kind != "v7"):
+        return
+    if type(budget) is not int:
+        faults.append(f"thinking.budget_tokens: must be a whole number, not {budget!r}")
+    elif endpoint.kind == "v7" and budget < 1024:
+        faults.append(f"thinking.budget_tokens: must be at least 1024, not {budget}")
+    elif endpoint.kind == "v7" and type(most) is int and budget >= most:
+        faults.append(
+            f"thinking.budget_tokens: must be less than max_tokens, of which it is a part: "
+            f"{budget} of {most}"
+        )
 
 
 def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:

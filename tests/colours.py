@@ -12,7 +12,7 @@ from typing import Any
 import anyio.from_thread
 import httpx
 
-from modelslab_llm import AsyncMessageStream, AsyncModelsLab, MessageStream, ModelsLab
+from modelslab_llm import AsyncMessageStream, AsyncModelsLab, MessageStream, ModelsLab, Piece
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
 
 
@@ -30,6 +30,9 @@ class SyncStream:
 
     def texts(self) -> Iterator[str]:
         return self.stream.text_stream
+
+    def pieces(self) -> Iterator[Piece]:
+        return self.stream.pieces
 
     def message(self) -> Message:
         return self.stream.get_final_message()
@@ -101,6 +104,11 @@ class AsyncStream:
         texts = self.stream.text_stream
         while (text := self.portal.call(_anext, texts)) is not None:
             yield text
+
+    def pieces(self) -> Iterator[Piece]:
+        pieces = self.stream.pieces
+        while (piece := self.portal.call(_anext, pieces)) is not None:
+            yield piece
 
     def message(self) -> Message:
         return self.portal.call(self.stream.get_final_message)
