@@ -19,6 +19,7 @@ from ._config import Timeout
 from ._stream import AsyncMessageStream, MessageStream, Piece
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
+from .conversation import Conversation
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
 from .types import (
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncModelsLab",
     "ContentBlock",
     "ContentBlockParam",
+    "Conversation",
     "CountTokensParams",
     "DefaultAioHttpClient",
     "DefaultAsyncHttpxClient",

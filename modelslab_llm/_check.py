@@ -122,7 +122,9 @@ def _thinking(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) ->
     value = body.get("thinking")
     if value is None:
         return
-    fields = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    fields: Mapping[str, Any] = (
+        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    )
     if not isinstance(fields.get("type"), str):
         faults.append(f"thinking: {_THINKING}, not {value!r}")
         return
@@ -164,10 +166,11 @@ def _messages(value: Any, faults: list[str]) -> list[Any]:
     turns = list(cast("Iterable[Any]", value))
     if not turns:
         faults.append("messages: is empty, the first turn is the user's")
-    return [_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
+    return [plain_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
 
 
-def _turn(turn: Any, path: str, faults: list[str]) -> Any:
+def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
+    """Return a turn without models in it, as a request takes it, and note what is wrong with it."""
     if isinstance(turn, Message):
         return turn.to_param()
     if not isinstance(turn, Mapping):

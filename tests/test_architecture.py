@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _stream, endpoints, errors, types
+from modelslab_llm import _client, _stream, conversation, endpoints, errors, types
 from modelslab_llm.types import content, events, message, models, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -34,7 +34,7 @@ LAYERS = [
     ["_retry"],
     ["_config"],
     ["_check", "_sse", "_accumulate"],
-    ["_calls", "_stream"],
+    ["_calls", "_stream", "conversation"],
     ["_exchange"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
@@ -58,6 +58,7 @@ PURE = {
     "_retry",
     "_sse",
     "_stream",
+    "conversation",
     "endpoints",
     "errors",
     "testing._replies",
@@ -136,7 +137,19 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [modelslab_llm, endpoints, errors, types, content, events, message, models, requests]
+    "module",
+    [
+        modelslab_llm,
+        conversation,
+        endpoints,
+        errors,
+        types,
+        content,
+        events,
+        message,
+        models,
+        requests,
+    ],
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
