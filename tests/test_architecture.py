@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _stream, conversation, endpoints, errors, types
+from modelslab_llm import _client, _stream, conversation, endpoints, errors, openai, types
 from modelslab_llm.types import content, events, message, models, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -34,7 +34,8 @@ LAYERS = [
     ["_retry"],
     ["_config"],
     ["_check", "_sse", "_accumulate"],
-    ["_calls", "_stream", "conversation"],
+    ["_calls", "_stream", "_chat", "conversation"],
+    ["openai"],
     ["_exchange"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
@@ -51,6 +52,7 @@ NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
 PURE = {
     "_accumulate",
     "_calls",
+    "_chat",
     "_check",
     "_config",
     "_exchange",
@@ -61,6 +63,7 @@ PURE = {
     "conversation",
     "endpoints",
     "errors",
+    "openai",
     "testing._replies",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
@@ -143,6 +146,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         conversation,
         endpoints,
         errors,
+        openai,
         types,
         content,
         events,
@@ -202,8 +206,8 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     assert more <= {"modelslab_llm", "pydantic", "difflib", "html"}
 
 
-def test_import_does_not_load_the_test_kit() -> None:
-    assert "modelslab_llm.testing" not in loaded_by("modelslab_llm")
+def test_import_does_not_load_what_few_programs_need() -> None:
+    assert not {"modelslab_llm.testing", "modelslab_llm.openai"} & loaded_by("modelslab_llm")
 
 
 def loaded_by(modules: str) -> set[str]:
