@@ -5,17 +5,14 @@ python examples/with_anthropic.py                      # a local server answers,
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from modelslab_llm import Endpoint
 from modelslab_llm.testing import LocalServer
 
-try:
-    import anthropic
-except ImportError:
-    anthropic = None  # type: ignore[assignment]
-
 
 def main() -> None:
-    if anthropic is None:
+    if find_spec("anthropic") is None:
         print("Nothing to show: anthropic is not installed. Run `pip install anthropic` first.")
         return
     with LocalServer() as server:
@@ -25,6 +22,8 @@ def main() -> None:
 
 
 def ask(endpoint: Endpoint, api_key: str) -> None:
+    import anthropic
+
     with anthropic.Anthropic(base_url=endpoint.base_url, api_key=api_key) as client:
         message = client.messages.create(
             model=endpoint.default_model or "local-echo",

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_server import END_OF_BODY, OPEN, START, STREAM_HEAD, TEXT, RawServer, chunk, event, reply
+from raw_server import (
+    END_OF_BODY,
+    EVENTS,
+    OPEN,
+    START,
+    STREAM_HEAD,
+    TEXT,
+    RawServer,
+    chunk,
+    error_event,
+    event,
+    reply,
+)
+from raw_server import stream as stream_of
 
 from modelslab_llm import (
     APIError,
@@ -19,6 +32,7 @@ from modelslab_llm import (
     Endpoint,
     ModelsLab,
     StreamInterruptedError,
+    UnknownBlock,
     endpoints,
 )
 from modelslab_llm.testing import Failure, LocalServer, Reply
@@ -190,6 +204,32 @@ def test_it_hands_out_half_of_a_tools_arguments() -> None:
             with ours.messages.stream(**ASK) as answer:
                 (found,) = answer.get_final_message().tool_uses
     assert (found.input, found.input_complete) == ({}, False)
+
+
+def test_it_reads_an_unknown_block_as_a_known_one() -> None:
+    with LocalServer(Reply([{"type": "of_tomorrow", "depth": 3}])) as server:
+        with anthropic.Anthropic(base_url=server.url, api_key=server.api_key) as client:
+            block = client.messages.create(**ASK).content[0]
+            assert isinstance(block, anthropic.types.TextBlock)
+        with ModelsLab(server.api_key, endpoint=server.gateway()) as ours:
+            assert isinstance(ours.messages.create(**ASK).content[0], UnknownBlock)
+
+
+def test_it_gives_up_at_an_error_before_the_first_content() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    begun = event("message_start", message={"id": "m", "content": [], "usage": usage})
+    failing = [STREAM_HEAD, chunk(begun), chunk(error_event()), END_OF_BODY]
+    with RawServer(failing) as raw:
+        with anthropic.Anthropic(base_url=raw.url, api_key="k") as client:
+            with pytest.raises(anthropic.APIStatusError) as failed:
+                with client.messages.stream(**ASK) as stream:
+                    stream.get_final_message()
+        assert (type(failed.value), raw.requests) == (anthropic.APIStatusError, 1)
+    with RawServer(failing, stream_of(*EVENTS)) as raw:
+        with ModelsLab("k", base_url=raw.url) as ours:
+            with ours.messages.stream(**ASK) as answer:
+                assert answer.get_final_text() == "Tamar"
+        assert raw.requests == 2
 
 
 def test_it_takes_what_is_no_message_for_one() -> None:

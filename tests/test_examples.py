@@ -36,7 +36,7 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
 def test_without_anthropic_its_example_says_so(tmp_path: Path) -> None:
     example = next(path for path in EXAMPLES if path.stem == "with_anthropic")
     code = (
-        "import runpy, sys; sys.modules['anthropic'] = None; "
+        "import importlib.util, runpy; importlib.util.find_spec = lambda name: None; "
         f"runpy.run_path({str(example)!r}, run_name='__main__')"
     )
     ran = subprocess.run(

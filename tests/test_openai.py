@@ -7,6 +7,7 @@ it, or with every fault it is refused for.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ from pydantic import BaseModel
 from modelslab_llm import InvalidRequestError, Message, ModelsLab, endpoints
 from modelslab_llm._check import MESSAGE, checked
 from modelslab_llm.openai import NotCarriedOver, to_chat_completion, to_messages
-from modelslab_llm.testing import LocalServer
+from modelslab_llm.testing import LocalServer, Reply
 
 Json = dict[str, Any]
 SAMPLES = {
@@ -404,6 +405,30 @@ def test_a_chat_program_runs_on_llama_server(
     assert completion["choices"][0]["message"]["content"] == ANSWER_REPLY
     assert completion["usage"]["prompt_tokens"] > 20
     client.close()
+
+
+def test_the_page_changes_a_program_in_the_marked_lines_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "from-openai.md").read_text(encoding="utf-8")
+    (before,) = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
+    after = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0]
+    kept = [line for line in after.splitlines() if "←" not in line]
+    changed = [line for line in before.splitlines() if line not in kept]
+    assert kept == [line for line in before.splitlines() if line not in changed]
+    assert len(changed) == 3
+
+    call = {"type": "tool_use", "id": "a", "name": "river_level", "input": {"river": "Tamar"}}
+    with LocalServer([Reply([call]), "214 cm."]) as server:
+        monkeypatch.setenv("MODELSLAB_BASE_URL", server.url)
+        monkeypatch.setenv("MODELSLAB_API_KEY", str(server.api_key))
+        names: Json = {}
+        exec(after, names)
+        names["client"].close()
+        sent = server.requests[-1].body["messages"]
+    assert capsys.readouterr().out == "214 cm.\n"
+    assert sent[1]["content"] == [call]
+    assert sent[2]["content"][0]["tool_use_id"] == "a"
 
 
 @pytest.mark.parametrize("sample", CARRIED.values(), ids=CARRIED)
