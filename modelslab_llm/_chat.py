@@ -1,7 +1,7 @@
 """Read the messages of an OpenAI chat request into turns, for `openai` (protocol.md §13).
 
 Pure. What is wrong, and what has no place in a turn, goes into `Notes` under its path; nothing is
-raised or warned of here but by `Notes.raise_or_warn`.
+raised or warned of but by `Notes.raise_or_warn`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from ._check import as_param
-from .errors import InvalidRequestError
+from ._check import as_param, raise_for
 from .types.content import read_arguments
 
 Json: TypeAlias = dict[str, Any]
@@ -49,8 +48,7 @@ class Notes:
                 self.drop(f"{path}.{name}", "Messages has no place for it")
 
     def raise_or_warn(self) -> None:
-        if self.faults:
-            raise InvalidRequestError("; ".join(self.faults))
+        raise_for(self.faults)
         for note in sorted(self.dropped):
             warnings.warn(note, NotCarriedOver, stacklevel=3)
 

@@ -51,10 +51,15 @@ def checked(
         faults.append("extra_body: 'stream' and 'messages' are set by the call itself")
     body.update(extra or {})
     _model(body, endpoint, faults)
+    raise_for(faults)
+    return body
+
+
+def raise_for(faults: Sequence[str]) -> None:
+    """Raise one `InvalidRequestError` for all faults, if there are any."""
     if faults:
         more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-        raise InvalidRequestError("; ".join(faults[:MANY] + more))
-    return body
+        raise InvalidRequestError("; ".join([*faults[:MANY], *more]))
 
 
 _ELSEWHERE = {  # what people pass who know another client

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, Union, cast
 
-from ._check import plain_turn
-from .errors import InvalidRequestError
+from ._check import plain_turn, raise_for
 from .types.content import ToolUseBlock
 from .types.message import Message
 from .types.requests import ContentBlockParam, MessageParam
@@ -139,8 +138,7 @@ class Conversation:
 def _checked(turn: Any, path: str) -> MessageParam:
     faults: list[str] = []
     plain = plain_turn(turn, path, faults)
-    if faults:
-        raise InvalidRequestError("; ".join(faults))
+    raise_for(faults)
     return cast("MessageParam", {"role": plain["role"], "content": plain["content"]})
 
 
@@ -149,9 +147,14 @@ def _sound(turn: MessageParam) -> list[_Part]:
     content = turn["content"]
     given = [content] if isinstance(content, str) else cast("list[_Part]", content)
     parts = [part for part in given if not _is_empty(part)]
-    while turn["role"] == "assistant" and parts and _is(parts[-1], *THINKING):
-        parts.pop()
+    if turn["role"] == "assistant":
+        _drop_last_thinking(parts)
     return parts
+
+
+def _drop_last_thinking(parts: list[_Part]) -> None:
+    while parts and _is(parts[-1], *THINKING):
+        parts.pop()
 
 
 def _is_empty(part: _Part) -> bool:
@@ -204,6 +207,8 @@ def _append(turns: list[_Turn], role: str, parts: list[_Part]) -> None:
     for part in parts:
         if not (_is(part, "tool_use") and _ids([part])[0] in _ids(last)):  # once is enough
             last.append(part)
+    if role == "assistant":
+        _drop_last_thinking(last)  # a call left out may have stood behind it
 
 
 def _as_param(role: str, parts: list[_Part]) -> MessageParam:

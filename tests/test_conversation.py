@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from colours import Async, AsyncClient, Sync, SyncClient
-from history import faults
+from history import PROPERTY, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
@@ -128,6 +128,10 @@ CASES: dict[str, tuple[list[Json], list[Json]]] = {
     "calls that nobody can answer": (
         [user("a"), said([text("b"), call(""), call("1", name=""), call("2"), call("2")])],
         [user("a"), said([text("b"), call("2")]), user([not_run("2")])],
+    ),
+    "a call that stands there twice, behind thinking": (
+        [user("a"), said([call("1"), THOUGHT, call("1")]), said([THOUGHT, call("1")])],
+        [user("a"), said([call("1")]), user([not_run("1")])],
     ),
     "blocks of servers' own": (
         [user([{"type": "new"}]), said([{"type": "server_tool_use", "id": "s", "input": {}}])],
@@ -295,7 +299,7 @@ def after(conversation: Conversation, operation: str, *values: Any) -> Conversat
     return conversation
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(PROPERTY, max_examples=1000)
 @given(st.lists(OPERATIONS, max_size=12))
 def test_any_operations_leave_a_valid_history(operations: list[tuple[Any, ...]]) -> None:
     conversation = Conversation()
@@ -308,7 +312,7 @@ def test_any_operations_leave_a_valid_history(operations: list[tuple[Any, ...]])
         assert "thinking" not in str(conversation.without_thinking().messages)
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(PROPERTY, max_examples=200)
 @given(st.lists(st.tuples(TEXTS.filter(bool), REPLIES), max_size=5))
 def test_nothing_is_lost_that_can_be_sent(exchanges: list[tuple[str, Message]]) -> None:
     """All text, and all calls that can be answered, in their order."""

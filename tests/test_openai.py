@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from colours import Async, Sync
-from history import faults
+from history import PROPERTY, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
@@ -290,7 +290,7 @@ def replies(draw: st.DrawFn) -> Message:
     )
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(PROPERTY, max_examples=200)
 @given(st.lists(st.tuples(TEXT, replies(), TEXT), min_size=1, max_size=3))
 def test_a_history_survives_the_way_there_and_back(
     exchanges: list[tuple[str, Message, str]],
@@ -346,7 +346,7 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(PROPERTY, max_examples=400)
 @given(st.lists(MESSAGES, max_size=6))
 def test_any_messages_become_a_valid_history_or_are_refused(messages: list[Any]) -> None:
     with suppress(InvalidRequestError):
@@ -354,7 +354,7 @@ def test_any_messages_become_a_valid_history_or_are_refused(messages: list[Any])
         assert faults(params["messages"]) == []
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(PROPERTY, max_examples=200)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES))
 def test_any_body_is_carried_over_or_refused(body: Json) -> None:
     """No other error comes, whatever the values are."""
