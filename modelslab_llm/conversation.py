@@ -129,8 +129,6 @@ class Conversation:
     def __eq__(self, other: object) -> bool:
         return self.turns == other.turns if isinstance(other, Conversation) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
     def __repr__(self) -> str:
         return f"Conversation({self.turns!r})"
 

@@ -28,8 +28,8 @@ from .types.requests import MessageParams
 
 __all__ = ["NotCarriedOver", "to_chat_completion", "to_messages"]
 
-JSON_OBJECT = "Answer with one JSON object and nothing else."
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_JSON_OBJECT = "Answer with one JSON object and nothing else."
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
 def to_messages(
@@ -46,7 +46,7 @@ def to_messages(
     notes = Notes()
     rest = {k: v for k, v in fields_of(body, "body", notes).items() if v is not None}
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
-    params: Json = {name: rest.pop(name) for name in CARRIED & rest.keys()}
+    params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
     _limits(rest, params, notes)
     _form(rest, params, system, notes)
@@ -55,8 +55,8 @@ def to_messages(
     if system:
         params["system"] = "\n\n".join(system)
     for name, value in rest.items():
-        if value is not False and value not in ([], {}) and value != NEUTRAL.get(name):
-            notes.drop(name, WHY.get(name, "Messages has no such field; see extra_body"))
+        if value is not False and value not in ([], {}) and value != _NEUTRAL.get(name):
+            notes.drop(name, _WHY.get(name, "Messages has no such field; see extra_body"))
     notes.raise_or_warn()
     return cast("MessageParams", params)
 
@@ -152,9 +152,14 @@ def _dumped(value: object) -> str:
 
 # The fields beside messages. Each function takes out what it reads: what is left has no place.
 
-CARRIED = {"model", "top_p", "top_k", "extra_headers", "extra_body", "timeout"}
-NEUTRAL = {"frequency_penalty": 0, "presence_penalty": 0, "top_logprobs": 0, "verbosity": "medium"}
-WHY = {
+_CARRIED = {"model", "top_p", "top_k", "extra_headers", "extra_body", "timeout"}
+_NEUTRAL: dict[str, object] = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "top_logprobs": 0,
+    "verbosity": "medium",
+}
+_WHY = {
     "logprobs": "Messages gives no probabilities",
     "top_logprobs": "Messages gives no probabilities",
     "metadata": "Messages keeps none but the id of a user, here the field user",
@@ -193,15 +198,15 @@ def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:
     effort = rest.pop("reasoning_effort", None)
     if effort == "none":
         params["thinking"] = {"type": "disabled"}
-    elif effort in ("minimal", *EFFORTS):
+    elif effort in ("minimal", *_EFFORTS):
         config["effort"] = "low" if effort == "minimal" else effort
     elif effort is not None:
-        notes.fault("reasoning_effort", f"must be one of {', '.join(EFFORTS)}, not {effort!r}")
+        notes.fault("reasoning_effort", f"must be one of {', '.join(_EFFORTS)}, not {effort!r}")
     form = fields_of(rest.pop("response_format", {"type": "text"}), "response_format", notes)
     if form.get("type") == "json_schema":
         config["format"] = {"type": "json_schema", "schema": _schema(form, notes)}
     elif form.get("type") == "json_object":
-        system.append(JSON_OBJECT)
+        system.append(_JSON_OBJECT)
         notes.drop("response_format", "Messages has no json_object: the system text asks for it")
     elif form.get("type") != "text":
         notes.fault("response_format.type", f"Messages knows no {form.get('type')!r}")
@@ -242,7 +247,7 @@ def _remarks(rest: Json, params: Json, notes: Notes) -> None:
 
 # Tools
 
-CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def _tools(rest: Json, params: Json, notes: Notes) -> None:
@@ -285,9 +290,9 @@ def _choice(rest: Json, notes: Notes) -> Json:
     if choice is None:
         return {}
     if isinstance(choice, str):
-        if choice not in CHOICES:
-            notes.fault(path, f"must be one of {', '.join(CHOICES)} or a function, not {choice!r}")
-        return {"type": CHOICES.get(choice)}
+        if choice not in _CHOICES:
+            notes.fault(path, f"must be one of {', '.join(_CHOICES)} or a function, not {choice!r}")
+        return {"type": _CHOICES.get(choice)}
     fields = fields_of(choice, path, notes)
     named = fields if path == "function_call" else fields.get("function")
     if not isinstance(named, Mapping) or "name" not in named:
