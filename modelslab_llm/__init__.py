@@ -17,10 +17,11 @@ from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
 from ._runner import AsyncToolRunner, ToolRunner
-from ._stream import AsyncMessageStream, MessageStream
+from ._stream import AsyncMessageStream, MessageStream, Piece
 from ._tool_loop import ToolCall
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
+from .conversation import Conversation
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
 from .tools import Tool, tool, tool_result
@@ -50,6 +51,7 @@ __all__ = [
     "AsyncToolRunner",
     "ContentBlock",
     "ContentBlockParam",
+    "Conversation",
     "CountTokensParams",
     "DefaultAioHttpClient",
     "DefaultAsyncHttpxClient",
@@ -63,6 +65,7 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "ModelsLab",
+    "Piece",
     "RedactedThinkingBlock",
     "TextBlock",
     "ThinkingBlock",

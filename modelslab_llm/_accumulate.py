@@ -235,16 +235,22 @@ def replay(message: Message) -> Iterator[Event]:
     """Yield the events of a stream that brings exactly this message."""
     yield MessageStartEvent(message=message.model_copy(update={"content": [], "stop_reason": None}))
     for index, block in enumerate(message.content):
-        if isinstance(block, TextBlock):
-            empty = block.model_copy(update={"text": ""})
-            yield ContentBlockStartEvent(index=index, content_block=empty)
-            yield ContentBlockDeltaEvent(index=index, delta=TextDelta(text=block.text))
-        else:
-            yield ContentBlockStartEvent(index=index, content_block=block)
+        start, delta = _taken_apart(block)
+        yield ContentBlockStartEvent(index=index, content_block=start)
+        if delta:
+            yield ContentBlockDeltaEvent(index=index, delta=delta)
         yield ContentBlockStopEvent(index=index)
     end = {name: getattr(message, name) for name in MessageDelta.model_fields}
     yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
     yield MessageStopEvent()
+
+
+def _taken_apart(block: ContentBlock) -> tuple[ContentBlock, Delta | None]:
+    if isinstance(block, TextBlock):
+        return block.model_copy(update={"text": ""}), TextDelta(text=block.text)
+    if isinstance(block, ThinkingBlock):
+        return block.model_copy(update={"thinking": ""}), ThinkingDelta(thinking=block.thinking)
+    return block, None
 
 
 def is_begun(block: ContentBlock) -> bool:

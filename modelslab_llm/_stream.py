@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from typing_extensions import Self
 
@@ -17,8 +17,8 @@ from ._accumulate import Accumulator, replay
 from ._sse import EventDecoder, is_stream
 from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from .types._base import telling_once
-from .types.content import TextDelta
-from .types.events import ContentBlockDeltaEvent, Event, PingEvent
+from .types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
+from .types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event, PingEvent
 from .types.message import Message
 
 
@@ -107,11 +107,34 @@ class Reader:
         return begun
 
 
+class Piece(NamedTuple):
+    """A piece of an answer as it comes: thinking, or text of the answer itself."""
+
+    kind: Literal["thinking", "text"]
+    text: str
+
+
 def text_of(event: Event) -> str:
     """Return the text an event adds to the answer; `""` for most kinds."""
-    if isinstance(event, ContentBlockDeltaEvent) and isinstance(event.delta, TextDelta):
-        return event.delta.text
+    if isinstance(event, ContentBlockDeltaEvent):
+        return event.delta.text if isinstance(event.delta, TextDelta) else ""
+    if isinstance(event, ContentBlockStartEvent) and isinstance(event.content_block, TextBlock):
+        return event.content_block.text  # a block may begin with text (protocol.md §6.3)
     return ""
+
+
+def piece_of(event: Event) -> Piece | None:
+    """Return the thinking or the text an event adds to the answer; None for most kinds."""
+    if text := text_of(event):
+        return Piece("text", text)
+    grown: object = None
+    if isinstance(event, ContentBlockDeltaEvent):
+        grown = event.delta
+    elif isinstance(event, ContentBlockStartEvent):
+        grown = event.content_block
+    if isinstance(grown, (ThinkingDelta, ThinkingBlock)) and grown.thinking:
+        return Piece("thinking", grown.thinking)
+    return None
 
 
 T = TypeVar("T")
@@ -215,7 +238,7 @@ class _State(Generic[Events]):
 
 
 class MessageStream(_State[Iterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
 
     Use it in a `with` block, which sends the request and closes the connection at the end. It is
     one iterator, so every view of it goes on where the last one stopped. Either the message
@@ -263,6 +286,17 @@ class MessageStream(_State[Iterator[Event]]):
             if text := text_of(event):
                 yield text
 
+    @property
+    def pieces(self) -> Iterator[Piece]:
+        """The thinking and the text, each piece with its kind: `for kind, text in stream.pieces`.
+
+        Not `signature`s, and not thinking that the server keeps to itself: those are in the
+        blocks of the message.
+        """
+        for event in self:
+            if piece := piece_of(event):
+                yield piece
+
     def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
         for _ in self:
@@ -291,7 +325,7 @@ class MessageStream(_State[Iterator[Event]]):
 
 
 class AsyncMessageStream(_State[AsyncIterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
 
     Use it in an `async with` block; all else is as for `MessageStream`, with `async for` and
     `await`.
@@ -334,7 +368,12 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
     @property
     def text_stream(self) -> AsyncIterator[str]:
         """The text of the answer, piece by piece as the server sends it."""
-        return _AsyncTexts(self)
+        return _AsyncPicked(self, text_of)
+
+    @property
+    def pieces(self) -> AsyncIterator[Piece]:
+        """The thinking and the text, each piece with its kind."""
+        return _AsyncPicked(self, piece_of)
 
     async def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
@@ -363,16 +402,19 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         return self._opened
 
 
-class _AsyncTexts(AsyncIterator[str]):
-    """The text in a stream. No generator: one that is left early needs closing, this does not."""
+class _AsyncPicked(AsyncIterator[T]):
+    """What `pick` finds in a stream. No generator: one left early needs closing, this does not."""
 
-    def __init__(self, events: AsyncIterator[Event]) -> None:
+    def __init__(
+        self, events: AsyncIterator[Event], pick: Callable[[Event], T | Literal[""] | None]
+    ) -> None:
         self._events = events
+        self._pick = pick
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> T:
         while True:
-            if text := text_of(await self._events.__anext__()):
-                return text
+            if found := self._pick(await self._events.__anext__()):
+                return found
 
 
 class ready(AsyncIterator[T]):  # it stands beside `iter`

@@ -18,6 +18,7 @@ from modelslab_llm import (
     AsyncToolRunner,
     MessageStream,
     ModelsLab,
+    Piece,
     ToolRunner,
 )
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
@@ -37,6 +38,9 @@ class SyncStream:
 
     def texts(self) -> Iterator[str]:
         return self.stream.text_stream
+
+    def pieces(self) -> Iterator[Piece]:
+        return self.stream.pieces
 
     def message(self) -> Message:
         return self.stream.get_final_message()
@@ -131,6 +135,11 @@ class AsyncStream:
         texts = self.stream.text_stream
         while (text := self.portal.call(_anext, texts)) is not None:
             yield text
+
+    def pieces(self) -> Iterator[Piece]:
+        pieces = self.stream.pieces
+        while (piece := self.portal.call(_anext, pieces)) is not None:
+            yield piece
 
     def message(self) -> Message:
         return self.portal.call(self.stream.get_final_message)

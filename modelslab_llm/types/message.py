@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
-from .content import ContentBlock, TextBlock, ToolUseBlock
+from .content import ContentBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
 if TYPE_CHECKING:
     from .requests import MessageParam
@@ -126,6 +126,15 @@ class Message(Tolerant):
     def text(self) -> str:
         """The answer's text: all text blocks joined; `""` when there are none."""
         return "".join(block.text for block in self.content if isinstance(block, TextBlock))
+
+    @property
+    def thinking(self) -> str:
+        """What the model thought first: all thinking blocks joined; `""` when there are none.
+
+        To send a turn back, use the message itself or its `content`: blocks keep the signatures
+        that some servers insist on (protocol.md §4).
+        """
+        return "".join(block.thinking for block in self.content if isinstance(block, ThinkingBlock))
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:

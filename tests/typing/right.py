@@ -14,6 +14,7 @@ from modelslab_llm import (
     AsyncMessageStream,
     AsyncModelsLab,
     ContentBlockParam,
+    Conversation,
     Endpoint,
     Event,
     Message,
@@ -22,6 +23,7 @@ from modelslab_llm import (
     MessageStream,
     ModelInfo,
     ModelsLab,
+    Piece,
     TextBlock,
     ThinkingBlock,
     Timeout,
@@ -33,6 +35,7 @@ from modelslab_llm import (
     tool,
     tool_result,
 )
+from modelslab_llm.openai import to_chat_completion, to_messages
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     ContentBlockStartEvent,
@@ -145,10 +148,53 @@ async def asynchronous() -> None:
                 assert_type(event, Event)
             async for text in answer.text_stream:
                 assert_type(text, str)
+            async for piece in answer.pieces:
+                assert_type(piece, Piece)
             assert_type(await answer.get_final_text(), str)
         for model in await client.models.list():
             assert_type(model, ModelInfo)
         await client.wait_until_ready(timeout=30)
+
+
+def thinking(client: ModelsLab, conversation: Conversation) -> None:
+    with client.messages.stream(
+        max_tokens=4096, messages=conversation, thinking={"type": "adaptive"}
+    ) as stream:
+        for piece in stream.pieces:
+            assert_type(piece, Piece)
+        for kind, text in stream.pieces:
+            assert_type(kind, Literal["thinking", "text"])
+            assert_type(text, str)
+        message = stream.get_final_message()
+    assert_type(message.thinking, str)
+
+
+def conversations(client: ModelsLab, saved: list[MessageParam]) -> None:
+    conversation = Conversation(saved)
+    conversation.add("Hello")
+    conversation.add([{"type": "text", "text": "Hello"}])
+    conversation.add({"role": "assistant", "content": "Hi!"})
+    conversation.add(client.messages.create(max_tokens=1, messages=conversation))
+    conversation.add(
+        [
+            {"type": "tool_result", "tool_use_id": use.id, "content": str(use.input)}
+            for use in conversation.pending
+        ]
+    )
+    del conversation.turns[:2]
+    for turn in conversation:
+        assert_type(turn, MessageParam)
+    assert_type(Conversation(conversation.turns[-2:]).without_thinking(), Conversation)
+    assert_type(conversation.messages, list[MessageParam])
+    client.messages.count_tokens(messages=conversation)
+
+
+def from_openai(client: ModelsLab, body: dict[str, Any]) -> None:
+    params = to_messages(body, max_tokens=100, keep_reasoning=True)
+    assert_type(params, MessageParams)
+    assert_type(params["max_tokens"], int)
+    message = client.messages.create(**params)
+    assert_type(to_chat_completion(message, created=1), dict[str, Any])
 
 
 def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
