@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check fix bench clean
+.PHONY: demo test soak check fix bench reliability clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -26,6 +26,9 @@ fix: .venv/.dev  ## what ruff can mend by itself
 
 bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
 	.venv-bench/bin/python -m benchmarks
+
+reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; ROW=… for one row
+	cd tests && ../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
 
 .venv-bench/.made: pyproject.toml benchmarks/requirements.txt
 	rm -rf .venv-bench

@@ -16,11 +16,15 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
-from ._stream import AsyncMessageStream, MessageStream
+from ._runner import AsyncToolRunner, ToolRunner
+from ._stream import AsyncMessageStream, MessageStream, Piece
+from ._tool_loop import ToolCall
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
+from .conversation import Conversation
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
+from .tools import Tool, tool, tool_result
 from .types import (
     ContentBlock,
     ContentBlockParam,
@@ -44,8 +48,10 @@ from .types import (
 __all__ = [
     "AsyncMessageStream",
     "AsyncModelsLab",
+    "AsyncToolRunner",
     "ContentBlock",
     "ContentBlockParam",
+    "Conversation",
     "CountTokensParams",
     "DefaultAioHttpClient",
     "DefaultAsyncHttpxClient",
@@ -59,18 +65,24 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "ModelsLab",
+    "Piece",
     "RedactedThinkingBlock",
     "TextBlock",
     "ThinkingBlock",
     "Timeout",
     "TokenCount",
+    "Tool",
+    "ToolCall",
     "ToolParam",
+    "ToolRunner",
     "ToolUseBlock",
     "UnknownBlock",
     "Usage",
     "__version__",
     "endpoints",
     "errors",
+    "tool",
+    "tool_result",
     "types",
 ]
 __all__ += errors.__all__

@@ -6,10 +6,11 @@ Reads no bytes and raises only for what cannot be one message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import StreamInterruptedError
+from .types._base import tolerated
 from .types.content import (
     Citation,
     CitationsDelta,
@@ -116,7 +117,8 @@ class Accumulator:
     `model` is what was asked for, shown until the server says otherwise.
     """
 
-    def __init__(self, model: str = "") -> None:
+    def __init__(self, model: str = "", tolerated: Callable[[str], None] = tolerated) -> None:
+        self._tolerated = tolerated
         # Unvalidated: to validate would build a schema that a stream has no other use for.
         self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
         self._started = False
@@ -146,12 +148,26 @@ class Accumulator:
         elif isinstance(event, ContentBlockStopEvent):
             if growing := self._latest.get(event.index):
                 growing.closed = True
+            else:
+                self._tolerated("content_block_stop of a block that never began")
         elif isinstance(event, MessageStartEvent):
             self._begin_message(event)
         elif isinstance(event, MessageDeltaEvent):
             self._take_end(event)
         elif isinstance(event, MessageStopEvent):
-            self.complete = True
+            self.finish()
+
+    def finish(self) -> None:
+        """Take the message for complete, and tell what is missing of it all the same."""
+        self.complete = True
+        if not self._started and not self._blocks:
+            self._tolerated("message_start missing")
+        if any(not growing.closed for _, growing in self._blocks):
+            self._tolerated("content_block_stop missing")
+        if not self.stop_reason_seen:
+            self._tolerated("stop_reason missing")
+        if not self._usage.keys() & {"input_tokens", "output_tokens"}:
+            self._tolerated("usage missing")
 
     def message(self) -> Message:
         """Return a snapshot of the message. It costs a copy of what has come."""
@@ -174,14 +190,18 @@ class Accumulator:
 
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
-        if (block := _block_for(event.delta)) is not None:
-            self._begin(event.index, block).take(event.delta)
+        if (block := _block_for(event.delta)) is None:
+            self._tolerated("a delta of unknown kind, which changes nothing")
+            return
+        self._tolerated(f"content_block_start missing; began a {block.type} block at its delta")
+        self._begin(event.index, block).take(event.delta)
 
     def _begin_message(self, event: MessageStartEvent) -> None:
         message = event.message
         if self._started:
             if message.id == self._start.id:
-                return  # the same one again
+                self._tolerated("message_start again")
+                return
             raise StreamInterruptedError("a second message began before the first was complete")
         self._started = True
         model = message.model or self._start.model
@@ -197,10 +217,15 @@ class Accumulator:
             self.has_content = True
         now = self._latest.get(index)
         if now and not now.closed and _same(now.block, block):
-            return  # the same start again
+            self._tolerated("content_block_start again")
+            return
+        if now:
+            self._tolerated("an index used for a second block")
         self._begin(index, block)
 
     def _begin(self, index: int, block: ContentBlock) -> _Growing:
+        if not self._started and not self._blocks:
+            self._tolerated("message_start missing; began at a content block")
         growing = self._latest[index] = _Growing(block)
         self._blocks.append((index, growing))
         return growing
@@ -226,16 +251,22 @@ def replay(message: Message) -> Iterator[Event]:
     """Yield the events of a stream that brings exactly this message."""
     yield MessageStartEvent(message=message.model_copy(update={"content": [], "stop_reason": None}))
     for index, block in enumerate(message.content):
-        if isinstance(block, TextBlock):
-            empty = block.model_copy(update={"text": ""})
-            yield ContentBlockStartEvent(index=index, content_block=empty)
-            yield ContentBlockDeltaEvent(index=index, delta=TextDelta(text=block.text))
-        else:
-            yield ContentBlockStartEvent(index=index, content_block=block)
+        start, delta = _taken_apart(block)
+        yield ContentBlockStartEvent(index=index, content_block=start)
+        if delta:
+            yield ContentBlockDeltaEvent(index=index, delta=delta)
         yield ContentBlockStopEvent(index=index)
     end = {name: getattr(message, name) for name in MessageDelta.model_fields}
     yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
     yield MessageStopEvent()
+
+
+def _taken_apart(block: ContentBlock) -> tuple[ContentBlock, Delta | None]:
+    if isinstance(block, TextBlock):
+        return block.model_copy(update={"text": ""}), TextDelta(text=block.text)
+    if isinstance(block, ThinkingBlock):
+        return block.model_copy(update={"thinking": ""}), ThinkingDelta(thinking=block.thinking)
+    return block, None
 
 
 def is_begun(block: ContentBlock) -> bool:

@@ -27,6 +27,7 @@ from .errors import (
     parse_body,
     request_id,
 )
+from .types._base import fault_in, tolerated
 from .types.message import Message, TokenCount
 from .types.models import ModelInfo
 
@@ -163,6 +164,9 @@ def read_message(answer: Answer) -> Message:
     ):  # every field may be missing, so any object would pass
         raise _not_expected(answer, "a message", parse_body(answer.body))
     message._request_id = request_id(answer.headers)  # pyright: ignore[reportPrivateUsage]
+    for name in ("content", "stop_reason", "usage"):
+        if name not in message.model_fields_set:
+            tolerated(f"{name} missing", message.request_id)
     return message
 
 
@@ -172,8 +176,9 @@ M = TypeVar("M", bound=BaseModel)
 def _read(answer: Answer, model: type[M], what: str) -> M:
     try:
         return model.model_validate_json(answer.body)
-    except ValidationError:
-        raise _not_expected(answer, what, parse_body(answer.body)) from None
+    except ValidationError as error:
+        why = fault_in(error)
+    raise _not_expected(answer, what, parse_body(answer.body), why)
 
 
 def _raise_for_status(answer: Answer, operation: str = "") -> None:
@@ -183,8 +188,11 @@ def _raise_for_status(answer: Answer, operation: str = "") -> None:
         )
 
 
-def _not_expected(answer: Answer, what: str, payload: object) -> APIError:
-    """Return the error that a 2xx answer carries, or one that shows what came instead."""
+def _not_expected(answer: Answer, what: str, payload: object, why: str = "") -> APIError:
+    """Return the error that a 2xx answer carries, or one that shows what came instead.
+
+    `why` it cannot be read is told where the body looks as if it were meant to be.
+    """
     if error_inside(payload):
         return from_payload(payload, answer.headers, now=time.time(), in_stream=False)
     content_type = answer.headers.get("content-type", "")
@@ -194,7 +202,9 @@ def _not_expected(answer: Answer, what: str, payload: object) -> APIError:
         hint = "that is the OpenAI format: use the base URL of the Messages format"
     else:
         hint = f"the body begins {answer.beginning()!r}"
-        hint += "; is the base URL right?" if "html" in content_type else ""
+        looks_like = answer.body.lstrip()[:1]
+        hint += "; is the base URL right?" if looks_like == b"<" else ""
+        hint += f"; {why}" if why and looks_like == b"{" else ""
     error = UnexpectedResponseError(
         f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
         body=payload,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -21,6 +21,7 @@ from .types.message import Message, is_empty_text
 from .types.requests import CountTokensParams, MessageParams
 
 MANY = 10  # faults named in one error
+LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
 MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
 COUNT = frozenset(CountTokensParams.__annotations__) | OPTIONS
@@ -41,7 +42,8 @@ def checked(
     body["messages"] = _messages(params.get("messages"), faults)
     if known is MESSAGE:
         _numbers(body, endpoint, faults)
-    for name in ("tools", "system", "stop_sequences", "betas", "mcp_servers"):
+    _thinking(body, endpoint, faults)
+    for name in LISTS:
         _list(body, name, faults)
     given: Any = params.get("extra_body") or {}
     extra = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else None
@@ -51,10 +53,15 @@ def checked(
         faults.append("extra_body: 'stream' and 'messages' are set by the call itself")
     body.update(extra or {})
     _model(body, endpoint, faults)
+    raise_for(faults)
+    return body
+
+
+def raise_for(faults: Sequence[str]) -> None:
+    """Raise one `InvalidRequestError` for all faults, if there are any."""
     if faults:
         more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-        raise InvalidRequestError("; ".join(faults[:MANY] + more))
-    return body
+        raise InvalidRequestError("; ".join([*faults[:MANY], *more]))
 
 
 _ELSEWHERE = {  # what people pass who know another client
@@ -108,6 +115,40 @@ def _numbers(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> 
             faults.append(f"{name}: must be {wanted}, not {value!r}")
 
 
+_THINKING = (
+    'must be a dict like {"type": "enabled", "budget_tokens": 2048}, '
+    '{"type": "adaptive"} or {"type": "disabled"}'
+)
+
+
+def _thinking(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
+    """Refuse a wrong form, and on v7 a budget out of range (protocol.md §4).
+
+    llama-server and gateways take other budgets too, so theirs is not checked.
+    """
+    value = body.get("thinking")
+    if value is None:
+        return
+    fields: Mapping[str, Any] = (
+        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    )
+    if not isinstance(fields.get("type"), str):
+        faults.append(f"thinking: {_THINKING}, not {value!r}")
+        return
+    budget, most = fields.get("budget_tokens"), body.get("max_tokens")
+    if fields["type"] != "enabled" or (budget is None and endpoint.kind != "v7"):
+        return
+    if type(budget) is not int:
+        faults.append(f"thinking.budget_tokens: must be a whole number, not {budget!r}")
+    elif endpoint.kind == "v7" and budget < 1024:
+        faults.append(f"thinking.budget_tokens: must be at least 1024, not {budget}")
+    elif endpoint.kind == "v7" and type(most) is int and budget >= most:
+        faults.append(
+            f"thinking.budget_tokens: must be less than max_tokens, of which it is a part: "
+            f"{budget} of {most}"
+        )
+
+
 def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
     value = body.get(name)
     if value is None or (name == "system" and isinstance(value, str)):
@@ -117,12 +158,29 @@ def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
         return
     body[name] = items = list(cast("Iterable[Any]", value))
     if name == "tools":
-        for i, tool in enumerate(items):
-            fields: Mapping[str, Any] = (
-                cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
-            )
-            if not (fields.get("name") or fields.get("type", "custom") != "custom"):
-                faults.append(f"tools[{i}]: must be a dict with a 'name'")
+        body[name] = _tools(items, faults)
+
+
+def _tools(items: list[Any], faults: list[str]) -> list[Any]:
+    definitions = [tool.to_param() if hasattr(tool, "to_param") else tool for tool in items]
+    places: dict[object, int] = {}
+    for i, tool in enumerate(definitions):
+        fields: Mapping[str, Any] = (
+            cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
+        )
+        name, schema = fields.get("name"), fields.get("input_schema")
+        if callable(cast("object", tool)):
+            faults.append(f"tools[{i}]: is a plain function, decorate it with @tool")
+        elif not (name or fields.get("type", "custom") != "custom"):
+            faults.append(f"tools[{i}]: must be a dict with a 'name'")
+        elif name and places.setdefault(name, i) != i:
+            faults.append(f"tools[{i}]: the name {name!r} is taken by tools[{places[name]}]")
+        if schema is not None and not (
+            isinstance(schema, Mapping)
+            and cast("Mapping[str, Any]", schema).get("type", "object") == "object"
+        ):
+            faults.append(f"tools[{i}].input_schema: must be a JSON schema of type 'object'")
+    return definitions
 
 
 def _messages(value: Any, faults: list[str]) -> list[Any]:
@@ -132,10 +190,11 @@ def _messages(value: Any, faults: list[str]) -> list[Any]:
     turns = list(cast("Iterable[Any]", value))
     if not turns:
         faults.append("messages: is empty, the first turn is the user's")
-    return [_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
+    return [plain_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
 
 
-def _turn(turn: Any, path: str, faults: list[str]) -> Any:
+def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
+    """Return a turn without models in it, as a request takes it, and note what is wrong with it."""
     if isinstance(turn, Message):
         return turn.to_param()
     if not isinstance(turn, Mapping):

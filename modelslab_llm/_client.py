@@ -19,7 +19,9 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
+from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream, Opened
+from ._tool_loop import OnError, ToolLoop
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .endpoints import Endpoint
 from .errors import ConfigurationError
@@ -47,14 +49,17 @@ class _Session:
         self.config = config
         self.http = http
 
-    def open(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return drive(flow, self.http)
+    def open(self, call: Call[Message]) -> Opened[Iterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[Iterator[Event]]", self._send(call))
 
     def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", self.open(call))
+        return cast("T", self._send(call))
+
+    def _send(self, call: Call[T]) -> T | Opened[Iterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return drive(flow, self.http)
 
 
 class ModelsLab:
@@ -67,7 +72,7 @@ class ModelsLab:
     """
 
     messages: Messages
-    """`create`, `stream` and `count_tokens`."""
+    """`create`, `stream`, `run_tools` and `count_tokens`."""
     models: Models
     """`list`."""
 
@@ -167,6 +172,23 @@ class Messages:
         call = _calls.stream_message(self._session.config, params)
         return MessageStream(lambda: self._session.open(call))
 
+    def run_tools(
+        self, *, max_turns: int = 20, on_error: OnError = "report", **params: Unpack[MessageParams]
+    ) -> ToolRunner:
+        """Run a conversation in which the model calls `tools`, until it answers without a call.
+
+        Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
+        most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
+        or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
+        request alone. Raises `InvalidRequestError` here.
+        """
+        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        return ToolRunner(
+            loop,
+            lambda params: self.create(**cast("MessageParams", params)),
+            lambda params: self.stream(**cast("MessageParams", params)),
+        )
+
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -196,14 +218,17 @@ class _AsyncSession:
         self.config = config
         self.http = http
 
-    async def open(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
-        """Send a call until it has its result, or until its answer begins to stream in."""
-        flow = exchange(call, self.config, self.config.retry, time.monotonic)
-        return await adrive(flow, self.http)
+    async def open(self, call: Call[Message]) -> Opened[AsyncIterator[Event]]:
+        """Send a call that streams until its answer begins to come in."""
+        return cast("Opened[AsyncIterator[Event]]", await self._send(call))
 
     async def run(self, call: Call[T]) -> T:
         """Send a call that does not stream until it has its result."""
-        return cast("T", await self.open(call))
+        return cast("T", await self._send(call))
+
+    async def _send(self, call: Call[T]) -> T | Opened[AsyncIterator[Event]]:
+        flow = exchange(call, self.config, self.config.retry, time.monotonic)
+        return await adrive(flow, self.http)
 
 
 class AsyncModelsLab:
@@ -214,7 +239,7 @@ class AsyncModelsLab:
     """
 
     messages: AsyncMessages
-    """`create`, `stream` and `count_tokens`."""
+    """`create`, `stream`, `run_tools` and `count_tokens`."""
     models: AsyncModels
     """`list`."""
 
@@ -313,6 +338,20 @@ class AsyncMessages:
         """
         call = _calls.stream_message(self._session.config, params)
         return AsyncMessageStream(lambda: self._session.open(call))
+
+    def run_tools(
+        self, *, max_turns: int = 20, on_error: OnError = "report", **params: Unpack[MessageParams]
+    ) -> AsyncToolRunner:
+        """Run a conversation in which the model calls `tools`, until it answers without a call.
+
+        All is as for the sync one, but that calls run at the same time.
+        """
+        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        return AsyncToolRunner(
+            loop,
+            lambda params: self.create(**cast("MessageParams", params)),
+            lambda params: self.stream(**cast("MessageParams", params)),
+        )
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.

@@ -17,11 +17,11 @@ from collections.abc import (
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import httpx
 
-from ._calls import Answer
+from ._calls import Answer, read_message
 from ._exchange import Attempt, Outcome
 from ._foreign import FOREIGN, failure_of, foreign_is_ours
 from ._pace import Pace
@@ -37,8 +37,11 @@ from .errors import (
     request_id,
 )
 from .types.events import Event
+from .types.message import Message
 
 T = TypeVar("T")
+
+Reading: TypeAlias = Literal["answer", "stream"]
 
 ERROR_PAGE = 1024 * 1024  # bytes read of an answer that says no; its first words are what counts
 LOOK_AHEAD = 1024 * 1024  # bytes of a stream that are kept while looking for its first content
@@ -87,8 +90,8 @@ def _send(http: httpx.Client, attempt: Attempt) -> Outcome:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and _streams(response):
-        reader = _reader(attempt, headers)
+    if attempt.request.stream and response.is_success:
+        reader = _reader(response, headers, attempt)
         events = _events(response, reader, pace)
         opened = Opened(reader, events, partial(_shut, events, response), request_id(headers))
         try:
@@ -129,8 +132,8 @@ async def _asend(http: httpx.AsyncClient, attempt: Attempt) -> Outcome:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and _streams(response):
-        reader = _reader(attempt, headers)
+    if attempt.request.stream and response.is_success:
+        reader = _reader(response, headers, attempt)
         events = _aevents(response, reader, pace)
         opened = Opened(reader, events, partial(_ashut, events, response), request_id(headers))
         try:
@@ -392,17 +395,24 @@ def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:
     return {name: hide(value) for name, value in response.headers.items()}
 
 
-def _streams(response: httpx.Response) -> bool:
-    kind = response.headers.get("content-type", "")
-    return response.is_success and "text/event-stream" in kind.lower()
+def _reader(response: httpx.Response, headers: Mapping[str, str], attempt: Attempt) -> Reader:
+    config = attempt.config
 
-
-def _reader(attempt: Attempt, headers: Mapping[str, str]) -> Reader:
     def failure(payload: object) -> APIError:
         return from_payload(payload, headers, now=time.time(), in_stream=True)
 
-    config = attempt.config
-    return Reader(attempt.model, config.max_response_bytes, failure, config.hide_key)
+    def whole(body: bytes) -> Message:
+        return read_message(Answer(response.status_code, headers, body, config.hide_key))
+
+    return Reader(
+        attempt.model,
+        config.max_response_bytes,
+        failure,
+        config.hide_key,
+        label=headers.get("content-type", ""),
+        whole=whole,
+        request_id=request_id(headers),
+    )
 
 
 def _raise_if_closed(http: httpx.Client | httpx.AsyncClient) -> None:

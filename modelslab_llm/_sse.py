@@ -7,6 +7,7 @@ finds out what each one is.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, cast
@@ -21,6 +22,7 @@ from .errors import (
     error_inside,
     fields_of,
 )
+from .types._base import fault_in, tolerated
 from .types.events import Event, KnownEvent, UnknownEvent
 
 if TYPE_CHECKING:
@@ -42,6 +44,22 @@ _KNOWN = frozenset(
 LINES = 100_000
 """The most lines of one event; nearly every one has two."""
 
+_FIELD = re.compile(rb"(event|data|id|retry)?:")
+
+
+def is_stream(label: str, begun: bytes) -> bool | None:
+    """Tell by its beginning whether a body is a stream of events; None if that is too little.
+
+    The label (its content type) decides only where the bytes could be either: gateways send
+    streams as JSON or as plain text, and JSON as a stream.
+    """
+    seen = begun.lstrip(b"\xef\xbb\xbf \r\n")
+    if "text/event-stream" in label.lower():
+        return not seen.startswith((b"{", b"[", b"<"))
+    if _FIELD.match(seen):
+        return True
+    return None if len(begun) < 16 else False
+
 
 def too_large(what: str, limit: int) -> StreamInterruptedError:
     """Return the error for what is larger than `limit` bytes, and would be again."""
@@ -58,8 +76,13 @@ class EventDecoder:
     """
 
     def __init__(
-        self, limit: int, failure: Callable[[object], APIError], hide: Callable[[str], str] = str
+        self,
+        limit: int,
+        failure: Callable[[object], APIError],
+        hide: Callable[[str], str] = str,
+        tolerated: Callable[[str], None] = tolerated,
     ) -> None:
+        self._tolerated = tolerated
         self._limit = limit
         self._failure = failure
         self._hide = hide
@@ -90,6 +113,7 @@ class EventDecoder:
         """Yield the event that the end of the body completes: its blank line may be missing."""
         whole, self._pending = bytes(self._pending), bytearray()
         if whole.strip():
+            self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
 
     def _hold(self, chunk: bytes) -> None:
@@ -124,7 +148,9 @@ class EventDecoder:
         text = _Text(frame.decode("utf-8", "surrogateescape") + "\n\n")
         for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
             data = event.data
-            if data and data != "[DONE]":
+            if data == "[DONE]":
+                self._tolerated("[DONE], which is another format's end of a stream")
+            elif data:
                 yield self._read(event.event, data)
 
     def _read(self, name: str, data: str) -> Event:
@@ -150,12 +176,14 @@ class EventDecoder:
             raise self._broken(data, "is no object")
         fields = fields_of(cast("object", payload))
         if fields.get("type") in _KNOWN:
-            raise self._broken(data, f"does not have the form of its type ({_first(reason)})")
+            raise self._broken(data, f"does not have the form of its type ({fault_in(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
+            self._tolerated("an event whose type is on its event line alone")
             try:
                 return _known_events().validate_python({**fields, "type": name})
             except ValidationError as error:
-                raise self._broken(data, f"does not fit its event line ({_first(error)})") from None
+                why = fault_in(error)
+            raise self._broken(data, f"does not fit its event line ({why})")
         if "choices" in fields:
             foreign = UnexpectedResponseError(
                 "the stream is in the OpenAI format: use the base URL of the Messages format"
@@ -200,10 +228,3 @@ def _usual(frame: bytes) -> Event | None:
 def _known_events() -> TypeAdapter[Event]:
     # Built at the first event: building costs more than importing the rest of the package.
     return TypeAdapter(KnownEvent)
-
-
-def _first(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        fault = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-    return str(error)

@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from typing_extensions import Self
 
 from ._accumulate import Accumulator, replay
-from ._sse import EventDecoder, too_large
-from .errors import APIError, StreamInterruptedError
-from .types.content import TextDelta
-from .types.events import ContentBlockDeltaEvent, Event, PingEvent
+from ._sse import EventDecoder, is_stream, too_large
+from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
+from .types._base import telling_once
+from .types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
+from .types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event, PingEvent
 from .types.message import Message
 
 WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
 
 
 class Reader:
-    """Read a stream's bytes into events, accumulating on the way."""
+    """Read the answer to a stream request into events, accumulating on the way.
+
+    `label` is its content type, which may be wrong (protocol.md §6.9): what looks like a stream is
+    read as one, and anything else is read by `whole` as a message, whose events then come at once.
+    """
 
     def __init__(
         self,
@@ -32,13 +37,22 @@ class Reader:
         limit: int,
         failure: Callable[[object], APIError],
         hide: Callable[[str], str] = str,
+        *,
+        label: str = "text/event-stream",
+        whole: Callable[[bytes], Message] = Message.model_validate_json,
+        request_id: str | None = None,
     ) -> None:
-        self._decoder = EventDecoder(limit, failure, hide)
+        self._tolerated = telling_once(request_id)
+        self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
         self._limit = limit
+        self._label = label
+        self._whole = whole
+        self._is_stream: bool | None = None
+        self._begun = bytearray()
         self._weighed = 0
         self.fed: int = 0
         """Bytes that came so far."""
-        self.message: Accumulator = Accumulator(model)
+        self.message: Accumulator = Accumulator(model, self._tolerated)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
@@ -49,6 +63,8 @@ class Reader:
             self._weighed = self.fed
             if self.message.weigh() > self._limit:
                 raise too_large("the message", self._limit)
+        if not self._is_stream:
+            chunk = self._look(chunk)
         for event in self._decoder.feed(chunk):
             self.message.add(event)
             if not isinstance(event, PingEvent):
@@ -59,34 +75,74 @@ class Reader:
 
     def end(self) -> Iterator[Event]:
         """Yield what the end of the body completes; raise if the message is not whole then."""
-        for event in self._decoder.end():
-            self.message.add(event)
-            yield event
+        if not self._is_stream and (self._begun or not is_stream(self._label, b"")):
+            message = self._whole(bytes(self._begun))
+            self._tolerated("a whole message in reply to a stream request")
+            rest = replay(message)
+        else:
+            rest = self._decoder.end()
+        try:
+            for event in rest:
+                self.message.add(event)
+                yield event
+        except StreamInterruptedError:
+            if not self.message.stop_reason_seen:
+                raise
+            self._tolerated("the last event is cut, after the stop_reason")
         if not self.message.complete:
             if not self.message.stop_reason_seen:
                 raise StreamInterruptedError(
                     "the stream ended before the message was complete: no stop_reason came"
                 )
-            self.message.complete = True
+            self._tolerated("message_stop missing")
+            self.message.finish()
+
+    def _look(self, chunk: bytes) -> bytes:
+        """Hold back what comes until it is known to be a stream; return what may be decoded."""
+        self._begun += chunk
+        if self._is_stream is None:
+            self._is_stream = is_stream(self._label, bytes(self._begun))
+        if not self._is_stream:
+            self.moved = True
+            if len(self._begun) > self._limit:
+                raise UnexpectedResponseError(
+                    f"the answer has more than {self._limit} bytes (max_response_bytes)"
+                )
+            return b""
+        if not is_stream(self._label, b""):
+            self._tolerated("a stream whose content type is another")
+        begun, self._begun = bytes(self._begun), bytearray()
+        return begun
+
+
+class Piece(NamedTuple):
+    """A piece of an answer as it comes: thinking, or text of the answer itself."""
+
+    kind: Literal["thinking", "text"]
+    text: str
 
 
 def text_of(event: Event) -> str:
     """Return the text an event adds to the answer; `""` for most kinds."""
-    if isinstance(event, ContentBlockDeltaEvent) and isinstance(event.delta, TextDelta):
-        return event.delta.text
+    if isinstance(event, ContentBlockDeltaEvent):
+        return event.delta.text if isinstance(event.delta, TextDelta) else ""
+    if isinstance(event, ContentBlockStartEvent) and isinstance(event.content_block, TextBlock):
+        return event.content_block.text  # a block may begin with text (protocol.md §6.3)
     return ""
 
 
-def whole(message: Message) -> tuple[Reader, Iterator[Event]]:
-    """Return the reader and the events of a stream that brings a message at once."""
-    reader = Reader(message.model, 0, lambda _: StreamInterruptedError(""))
-
-    def events() -> Iterator[Event]:
-        for event in replay(message):
-            reader.message.add(event)
-            yield event
-
-    return reader, events()
+def piece_of(event: Event) -> Piece | None:
+    """Return the thinking or the text an event adds to the answer; None for most kinds."""
+    if text := text_of(event):
+        return Piece("text", text)
+    grown: object = None
+    if isinstance(event, ContentBlockDeltaEvent):
+        grown = event.delta
+    elif isinstance(event, ContentBlockStartEvent):
+        grown = event.content_block
+    if isinstance(grown, (ThinkingDelta, ThinkingBlock)) and grown.thinking:
+        return Piece("thinking", grown.thinking)
+    return None
 
 
 T = TypeVar("T")
@@ -143,6 +199,16 @@ class _State(Generic[Events]):
         return self._opened.snapshot() if self._opened else Message()
 
     @property
+    def complete(self) -> bool:
+        """Whether the whole message has come."""
+        return self._opened is not None and self._opened.reader.message.complete
+
+    @property
+    def failed(self) -> bool:
+        """Whether reading it has raised an error."""
+        return self._failure is not None
+
+    @property
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None before the answer, or if it has none."""
         return self._opened.request_id if self._opened else None
@@ -160,7 +226,7 @@ class _State(Generic[Events]):
     def _check_whole(self) -> Opened[Events]:
         if self._failure:
             raise self._failure
-        if self._opened is None or not self._opened.reader.message.complete:
+        if self._opened is None or not self.complete:
             raise self._failed(
                 StreamInterruptedError("the stream was closed before the message was complete")
             )
@@ -172,7 +238,7 @@ class _State(Generic[Events]):
     def __repr__(self) -> str:
         if self._opened is None:
             state = "closed" if self._closed else "not sent yet"
-        elif self._opened.reader.message.complete:
+        elif self.complete:
             state = "complete"
         else:
             state = "failed" if self._failure else "closed" if self._closed else "streaming"
@@ -180,14 +246,14 @@ class _State(Generic[Events]):
 
 
 class MessageStream(_State[Iterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
 
     Use it in a `with` block, which sends the request and closes the connection at the end. It is
     one iterator, so every view of it goes on where the last one stopped. Either the message
     completes, or an error of this package is raised whose `partial_message` holds what came.
     """
 
-    def __init__(self, send: Callable[[], Opened[Iterator[Event]] | Message]) -> None:
+    def __init__(self, send: Callable[[], Opened[Iterator[Event]]]) -> None:
         super().__init__()
         self._send = send
 
@@ -228,6 +294,17 @@ class MessageStream(_State[Iterator[Event]]):
             if text := text_of(event):
                 yield text
 
+    @property
+    def pieces(self) -> Iterator[Piece]:
+        """The thinking and the text, each piece with its kind: `for kind, text in stream.pieces`.
+
+        Not `signature`s, and not thinking that the server keeps to itself: those are in the
+        blocks of the message.
+        """
+        for event in self:
+            if piece := piece_of(event):
+                yield piece
+
     def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
         for _ in self:
@@ -248,28 +325,21 @@ class MessageStream(_State[Iterator[Event]]):
         if self._opened is None:
             self._check_usable()
             try:
-                answer = self._send()
+                self._opened = self._send()
             except APIError as error:
                 self._failure = error
                 raise
-            if isinstance(answer, Message):
-                reader, events = whole(answer)
-                self._opened = Opened(reader, events, lambda: None, answer.request_id)
-            else:
-                self._opened = answer
         return self._opened
 
 
 class AsyncMessageStream(_State[AsyncIterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` for the text alone.
+    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
 
     Use it in an `async with` block; all else is as for `MessageStream`, with `async for` and
     `await`.
     """
 
-    def __init__(
-        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]] | Message]]
-    ) -> None:
+    def __init__(self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]]) -> None:
         super().__init__()
         self._send = send
 
@@ -306,7 +376,12 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
     @property
     def text_stream(self) -> AsyncIterator[str]:
         """The text of the answer, piece by piece as the server sends it."""
-        return _AsyncTexts(self)
+        return _AsyncPicked(self, text_of)
+
+    @property
+    def pieces(self) -> AsyncIterator[Piece]:
+        """The thinking and the text, each piece with its kind."""
+        return _AsyncPicked(self, piece_of)
 
     async def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
@@ -328,28 +403,26 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         if self._opened is None:
             self._check_usable()
             try:
-                answer = await self._send()
+                self._opened = await self._send()
             except APIError as error:
                 self._failure = error
                 raise
-            if isinstance(answer, Message):
-                reader, events = whole(answer)
-                self._opened = Opened(reader, ready(events), _nothing, answer.request_id)
-            else:
-                self._opened = answer
         return self._opened
 
 
-class _AsyncTexts(AsyncIterator[str]):
-    """The text in a stream. No generator: one that is left early needs closing, this does not."""
+class _AsyncPicked(AsyncIterator[T]):
+    """What `pick` finds in a stream. No generator: one left early needs closing, this does not."""
 
-    def __init__(self, events: AsyncIterator[Event]) -> None:
+    def __init__(
+        self, events: AsyncIterator[Event], pick: Callable[[Event], T | Literal[""] | None]
+    ) -> None:
         self._events = events
+        self._pick = pick
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> T:
         while True:
-            if text := text_of(await self._events.__anext__()):
-                return text
+            if found := self._pick(await self._events.__anext__()):
+                return found
 
 
 class ready(AsyncIterator[T]):  # it stands beside `iter`
@@ -362,7 +435,3 @@ class ready(AsyncIterator[T]):  # it stands beside `iter`
         for item in self._items:
             return item
         raise StopAsyncIteration
-
-
-async def _nothing() -> None:
-    return None

@@ -10,6 +10,8 @@
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
     └─ ToolError                     raised by the tool and structured-output helpers
+       ├─ ToolInputError             the arguments of a call do not fit the tool
+       └─ TooManyTurnsError          the model still calls tools after the last turn allowed
 
 Nothing here sends, waits, or knows an HTTP library. No error ever holds the key.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -28,7 +30,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from typing_extensions import TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from .types.content import ToolUseBlock
     from .types.message import Message
+    from .types.requests import MessageParam
 
 __all__ = [
     "APIConnectionError",
@@ -55,7 +59,9 @@ __all__ = [
     "RequestTooLargeError",
     "ServiceUnavailableError",
     "StreamInterruptedError",
+    "TooManyTurnsError",
     "ToolError",
+    "ToolInputError",
     "UnexpectedResponseError",
     "UnprocessableEntityError",
     "UnsupportedOperationError",
@@ -70,7 +76,7 @@ class ModelsLabError(Exception):
 
 
 class ConfigurationError(ModelsLabError, ValueError):
-    """The client was set up wrong: no key, a bad URL or id, arguments that contradict."""
+    """A client or a tool was set up wrong: no key, a bad URL or id, a function without types."""
 
 
 class InvalidRequestError(ModelsLabError, ValueError):
@@ -79,6 +85,30 @@ class InvalidRequestError(ModelsLabError, ValueError):
 
 class ToolError(ModelsLabError):
     """A tool or structured-output helper could not do its work."""
+
+    tool_use: ToolUseBlock | None
+    """The call that failed, where it is one."""
+    messages: list[MessageParam]
+    """The conversation so far, every call answered: a request can go on from it."""
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        tool_use: ToolUseBlock | None = None,
+        messages: Iterable[MessageParam] = (),
+    ) -> None:
+        super().__init__(text)
+        self.tool_use = tool_use
+        self.messages = list(messages)
+
+
+class ToolInputError(ToolError):
+    """The arguments of a call do not fit the tool; the text names each place."""
+
+
+class TooManyTurnsError(ToolError):
+    """The model still called tools in the last turn that was allowed; those calls were not run."""
 
 
 class _Known(TypedDict, total=False):
@@ -191,10 +221,14 @@ class APIStatusError(APIError):
         self.retry_after = retry_after
         self.in_stream = in_stream
 
+    _where: str = "HTTP"
+
     def _headline(self) -> str:
         kind = f" {self.type}" if self.type else ""
-        where = "error in the stream," if self.in_stream else "HTTP"
-        return f"{where} {self.status_code}{kind}: {self.message}"
+        silent = self.message == f"HTTP {self.status_code}"
+        said = "the server gave no reason" if silent else self.message
+        where = "error in the stream," if self.in_stream else self._where
+        return f"{where} {self.status_code}{kind}: {said}"
 
 
 class BadRequestError(APIStatusError):
@@ -325,6 +359,7 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
 
+_NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
 _NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
 
 
@@ -351,7 +386,10 @@ def from_payload(
     """Return the error that came inside a 200 answer: its class by its type (protocol.md §7.4)."""
     said = _Said(payload)
     status = STATUS_BY_TYPE.get(said.type or "") or _status_of(said.code) or 500
-    return _build(status, headers, payload, now=now, operation="", in_stream=in_stream)
+    error = _build(status, headers, payload, now=now, operation="", in_stream=in_stream)
+    # The server's own log says 200, so a line that said "HTTP 529" would mislead.
+    error._where = "error in a 200 answer,"  # pyright: ignore[reportPrivateUsage]
+    return error
 
 
 def error_inside(payload: object, *, in_stream: bool = False) -> bool:
@@ -443,6 +481,11 @@ def _build(
     elif isinstance(error, ContextOverflowError):
         error.prompt_tokens = said.integer("n_prompt_tokens")
         error.context_size = said.integer("n_ctx")
+    elif status == 400 and _NO_GRAMMAR.search(message):
+        error.hint = (
+            "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
+            "^…$ and without \\b or [^\\s], and lengths below 2000"
+        )
     elif status == 501 or (status == 500 and _NEVER_HEALS.search(message)):
         error.permanent = True
     return error

@@ -12,7 +12,15 @@ from typing import Any
 import anyio.from_thread
 import httpx
 
-from modelslab_llm import AsyncMessageStream, AsyncModelsLab, MessageStream, ModelsLab
+from modelslab_llm import (
+    AsyncMessageStream,
+    AsyncModelsLab,
+    AsyncToolRunner,
+    MessageStream,
+    ModelsLab,
+    Piece,
+    ToolRunner,
+)
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
 
 
@@ -31,6 +39,9 @@ class SyncStream:
     def texts(self) -> Iterator[str]:
         return self.stream.text_stream
 
+    def pieces(self) -> Iterator[Piece]:
+        return self.stream.pieces
+
     def message(self) -> Message:
         return self.stream.get_final_message()
 
@@ -39,6 +50,26 @@ class SyncStream:
 
     def close(self) -> None:
         self.stream.close()
+
+
+class SyncRunner:
+    """A `ToolRunner`, as `Colour.run_tools` hands it out."""
+
+    def __init__(self, real: ToolRunner) -> None:
+        self.real = real
+
+    def turns(self) -> Iterator[Message]:
+        return iter(self.real)
+
+    def streams(self) -> Iterator[SyncStream]:
+        return map(SyncStream, self.real.stream())
+
+    def message(self) -> Message:
+        return self.real.get_final_message()
+
+    def close(self) -> None:
+        with self.real:
+            pass
 
 
 class SyncClient:
@@ -54,6 +85,9 @@ class SyncClient:
     def stream(self, **params: Any) -> Iterator[SyncStream]:
         with self.real.messages.stream(**params) as stream:
             yield SyncStream(stream)
+
+    def run_tools(self, **params: Any) -> SyncRunner:
+        return SyncRunner(self.real.messages.run_tools(**params))
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.real.messages.count_tokens(**params)
@@ -102,6 +136,11 @@ class AsyncStream:
         while (text := self.portal.call(_anext, texts)) is not None:
             yield text
 
+    def pieces(self) -> Iterator[Piece]:
+        pieces = self.stream.pieces
+        while (piece := self.portal.call(_anext, pieces)) is not None:
+            yield piece
+
     def message(self) -> Message:
         return self.portal.call(self.stream.get_final_message)
 
@@ -110,6 +149,33 @@ class AsyncStream:
 
     def close(self) -> None:
         self.portal.call(self.stream.close)
+
+
+class AsyncRunner:
+    """An `AsyncToolRunner`, driven from sync code."""
+
+    def __init__(self, portal: Any, real: AsyncToolRunner) -> None:
+        self.portal = portal
+        self.real = real
+
+    def turns(self) -> Iterator[Message]:
+        while (message := self.portal.call(_anext, self.real)) is not None:
+            yield message
+
+    def streams(self) -> Iterator[AsyncStream]:
+        streams = self.real.stream()
+        while (stream := self.portal.call(_anext, streams)) is not None:
+            yield AsyncStream(self.portal, stream)
+
+    def message(self) -> Message:
+        return self.portal.call(self.real.get_final_message)
+
+    def close(self) -> None:
+        async def leave() -> None:
+            async with self.real:
+                pass
+
+        self.portal.call(leave)
 
 
 class AsyncClient:
@@ -130,6 +196,9 @@ class AsyncClient:
             yield AsyncStream(self.portal, stream)
         finally:
             self.portal.call(stream.close)
+
+    def run_tools(self, **params: Any) -> AsyncRunner:
+        return AsyncRunner(self.portal, self.real.messages.run_tools(**params))
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.portal.call(lambda: self.real.messages.count_tokens(**params))

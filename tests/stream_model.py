@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 KNOWN = {
@@ -107,14 +107,15 @@ def arguments(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def frames(body: bytes) -> list[tuple[str, bytes]]:
-    """Return each event's name and data; that of the last may end without its blank line."""
-    found: list[tuple[str, bytes]] = []
+def frames(body: bytes) -> list[tuple[str, bytes, bool]]:
+    """Return each event's name and data, and whether its blank line came: the last's may not."""
+    found: list[tuple[str, bytes, bool]] = []
     name, data = "", []
-    for line in [*re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf")), b""]:
+    lines = re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf"))
+    for number, line in enumerate([*lines, b""]):
         if not line:
             if data and (joined := b"\n".join(data)) not in (b"", b"[DONE]"):
-                found.append((name, joined))
+                found.append((name, joined, number < len(lines) - 1))
             name, data = "", []
             continue
         kind, _, value = line.partition(b":")
@@ -129,15 +130,19 @@ def frames(body: bytes) -> list[tuple[str, bytes]]:
 def read(body: bytes) -> Told:
     """Return what a body tells up to where the message is whole, or the stream broken."""
     told = Told()
-    for name, data in frames(body):
+    if body.lstrip(b"\xef\xbb\xbf \r\n").startswith((b"{", b"[", b"<")):
+        raise Doubt("no stream at all")
+    for name, data, ended in frames(body):
+        # A last event that is cut says no more than its absence would.
+        cut = replace(told, whole=told.stop_reason is not None and not ended)
         try:
             payload = json.loads(data.decode())
         except ValueError:
-            return told
+            return told if name == "error" else cut
         if "\\u" in repr(payload) and re.search(r"\\ud[89a-f]", repr(payload)):
             raise Doubt("half a character")
         if not isinstance(payload, dict):
-            return told
+            return told if name == "error" else cut
         kind = payload.get("type")
         if not (isinstance(kind, str) and kind in KNOWN):
             if name == "error" or "error" in payload or kind == "error":
@@ -149,7 +154,7 @@ def read(body: bytes) -> Told:
             kind = name
         _check(payload, KNOWN[kind])
         if not _take(told, kind, payload):
-            return told
+            return told if kind == "message_stop" else cut
     told.whole = told.stop_reason is not None
     return told
 

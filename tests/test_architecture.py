@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _stream, endpoints, errors, types
+from modelslab_llm import (
+    _client,
+    _runner,
+    _stream,
+    conversation,
+    endpoints,
+    errors,
+    openai,
+    tools,
+    types,
+)
 from modelslab_llm.types import content, events, message, models, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -30,12 +40,13 @@ LAYERS = [
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.requests"],
-    ["types"],
-    ["_retry"],
+    ["types", "_docstrings"],
+    ["_retry", "tools"],
     ["_config", "_json"],
     ["_check", "_sse", "_accumulate", "_unpack"],
-    ["_calls", "_stream"],
-    ["_exchange"],
+    ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
+    ["openai"],
+    ["_exchange", "_runner"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
     ["_drive"],
@@ -51,18 +62,24 @@ NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
 PURE = {
     "_accumulate",
     "_calls",
+    "_chat",
     "_check",
     "_config",
+    "_docstrings",
     "_exchange",
     "_json",
     "_pools",
     "_retry",
     "_sse",
     "_stream",
+    "_tool_loop",
     "_unpack",
+    "conversation",
     "endpoints",
     "errors",
+    "openai",
     "testing._replies",
+    "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
 
@@ -147,7 +164,21 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [modelslab_llm, endpoints, errors, types, content, events, message, models, requests]
+    "module",
+    [
+        modelslab_llm,
+        conversation,
+        endpoints,
+        errors,
+        openai,
+        tools,
+        types,
+        content,
+        events,
+        message,
+        models,
+        requests,
+    ],
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
@@ -173,6 +204,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         (_client.Messages, _client.AsyncMessages),
         (_client.Models, _client.AsyncModels),
         (_stream.MessageStream, _stream.AsyncMessageStream),
+        (_runner.ToolRunner, _runner.AsyncToolRunner),
     ],
 )
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
@@ -200,8 +232,8 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     assert more <= {"modelslab_llm", "pydantic", "difflib", "html"}
 
 
-def test_import_does_not_load_the_test_kit() -> None:
-    assert "modelslab_llm.testing" not in loaded_by("modelslab_llm")
+def test_import_does_not_load_what_few_programs_need() -> None:
+    assert not {"modelslab_llm.testing", "modelslab_llm.openai"} & loaded_by("modelslab_llm")
 
 
 def loaded_by(modules: str) -> set[str]:

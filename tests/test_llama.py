@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import httpx
 import pytest
@@ -22,9 +25,11 @@ from llama.scripts import (
     TWO_CALLS_INPUTS,
 )
 from llama.server import LlamaServer
+from pydantic import BaseModel, Field
 
 from modelslab_llm import (
     AuthenticationError,
+    BadRequestError,
     ContextOverflowError,
     EndpointNotReadyError,
     InternalServerError,
@@ -32,6 +37,7 @@ from modelslab_llm import (
     ThinkingBlock,
     ToolUseBlock,
     endpoints,
+    tool,
 )
 from modelslab_llm.types import ContentBlockStartEvent, MessageStartEvent, MessageStopEvent
 
@@ -183,6 +189,120 @@ def test_a_tool_call_that_is_cut_says_so(
     if ask is streamed:
         assert use.raw_input
         assert use.raw_input.startswith('{"river": "Ta')
+    client.close()
+
+
+LEVELS: list[dict[str, Any]] = []
+
+
+@tool
+def river_level(river: str, unit: str = "cm", days: list[int] = []) -> str:  # noqa: B006
+    """The water level of a river on each of the given days of this month."""
+    LEVELS.append({"river": river, "unit": unit, "days": days})
+    return f"214 {unit}"
+
+
+def run_whole(client: Client, **params: Any) -> list[Any]:
+    return list(client.run_tools(**params).turns())
+
+
+def run_streamed(client: Client, **params: Any) -> list[Any]:
+    messages = []
+    for stream in client.run_tools(**params).streams():
+        words = "".join(stream.texts())
+        messages.append(stream.message())
+        assert words == messages[-1].text
+    return messages
+
+
+ways_to_run = pytest.mark.parametrize("run", [run_whole, run_streamed])
+
+
+@ways_to_run
+def test_the_tool_loop(
+    colour: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
+) -> None:
+    client = client_of(colour, llama_tools)
+    LEVELS.clear()
+    question = [{"role": "user", "content": "How high is the Tamar?"}]
+    asked = {"max_tokens": 300, "temperature": 0.0, "tools": [river_level]}
+    call, answer = run(client, messages=question, **asked)
+    assert call.tool_uses[0].input == ONE_CALL_INPUT
+    assert answer.text == ANSWER_REPLY
+    assert LEVELS == [ONE_CALL_INPUT]
+    client.close()
+
+
+@ways_to_run
+def test_the_tool_loop_with_two_calls_at_once(
+    colour: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
+) -> None:
+    client = client_of(colour, llama_tools)
+    LEVELS.clear()
+    question = [{"role": "user", "content": "How high are both?"}]
+    asked = {"max_tokens": 300, "temperature": 0.0, "tools": [river_level]}
+    calls, answer = run(client, messages=question, **asked)
+    assert [use.input for use in calls.tool_uses] == list(TWO_CALLS_INPUTS)
+    assert answer.text == ANSWER_REPLY
+    assert sorted(level["river"] for level in LEVELS) == ["Dart", "Exe"]
+    client.close()
+
+
+def test_the_tool_loop_after_a_call_that_is_cut(
+    colour: Sync | Async, llama_tools: LlamaServer
+) -> None:
+    """Its arguments never run; the model is told, and answers."""
+    client = client_of(colour, llama_tools)
+    LEVELS.clear()
+    question = [{"role": "user", "content": "How high is the Tamar?"}]
+    asked = {"max_tokens": 8, "temperature": 0.0, "tools": [river_level]}
+    runner = client.run_tools(messages=question, **asked)
+    assert ANSWER_REPLY.startswith(runner.message().text)
+    (result,) = runner.real.messages[2]["content"]
+    assert "cut off at max_tokens" in result["content"]
+    assert LEVELS == []
+    client.close()
+
+
+class Place(BaseModel):
+    name: str
+    within: Place | None = None
+
+
+def test_the_schemas_it_takes(llama_tools: LlamaServer) -> None:
+    """It makes a grammar of each schema: nested, recursive and bounded ones, dates, unions."""
+
+    @tool
+    def everything(
+        place: Place,
+        on: date,
+        at: datetime,
+        share: Decimal,
+        id: UUID,
+        several: set[int],
+        pair: tuple[int, str],
+        code: Annotated[str, Field(pattern="^[A-Z]{2}$")],
+        level: Annotated[float, Field(ge=0, lt=10)] = 1.5,
+        kind: Literal["a", 1] = "a",
+        more: dict[str, list[int]] | None = None,
+        *,
+        whatever: Any = None,
+    ) -> None: ...
+
+    client = client_of(Sync(), llama_tools)
+    message = client.create(max_tokens=1, messages=HELLO, tools=[everything])
+    assert message.role == "assistant"
+    client.close()
+
+
+@pytest.mark.parametrize("pattern", ["[A-Z]{2}", r"^\w+\b$"])
+def test_a_schema_it_refuses(llama_tools: LlamaServer, pattern: str) -> None:
+    @tool
+    def coded(code: Annotated[str, Field(pattern=pattern)]) -> None: ...
+
+    client = client_of(Sync(), llama_tools)
+    with pytest.raises(BadRequestError, match="llama-server cannot make a grammar of a tool"):
+        client.create(max_tokens=1, messages=HELLO, tools=[coded])
     client.close()
 
 

@@ -34,7 +34,7 @@ each_kind = pytest.mark.parametrize("kind", list(BASES))
 def _no_thread_is_left() -> Iterator[None]:
     before = threading.enumerate()
     yield
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= set(before)  # one of another test may have ended
 
 
 @pytest.fixture(scope="module")  # a client costs 25 ms for its TLS context

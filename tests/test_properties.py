@@ -32,6 +32,7 @@ from raw_server import ASK, END_OF_BODY, PING, STREAM_HEAD, Connection, RawServe
 from stream_model import Doubt
 
 from modelslab_llm import APIError, AsyncModelsLab, ModelsLab, StreamInterruptedError
+from modelslab_llm._calls import Answer, read_message
 from modelslab_llm._stream import Reader
 from modelslab_llm.errors import from_payload
 from modelslab_llm.types import Message, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
@@ -197,7 +198,10 @@ def outcome(chunks: list[bytes]) -> Outcome:
     def failure(payload: object) -> APIError:
         return from_payload(payload, {}, now=0.0, in_stream=True)
 
-    reader = Reader("asked", 1 << 20, failure)
+    def whole(body: bytes) -> Message:
+        return read_message(Answer(200, {}, body))
+
+    reader = Reader("asked", 1 << 20, failure, whole=whole)
     try:
         for piece in chunks:
             for _ in reader.feed(piece):

@@ -54,12 +54,9 @@ from raw_server import (
 
 from modelslab_llm import (
     APIConnectionError,
-    APIError,
     AuthenticationError,
     InternalServerError,
     ModelsLabError,
-    NotFoundError,
-    OverloadedError,
     StreamInterruptedError,
     UnexpectedResponseError,
 )
@@ -219,45 +216,7 @@ def test_a_body_that_only_the_end_of_the_connection_ends(colour: Sync | Async) -
         assert ask(client, "stream").text == "Tamar"
 
 
-# Breaking off
-
-
-BREAKS: dict[str, Script] = {
-    "end-of-body": END_OF_BODY,
-    "close": CLOSE,
-    "reset": [0.02, RESET],
-    "cut-event": [chunk(text_delta("!")[:-9]), END_OF_BODY],
-    "not-json": [chunk(b"event: content_block_delta\ndata: {no\n\n"), END_OF_BODY],
-    "half-json": [chunk(b'data: {"type": "content_block_delta", "ind\n\n"'), END_OF_BODY],
-    "not-utf-8": [chunk(TEXT.replace(b"Tamar", b"T\xff\xfemar")), REST],
-    "no-object": [chunk(b"data: 17\n\n"), REST],
-    "wrong-form": [chunk(b'data: {"type": "content_block_delta", "index": "no"}\n\n'), REST],
-    "broken-chunk": b"zz\r\n",
-}
-
-
-@pytest.mark.parametrize("fault", BREAKS.values(), ids=BREAKS)
-def test_a_stream_that_breaks_keeps_what_had_come(colour: Sync | Async, fault: Script) -> None:
-    with RawServer([BEGUN, fault]) as server, connect(colour, server) as client:
-        with pytest.raises(StreamInterruptedError) as caught, client.stream(**ASK) as streamed:
-            streamed.message()
-        error = caught.value
-        assert error.partial_message is not None
-        assert error.partial_message.text == "Tamar"
-        assert error.partial_message.stop_reason is None
-        assert error.partial_message.request_id == error.request_id == "req_1"
-        assert server.requests == 1
-
-
-def test_an_error_event_keeps_what_had_come(colour: Sync | Async) -> None:
-    script = [BEGUN, chunk(error_event()), END_OF_BODY]
-    with RawServer(script) as server, connect(colour, server) as client:
-        with pytest.raises(OverloadedError) as caught, client.stream(**ASK) as streamed:
-            streamed.message()
-    error = caught.value
-    assert (error.in_stream, error.status_code, error.request_id) == (True, 529, "req_1")
-    assert error.partial_message is not None
-    assert error.partial_message.text == "Tamar"
+# Breaking off: what each fault becomes is in the matrix of faults
 
 
 def test_after_a_failure_every_use_raises_the_same(colour: Sync | Async) -> None:
@@ -492,57 +451,14 @@ def test_a_replayed_message_can_be_left_early(colour: Sync | Async) -> None:
         assert len(server.connections) == 1
 
 
-HTML = {"content-type": "text/html; charset=utf-8"}
-OPENAI = {"id": "c", "object": "chat.completion", "choices": [{"message": {"content": "Tamar"}}]}
-NO_MESSAGE: dict[str, tuple[bytes, type[APIError]]] = {
-    "html": (reply(200, b"<!doctype html><title>Welcome</title>", HTML), UnexpectedResponseError),
-    "empty": (reply(200), UnexpectedResponseError),
-    "no-content": (head(204, {}), UnexpectedResponseError),
-    "text": (reply(200, b"OK", {"content-type": "text/plain"}), UnexpectedResponseError),
-    "no-type": (reply(200, b"OK", {"content-type": ""}), UnexpectedResponseError),
-    "openai": (reply(200, OPENAI), UnexpectedResponseError),
-    "list": (reply(200, b"[]"), UnexpectedResponseError),
-    "null": (reply(200, b"null"), UnexpectedResponseError),
-    "number": (reply(200, b"17"), UnexpectedResponseError),
-    "other-object": (reply(200, {"status": "ok"}), UnexpectedResponseError),
-    "cut-json": (reply(200, json.dumps(MESSAGE).encode()[:-9]), UnexpectedResponseError),
-    "not-utf-8": (reply(200, b'{"content": "\xff"}'), UnexpectedResponseError),
-    "deep": (reply(200, b'{"content": ' + b"[" * 100_000), UnexpectedResponseError),
-    "error": (
-        reply(200, {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}),
-        OverloadedError,
-    ),
-    "error-without-type": (reply(200, {"error": {"code": 404, "message": "no"}}), NotFoundError),
-    "error-as-text": (reply(200, {"error": "no"}), InternalServerError),
-    "platform-error": (reply(200, {"status": "error", "messege": "no"}), InternalServerError),
-}
-
-
-@each_verb
-@pytest.mark.parametrize(("sent", "error"), NO_MESSAGE.values(), ids=NO_MESSAGE)
-def test_a_200_that_is_no_message(
-    colour: Sync | Async, sent: bytes, error: type[APIError], verb: Verb
-) -> None:
-    with RawServer(sent) as server, connect(colour, server, max_retries=0) as client:
-        with pytest.raises(error) as caught:
-            ask(client, verb)
-    if isinstance(caught.value, UnexpectedResponseError):
-        assert caught.value.status_code in (200, 204)
-        assert str(caught.value.status_code) in str(caught.value)
-    assert len(str(caught.value)) <= 500
-
-
 def test_the_error_for_another_format_says_so(colour: Sync | Async) -> None:
-    with RawServer(NO_MESSAGE["openai"][0]) as server, connect(colour, server) as client:
+    with (
+        RawServer(reply(200, {"object": "chat.completion", "choices": []})) as server,
+        connect(colour, server) as client,
+    ):
         with pytest.raises(UnexpectedResponseError, match="OpenAI"):
             client.create(**ASK)
         assert server.requests == 1
-
-
-def test_an_empty_stream_is_no_message(colour: Sync | Async) -> None:
-    with RawServer(stream()) as server, connect(colour, server, max_retries=0) as client:
-        with pytest.raises(StreamInterruptedError):
-            ask(client, "stream")
 
 
 # Compressed

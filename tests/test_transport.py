@@ -24,12 +24,12 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import httpx
 import pytest
+from certificates import Authority
 from colours import Async, AsyncClient, Sync, SyncClient
 from raw_server import (
     ASK,
@@ -702,21 +702,6 @@ def test_a_proxy_that_is_not_there(colour: Sync | Async) -> None:
 
 
 # TLS
-
-
-class Authority:
-    """A certificate for 127.0.0.1 that signs itself, and the two contexts it is for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "certificate.pem"
-        key = folder / "key.pem"
-        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test"
-        names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-        files = ["-keyout", str(key), "-out", str(self.file)]
-        subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.load_cert_chain(self.file, key)
-        self.client = ssl.create_default_context(cafile=str(self.file))
 
 
 @pytest.fixture(scope="module")

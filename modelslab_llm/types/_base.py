@@ -25,6 +25,34 @@ BY_TYPE = Discriminator("type")
 FIRST_THAT_FITS = Field(union_mode="left_to_right")
 
 
+def tolerated(deviation: str, request_id: str | None = None) -> None:
+    """Tell who wants to know (DEBUG) where an answer is not as documented, and was read anyway.
+
+    `deviation` is words of this package: nothing that the server or the caller said.
+    """
+    log.debug("tolerated: %s%s", deviation, f" (request id {request_id})" if request_id else "")
+
+
+def telling_once(request_id: str | None) -> Callable[[str], None]:
+    """Return a `tolerated` for one stream: what it has in a thousand events is told once."""
+    told: set[str] = set()
+
+    def tell(deviation: str) -> None:
+        if deviation not in told:
+            told.add(deviation)
+            tolerated(deviation, request_id)
+
+    return tell
+
+
+def fault_in(error: ValueError) -> str:
+    """Return the place and the kind of the first fault, and nothing of what was sent."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+
+
 class Reply(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 
@@ -57,13 +85,24 @@ class Tolerant(Reply):
             if not isinstance(value, dict) or not misfits or misfits & cls.essential:
                 raise
             fields = cast("dict[str, Any]", value)
-            log.debug("%s: fields that do not fit: %s", cls.__name__, misfits)
+            dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))
+            tolerated(f"{cls.__name__}: dropped what does not fit: {dropped}")
             return cast("Self", handler({k: v for k, v in fields.items() if k not in misfits}))
 
 
 def or_empty(empty: Callable[[], object]) -> BeforeValidator:
     """Read `null` as the empty value: servers send it for what they do not have."""
-    return BeforeValidator(lambda value: empty() if value is None else value)
+    return BeforeValidator(_filled(empty))
+
+
+def _filled(empty: Callable[[], object]) -> Callable[[object], object]:
+    def filled(value: object) -> object:
+        if value is not None:
+            return value
+        tolerated(f"null in place of a {type(empty()).__name__}")
+        return empty()
+
+    return filled
 
 
 # Type checkers are told the plain type. The union asks Python only where there is a `null`; a
@@ -72,8 +111,8 @@ if TYPE_CHECKING:
     Text: TypeAlias = str
     Count: TypeAlias = int
 else:
-    Text = Annotated[str | Annotated[None, AfterValidator(lambda _: "")], FIRST_THAT_FITS]
-    Count = Annotated[int | Annotated[None, AfterValidator(lambda _: 0)], FIRST_THAT_FITS]
+    Text = Annotated[str | Annotated[None, AfterValidator(_filled(str))], FIRST_THAT_FITS]
+    Count = Annotated[int | Annotated[None, AfterValidator(_filled(int))], FIRST_THAT_FITS]
 
 # The `type` of what is unknown is any text. Type checkers are told of a single odd one instead, so
 # that `if block.type == "text":` narrows the union to the block that has that type.

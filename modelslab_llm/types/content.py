@@ -21,6 +21,7 @@ from ._base import (
     Tolerant,
     Unheard,
     or_empty,
+    tolerated,
     unheard_of,
 )
 
@@ -201,6 +202,7 @@ class _CallBlock(_Block):
         given = fields.get("input", {})
         if isinstance(given, dict) and _is_finite(given):
             return cast("Any", value)
+        tolerated("the input of a tool call was not an object")
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
         if (found := read_arguments(text)) is not None:
             return {**fields, "input": found}

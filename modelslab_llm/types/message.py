@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, or_empty
-from .content import ContentBlock, TextBlock, ToolUseBlock
+from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
+from .content import ContentBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
 if TYPE_CHECKING:
     from .requests import MessageParam
@@ -85,6 +85,9 @@ class Usage(Tolerant):
         if not isinstance(value, dict):
             return value if isinstance(value, cls) else {}
         counts = cast("dict[str, Any]", value)
+        for name in ("input_tokens", "output_tokens"):
+            if counts.get(name, 0) is None:
+                tolerated(f"usage.{name} was null")
         return {name: count for name, count in counts.items() if count is not None}
 
 
@@ -125,6 +128,15 @@ class Message(Tolerant):
         return "".join(block.text for block in self.content if isinstance(block, TextBlock))
 
     @property
+    def thinking(self) -> str:
+        """What the model thought first: all thinking blocks joined; `""` when there are none.
+
+        To send a turn back, use the message itself or its `content`: blocks keep the signatures
+        that some servers insist on (protocol.md §4).
+        """
+        return "".join(block.thinking for block in self.content if isinstance(block, ThinkingBlock))
+
+    @property
     def tool_uses(self) -> list[ToolUseBlock]:
         """The calls of your tools. Rely on these and not on `stop_reason` (protocol.md §5)."""
         return [block for block in self.content if isinstance(block, ToolUseBlock)]
@@ -146,6 +158,8 @@ class Message(Tolerant):
     @classmethod
     def _content_as_list(cls, value: Any) -> Any:
         """Read null as nothing, and a plain string as a text block (protocol.md §5)."""
+        if value is None or isinstance(value, str):
+            tolerated("content was null" if value is None else "content was a string")
         blocks = [value] if isinstance(value, str) else [] if value is None else value
         if not isinstance(blocks, list):
             return blocks

@@ -23,6 +23,7 @@ __all__ = [
     "CountTokensParams",
     "DocumentBlockParam",
     "FileSourceParam",
+    "HasToolParam",
     "ImageBlockParam",
     "MessageParam",
     "MessageParams",
@@ -314,6 +315,14 @@ class ToolParam(TypedDict, total=False):
     allowed_callers: Sequence[str]
 
 
+class HasToolParam(Protocol):
+    """What knows its own definition, as a `Tool` does."""
+
+    def to_param(self) -> ToolParam:
+        """Return the definition."""
+        ...
+
+
 class ServerToolParam(TypedDict, total=False):
     """A tool the server runs by itself, such as Anthropic's web search."""
 
@@ -367,7 +376,8 @@ class CountTokensParams(_Options, total=False):
     model: str | None
     """Needed unless the endpoint has a default model."""
     system: str | Iterable[TextBlockParam] | None
-    tools: Iterable[ToolParam | ServerToolParam] | None
+    tools: Iterable[HasToolParam | ToolParam | ServerToolParam] | None
+    """Tools made by `@tool`, or definitions. No two may have the same name."""
     tool_choice: ToolChoiceParam | None
     thinking: ThinkingParam | None
     output_config: OutputConfigParam | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import httpx
@@ -10,22 +11,31 @@ from typing_extensions import Unpack, assert_type
 from modelslab_llm import (
     APIError,
     APIStatusError,
+    AsyncMessageStream,
     AsyncModelsLab,
     ContentBlockParam,
+    Conversation,
     Endpoint,
     Event,
     Message,
     MessageParam,
     MessageParams,
+    MessageStream,
     ModelInfo,
     ModelsLab,
+    Piece,
     TextBlock,
     ThinkingBlock,
     Timeout,
+    ToolCall,
     ToolParam,
+    ToolRunner,
     ToolUseBlock,
     endpoints,
+    tool,
+    tool_result,
 )
+from modelslab_llm.openai import to_chat_completion, to_messages
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     ContentBlockStartEvent,
@@ -138,15 +148,116 @@ async def asynchronous() -> None:
                 assert_type(event, Event)
             async for text in answer.text_stream:
                 assert_type(text, str)
+            async for piece in answer.pieces:
+                assert_type(piece, Piece)
             assert_type(await answer.get_final_text(), str)
         for model in await client.models.list():
             assert_type(model, ModelInfo)
         await client.wait_until_ready(timeout=30)
 
 
+def thinking(client: ModelsLab, conversation: Conversation) -> None:
+    with client.messages.stream(
+        max_tokens=4096, messages=conversation, thinking={"type": "adaptive"}
+    ) as stream:
+        for piece in stream.pieces:
+            assert_type(piece, Piece)
+        for kind, text in stream.pieces:
+            assert_type(kind, Literal["thinking", "text"])
+            assert_type(text, str)
+        message = stream.get_final_message()
+    assert_type(message.thinking, str)
+
+
+def conversations(client: ModelsLab, saved: list[MessageParam]) -> None:
+    conversation = Conversation(saved)
+    conversation.add("Hello")
+    conversation.add([{"type": "text", "text": "Hello"}])
+    conversation.add({"role": "assistant", "content": "Hi!"})
+    conversation.add(client.messages.create(max_tokens=1, messages=conversation))
+    conversation.add(
+        [
+            {"type": "tool_result", "tool_use_id": use.id, "content": str(use.input)}
+            for use in conversation.pending
+        ]
+    )
+    del conversation.turns[:2]
+    for turn in conversation:
+        assert_type(turn, MessageParam)
+    assert_type(Conversation(conversation.turns[-2:]).without_thinking(), Conversation)
+    assert_type(conversation.messages, list[MessageParam])
+    client.messages.count_tokens(messages=conversation)
+
+
+def from_openai(client: ModelsLab, body: dict[str, Any]) -> None:
+    params = to_messages(body, max_tokens=100, keep_reasoning=True)
+    assert_type(params, MessageParams)
+    assert_type(params["max_tokens"], int)
+    message = client.messages.create(**params)
+    assert_type(to_chat_completion(message, created=1), dict[str, Any])
+
+
 def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
     """A wrapper of the user's own, typed by `MessageParams`."""
     return client.messages.create(**params).text
+
+
+@tool
+def level(river: str, days: Sequence[int] = ()) -> float:
+    return len(river) + len(days)
+
+
+@tool(name="later", timeout=3)
+async def level_later(river: str) -> float:
+    return len(river)
+
+
+class Station:
+    @tool
+    def level(self, day: int) -> str:
+        return str(day)
+
+
+def tools(client: ModelsLab, definition: ToolParam) -> None:
+    assert_type(level("Exe", days=[1]), float)
+    assert_type(level.call({"river": "Exe"}), float)
+    assert_type(Station().level(3), str)
+    assert_type(Station().level.call({"day": 3}), str)
+    assert_type(tool(len, name="length").name, str)
+    assert_type(level.to_param(), ToolParam)
+    runner = client.messages.run_tools(
+        model="m",
+        max_tokens=10,
+        messages=[{"role": "user", "content": "How high?"}],
+        tools=[level, Station().level, definition],
+        max_turns=3,
+        on_error="raise",
+    )
+    assert_type(runner, ToolRunner)
+    for message in runner:
+        assert_type(message, Message)
+        for call in runner.calls:
+            assert_type(call, ToolCall)
+            assert_type(call.input, dict[str, Any])
+            call.refuse("no")
+    for stream in runner.stream():
+        assert_type(stream, MessageStream)
+    assert_type(runner.messages, list[MessageParam])
+    assert_type(runner.get_final_message(), Message)
+    reply = client.messages.create(max_tokens=1, messages=[], tools=[level, definition])
+    results = [tool_result(use, level.call(use.input)) for use in reply.tool_uses]
+    client.messages.create(max_tokens=1, messages=[reply, {"role": "user", "content": results}])
+
+
+async def tools_asynchronously(client: AsyncModelsLab) -> None:
+    assert_type(await level_later("Exe"), float)
+    assert_type(await level_later.call({"river": "Exe"}), float)
+    async with client.messages.run_tools(max_tokens=1, messages=[], tools=[level_later]) as runner:
+        async for message in runner:
+            assert_type(message, Message)
+        async for stream in runner.stream():
+            assert_type(stream, AsyncMessageStream)
+        assert_type(await runner.get_final_message(), Message)
 
 
 def failures(client: ModelsLab) -> float | None:

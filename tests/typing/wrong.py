@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import httpx
 
-from modelslab_llm import AsyncModelsLab, MessageParam, ModelsLab, endpoints
+from modelslab_llm import AsyncModelsLab, Conversation, MessageParam, ModelsLab, endpoints, tool
+from modelslab_llm.openai import to_chat_completion, to_messages
 
 endpoints.gateway("https://x", auth="basic")  # type: ignore[arg-type]
 endpoints.gguf(12)  # type: ignore[arg-type]
@@ -39,6 +40,43 @@ def create(client: ModelsLab) -> None:
 text: MessageParam = {"role": "user", "content": [{"type": "text", "txt": "x"}]}  # type: ignore[list-item]
 system: MessageParam = {"role": "system", "content": "x"}  # type: ignore[typeddict-item]
 nothing: MessageParam = {"role": "user"}  # type: ignore[typeddict-item]
+
+
+@tool
+def level(river: str) -> float:
+    return len(river)
+
+
+def plain(river: str) -> float:
+    return len(river)
+
+
+def tools(client: ModelsLab) -> None:
+    hello: MessageParam = {"role": "user", "content": "Hello"}
+    level(5)  # type: ignore[arg-type]
+    level()  # type: ignore[call-arg]
+    text: str = level("Exe")  # type: ignore[assignment]
+    level.call('{"river": "Exe"}')  # type: ignore[arg-type]
+    tool("level")  # type: ignore[call-overload]
+    tool(timeout="soon")  # type: ignore[call-overload]
+    client.messages.run_tools(max_tokens=1, messages=[hello], tools=[plain])  # type: ignore[list-item]
+    client.messages.run_tools(max_tokens=1, messages=[hello], tools=[level], max_turn=1)  # type: ignore[call-arg]
+    client.messages.run_tools(max_tokens=1, messages=[hello], tools=[level], on_error="x")  # type: ignore[arg-type]
+    for message in client.messages.run_tools(max_tokens=1, messages=[hello], tools=[level]):
+        print(message.calls, text)  # type: ignore[attr-defined]
+
+
+def conversations(client: ModelsLab, conversation: Conversation) -> None:
+    conversation.add(7)  # type: ignore[arg-type]
+    conversation.add({"role": "system", "content": "x"})  # type: ignore[dict-item]
+    conversation.add([{"type": "text", "txt": "x"}])  # type: ignore[list-item]
+    conversation.turns = ["Hello"]  # type: ignore[list-item]
+    Conversation("Hello")  # type: ignore[arg-type]
+    client.messages.create(max_tokens=1, messages=conversation, thinking=True)  # type: ignore[arg-type]
+    client.messages.create(max_tokens=1, messages=conversation, thinking={"type": "enabled"})  # type: ignore[arg-type]
+    to_messages([])  # type: ignore[arg-type]
+    to_messages({}, reasoning=True)  # type: ignore[call-arg]
+    to_chat_completion({})  # type: ignore[arg-type]
 
 
 async def asynchronous(client: AsyncModelsLab) -> None:

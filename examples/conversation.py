@@ -1,0 +1,88 @@
+"""A conversation that can always go on: after tool calls, after a reply that was cut, trimmed.
+
+python examples/conversation.py                        # a local server answers, from a script
+"""
+
+from __future__ import annotations
+
+import json
+
+from modelslab_llm import APIError, Conversation, MessageParam, ModelsLab, ToolParam
+from modelslab_llm.testing import Answer, LocalServer, Reply
+
+RIVER_LEVEL: ToolParam = {
+    "name": "river_level",
+    "description": "The water level of a river, in cm.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"river": {"type": "string"}},
+        "required": ["river"],
+    },
+}
+
+SCRIPT: list[Answer] = [
+    Reply(
+        [
+            {"type": "tool_use", "id": f"call_{i}", "name": "river_level", "input": {"river": name}}
+            for i, name in enumerate(["Tamar", "Exe"])
+        ]
+    ),
+    "The Tamar stands at 214 cm, the Exe at 90 cm.",
+    Reply("A long story about the Tamar, which", stop_reason="max_tokens"),
+    "… is short after all.",
+]
+LEVELS = {"Tamar": "214 cm", "Exe": "90 cm"}
+
+
+def main() -> None:
+    with LocalServer(SCRIPT) as server:
+        with ModelsLab(server.api_key, endpoint=server.gguf("dep_123")) as client:
+            conversation = Conversation()
+
+            conversation.add("How high are the Tamar and the Exe?")
+            say(client, conversation)
+            for use in conversation.pending:
+                print(f"   the model calls {use.name}({use.input})")
+                level = LEVELS[use.input["river"]]
+                conversation.add([{"type": "tool_result", "tool_use_id": use.id, "content": level}])
+            say(client, conversation)
+
+            conversation.add("Tell me a long story.")
+            say(client, conversation)
+            conversation.add("Go on.")
+            say(client, conversation)
+
+            fork = Conversation(conversation.turns[:1])  # plain list operations
+            fork.add("And the Dart?")
+            print(f"\nA fork, its questions merged into one turn: {fork.messages}")
+
+            while client.messages.count_tokens(messages=conversation).input_tokens > 40:
+                del conversation.turns[0]
+            print("\nTrimmed to 40 tokens; no result is left without its call:")
+            show(conversation.messages)
+
+            saved = json.dumps(conversation.turns)
+            assert Conversation(json.loads(saved)) == conversation
+
+
+def say(client: ModelsLab, conversation: Conversation) -> None:
+    """Send what there is, and add the answer, or what came of it."""
+    try:
+        with client.messages.stream(
+            max_tokens=100, messages=conversation, tools=[RIVER_LEVEL]
+        ) as stream:
+            conversation.add(stream.get_final_message())
+    except APIError as error:
+        if error.partial_message is None:
+            raise
+        conversation.add(error.partial_message)
+    show(conversation.turns[-1:])
+
+
+def show(turns: list[MessageParam]) -> None:
+    for turn in turns:
+        print(f"   {turn['role']}: {turn['content']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The `anthropic` package at the same endpoints, set up by the values of an `Endpoint`.
+
+python examples/with_anthropic.py                      # a local server answers, by echo
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from modelslab_llm import Endpoint
+from modelslab_llm.testing import LocalServer
+
+
+def main() -> None:
+    if find_spec("anthropic") is None:
+        print("Nothing to show: anthropic is not installed. Run `pip install anthropic` first.")
+        return
+    with LocalServer() as server:
+        assert server.api_key is not None
+        for endpoint in (server.llm_v7(), server.gguf("dep_123"), server.gateway()):
+            ask(endpoint, server.api_key)
+
+
+def ask(endpoint: Endpoint, api_key: str) -> None:
+    import anthropic
+
+    with anthropic.Anthropic(base_url=endpoint.base_url, api_key=api_key) as client:
+        message = client.messages.create(
+            model=endpoint.default_model or "local-echo",
+            max_tokens=100,
+            messages=[{"role": "user", "content": f"Hello, {endpoint.kind}!"}],
+        )
+    print(endpoint.base_url)
+    for block in message.content:
+        if block.type == "text":
+            print(f"   {block.text}")
+
+
+if __name__ == "__main__":
+    main()
