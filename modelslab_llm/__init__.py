@@ -16,6 +16,8 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
+from ._output import Strategy
+from ._parse import AsyncParsedMessageStream, ParsedMessageStream
 from ._stream import AsyncMessageStream, MessageStream
 from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
@@ -31,6 +33,7 @@ from .types import (
     MessageParams,
     ModelInfo,
     ModelList,
+    ParsedMessage,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
@@ -44,6 +47,7 @@ from .types import (
 __all__ = [
     "AsyncMessageStream",
     "AsyncModelsLab",
+    "AsyncParsedMessageStream",
     "ContentBlock",
     "ContentBlockParam",
     "CountTokensParams",
@@ -59,7 +63,10 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "ModelsLab",
+    "ParsedMessage",
+    "ParsedMessageStream",
     "RedactedThinkingBlock",
+    "Strategy",
     "TextBlock",
     "ThinkingBlock",
     "Timeout",

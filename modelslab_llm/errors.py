@@ -10,6 +10,10 @@
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
     └─ ToolError                     raised by the tool and structured-output helpers
+       └─ OutputError                an answer came, but not the output that was asked for
+          ├─ OutputTruncatedError    the answer was cut at a limit
+          ├─ OutputRefusedError      the model would not answer
+          └─ OutputInvalidError      what came does not fit the type
 
 Nothing here sends, waits, or knows an HTTP library. No error ever holds the key.
 """
@@ -19,7 +23,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -28,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from typing_extensions import TypedDict, Unpack
 
 if TYPE_CHECKING:
-    from .types.message import Message
+    from .types.message import Message, Usage
 
 __all__ = [
     "APIConnectionError",
@@ -47,6 +51,10 @@ __all__ = [
     "InvalidRequestError",
     "ModelsLabError",
     "NotFoundError",
+    "OutputError",
+    "OutputInvalidError",
+    "OutputRefusedError",
+    "OutputTruncatedError",
     "OverloadedError",
     "PaymentRequiredError",
     "PermissionDeniedError",
@@ -79,6 +87,48 @@ class InvalidRequestError(ModelsLabError, ValueError):
 
 class ToolError(ModelsLabError):
     """A tool or structured-output helper could not do its work."""
+
+
+class OutputError(ToolError):
+    """An answer came, but not the output that `parse` was asked for. It was paid for all the same:
+    it is kept here, with what it cost."""
+
+    message: Message
+    """The answer, as the server sent it."""
+    raw_text: str
+    """What should have been the output: the arguments of the call, or the answer's text."""
+    earlier: tuple[Message, ...]
+    """The answers before it that did not fit either, where `retries` allowed for them."""
+
+    def __init__(
+        self, reason: str, message: Message, raw_text: str, earlier: Sequence[Message] = ()
+    ) -> None:
+        super().__init__(reason, message, raw_text, tuple(earlier))
+        self.reason = reason
+        self.message = message
+        self.raw_text = raw_text
+        self.earlier = tuple(earlier)
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts of the answer, without the earlier ones."""
+        return self.message.usage
+
+    def __str__(self) -> str:
+        line = _one_line(self.reason)
+        return line if len(line) <= LINE else line[: LINE - 1] + "…"
+
+
+class OutputTruncatedError(OutputError):
+    """The answer was cut at `max_tokens`, or at the end of the model's context."""
+
+
+class OutputRefusedError(OutputError):
+    """The model refused to answer; `message.stop_details` may say why."""
+
+
+class OutputInvalidError(OutputError):
+    """What came is no JSON, or does not fit the type; the text says where, as for the model."""
 
 
 class _Known(TypedDict, total=False):

@@ -31,7 +31,10 @@ class SyncStream:
     def texts(self) -> Iterator[str]:
         return self.stream.text_stream
 
-    def message(self) -> Message:
+    def partials(self) -> Iterator[Any]:
+        return self.stream.partial_stream  # type: ignore[attr-defined]
+
+    def message(self) -> Any:
         return self.stream.get_final_message()
 
     def text(self) -> str:
@@ -53,6 +56,14 @@ class SyncClient:
     @contextmanager
     def stream(self, **params: Any) -> Iterator[SyncStream]:
         with self.real.messages.stream(**params) as stream:
+            yield SyncStream(stream)
+
+    def parse(self, **params: Any) -> Any:
+        return self.real.messages.parse(**params)
+
+    @contextmanager
+    def parse_stream(self, **params: Any) -> Iterator[SyncStream]:
+        with self.real.messages.parse_stream(**params) as stream:
             yield SyncStream(stream)
 
     def count_tokens(self, **params: Any) -> TokenCount:
@@ -102,7 +113,12 @@ class AsyncStream:
         while (text := self.portal.call(_anext, texts)) is not None:
             yield text
 
-    def message(self) -> Message:
+    def partials(self) -> Iterator[Any]:
+        partials = self.stream.partial_stream  # type: ignore[attr-defined]
+        while (partial := self.portal.call(_anext, partials)) is not None:
+            yield partial
+
+    def message(self) -> Any:
         return self.portal.call(self.stream.get_final_message)
 
     def text(self) -> str:
@@ -125,6 +141,18 @@ class AsyncClient:
     @contextmanager
     def stream(self, **params: Any) -> Iterator[AsyncStream]:
         stream = self.real.messages.stream(**params)
+        self.portal.call(stream.__aenter__)
+        try:
+            yield AsyncStream(self.portal, stream)
+        finally:
+            self.portal.call(stream.close)
+
+    def parse(self, **params: Any) -> Any:
+        return self.portal.call(lambda: self.real.messages.parse(**params))
+
+    @contextmanager
+    def parse_stream(self, **params: Any) -> Iterator[AsyncStream]:
+        stream = self.real.messages.parse_stream(**params)
         self.portal.call(stream.__aenter__)
         try:
             yield AsyncStream(self.portal, stream)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _stream, endpoints, errors, types
-from modelslab_llm.types import content, events, message, models, requests
+from modelslab_llm import _client, _parse, _stream, endpoints, errors, types
+from modelslab_llm.types import content, events, message, models, parsed, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
 MODULES = {
@@ -29,13 +29,15 @@ LAYERS = [
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
-    ["types.events", "types.requests"],
+    ["types.events", "types.parsed", "types.requests"],
     ["types"],
     ["_retry"],
     ["_config"],
-    ["_check", "_sse", "_accumulate"],
+    ["_check", "_sse", "_accumulate", "_partial", "_schema"],
+    ["_output"],
     ["_calls", "_stream"],
     ["_exchange"],
+    ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
     ["_drive"],
@@ -54,8 +56,12 @@ PURE = {
     "_check",
     "_config",
     "_exchange",
+    "_output",
+    "_parse",
+    "_partial",
     "_pools",
     "_retry",
+    "_schema",
     "_sse",
     "_stream",
     "endpoints",
@@ -136,7 +142,8 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [modelslab_llm, endpoints, errors, types, content, events, message, models, requests]
+    "module",
+    [modelslab_llm, endpoints, errors, types, content, events, message, models, parsed, requests],
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
@@ -162,6 +169,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         (_client.Messages, _client.AsyncMessages),
         (_client.Models, _client.AsyncModels),
         (_stream.MessageStream, _stream.AsyncMessageStream),
+        (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
     ],
 )
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
