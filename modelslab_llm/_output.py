@@ -19,6 +19,7 @@ from ._schema import WRAPPED, adapter_of, for_grammar, for_output_config, schema
 from .endpoints import Endpoint
 from .errors import (
     InvalidRequestError,
+    OutputError,
     OutputInvalidError,
     OutputRefusedError,
     OutputTruncatedError,
@@ -68,22 +69,20 @@ class Asked(Generic[T]):
         if message.stop_reason == "refusal":
             details = message.stop_details
             why = (details.explanation or details.category) if details else None
-            raise OutputRefusedError(
-                f"the model refused to answer{f': {why}' if why else ''}",
-                *(message, self._raw(message), self.earlier),
-            )
+            reason = f"the model refused to answer{f': {why}' if why else ''}"
+            raise self._failed(OutputRefusedError(reason), message)
         try:
             value = self._value(message)
         except _Misfit as misfit:
-            raw = self._raw(message)
             if message.stop_reason in CUT:
-                cure = "raise max_tokens, or shorten the history"
-                raise OutputTruncatedError(
+                reason = (
                     f"the answer was cut ({message.stop_reason}) after "
-                    f"{message.usage.output_tokens} tokens, before the output was whole: {cure}",
-                    *(message, raw, self.earlier),
-                ) from None
-            raise OutputInvalidError(str(misfit), message, raw, self.earlier) from misfit.__cause__
+                    f"{message.usage.output_tokens} tokens, before the output was whole: "
+                    "raise max_tokens, or shorten the history"
+                )
+                raise self._failed(OutputTruncatedError(reason), message) from None
+            error = OutputInvalidError(str(misfit))
+            raise self._failed(error, message) from misfit.__cause__
         kind: type[ParsedMessage[T]] = ParsedMessage  # ParsedMessage[T] would be made at run time
         return kind.of(message, value, self.tool, self.earlier)
 
@@ -110,6 +109,10 @@ class Asked(Generic[T]):
     def growing(self) -> Growing:
         """Return what follows the output while it streams in."""
         return Growing(self.tool, self.wrapped)
+
+    def _failed(self, error: OutputError, message: Message) -> OutputError:
+        error.message, error.raw_text, error.earlier = message, self._raw(message), self.earlier
+        return error
 
     def _call(self, message: Message) -> ToolUseBlock | None:
         return next((use for use in message.tool_uses if use.name == self.tool), None)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -95,19 +95,15 @@ class OutputError(ToolError):
 
     message: Message
     """The answer, as the server sent it."""
-    raw_text: str
+    raw_text: str = ""
     """What should have been the output: the arguments of the call, or the answer's text."""
-    earlier: tuple[Message, ...]
+    earlier: tuple[Message, ...] = ()
     """The answers before it that did not fit either, where `retries` allowed for them."""
 
-    def __init__(
-        self, reason: str, message: Message, raw_text: str, earlier: Sequence[Message] = ()
-    ) -> None:
-        super().__init__(reason, message, raw_text, tuple(earlier))
-        self.reason = reason
-        self.message = message
-        self.raw_text = raw_text
-        self.earlier = tuple(earlier)
+    @property
+    def reason(self) -> str:
+        """What is wrong with the answer, in full; `str(error)` may be cut."""
+        return str(self.args[0])
 
     @property
     def usage(self) -> Usage:
