@@ -13,7 +13,7 @@
 All types of requests, replies and events are in `modelslab_llm.types`.
 """
 
-from . import endpoints, errors, types
+from . import endpoints, errors, media, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
 from ._output import Strategy
@@ -23,6 +23,7 @@ from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHt
 from ._version import __version__
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
+from .media import adocument, aimage, document, image
 from .types import (
     ContentBlock,
     ContentBlockParam,
@@ -76,8 +77,13 @@ __all__ = [
     "UnknownBlock",
     "Usage",
     "__version__",
+    "adocument",
+    "aimage",
+    "document",
     "endpoints",
     "errors",
+    "image",
+    "media",
     "types",
 ]
 __all__ += errors.__all__

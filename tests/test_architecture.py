@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import modelslab_llm
-from modelslab_llm import _client, _parse, _stream, endpoints, errors, types
+from modelslab_llm import _client, _parse, _stream, endpoints, errors, media, types
 from modelslab_llm.types import content, events, message, models, parsed, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -25,12 +25,13 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version"],
+    ["_version", "_sniff"],
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.parsed", "types.requests"],
     ["types"],
+    ["media"],
     ["_retry"],
     ["_config"],
     ["_check", "_sse", "_accumulate", "_partial", "_schema"],
@@ -62,6 +63,7 @@ PURE = {
     "_pools",
     "_retry",
     "_schema",
+    "_sniff",
     "_sse",
     "_stream",
     "endpoints",
@@ -143,7 +145,19 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [modelslab_llm, endpoints, errors, types, content, events, message, models, parsed, requests],
+    [
+        modelslab_llm,
+        endpoints,
+        errors,
+        media,
+        types,
+        content,
+        events,
+        message,
+        models,
+        parsed,
+        requests,
+    ],
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
