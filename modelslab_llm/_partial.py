@@ -7,6 +7,7 @@ steps, and all the readings together take no more than `1 + 1 / STEP` times the 
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from pydantic_core import from_json
@@ -14,8 +15,14 @@ from pydantic_core import from_json
 STEP = 1 / 64
 """By which part of itself a text has to grow before it is read again."""
 
-UNSURE = "0123456789+-.eE"
-"""What a number may go on with: 1 may become 12, so the end of an unfinished text is left out."""
+_NUMBER = "0123456789+-.eE"
+"""What a number may go on with: 1 may become 12."""
+
+_ESCAPE = re.compile(  # after an even number of backslashes, which are characters by themselves
+    r"(?<!\\)(?:\\\\)*"
+    r"((?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?)\Z"
+)
+"""An escape that is not whole at the end of a text, or that is half of a character."""
 
 
 class PartialObject:
@@ -47,7 +54,7 @@ class PartialObject:
         self._parts, self._read = [text], self._size
         try:
             value = from_json(
-                text if whole else text.rstrip(UNSURE),
+                text if whole else _sure(text),
                 allow_inf_nan=False,
                 allow_partial="trailing-strings",
             )
@@ -57,3 +64,14 @@ class PartialObject:
             return None
         self._value = cast("dict[str, Any]", value)
         return self._value
+
+
+def _sure(text: str) -> str:
+    r"""Return an unfinished text without the end that may yet turn into something else.
+
+    >>> _sure('{"n": 12'), _sure('{"t": "caf\\u00')
+    ('{"n": ', '{"t": "caf')
+    """
+    text = text.rstrip(_NUMBER)
+    unfinished = _ESCAPE.search(text, max(0, len(text) - 24))
+    return text[: unfinished.start(1)] if unfinished else text

@@ -618,15 +618,15 @@ def test_what_no_grammar_can_hold_is_told_in_words() -> None:
 
 def test_output_config_closes_objects_and_tells_bounds_in_words() -> None:
     class Shares(BaseModel):
-        shares: list[Annotated[float, Field(ge=0, le=1)]]
+        shares: list[Annotated[int, Field(ge=0, le=10)]]
 
     schema = sent_schema(list[Shares], "output_config")
     assert schema["additionalProperties"] is False
     inner = schema["$defs"]["Shares"]
     assert inner["additionalProperties"] is False
     assert inner["properties"]["shares"]["items"] == {
-        "type": "number",
-        "description": "(maximum: 1, minimum: 0)",
+        "type": "integer",
+        "description": "(maximum: 10, minimum: 0)",
     }
 
 
