@@ -203,13 +203,16 @@ def json_objects(text: str) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     end = 0
-    while begin := re.compile(r'\{\s*["}]').search(text, end):
+    while begin := _OBJECT.search(text, end):
         try:
             value, end = STRICT_JSON.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
             return []
         found.append(value)
     return found
+
+
+_OBJECT = re.compile(r'\{\s*["}]')  # a brace followed by anything else is prose
 
 
 class Growing:
