@@ -13,9 +13,11 @@
 All types of requests, replies and events are in `modelslab_llm.types`.
 """
 
-from . import endpoints, errors, types
+from . import endpoints, errors, media, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
+from ._output import Strategy
+from ._parse import AsyncParsedMessageStream, ParsedMessageStream
 from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream, Piece
 from ._tool_loop import ToolCall
@@ -24,6 +26,7 @@ from ._version import __version__
 from .conversation import Conversation
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403
+from .media import adocument, aimage, document, image
 from .tools import Tool, tool, tool_result
 from .types import (
     ContentBlock,
@@ -35,6 +38,7 @@ from .types import (
     MessageParams,
     ModelInfo,
     ModelList,
+    ParsedMessage,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
@@ -48,6 +52,7 @@ from .types import (
 __all__ = [
     "AsyncMessageStream",
     "AsyncModelsLab",
+    "AsyncParsedMessageStream",
     "AsyncToolRunner",
     "ContentBlock",
     "ContentBlockParam",
@@ -65,8 +70,11 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "ModelsLab",
+    "ParsedMessage",
+    "ParsedMessageStream",
     "Piece",
     "RedactedThinkingBlock",
+    "Strategy",
     "TextBlock",
     "ThinkingBlock",
     "Timeout",
@@ -79,8 +87,13 @@ __all__ = [
     "UnknownBlock",
     "Usage",
     "__version__",
+    "adocument",
+    "aimage",
+    "document",
     "endpoints",
     "errors",
+    "image",
+    "media",
     "tool",
     "tool_result",
     "types",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx
 from typing_extensions import Self, Unpack
@@ -19,6 +19,8 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
+from ._output import Asked, Strategy, asked_for
+from ._parse import AsyncParsedMessageStream, ParsedMessageStream, parsing
 from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream, Opened
 from ._tool_loop import OnError, ToolLoop
@@ -28,7 +30,11 @@ from .errors import ConfigurationError
 from .types.events import Event
 from .types.message import Message, TokenCount
 from .types.models import ModelList
+from .types.parsed import ParsedMessage
 from .types.requests import CountTokensParams, MessageParams
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # a class, a union, a Literal: whatever is a type
 
 __all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
 
@@ -65,7 +71,7 @@ class ModelsLab:
     """
 
     messages: Messages
-    """`create`, `stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
     models: Models
     """`list`."""
 
@@ -177,6 +183,43 @@ class Messages:
             lambda params: self.stream(**cast("MessageParams", params)),
         )
 
+    def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        retries: int = 0,
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
+        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
+        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
+        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
+        again, at most `retries` times.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
+        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        """
+        session = self._session
+        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        flow = parsing(session.config, asked, retries, time.monotonic)
+        return drive(flow, session.http)
+
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        config = self._session.config
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        call = _calls.stream_message(config, asked.params, "parse_stream")
+        return ParsedMessageStream(lambda: self._session.open(call), asked)
+
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -227,7 +270,7 @@ class AsyncModelsLab:
     """
 
     messages: AsyncMessages
-    """`create`, `stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
     models: AsyncModels
     """`list`."""
 
@@ -335,6 +378,43 @@ class AsyncMessages:
             lambda params: self.create(**cast("MessageParams", params)),
             lambda params: self.stream(**cast("MessageParams", params)),
         )
+
+    async def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        retries: int = 0,
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
+        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
+        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
+        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
+        again, at most `retries` times.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
+        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        """
+        session = self._session
+        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        flow = parsing(session.config, asked, retries, time.monotonic)
+        return await adrive(flow, session.http)
+
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        **params: Unpack[MessageParams],
+    ) -> AsyncParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        config = self._session.config
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        call = _calls.stream_message(config, asked.params, "parse_stream")
+        return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.

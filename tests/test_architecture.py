@@ -16,16 +16,18 @@ import pytest
 import modelslab_llm
 from modelslab_llm import (
     _client,
+    _parse,
     _runner,
     _stream,
     conversation,
     endpoints,
     errors,
+    media,
     openai,
     tools,
     types,
 )
-from modelslab_llm.types import content, events, message, models, requests
+from modelslab_llm.types import content, events, message, models, parsed, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
 MODULES = {
@@ -35,18 +37,20 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version"],
+    ["_version", "_sniff"],
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
-    ["types.events", "types.requests"],
+    ["types.events", "types.parsed", "types.requests"],
     ["types", "_docstrings"],
-    ["_retry", "tools"],
+    ["_retry", "tools", "media"],
     ["_config", "_json"],
-    ["_check", "_sse", "_accumulate"],
+    ["_check", "_sse", "_accumulate", "_partial", "_schema"],
+    ["_output"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
     ["_exchange", "_runner"],
+    ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
     ["_drive"],
@@ -68,8 +72,13 @@ PURE = {
     "_docstrings",
     "_exchange",
     "_json",
+    "_output",
+    "_parse",
+    "_partial",
     "_pools",
     "_retry",
+    "_schema",
+    "_sniff",
     "_sse",
     "_stream",
     "_tool_loop",
@@ -160,6 +169,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         conversation,
         endpoints,
         errors,
+        media,
         openai,
         tools,
         types,
@@ -167,6 +177,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         events,
         message,
         models,
+        parsed,
         requests,
     ],
 )
@@ -195,6 +206,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         (_client.Models, _client.AsyncModels),
         (_stream.MessageStream, _stream.AsyncMessageStream),
         (_runner.ToolRunner, _runner.AsyncToolRunner),
+        (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
     ],
 )
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
