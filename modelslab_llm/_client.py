@@ -19,22 +19,23 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
-from ._output import Asked, Strategy, asked_for
-from ._parse import AsyncParsedMessageStream, ParsedMessageStream, parsing
-from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream, Opened
-from ._tool_loop import OnError, ToolLoop
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .endpoints import Endpoint
 from .errors import ConfigurationError
 from .types.events import Event
 from .types.message import Message, TokenCount
 from .types.models import ModelList
-from .types.parsed import ParsedMessage
 from .types.requests import CountTokensParams, MessageParams
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
     from typing_extensions import TypeForm  # a class, a union, a Literal: whatever is a type
+
+    from ._output import Asked, Strategy
+    from ._parse import AsyncParsedMessageStream, ParsedMessageStream
+    from ._runner import AsyncToolRunner, ToolRunner
+    from ._tool_loop import OnError
+    from .types.parsed import ParsedMessage
 
 __all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
 
@@ -176,6 +177,9 @@ class Messages:
         or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
         request alone. Raises `InvalidRequestError` here.
         """
+        from ._runner import ToolRunner
+        from ._tool_loop import ToolLoop
+
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return ToolRunner(
             loop,
@@ -202,6 +206,9 @@ class Messages:
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
+        from ._output import asked_for
+        from ._parse import parsing
+
         session = self._session
         asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
         flow = parsing(session.config, asked, retries, time.monotonic)
@@ -215,6 +222,9 @@ class Messages:
         **params: Unpack[MessageParams],
     ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        from ._output import asked_for
+        from ._parse import ParsedMessageStream
+
         config = self._session.config
         asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
         call = _calls.stream_message(config, asked.params, "parse_stream")
@@ -372,6 +382,9 @@ class AsyncMessages:
 
         All is as for the sync one, but that calls run at the same time.
         """
+        from ._runner import AsyncToolRunner
+        from ._tool_loop import ToolLoop
+
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
             loop,
@@ -398,6 +411,9 @@ class AsyncMessages:
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
+        from ._output import asked_for
+        from ._parse import parsing
+
         session = self._session
         asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
         flow = parsing(session.config, asked, retries, time.monotonic)
@@ -411,6 +427,9 @@ class AsyncMessages:
         **params: Unpack[MessageParams],
     ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        from ._output import asked_for
+        from ._parse import AsyncParsedMessageStream
+
         config = self._session.config
         asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
         call = _calls.stream_message(config, asked.params, "parse_stream")

@@ -22,7 +22,6 @@ Nothing here sends, waits, or knows an HTTP library. No error ever holds the key
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -600,6 +599,8 @@ def _readable(content: object, depth: int = 5) -> str:
         found = re.search(
             r"<title[^>]*>(.*?)</title>|<h1[^>]*>(.*?)</h1>", content[:65536], re.S | re.I
         )
+        import html  # for this alone
+
         return html.unescape(found[1] or found[2] or "").strip() if found else "an HTML page"
     return content.strip()
 

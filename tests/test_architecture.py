@@ -231,11 +231,26 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
     more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
-    assert more <= {"modelslab_llm", "pydantic", "difflib", "html"}
+    assert more <= {"modelslab_llm", "pydantic"}
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    assert not {"modelslab_llm.testing", "modelslab_llm.openai"} & loaded_by("modelslab_llm")
+    later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
+    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
+
+
+def test_what_is_loaded_later_is_there() -> None:
+    code = """
+import modelslab_llm
+for name in modelslab_llm.__all__:
+    assert getattr(modelslab_llm, name) is not None
+    assert name in dir(modelslab_llm)
+from modelslab_llm import *
+print(Conversation, tool, image, ToolRunner)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'tols'"):
+        modelslab_llm.tols  # type: ignore[attr-defined]  # noqa: B018
 
 
 def loaded_by(modules: str) -> set[str]:
