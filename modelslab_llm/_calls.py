@@ -81,14 +81,18 @@ class Call(Generic[T]):
     model: str = ""
 
 
-def create_message(config: Config, params: Mapping[str, Any]) -> Call[Message]:
+def create_message(
+    config: Config, params: Mapping[str, Any], verb: str = "create"
+) -> Call[Message]:
     """Return the call behind `messages.create`."""
-    return _message_call(config, params, stream=False)
+    return _message_call(config, params, verb, stream=False)
 
 
-def stream_message(config: Config, params: Mapping[str, Any]) -> Call[Message]:
+def stream_message(
+    config: Config, params: Mapping[str, Any], verb: str = "stream"
+) -> Call[Message]:
     """Return the call behind `messages.stream`; a server may answer it with a whole message."""
-    return _message_call(config, params, stream=True)
+    return _message_call(config, params, verb, stream=True)
 
 
 def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
@@ -145,8 +149,9 @@ def probe(config: Config) -> Call[TokenCount] | None:
     return count_tokens(config, {"messages": [{"role": "user", "content": "ready?"}]})
 
 
-def _message_call(config: Config, params: Mapping[str, Any], *, stream: bool) -> Call[Message]:
-    verb = "stream" if stream else "create"
+def _message_call(
+    config: Config, params: Mapping[str, Any], verb: str, *, stream: bool
+) -> Call[Message]:
     body = checked(params, MESSAGE, config.endpoint, verb)
     betas = body.pop("betas", None)
     if stream:

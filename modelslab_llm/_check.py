@@ -6,7 +6,6 @@ of megabytes is walked, never copied.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -78,6 +77,8 @@ def _cure(name: str, known: frozenset[str]) -> str:
         return _ELSEWHERE[name]
     if name in Options.__annotations__:
         return f"it is an option of the client, client.with_options({name}=…)"
+    import difflib  # for this alone
+
     near = difflib.get_close_matches(name, known, 1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{guess}what only your server knows goes in extra_body={{{name!r}: …}}"

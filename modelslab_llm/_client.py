@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx
 from typing_extensions import Self, Unpack
@@ -19,9 +19,7 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
-from ._runner import AsyncToolRunner, ToolRunner
 from ._stream import AsyncMessageStream, MessageStream, Opened
-from ._tool_loop import OnError, ToolLoop
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .endpoints import Endpoint
 from .errors import ConfigurationError
@@ -29,6 +27,15 @@ from .types.events import Event
 from .types.message import Message, TokenCount
 from .types.models import ModelList
 from .types.requests import CountTokensParams, MessageParams
+
+if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
+    from typing_extensions import TypeForm  # a class, a union, a Literal: whatever is a type
+
+    from ._output import Asked, Strategy
+    from ._parse import AsyncParsedMessageStream, ParsedMessageStream
+    from ._runner import AsyncToolRunner, ToolRunner
+    from ._tool_loop import OnError
+    from .types.parsed import ParsedMessage
 
 __all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
 
@@ -72,7 +79,7 @@ class ModelsLab:
     """
 
     messages: Messages
-    """`create`, `stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
     models: Models
     """`list`."""
 
@@ -182,12 +189,58 @@ class Messages:
         or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
         request alone. Raises `InvalidRequestError` here.
         """
+        from ._runner import ToolRunner
+        from ._tool_loop import ToolLoop
+
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return ToolRunner(
             loop,
             lambda params: self.create(**cast("MessageParams", params)),
             lambda params: self.stream(**cast("MessageParams", params)),
         )
+
+    def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        retries: int = 0,
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
+        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
+        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
+        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
+        again, at most `retries` times.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
+        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        """
+        from ._output import asked_for
+        from ._parse import parsing
+
+        session = self._session
+        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        flow = parsing(session.config, asked, retries, time.monotonic)
+        return drive(flow, session.http)
+
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        from ._output import asked_for
+        from ._parse import ParsedMessageStream
+
+        config = self._session.config
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        call = _calls.stream_message(config, asked.params, "parse_stream")
+        return ParsedMessageStream(lambda: self._session.open(call), asked)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -239,7 +292,7 @@ class AsyncModelsLab:
     """
 
     messages: AsyncMessages
-    """`create`, `stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
     models: AsyncModels
     """`list`."""
 
@@ -346,12 +399,58 @@ class AsyncMessages:
 
         All is as for the sync one, but that calls run at the same time.
         """
+        from ._runner import AsyncToolRunner
+        from ._tool_loop import ToolLoop
+
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
             loop,
             lambda params: self.create(**cast("MessageParams", params)),
             lambda params: self.stream(**cast("MessageParams", params)),
         )
+
+    async def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        retries: int = 0,
+        **params: Unpack[MessageParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
+        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
+        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
+        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
+        again, at most `retries` times.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
+        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        """
+        from ._output import asked_for
+        from ._parse import parsing
+
+        session = self._session
+        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        flow = parsing(session.config, asked, retries, time.monotonic)
+        return await adrive(flow, session.http)
+
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy = "tool",
+        **params: Unpack[MessageParams],
+    ) -> AsyncParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        from ._output import asked_for
+        from ._parse import AsyncParsedMessageStream
+
+        config = self._session.config
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        call = _calls.stream_message(config, asked.params, "parse_stream")
+        return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.

@@ -11,14 +11,17 @@
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
     └─ ToolError                     raised by the tool and structured-output helpers
        ├─ ToolInputError             the arguments of a call do not fit the tool
-       └─ TooManyTurnsError          the model still calls tools after the last turn allowed
+       ├─ TooManyTurnsError          the model still calls tools after the last turn allowed
+       └─ OutputError                an answer came, but not the output that was asked for
+          ├─ OutputTruncatedError    the answer was cut at a limit
+          ├─ OutputRefusedError      the model would not answer
+          └─ OutputInvalidError      what came does not fit the type
 
 Nothing here sends, waits, or knows an HTTP library. No error ever holds the key.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -31,7 +34,7 @@ from typing_extensions import TypedDict, Unpack
 
 if TYPE_CHECKING:
     from .types.content import ToolUseBlock
-    from .types.message import Message
+    from .types.message import Message, Usage
     from .types.requests import MessageParam
 
 __all__ = [
@@ -51,6 +54,10 @@ __all__ = [
     "InvalidRequestError",
     "ModelsLabError",
     "NotFoundError",
+    "OutputError",
+    "OutputInvalidError",
+    "OutputRefusedError",
+    "OutputTruncatedError",
     "OverloadedError",
     "PaymentRequiredError",
     "PermissionDeniedError",
@@ -109,6 +116,44 @@ class ToolInputError(ToolError):
 
 class TooManyTurnsError(ToolError):
     """The model still called tools in the last turn that was allowed; those calls were not run."""
+
+
+class OutputError(ToolError):
+    """An answer came, but not the output that `parse` was asked for. It was paid for all the same:
+    it is kept here, with what it cost."""
+
+    message: Message
+    """The answer, as the server sent it."""
+    raw_text: str = ""
+    """What should have been the output: the arguments of the call, or the answer's text."""
+    earlier: tuple[Message, ...] = ()
+    """The answers before it that did not fit either, where `retries` allowed for them."""
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with the answer, in full; `str(error)` may be cut."""
+        return str(self.args[0])
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts of the answer, without the earlier ones."""
+        return self.message.usage
+
+    def __str__(self) -> str:
+        line = _one_line(self.reason)
+        return line if len(line) <= LINE else line[: LINE - 1] + "…"
+
+
+class OutputTruncatedError(OutputError):
+    """The answer was cut at `max_tokens`, or at the end of the model's context."""
+
+
+class OutputRefusedError(OutputError):
+    """The model refused to answer; `message.stop_details` may say why."""
+
+
+class OutputInvalidError(OutputError):
+    """What came is no JSON, or does not fit the type; the text says where, as for the model."""
 
 
 class _Known(TypedDict, total=False):
@@ -554,6 +599,8 @@ def _readable(content: object, depth: int = 5) -> str:
         # Bounded, or a page of nothing but "<h1" would take the square of its length.
         tags = r"<title[^>]{0,200}>(.{0,500}?)</title>|<h1[^>]{0,200}>(.{0,500}?)</h1>"
         found = re.search(tags, content[:65536], re.S | re.I)
+        import html  # for this alone
+
         return html.unescape(found[1] or found[2] or "").strip() if found else "an HTML page"
     return content.strip()
 

@@ -42,7 +42,10 @@ class SyncStream:
     def pieces(self) -> Iterator[Piece]:
         return self.stream.pieces
 
-    def message(self) -> Message:
+    def partials(self) -> Iterator[Any]:
+        return self.stream.partial_stream  # type: ignore[attr-defined]
+
+    def message(self) -> Any:
         return self.stream.get_final_message()
 
     def text(self) -> str:
@@ -88,6 +91,14 @@ class SyncClient:
 
     def run_tools(self, **params: Any) -> SyncRunner:
         return SyncRunner(self.real.messages.run_tools(**params))
+
+    def parse(self, **params: Any) -> Any:
+        return self.real.messages.parse(**params)
+
+    @contextmanager
+    def parse_stream(self, **params: Any) -> Iterator[SyncStream]:
+        with self.real.messages.parse_stream(**params) as stream:
+            yield SyncStream(stream)
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.real.messages.count_tokens(**params)
@@ -141,7 +152,12 @@ class AsyncStream:
         while (piece := self.portal.call(_anext, pieces)) is not None:
             yield piece
 
-    def message(self) -> Message:
+    def partials(self) -> Iterator[Any]:
+        partials = self.stream.partial_stream  # type: ignore[attr-defined]
+        while (partial := self.portal.call(_anext, partials)) is not None:
+            yield partial
+
+    def message(self) -> Any:
         return self.portal.call(self.stream.get_final_message)
 
     def text(self) -> str:
@@ -199,6 +215,18 @@ class AsyncClient:
 
     def run_tools(self, **params: Any) -> AsyncRunner:
         return AsyncRunner(self.portal, self.real.messages.run_tools(**params))
+
+    def parse(self, **params: Any) -> Any:
+        return self.portal.call(lambda: self.real.messages.parse(**params))
+
+    @contextmanager
+    def parse_stream(self, **params: Any) -> Iterator[AsyncStream]:
+        stream = self.real.messages.parse_stream(**params)
+        self.portal.call(stream.__aenter__)
+        try:
+            yield AsyncStream(self.portal, stream)
+        finally:
+            self.portal.call(stream.close)
 
     def count_tokens(self, **params: Any) -> TokenCount:
         return self.portal.call(lambda: self.real.messages.count_tokens(**params))

@@ -16,16 +16,18 @@ import pytest
 import modelslab_llm
 from modelslab_llm import (
     _client,
+    _parse,
     _runner,
     _stream,
     conversation,
     endpoints,
     errors,
+    media,
     openai,
     tools,
     types,
 )
-from modelslab_llm.types import content, events, message, models, requests
+from modelslab_llm.types import content, events, message, models, parsed, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
 MODULES = {
@@ -35,18 +37,20 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version"],
+    ["_version", "_sniff"],
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
-    ["types.events", "types.requests"],
+    ["types.events", "types.parsed", "types.requests"],
     ["types", "_docstrings"],
-    ["_retry", "tools"],
+    ["_retry", "tools", "media"],
     ["_config", "_json"],
-    ["_check", "_sse", "_accumulate", "_unpack"],
+    ["_check", "_sse", "_accumulate", "_partial", "_schema", "_unpack"],
+    ["_output"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
     ["_exchange", "_runner"],
+    ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
     ["_drive"],
@@ -68,8 +72,13 @@ PURE = {
     "_docstrings",
     "_exchange",
     "_json",
+    "_output",
+    "_parse",
+    "_partial",
     "_pools",
     "_retry",
+    "_schema",
+    "_sniff",
     "_sse",
     "_stream",
     "_tool_loop",
@@ -150,7 +159,9 @@ def test_what_decides_does_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
-    runs = {"pickle", "marshal", "shelve", "importlib", "runpy", "code", "ctypes", "subprocess"}
+    runs = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
+    if name != "__init__":  # which loads the package's own modules late
+        runs |= {"importlib"}
     assert not imports(name) & runs
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -170,6 +181,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         conversation,
         endpoints,
         errors,
+        media,
         openai,
         tools,
         types,
@@ -177,6 +189,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         events,
         message,
         models,
+        parsed,
         requests,
     ],
 )
@@ -205,6 +218,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         (_client.Models, _client.AsyncModels),
         (_stream.MessageStream, _stream.AsyncMessageStream),
         (_runner.ToolRunner, _runner.AsyncToolRunner),
+        (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
     ],
 )
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
@@ -229,11 +243,26 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
     more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
-    assert more <= {"modelslab_llm", "pydantic", "difflib", "html"}
+    assert more <= {"modelslab_llm", "pydantic"}
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    assert not {"modelslab_llm.testing", "modelslab_llm.openai"} & loaded_by("modelslab_llm")
+    later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
+    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
+
+
+def test_what_is_loaded_later_is_there() -> None:
+    code = """
+import modelslab_llm
+for name in modelslab_llm.__all__:
+    assert getattr(modelslab_llm, name) is not None
+    assert name in dir(modelslab_llm)
+from modelslab_llm import *
+print(Conversation, tool, image, ToolRunner)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'tols'"):
+        modelslab_llm.tols  # type: ignore[attr-defined]  # noqa: B018
 
 
 def loaded_by(modules: str) -> set[str]:

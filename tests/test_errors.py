@@ -84,6 +84,10 @@ TREE = {  # child: parents, as in the design
     "ToolError": "ModelsLabError",
     "ToolInputError": "ToolError",
     "TooManyTurnsError": "ToolError",
+    "OutputError": "ToolError",
+    "OutputTruncatedError": "OutputError",
+    "OutputRefusedError": "OutputError",
+    "OutputInvalidError": "OutputError",
 }
 
 
@@ -546,6 +550,9 @@ def every_error() -> Iterator[ModelsLabError]:
             )
         elif issubclass(kind, APIError):
             error = kind("No.", type="t", code=5, body=["b"], partial_message=partial)
+        elif issubclass(kind, errors.OutputError):
+            error = kind("No.")
+            error.message, error.raw_text, error.earlier = partial, "half", (partial,)
         else:
             error = kind("No.")
         if isinstance(error, APIError):

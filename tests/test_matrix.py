@@ -189,7 +189,7 @@ SHOWN = ("paused", "close-after/09", "html/create")
 
 @pytest.mark.parametrize("row", SHOWN)
 def test_the_readme_shows_what_errors_really_say(row: str) -> None:
-    section = README.read_text(encoding="utf-8").partition("## When something goes wrong")[2]
+    section = README.read_text(encoding="utf-8").partition("## When it fails")[2]
     shown = section.partition("```text")[2].partition("```")[0].split("\n\n")
     fault = ROWS[row]
     with staged(fault) as scene, client_for(Sync(), fault, scene, UNITS[0]) as client:

@@ -1,10 +1,11 @@
 """Every type of a request, a reply and a stream, under one roof."""
 
-from . import content, events, message, models, requests
+from . import content, events, message, models, parsed, requests
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
 from .message import *  # noqa: F403
 from .models import *  # noqa: F403
+from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
 
 __all__: list[str] = []
@@ -12,4 +13,5 @@ __all__ += content.__all__
 __all__ += events.__all__
 __all__ += message.__all__
 __all__ += models.__all__
+__all__ += parsed.__all__
 __all__ += requests.__all__

@@ -347,7 +347,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
     >>> read_arguments('{"n": 1, "n": 2}')
     """
     try:
-        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_without_repeats)
+        found = STRICT_JSON.decode(text)
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
@@ -370,3 +370,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a name stands twice in one object")
     return found
+
+
+STRICT_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_without_repeats)
+"""JSON as the standard has it, where Python's own takes NaN and lets the last of two names win."""

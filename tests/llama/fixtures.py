@@ -29,7 +29,7 @@ def require_llama() -> None:
     pytest.skip(reason)
 
 
-def _serve(
+def serve(
     model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory, **options: Any
 ) -> Iterator[LlamaServer]:
     require_llama()
@@ -44,30 +44,30 @@ def _serve(
 @pytest.fixture(scope="session")
 def llama_text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Says ``TEXT``; asked for the "tower", ``SPLIT_CHARACTER``; asked for "nothing", nothing."""
-    yield from _serve(TEXT_MODEL, tmp_path_factory)
+    yield from serve(TEXT_MODEL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def llama_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Calls ``RIVER_LEVEL`` once, or twice if asked for "both"; after a tool result, ``ANSWER``."""
-    yield from _serve(TOOL_MODEL, tmp_path_factory)
+    yield from serve(TOOL_MODEL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def llama_thinking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Thinks, then talks; given ``RIVER_LEVEL``, thinks, talks and calls it."""
-    yield from _serve(THINKING_MODEL, tmp_path_factory)
+    yield from serve(THINKING_MODEL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def llama_slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Counts to 2000, which takes seconds."""
-    yield from _serve(SLOW_MODEL, tmp_path_factory)
+    yield from serve(SLOW_MODEL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def llama_crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Counts too, but two replies share room for one: at the same time, both end in an error."""
-    yield from _serve(
+    yield from serve(
         SLOW_MODEL, tmp_path_factory, slots=2, context=128, extra_args=["--kv-unified"]
     )

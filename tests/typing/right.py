@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast
 
 import httpx
-from typing_extensions import Unpack, assert_type
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict, Unpack, assert_type
 
 from modelslab_llm import (
     APIError,
@@ -23,7 +26,11 @@ from modelslab_llm import (
     MessageStream,
     ModelInfo,
     ModelsLab,
+    OutputError,
+    ParsedMessage,
+    ParsedMessageStream,
     Piece,
+    Strategy,
     TextBlock,
     ThinkingBlock,
     Timeout,
@@ -31,7 +38,12 @@ from modelslab_llm import (
     ToolParam,
     ToolRunner,
     ToolUseBlock,
+    Usage,
+    adocument,
+    aimage,
+    document,
     endpoints,
+    image,
     tool,
     tool_result,
 )
@@ -39,6 +51,8 @@ from modelslab_llm.openai import to_chat_completion, to_messages
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     ContentBlockStartEvent,
+    DocumentBlockParam,
+    ImageBlockParam,
     TextDelta,
     UnknownBlock,
     UnknownEvent,
@@ -274,3 +288,74 @@ def failures(client: ModelsLab) -> float | None:
 
 def auth(kind: Literal["bearer", "x-api-key", "key"] | None) -> Endpoint:
     return endpoints.gateway("https://relay.example", auth=kind, default_model="m")
+
+
+class Recipe(BaseModel):
+    title: str
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Named(TypedDict):
+    name: str
+
+
+def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
+    ask: MessageParams = {"max_tokens": 10, "messages": [hello]}
+    message = client.messages.parse(output=Recipe, model="m", max_tokens=10, messages=[hello])
+    assert_type(message, ParsedMessage[Recipe])
+    assert_type(message.parsed.title, str)
+    assert_type(client.messages.parse(output=Point, **ask).parsed, Point)
+    assert_type(client.messages.parse(output=Named, **ask).parsed, Named)
+    assert_type(client.messages.parse(output=list[Recipe], **ask).parsed, list[Recipe])
+    assert_type(client.messages.parse(output=dict[str, int], **ask).parsed, dict[str, int])
+    assert_type(client.messages.parse(output=int | str, **ask).parsed, Union[int, str])
+    assert_type(client.messages.parse(output=Union[Recipe, Point], **ask).parsed, Recipe | Point)
+    assert_type(client.messages.parse(output=Recipe | None, **ask).parsed, Recipe | None)
+    assert_type(client.messages.parse(output=Literal["a", "b"], **ask).parsed, Literal["a", "b"])
+    assert_type(client.messages.parse(output=Annotated[int, Field(gt=0)], **ask).parsed, int)
+    client.messages.parse(output=Recipe, strategy=how, retries=1, **ask)
+    with client.messages.parse_stream(output=list[Point], **ask) as stream:
+        assert_type(stream, ParsedMessageStream[list[Point]])
+        for event in stream:
+            assert_type(event, Event)
+        for partial in stream.partial_stream:
+            assert_type(partial, Any)
+        assert_type(stream.get_final_message().parsed, list[Point])
+    plain: Message = message
+    history: list[MessageParam | Message] = [hello, plain, message.to_param(), hello]
+    client.messages.create(max_tokens=1, messages=history)
+    try:
+        client.messages.parse(output=Recipe, **ask)
+    except OutputError as error:
+        assert_type(error.message, Message)
+        assert_type(error.usage, Usage)
+        assert_type(error.raw_text, str)
+    return len(message.earlier)
+
+
+async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> list[Recipe]:
+    async with client.messages.parse_stream(
+        output=Literal[1, 2], max_tokens=1, messages=[hello]
+    ) as stream:
+        async for partial in stream.partial_stream:
+            assert_type(partial, Any)
+        assert_type((await stream.get_final_message()).parsed, Literal[1, 2])
+    message = await client.messages.parse(output=list[Recipe], max_tokens=1, messages=[hello])
+    return message.parsed
+
+
+async def media(client: AsyncModelsLab, file: Path) -> None:
+    assert_type(image(file), ImageBlockParam)
+    assert_type(document(text="x", title="y"), DocumentBlockParam)
+    with open(file, "rb") as opened:
+        blocks: list[ContentBlockParam] = [
+            *(image(b"x"), image(memoryview(b"x")), image(opened, max_bytes=None), image("a.png")),
+            *(await aimage("https://example.org/a.png"), await adocument(file, citations=True)),
+        ]
+    await client.messages.create(max_tokens=1, messages=[{"role": "user", "content": blocks}])
+    turn: MessageParam = {"role": "user", "content": [image(file), {"type": "text", "text": "?"}]}
+    await client.messages.create(max_tokens=1, messages=[turn])

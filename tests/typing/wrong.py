@@ -10,7 +10,16 @@ from __future__ import annotations
 
 import httpx
 
-from modelslab_llm import AsyncModelsLab, Conversation, MessageParam, ModelsLab, endpoints, tool
+from modelslab_llm import (
+    AsyncModelsLab,
+    Conversation,
+    MessageParam,
+    ModelsLab,
+    document,
+    endpoints,
+    image,
+    tool,
+)
 from modelslab_llm.openai import to_chat_completion, to_messages
 
 endpoints.gateway("https://x", auth="basic")  # type: ignore[arg-type]
@@ -84,3 +93,20 @@ async def asynchronous(client: AsyncModelsLab) -> None:
     print(client.messages.create(max_tokens=1, messages=[hello]).text)  # type: ignore[attr-defined]
     with client.messages.stream(max_tokens=1, messages=[hello]):  # type: ignore[attr-defined]
         pass
+
+
+def output(client: ModelsLab) -> None:
+    hello: MessageParam = {"role": "user", "content": "Hello"}
+    client.messages.parse(max_tokens=1, messages=[hello])  # type: ignore[call-arg]
+    client.messages.parse(output=int, messages=[hello])  # type: ignore[call-arg]
+    client.messages.parse(output=int, strategy="x", max_tokens=1, messages=[hello])  # type: ignore[arg-type]
+    client.messages.parse(output=5, max_tokens=1, messages=[hello])  # type: ignore[arg-type]
+    text: str = client.messages.parse(output=int, max_tokens=1, messages=[hello]).parsed  # type: ignore[assignment]
+    client.messages.parse_stream(output=int, retries=1, max_tokens=1, messages=[hello])  # type: ignore[call-arg]
+    print(client.messages.parse_stream(output=list[int], max_tokens=1, messages=[hello]).parsed)  # type: ignore[attr-defined]
+    print(text)
+
+
+image(5)  # type: ignore[arg-type]
+image(text="x")  # type: ignore[call-arg]
+document(text=b"x")  # type: ignore[arg-type]

@@ -1,0 +1,65 @@
+"""A reply together with the value that was read from it. Holds both; reads and checks nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from pydantic import PrivateAttr
+
+from .content import ContentBlock, TextBlock, ToolUseBlock
+from .message import Message
+
+if TYPE_CHECKING:
+    from .requests import MessageParam
+
+__all__ = ["ParsedMessage"]
+
+T = TypeVar("T")
+
+
+class ParsedMessage(Message, Generic[T]):
+    """What the model answered, and in `parsed` the output that was asked for."""
+
+    _parsed: Any = PrivateAttr(default=None)
+    _tool: str | None = PrivateAttr(default=None)
+    _earlier: tuple[Message, ...] = PrivateAttr(default=())
+
+    @property
+    def parsed(self) -> T:
+        """The output, validated: an instance of the type that was asked for."""
+        return cast("T", self._parsed)
+
+    @property
+    def earlier(self) -> tuple[Message, ...]:
+        """The answers that did not fit, which were paid for too; empty unless `retries` was set."""
+        return self._earlier
+
+    @property
+    def tool_uses(self) -> list[ToolUseBlock]:
+        """The calls of your tools: without the one that brought the output, which asks nothing."""
+        return [use for use in super().tool_uses if use.name != self._tool]
+
+    def to_param(self) -> MessageParam:
+        """Return the message as a turn of the next request.
+
+        The call that brought the output is sent back as text, its JSON: as a call it would have
+        to be answered in the next turn, and its tool to be declared again (protocol.md §10).
+        """
+        blocks: list[ContentBlock] = [
+            TextBlock(text=json.dumps(block.input, ensure_ascii=False))
+            if isinstance(block, ToolUseBlock) and block.name == self._tool
+            else block
+            for block in self.content
+        ]
+        return Message.model_construct(content=blocks).to_param()
+
+    @classmethod
+    def of(
+        cls, message: Message, parsed: T, tool: str | None, earlier: tuple[Message, ...]
+    ) -> ParsedMessage[T]:
+        """Return a message with the output read from it; `tool` is what was called to bring it."""
+        made = cls.model_construct(message.model_fields_set, **dict(message))
+        made._request_id = message.request_id
+        made._parsed, made._tool, made._earlier = parsed, tool, earlier
+        return made
