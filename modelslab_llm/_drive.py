@@ -168,7 +168,8 @@ def _events(response: httpx.Response, reader: Reader, pace: Pace) -> Generator[E
                 if reader.message.complete:
                     _read_to_end(response, chunks)
                     return
-                pace.look(reader)
+                if pace.limited:
+                    pace.look(reader)
         yield from reader.end()
     finally:
         response.close()
@@ -185,7 +186,8 @@ async def _aevents(response: httpx.Response, reader: Reader, pace: Pace) -> Asyn
                 if reader.message.complete:
                     await _aread_to_end(chunks)
                     return
-                pace.look(reader)
+                if pace.limited:
+                    pace.look(reader)
         for event in reader.end():
             yield event
     finally:

@@ -56,8 +56,8 @@ class Reader:
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Yield the events a chunk completes, up to the end of the message."""
+    def feed(self, chunk: bytes) -> Iterable[Event]:
+        """Return the events a chunk completes, up to the end of the message."""
         self.fed += len(chunk)
         if self.fed - self._weighed > WEIGH:
             self._weighed = self.fed
@@ -65,13 +65,23 @@ class Reader:
                 raise too_large("the message", self._limit)
         if not self._is_stream:
             chunk = self._look(chunk)
+        event = self._decoder.one(chunk)
+        if event is None:
+            return self._several(chunk)
+        self._take(event)
+        return (event,)
+
+    def _several(self, chunk: bytes) -> Iterator[Event]:
         for event in self._decoder.feed(chunk):
-            self.message.add(event)
-            if not isinstance(event, PingEvent):
-                self.moved = True
+            self._take(event)
             yield event
             if self.message.complete:
                 return
+
+    def _take(self, event: Event) -> None:
+        self.message.add(event)
+        if not isinstance(event, PingEvent):
+            self.moved = True
 
     def end(self) -> Iterator[Event]:
         """Yield what the end of the body completes; raise if the message is not whole then."""
