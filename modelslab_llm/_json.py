@@ -50,11 +50,16 @@ def _plain_json() -> SchemaValidator:
         [
             core_schema.str_schema(strict=True),
             core_schema.dict_schema(core_schema.str_schema(strict=True), value, strict=True),
-            core_schema.list_schema(value, strict=True),
+            core_schema.list_schema(value, strict=True, fail_fast=True),
             core_schema.int_schema(strict=True),
             core_schema.bool_schema(strict=True),
             core_schema.none_schema(),
-            core_schema.float_schema(strict=True, allow_inf_nan=False),
+            core_schema.chain_schema(  # strict or not, it takes whatever has a __float__
+                [
+                    core_schema.is_instance_schema(float),
+                    core_schema.float_schema(strict=True, allow_inf_nan=False),
+                ]
+            ),
         ],
         mode="left_to_right",
         ref="value",
