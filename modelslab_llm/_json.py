@@ -1,7 +1,8 @@
 """Write a request's body as JSON, or say what in it JSON cannot carry. Knows no field of a request.
 
 Histories are long, so there are two ways: pydantic's writer, which takes what is plain JSON already
-and needs a third of the time, and the standard library's for all else. They never disagree.
+and is up to four times as fast, and the standard library's for all else. They agree, but for whole
+numbers of more than 4300 digits, which only the first writes.
 """
 
 from __future__ import annotations
