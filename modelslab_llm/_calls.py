@@ -201,7 +201,7 @@ def _not_expected(answer: Answer, what: str, payload: object, why: str = "") -> 
     if error_inside(payload):
         return from_payload(payload, answer.headers, now=time.time(), in_stream=False)
     content_type = answer.headers.get("content-type", "")
-    if not answer.body:
+    if not answer.body.strip():
         hint = "the body is empty"
     elif "choices" in fields_of(payload):
         hint = "that is the OpenAI format: use the base URL of the Messages format"

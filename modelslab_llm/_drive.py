@@ -328,7 +328,7 @@ def _bare_request(attempt: Attempt, pace: Pace) -> httpx.Request:
     """Make a request as it is. What httpx would find out for each anew costs more than the rest."""
     asked = attempt.request
     url = _parsed(asked.url)
-    headers = {"Host": url.netloc.decode("ascii"), **asked.headers}
+    headers = {"host": url.netloc.decode("ascii"), **asked.headers}  # theirs wins
     if asked.content is not None:
         headers["Content-Length"] = str(len(asked.content))
     request = httpx.Request(

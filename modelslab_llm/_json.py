@@ -1,7 +1,8 @@
 """Write a request's body as JSON, or say what in it JSON cannot carry. Knows no field of a request.
 
 Histories are long, so there are two ways: pydantic's writer, which takes what is plain JSON already
-and needs a third of the time, and the standard library's for all else. They never disagree.
+and is up to four times as fast, and the standard library's for all else. They agree, but for whole
+numbers of more than 4300 digits, which only the first writes.
 """
 
 from __future__ import annotations
@@ -50,11 +51,16 @@ def _plain_json() -> SchemaValidator:
         [
             core_schema.str_schema(strict=True),
             core_schema.dict_schema(core_schema.str_schema(strict=True), value, strict=True),
-            core_schema.list_schema(value, strict=True),
+            core_schema.list_schema(value, strict=True, fail_fast=True),
             core_schema.int_schema(strict=True),
             core_schema.bool_schema(strict=True),
             core_schema.none_schema(),
-            core_schema.float_schema(strict=True, allow_inf_nan=False),
+            core_schema.chain_schema(  # strict or not, it takes whatever has a __float__
+                [
+                    core_schema.is_instance_schema(float),
+                    core_schema.float_schema(strict=True, allow_inf_nan=False),
+                ]
+            ),
         ],
         mode="left_to_right",
         ref="value",

@@ -41,12 +41,16 @@ class Small(Generic[O, T]):
 
 
 class Waiter(Generic[O, T]):
-    """A request for which there is no connection yet. `served` is set to wake it."""
+    """A request for which there is no connection yet. `served` is set to wake it.
+
+    It then has its pool, or why that could not be made, or neither: all have been sent home.
+    """
 
     def __init__(self, origin: O, served: Signal) -> None:
         self.origin = origin
         self.served = served
         self.small: Small[O, T] | None = None
+        self.failure: Exception | None = None
 
 
 class Pools(Generic[O, T]):
@@ -124,16 +128,19 @@ class Pools(Generic[O, T]):
         if failed and not small.busy:
             self._ousted += self._let_go([small])
         self._serve()
-        if now - self._swept >= SWEEP:
+        if now - self._swept >= SWEEP or self._may_keep_too_many():
             self._swept = now
             self._ousted += self._let_go(self._unused(now))
         gone, self._ousted = self._ousted, []
         return gone
 
     def _serve(self) -> None:
-        while self._waiting and (found := self._find(self._waiting[0].origin)):
+        while self._waiting and self._busy < self._most:
             waiter = self._waiting.popleft()
-            waiter.small = found
+            try:
+                waiter.small = self._find(waiter.origin)
+            except Exception as error:  # noqa: BLE001 - no matter of who gives, nor of the next
+                waiter.failure = error
             waiter.served.set()
 
     def _find(self, origin: O) -> Small[O, T] | None:
@@ -156,6 +163,11 @@ class Pools(Generic[O, T]):
         """Return the pools that nobody uses, the one that is so for longest first."""
         idle = [small for roomy in self._roomy.values() for small in roomy if small.idle_since]
         return sorted((s for s in idle if not s.busy), key=lambda small: small.idle_since)
+
+    def _may_keep_too_many(self) -> bool:
+        """Tell, without a look at each, whether more may be idle than may be kept."""
+        kept = self._limits.max_keepalive_connections
+        return kept is not None and len(self._all) * self._size - self._busy > kept
 
     def _unused(self, now: float) -> list[Small[O, T]]:
         """Return the pools whose connections have expired, or are more than may be kept."""

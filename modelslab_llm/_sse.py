@@ -43,20 +43,28 @@ _KNOWN = frozenset(
 
 LINES = 100_000
 """The most lines of one event; nearly every one has two."""
+BLANK = b"\xef\xbb\xbf \r\n"
+"""What a body may begin with whatever it is: a BOM, and lines that only keep a proxy waiting."""
 
 _FIELD = re.compile(rb"(event|data|id|retry)?:")
 
 
-def is_stream(label: str, begun: bytes) -> bool | None:
-    """Tell by its beginning whether a body is a stream of events; None if that is too little.
+def is_called_stream(label: str) -> bool:
+    """Tell whether a content type is that of a stream of events."""
+    return "text/event-stream" in label.lower()
 
-    The label (its content type) decides only where the bytes could be either: gateways send
-    streams as JSON or as plain text, and JSON as a stream.
+
+def is_stream(label: str, begun: bytes) -> bool | None:
+    """Tell by its beginning, without what is `BLANK`, whether a body is a stream of events.
+
+    None if that is too little. The label (its content type) decides only where the bytes could be
+    either: gateways send streams as JSON or as plain text, and JSON as a stream.
     """
-    seen = begun.lstrip(b"\xef\xbb\xbf \r\n")
-    if "text/event-stream" in label.lower():
-        return not seen.startswith((b"{", b"[", b"<"))
-    if _FIELD.match(seen):
+    if not begun:
+        return None
+    if is_called_stream(label):
+        return not begun.startswith((b"{", b"[", b"<"))
+    if _FIELD.match(begun):
         return True
     return None if len(begun) < 16 else False
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from typing_extensions import Self
 
 from ._accumulate import Accumulator, replay
-from ._sse import EventDecoder, is_stream, too_large
+from ._sse import BLANK, EventDecoder, is_called_stream, is_stream, too_large
 from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from .types._base import telling_once
 from .types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
@@ -85,7 +85,7 @@ class Reader:
 
     def end(self) -> Iterator[Event]:
         """Yield what the end of the body completes; raise if the message is not whole then."""
-        if not self._is_stream and (self._begun or not is_stream(self._label, b"")):
+        if not self._is_stream and (self._begun or not is_called_stream(self._label)):
             message = self._whole(bytes(self._begun))
             self._tolerated("a whole message in reply to a stream request")
             rest = replay(message)
@@ -109,17 +109,18 @@ class Reader:
 
     def _look(self, chunk: bytes) -> bytes:
         """Hold back what comes until it is known to be a stream; return what may be decoded."""
-        self._begun += chunk
-        if self._is_stream is None:
-            self._is_stream = is_stream(self._label, bytes(self._begun))
-        if not self._is_stream:
+        if begun := chunk if self._begun else chunk.lstrip(BLANK):
+            self._begun += begun
             self.moved = True
-            if len(self._begun) > self._limit:
+            if self._is_stream is None:
+                self._is_stream = is_stream(self._label, bytes(self._begun))
+        if not self._is_stream:
+            if self.fed > self._limit:
                 raise UnexpectedResponseError(
                     f"the answer has more than {self._limit} bytes (max_response_bytes)"
                 )
             return b""
-        if not is_stream(self._label, b""):
+        if not is_called_stream(self._label):
             self._tolerated("a stream whose content type is another")
         begun, self._begun = bytes(self._begun), bytearray()
         return begun

@@ -160,7 +160,7 @@ class PooledTransport(httpx.BaseTransport):
             if not served.wait(bounded(timeout, httpx.PoolTimeout)):
                 raise httpx.PoolTimeout("every connection is in use")
             if waiter.small is None:
-                raise RuntimeError(CLOSED)
+                raise waiter.failure or RuntimeError(CLOSED)
         except BaseException:
             with self._lock:
                 closing = self._pools.leave(waiter)
@@ -251,11 +251,9 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
             with anyio.move_on_after(request.extensions.get("timeout", {}).get("pool")):
                 await served.wait()
             if waiter.small is None:
-                raise (
-                    RuntimeError(CLOSED)
-                    if served.is_set()
-                    else httpx.PoolTimeout("every connection is in use")
-                )
+                if not served.is_set():
+                    raise httpx.PoolTimeout("every connection is in use")
+                raise waiter.failure or RuntimeError(CLOSED)
         except BaseException:
             await _close_all(pools.leave(waiter))
             raise
@@ -400,10 +398,21 @@ def _close_left(transports: list[PooledTransport | AsyncPooledTransport], cure: 
 _ADDS = frozenset({"auth", "base_url", "cookies", "event_hooks", "headers", "params"})
 
 
+def _as_httpx_has_it(method: Callable[..., Any]) -> object:
+    """Return a method to compare with; None if somebody wrapped it before this was imported."""
+    return None if hasattr(method, "__wrapped__") else method
+
+
+_SEND = _as_httpx_has_it(httpx.Client.send)
+_ASEND = _as_httpx_has_it(httpx.AsyncClient.send)
+
+
 def _adds_nothing(http: httpx.Client | httpx.AsyncClient, usual: object) -> bool:
+    """Tell that nothing would be missed without `send`, which tracers put themselves around."""
     hooks = http.event_hooks
     return not (
-        http.auth
+        "send" in vars(http)
+        or http.auth
         or http.params
         or http.cookies
         or hooks["request"]
@@ -437,7 +446,8 @@ class DefaultHttpxClient(httpx.Client):
     @property
     def adds_nothing(self) -> bool:
         """Whether it has no header, parameter, cookie, hook or login to add to a request."""
-        return type(self) is DefaultHttpxClient and _adds_nothing(self, self._usual)
+        ours = type(self) is DefaultHttpxClient
+        return ours and httpx.Client.send is _SEND and _adds_nothing(self, self._usual)
 
     def send_bare(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it is; the body of the answer is not read, nothing is followed.
@@ -472,7 +482,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     def adds_nothing(self) -> bool:
         """Whether it has no header, parameter, cookie, hook or login to add to a request."""
         ours = type(self) in (DefaultAsyncHttpxClient, DefaultAioHttpClient)
-        return ours and _adds_nothing(self, self._usual)
+        return ours and httpx.AsyncClient.send is _ASEND and _adds_nothing(self, self._usual)
 
     async def send_bare(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it is; see `DefaultHttpxClient`."""

@@ -11,6 +11,8 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -635,6 +637,11 @@ UNSENDABLE: dict[str, tuple[Json, list[str]]] = {
     "half a character in a block": (
         said([{"type": "text", "text": "\udc00"}]),
         ["messages[1].content[0].text: holds half a character"],
+    ),
+    "a decimal": ({"metadata": {"n": Decimal("0.1")}}, ["metadata.n: Decimal is not JSON"]),
+    "what only counts as a number": (
+        {"extra_body": {"n": [Fraction(1, 2)]}},
+        ["n[0]: Fraction is not JSON"],
     ),
     "an object": ({"system": [{"type": "text", "text": object()}]}, ["system[0].text: object"]),
     "several": (

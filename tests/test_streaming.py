@@ -443,6 +443,19 @@ def test_a_whole_message_is_replayed_as_a_stream(colour: Sync | Async) -> None:
         assert len(server.connections) == 1
 
 
+@pytest.mark.parametrize("label", ["text/event-stream", "application/json", ""])
+@pytest.mark.parametrize("what", ["stream", "message"])
+def test_blank_lines_before_an_answer_do_not_hide_what_it_is(
+    colour: Sync | Async, what: str, label: str
+) -> None:
+    body = b"".join(EVENTS) if what == "stream" else json.dumps(MESSAGE).encode()
+    start = head(200, {"content-type": label, "transfer-encoding": "chunked"})
+    kept_waiting = [step for _ in range(20) for step in (chunk(b"\n"), 0.005)]
+    with RawServer([start, *kept_waiting, chunk(body), END_OF_BODY]) as server:
+        with connect(colour, server) as client, client.stream(**ASK) as stream:
+            assert stream.text() == "Tamar"
+
+
 def test_a_replayed_message_can_be_left_early(colour: Sync | Async) -> None:
     with RawServer(REPLY) as server, connect(colour, server) as client:
         with client.stream(**ASK) as streamed:

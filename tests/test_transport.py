@@ -478,9 +478,8 @@ def test_no_more_idle_pools_than_may_be_kept() -> None:
     pools = Pools(size=2, max_keepalive_connections=4, keepalive_expiry=None)
     taken = [pools.take() for _ in range(8)]
     pools.give(taken[0])  # looks, and finds nobody idle
-    for small in taken[1:-1]:
-        assert pools.give(small, after=SWEEP / 8) == []
-    assert sorted(pools.give(taken[-1], after=SWEEP)) == ["a0", "a1"]  # idle for longest
+    gone = [pools.give(small, after=SWEEP / 100) for small in taken[1:]]
+    assert gone == [[], [], [], [], ["a0"], [], ["a1"]]  # idle for longest, and at once
 
 
 def test_each_origin_has_its_own_and_an_idle_one_elsewhere_makes_room() -> None:
@@ -538,6 +537,70 @@ def test_a_pool_that_cannot_be_made_takes_no_place() -> None:
     assert pools.take().transport == "a0"
 
 
+def test_who_waits_for_a_pool_that_cannot_be_made_is_told_and_nobody_else() -> None:
+    pools = Pools(max_connections=1)
+    make = pools.pools._make
+
+    def fail(origin: str) -> Any:
+        if origin == "b":
+            raise OSError("no such certificate")
+        return make(origin)
+
+    pools.pools._make = fail
+    only = pools.take()
+    unlucky, after = pools.queue("b"), pools.queue()
+    pools.give(only)
+    assert unlucky.served.is_set()
+    assert unlucky.small is None
+    assert "certificate" in str(unlucky.failure)
+    assert after.small is only
+
+
+def test_a_call_is_not_lost_to_another_that_waits_in_vain(
+    colour: Sync | Async, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
+    begun = threading.Event()
+    wait = Timeout(pool=5)
+
+    def slow(connection: Connection) -> None:
+        begun.set()
+        connection.wait(0.5)
+        echo(connection)
+
+    with RawServer(slow, echo) as server, http_of(colour, limits=ONE) as http:
+        options: dict[str, Any] = {"api_key": KEY, "http_client": http, "max_retries": 0}
+        client = colour.client(base_url=server.url, timeout=wait, **options)
+        secure = colour.client(base_url=f"https://127.0.0.1:{free_port()}", timeout=wait, **options)
+        with ThreadPoolExecutor(3) as threads:
+            first = threads.submit(ask, client)
+            assert begun.wait(5)
+            lost = threads.submit(ask, secure)
+            time.sleep(0.1)
+            last = threads.submit(ask, client)
+            assert first.result(10) == "Tamar"
+            with pytest.raises(APIConnectionError, match="cannot read the certificates"):
+                lost.result(10)
+            assert last.result(10) == "Tamar"
+
+
+def test_no_more_idle_connections_than_may_be_kept(colour: Sync | Async) -> None:
+    everyone = threading.Barrier(12)
+
+    def together(connection: Connection) -> None:
+        everyone.wait(10)
+        echo(connection)
+
+    limits = httpx.Limits(max_keepalive_connections=3)
+    with RawServer(together) as server, http_of(colour, limits=limits) as http:
+        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        with ThreadPoolExecutor(12) as threads:
+            for call in [threads.submit(ask, client) for _ in range(12)]:
+                assert call.result(10) == "Tamar"
+        gone = [connection for connection in server.connections if connection.left.wait(0.2)]
+        assert len(gone) == len(server.connections) - 3
+
+
 def test_the_pool_of_the_package_is_small_and_many() -> None:
     with RawServer([0.3, echo]) as server, ModelsLab(base_url=server.url, api_key=KEY) as client:
         with ThreadPoolExecutor(24) as threads:
@@ -573,6 +636,67 @@ def test_a_client_of_the_caller_is_used_as_it_is(colour: Sync | Async) -> None:
         assert b"cookie: c=1" in lines
         assert b"anthropic-version: 2023-06-01" in lines
         assert sum(line.startswith((b"authorization:", b"x-api-key:")) for line in lines) == 1
+
+
+LATER: dict[str, tuple[str, Any, bytes]] = {
+    "headers": ("headers", {"x-team": "rivers"}, b"x-team: rivers"),
+    "cookies": ("cookies", {"c": "1"}, b"cookie: c=1"),
+    "parameters": ("params", {"team": "rivers"}, b"?team=rivers"),
+    "a login": ("auth", ("me", "secret"), b"authorization: basic bwu6c2vjcmv0"),
+}
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_what_a_client_of_the_package_is_given_later_is_sent_too(
+    colour: Sync | Async, what: str
+) -> None:
+    name, value, wanted = LATER[what]
+    with RawServer(echo) as server, http_of(colour) as http:
+        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        assert ask(client) == "Tamar"
+        setattr(http, name, value)
+        assert ask(client) == ask(client, "stream") == "Tamar"
+        heads = [head.lower() for head in server.heads()]
+        assert [wanted in head for head in heads] == [False, True, True]
+
+
+@pytest.mark.parametrize("where", ["the class", "the client"])
+def test_who_puts_a_tracer_around_the_sending_sees_all(
+    colour: Sync | Async, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[httpx.Request] = []
+    kind: Any = httpx.Client if isinstance(colour, Sync) else httpx.AsyncClient
+    send = kind.send
+
+    def traced(self: Any, request: httpx.Request, **options: Any) -> Any:
+        seen.append(request)
+        request.headers["traceparent"] = "00-1-2-01"
+        return send(self, request, **options)
+
+    with RawServer(echo) as server, http_of(colour) as http:
+        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        if where == "the class":
+            monkeypatch.setattr(kind, "send", traced)
+        else:
+            monkeypatch.setattr(http, "send", lambda request, **more: traced(http, request, **more))
+        assert ask(client) == ask(client, "stream") == "Tamar"
+        assert len(seen) == 2
+        assert all(b"traceparent" in head for head in server.heads())
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, plain: bool) -> None:
+    with RawServer(echo) as server, http_of(colour, plain) as http:
+        client = colour.client(
+            base_url=server.url,
+            api_key=KEY,
+            http_client=http,
+            default_headers={"Host": "h.example"},
+        )
+        assert ask(client) == ask(client, "stream") == "Tamar"
+        for sent in server.heads():
+            lines = sent.lower().split(b"\r\n")
+            assert [line for line in lines if line.startswith(b"host:")] == [b"host: h.example"]
 
 
 def test_the_transport_of_the_caller_is_used(colour: Sync | Async) -> None:

@@ -765,7 +765,7 @@ NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
         "is the base URL right?",
     ),
     "nothing": ("an empty body", as_type(JSON, b""), "the body is empty"),
-    "spaces": ("white space", as_type(JSON, b" \n"), "begins"),
+    "spaces": ("white space", as_type(JSON, b" \n"), "the body is empty"),
     "text": ("plain text", as_type(PLAIN, b"It works!"), "It works!"),
     "unlabelled": ("text without a content type", as_type("", b"It works!"), "It works!"),
     "openai": (
