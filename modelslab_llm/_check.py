@@ -215,16 +215,17 @@ def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
         return None
     blocks: list[Any] = []
     for i, block in enumerate(cast("Iterable[Any]", content)):
-        if isinstance(block, BaseModel):
-            if not is_empty_text(block):
-                blocks.append(as_param(block))
-        elif isinstance(block, Mapping) and isinstance(
-            cast("Mapping[str, Any]", block).get("type"), str
+        if is_empty_text(block):
+            continue
+        plain = as_param(block) if isinstance(block, BaseModel) else block
+        if isinstance(plain, Mapping) and isinstance(
+            cast("Mapping[str, Any]", plain).get("type"), str
         ):
-            blocks.append(block)
+            blocks.append(plain)
         else:
+            message = isinstance(content, Message) or isinstance(block, Message)
             faults.append(
                 f"{path}.content[{i}]: must be a block, a dict with a 'type'"
-                + ("; pass the message itself as the turn" if isinstance(content, Message) else "")
+                + ("; pass the message itself as the turn" if message else "")
             )
     return {**fields, "content": blocks}

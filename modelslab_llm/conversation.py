@@ -45,21 +45,24 @@ class Conversation:
         for turn in turns:
             self.add(turn)
 
-    def add(self, turn: str | MessageParam | Message | Iterable[ContentBlockParam]) -> None:
-        """Add a turn: a reply, text or blocks of the user's, or any turn as a dict.
+    def add(
+        self,
+        turn: str | MessageParam | Message | ContentBlockParam | Iterable[ContentBlockParam],
+    ) -> None:
+        """Add a turn: a reply; text, a block or blocks of the user's; or any turn as a dict.
 
         A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
         stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
         answered here, with an error that shows the model what did arrive. Raises
         `InvalidRequestError` for what is no turn.
         """
-        given = cast("Mapping[str, object]", turn)
-        if isinstance(turn, Message):
-            given = {"role": "assistant", "content": turn.content}
-        elif not isinstance(turn, Mapping):
+        given: Any = turn
+        if isinstance(turn, Mapping) and "type" in turn and "role" not in turn:
+            given = {"role": "user", "content": [turn]}
+        elif not isinstance(turn, (Message, Mapping)):
             given = {"role": "user", "content": turn}
         self.turns.append(_checked(given, "turn"))
-        content = given.get("content")
+        content: object = turn.tool_uses if isinstance(turn, Message) else given.get("content")
         if isinstance(content, list):
             blocks = cast("list[object]", content)
             uses = [block for block in blocks if isinstance(block, ToolUseBlock)]

@@ -24,6 +24,7 @@ from .types.content import (
     ToolUseBlock,
 )
 from .types.message import Message
+from .types.parsed import ParsedMessage
 from .types.requests import MessageParams
 
 __all__ = ["NotCarriedOver", "to_chat_completion", "to_messages"]
@@ -64,11 +65,13 @@ def to_messages(
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     """Return a reply as a `chat.completion`, a plain dict that `json.dumps` takes.
 
-    `created` is a Unix time; a message has none. Thinking becomes `reasoning_content`, the text of
-    arguments that did not arrive whole is given as it came, and the stop text that was hit is in
-    the choice's `stop_reason`, as vLLM has it.
+    `created` is a Unix time; a message has none. Thinking becomes `reasoning_content`, the output
+    in a `ParsedMessage` becomes text, the text of arguments that did not arrive whole is given as
+    it came, and the stop text that was hit is in the choice's `stop_reason`, as vLLM has it.
     """
     notes = Notes()
+    if isinstance(message, ParsedMessage):
+        message = message.in_text()
     for i, block in enumerate(message.content):
         path = f"content[{i}]"
         if isinstance(block, TextBlock):
