@@ -26,7 +26,7 @@ from .errors import (
 )
 from .types.content import STRICT_JSON, InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
 from .types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
-from .types.message import Message
+from .types.message import CUT, Message
 from .types.parsed import ParsedMessage
 
 T = TypeVar("T")
@@ -37,9 +37,6 @@ Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
 
 TOOL = "output"
 """The name of the tool whose arguments are the output."""
-
-CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
-"""The stop reasons of an answer that was cut (protocol.md §5); the last is a gateway's."""
 
 MANY = 10  # faults named in one error
 

@@ -16,7 +16,7 @@ from .endpoints import Endpoint
 from .errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from .tools import Tool, tool_result
 from .types.content import ToolUseBlock
-from .types.message import Message
+from .types.message import CUT, Message
 from .types.requests import MessageParam, ToolResultBlockParam
 
 log = logging.getLogger("modelslab_llm")
@@ -194,9 +194,9 @@ class ToolLoop:
         return {k: v for k, v in fields.items() if k != "name"} | {"type": "auto"}
 
     def _what_is_missing(self, use: ToolUseBlock) -> str:
-        if self.message and self.message.stop_reason == "max_tokens":
+        if self.message and (why := self.message.stop_reason) in CUT:
             return (
-                "not run, because the arguments were cut off at max_tokens; "
+                f"not run, because the arguments were cut off ({why}); "
                 "call it again with shorter ones"
             )
         return (

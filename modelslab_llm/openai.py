@@ -23,7 +23,7 @@ from .types.content import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from .types.message import Message
+from .types.message import CUT, Message
 from .types.parsed import ParsedMessage
 from .types.requests import MessageParams
 
@@ -111,11 +111,9 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
 # Replies
 
 _FINISH = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
+    **dict.fromkeys(CUT, "length"),
     "refusal": "content_filter",
-    "length": "length",  # gateways pass OpenAI's own words through
-    "content_filter": "content_filter",
+    "content_filter": "content_filter",  # gateways pass OpenAI's own words through
 }
 
 

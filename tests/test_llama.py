@@ -259,7 +259,7 @@ def test_the_tool_loop_after_a_call_that_is_cut(
     runner = client.run_tools(messages=question, **asked)
     assert ANSWER_REPLY.startswith(runner.message().text)
     (result,) = runner.real.messages[2]["content"]
-    assert "cut off at max_tokens" in result["content"]
+    assert "cut off (max_tokens)" in result["content"]
     assert LEVELS == []
     client.close()
 
