@@ -13,13 +13,13 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from ._config import Options
+from ._faults import joined
 from ._json import as_param
 from .endpoints import Endpoint
 from .errors import InvalidRequestError
 from .types.message import Message, is_empty_text
 from .types.requests import CountTokensParams, MessageParams
 
-MANY = 10  # faults named in one error
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
 MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
@@ -59,8 +59,7 @@ def checked(
 def raise_for(faults: Sequence[str]) -> None:
     """Raise one `InvalidRequestError` for all faults, if there are any."""
     if faults:
-        more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-        raise InvalidRequestError("; ".join([*faults[:MANY], *more]))
+        raise InvalidRequestError(joined(faults))
 
 
 _ELSEWHERE = {  # what people pass who know another client

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, Union, cast
 
 from ._check import plain_turn, raise_for
+from .tools import tool_result
 from .types.content import ToolUseBlock
 from .types.message import Message
 from .types.requests import ContentBlockParam, MessageParam
@@ -58,7 +59,7 @@ class Conversation:
         """
         given: Any = turn
         if isinstance(turn, Mapping) and "type" in turn and "role" not in turn:
-            given = {"role": "user", "content": [turn]}
+            given = {"role": "user", "content": [cast("Any", turn)]}
         elif not isinstance(turn, (Message, Mapping)):
             given = {"role": "user", "content": turn}
         self.turns.append(_checked(given, "turn"))
@@ -193,11 +194,8 @@ def _answered(parts: list[_Part], asked: list[str]) -> list[_Part]:
 
 
 def _not_run(call: str, arrived: str | None = None) -> dict[str, Any]:
-    """Return the result of a call that was not run; the text says it for servers that ignore
-    `is_error` (protocol.md §10)."""
     why = "" if arrived is None else f": its arguments did not arrive as whole JSON: {arrived}"
-    text = f"Error: the call was not run{why}"
-    return {"type": "tool_result", "tool_use_id": call, "is_error": True, "content": text}
+    return dict(tool_result(call, f"the call was not run{why}", is_error=True))
 
 
 def _append(turns: list[_Turn], role: str, parts: list[_Part]) -> None:

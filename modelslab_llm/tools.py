@@ -7,7 +7,6 @@ strictly, as JSON, so that a function takes exactly what its schema says: `"5"` 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
 from ._docstrings import described
+from ._faults import faults_in
 from .errors import ConfigurationError, ToolInputError
 from .types.content import ToolUseBlock
 from .types.requests import ToolParam, ToolResultBlockParam
@@ -43,8 +43,6 @@ R = TypeVar("R")
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """The names that every server takes (protocol.md §10)."""
-FAULTS = 10  # places named to a model whose arguments do not fit
-SHOWN = 80  # characters of a value that does not fit
 
 
 class Tool(Generic[P, R]):
@@ -107,7 +105,7 @@ class Tool(Generic[P, R]):
             text = to_json(_whole_numbers(dict(input)))
             args, kwargs = self._arguments.validate_json(text, strict=True)
         except ValidationError as error:
-            raise ToolInputError(f"invalid arguments for {self.name}: {_faults(error)}") from None
+            raise ToolInputError(f"invalid arguments for {self.name}: {faults_in(error)}") from None
         except PydanticSerializationError as error:
             raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
         return args, kwargs
@@ -216,9 +214,7 @@ def tool_result(
     >>> tool_result("toolu_1", "no such river", is_error=True)["content"]
     'Error: no such river'
     """
-    sent = _sendable(content)
-    if is_error and isinstance(sent, str) and not sent.startswith("Error:"):
-        sent = f"Error: {sent}"
+    sent = _error(_sendable(content)) if is_error else _sendable(content)
     result: ToolResultBlockParam = {
         "type": "tool_result",
         "tool_use_id": tool_use if isinstance(tool_use, str) else tool_use.id,
@@ -362,23 +358,6 @@ def _whole_numbers(value: Any) -> Any:
     return value
 
 
-def _faults(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False)
-    said = [_fault(fault) for fault in faults[:FAULTS]]
-    return "; ".join(said + ([f"and {len(faults) - FAULTS} more"] if len(faults) > FAULTS else []))
-
-
-def _fault(fault: Any) -> str:
-    path = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in fault["loc"])
-    if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{path[1:]}: is required"
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{path[1:]}: there is no such argument"
-    given = json.dumps(fault["input"], ensure_ascii=False, default=str)
-    given = given if len(given) <= SHOWN else given[: SHOWN - 1] + "…"
-    return f"{path[1:]}: {fault['msg']}, not {given}"
-
-
 # From what a function returned to what is sent
 
 _ESSENTIAL = {
@@ -403,6 +382,16 @@ def _sendable(content: Any) -> Any:
         return to_json(content).decode()
     except (PydanticSerializationError, ValueError) as error:
         raise TypeError(f"a {type(content).__name__} that is not JSON: {error}") from None
+
+
+def _error(content: Any) -> Any:
+    """Say that it is an error in what stands first, if that does not say so."""
+    if isinstance(content, str):
+        return content if content.startswith("Error:") else f"Error: {content}"
+    first, *rest = content
+    if first["type"] == "text":
+        return [{**first, "text": _error(first["text"])}, *rest]
+    return [{"type": "text", "text": "Error:"}, *content]
 
 
 def _is_block(value: object) -> bool:

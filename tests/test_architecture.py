@@ -37,7 +37,7 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version", "_sniff"],
+    ["_version", "_sniff", "_faults"],
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
@@ -71,6 +71,7 @@ PURE = {
     "_config",
     "_docstrings",
     "_exchange",
+    "_faults",
     "_json",
     "_output",
     "_parse",

@@ -307,11 +307,11 @@ def test_refused(colour: Sync | Async, ask: Any) -> None:
             "cm: Input should be a valid integer",
             None,
         ),
-        (Level, called({}), "river: Field required; cm: Field required", "{}"),
+        (Level, called({}), "river: is required; cm: is required", "{}"),
         (
             list[Level],
             called({"value": [{"river": "Exe"}]}),
-            r"value\[0\].cm: Field required",
+            r"value\[0\].cm: is required",
             None,
         ),
         (list[int], called({"values": [1]}), "the object must hold 'value'", None),
@@ -395,12 +395,30 @@ def test_asking_again_shows_the_fault_in_a_valid_history(colour: Sync | Async) -
                     "type": "tool_result",
                     "tool_use_id": id_,
                     "is_error": True,
-                    "content": "Error: cm: Field required.",
+                    "content": "Error: cm: is required.",
                 }
                 for id_ in ("t1", "t2")
             ],
         }
         assert {**second, "messages": ASK} == first
+        client.close()
+
+
+def test_errors_have_what_a_request_can_go_on_from(colour: Sync | Async) -> None:
+    replies = [called({"river": "Exe"}), called('{"river', stop_reason="max_tokens")]
+    refusal = Reply("I will not.", stop_reason="refusal")
+    with LocalServer([*replies, refusal, called(LEVEL)]) as server:
+        client = client_of(colour, server)
+        turns: list[Any] = []
+        for call in (True, True, False):
+            with pytest.raises(OutputError) as failed:
+                parsed(client, output=Level)
+            assert bool(failed.value.tool_use) == call
+            turns.append(failed.value.messages)
+        assert turns[1:] == [ASK, ASK]  # what was cut or refused says nothing to go on from
+        assert [turn["role"] for turn in turns[0]] == ["user", "assistant", "user"]
+        assert client.parse(**PARAMS | {"messages": turns[0]}, output=Level).parsed == THE_LEVEL
+        assert pickle.loads(pickle.dumps(failed.value)).messages == ASK
         client.close()
 
 
