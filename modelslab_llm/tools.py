@@ -25,12 +25,12 @@ from typing import (
 )
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
 from ._docstrings import described
 from ._faults import faults_in
+from ._schema import for_grammar, json_schema
 from .errors import ConfigurationError, ToolInputError
 from .types.content import ToolUseBlock
 from .types.requests import ToolParam, ToolResultBlockParam
@@ -51,7 +51,8 @@ class Tool(Generic[P, R]):
     name: str
     description: str
     input_schema: dict[str, Any]
-    """JSON schema of the arguments, which are one object without additional properties."""
+    """JSON schema of the arguments, which are one object without additional properties. In the
+    definition that is sent, what llama-server has no grammar for stands in descriptions."""
     timeout: float | None
     """Seconds a call may last in `run_tools`; None for no limit."""
     function: Callable[P, R]
@@ -116,7 +117,7 @@ class Tool(Generic[P, R]):
             "ToolParam",
             {"name": self.name}
             | ({"description": self.description} if self.description else {})
-            | {"input_schema": self.input_schema}
+            | {"input_schema": for_grammar(self.input_schema)}
             | self._extra,
         )
 
@@ -250,13 +251,6 @@ def _takes_self(function: Callable[..., Any]) -> bool:
     return first is not None and first.name == "self" and first.annotation is first.empty
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """A title is the name once more, and each word of a schema costs tokens."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def _arguments(
     function: Callable[..., Any],
     name: str,
@@ -274,7 +268,7 @@ def _arguments(
         raise ConfigurationError(f"tool {name!r}: a type cannot be found: {error}") from None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(gather)
-        schema = adapter.json_schema(schema_generator=_WithoutTitles)
+        schema = json_schema(adapter)
     except _NO_SCHEMA as error:
         raise ConfigurationError(f"tool {name!r}: {_culprit(hints, error)}") from None
     for parameter, hint in hints.items():

@@ -623,7 +623,6 @@ def test_what_no_grammar_can_hold_is_told_in_words() -> None:
     fields = sent_schema(Bounded, "tool")["properties"]
     assert fields["code"] == {
         "description": r"Three digits. (pattern: ^\d{3}$)",
-        "title": "Code",
         "type": "string",
     }
     assert fields["word"]["pattern"] == "^[ab]+$"
