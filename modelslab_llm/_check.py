@@ -68,6 +68,10 @@ _ELSEWHERE = {  # what people pass who know another client
     "max_completion_tokens": "the parameter is max_tokens",
     "functions": "the parameter is tools",
     "prompt": "the parameter is messages",
+    **dict.fromkeys(("output", "output_format", "strategy"), "messages.parse(output=…) takes that"),
+    "retries": "messages.parse(output=…, retries=…) takes that, a stream is not asked for again",
+    **dict.fromkeys(("max_turns", "on_error"), "messages.run_tools(…) takes that"),
+    "max_iterations": "messages.run_tools(max_turns=…) takes that",
 }
 
 
