@@ -179,7 +179,7 @@ def asked_for(
     _check_free(params, strategy)
     if strategy == "tool":
         _check_thinking(params, endpoint)
-        params = _by_tool(params, for_grammar(schema))
+        params = _by_tool(params, for_grammar(schema), alone=endpoint.kind == "gguf")
     elif strategy == "output_config":
         form = {"type": "json_schema", "schema": for_output_config(schema)}
         params["output_config"] = {**params.get("output_config", {}), "format": form}
@@ -257,9 +257,12 @@ class Growing:
             self._index = -1
 
 
-def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:
     """Force a call (protocol.md §10). llama-server takes it for a call of any tool, and has a
-    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it."""
+    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it.
+
+    So behind GGUF the tool stands `alone`: a history that used others needs none of them there.
+    """
     others: Any = params.get("tools", ())
     description = "Give the answer by calling this, once."
     if about := schema.get("description"):
@@ -267,11 +270,17 @@ def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
     tool = {"name": TOOL, "description": description, "input_schema": schema}
     if isinstance(others, Iterable):
         others = list(cast("Iterable[Any]", others))
-        if any(isinstance(t, Mapping) and cast("Any", t).get("name") == TOOL for t in others):
+        if any(_name(definition) == TOOL for definition in others):
             raise InvalidRequestError(f"tools: {TOOL!r} is the name of the tool for the output")
-        others = [*others, tool]
+        others = [tool] if alone else [*others, tool]
     choice = {"type": "tool", "name": TOOL, "disable_parallel_tool_use": True}
     return {**params, "tools": others, "tool_choice": choice}
+
+
+def _name(tool: Any) -> object:
+    return (
+        cast("Any", tool).get("name") if isinstance(tool, Mapping) else getattr(tool, "name", None)
+    )
 
 
 def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from modelslab_llm import (
     StreamInterruptedError,
     ToolError,
     endpoints,
+    tool,
 )
 from modelslab_llm._output import asked_for, json_objects
 from modelslab_llm.testing import Failure, LocalServer, Reply
@@ -58,6 +59,10 @@ class Named(TypedDict):
 class Tree(BaseModel):
     label: str
     branches: list[Tree] = []
+
+
+def str_of(n: int) -> str:
+    return str(n)
 
 
 LEVEL = {"river": "Tamar", "cm": 214, "on": "2026-03-01"}
@@ -562,6 +567,7 @@ def test_a_stream_that_is_cut_raises_as_always(colour: Sync | Async) -> None:
         (Level, {"messages": "Hello"}, "messages"),
         (Level, {"system": 5}, "system: must be a list"),
         (Level, {"system": 5, "strategy": "prompt"}, "system: must be a list"),
+        (Level, {"tools": [tool(str_of, name="output")]}, "'output' is the name of the tool"),
         (Level, {"tools": 5}, "tools: must be a list"),
         (dict[str, int], {"strategy": "output_config"}, "any names: output_config cannot say"),
         (Tree, {"strategy": "output_config"}, "Tree holds one of its own kind"),
