@@ -45,7 +45,7 @@ class ToolCall:
     def __init__(self, tool_use: ToolUseBlock, tool: Tool[..., Any] | None) -> None:
         self.tool_use = tool_use
         self.tool = tool
-        self.input = copy.deepcopy(tool_use.input)
+        self.input = self._given = copy.deepcopy(tool_use.input)
         self.result = None
         self.error = None
 
@@ -57,7 +57,8 @@ class ToolCall:
     @property
     def input_complete(self) -> bool:
         """False when the arguments were cut off or are no JSON, until you set `input`."""
-        return self.tool_use.input_complete or self.input != self.tool_use.input
+        untouched = self.input is self._given and self.input == self.tool_use.input
+        return self.tool_use.input_complete or not untouched
 
     def answer(self, content: object, is_error: bool = False) -> None:
         """Answer the call without running anything; `content` is as for `tool_result`."""

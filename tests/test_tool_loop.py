@@ -169,6 +169,15 @@ def test_incomplete_arguments_can_be_completed_by_hand() -> None:
     assert run(flow) == ["toolu_1"]
 
 
+def test_arguments_that_are_none_can_be_said_to_be_whole() -> None:
+    flow = loop()
+    flow.add_reply(said(use() | {"input": {}}, stop_reason="max_tokens"))
+    (call,) = flow.calls
+    assert not call.input_complete
+    call.input = {}
+    assert call.input_complete
+
+
 def test_a_call_can_be_changed_answered_or_refused() -> None:
     flow = loop()
     flow.add_reply(
