@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from modelslab_llm import APIError, Conversation, MessageParam, ModelsLab, ToolParam
+from modelslab_llm import APIError, Conversation, MessageParam, ModelsLab, ToolParam, tool_result
 from modelslab_llm.testing import Answer, LocalServer, Reply
 
 RIVER_LEVEL: ToolParam = {
@@ -43,8 +43,7 @@ def main() -> None:
             say(client, conversation)
             for use in conversation.pending:
                 print(f"   the model calls {use.name}({use.input})")
-                level = LEVELS[use.input["river"]]
-                conversation.add([{"type": "tool_result", "tool_use_id": use.id, "content": level}])
+                conversation.add(tool_result(use, LEVELS[use.input["river"]]))
             say(client, conversation)
 
             conversation.add("Tell me a long story.")

@@ -15,11 +15,10 @@ from pydantic import BaseModel
 
 from ._check import raise_for
 from ._json import as_param
+from ._sniff import PDF, PICTURES
 from .types.content import read_arguments
 
 Json: TypeAlias = dict[str, Any]
-
-IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
 class NotCarriedOver(UserWarning):
@@ -235,9 +234,9 @@ def _image(value: Any, path: str, notes: Notes) -> Json | None:
     notes.unread(image, {"url", "detail"}, path)
     if image.get("detail") not in (None, "auto"):
         notes.drop(f"{path}.detail", "Messages leaves that to the server")
-    source = _source(image.get("url"), IMAGES)
+    source = _source(image.get("url"), PICTURES)
     if source is None:
-        kinds = ", ".join(IMAGES)
+        kinds = ", ".join(PICTURES)
         notes.fault(f"{path}.url", f"must be https:, or data: with base64 of {kinds}")
     return {"type": "image", "source": source}
 
@@ -245,7 +244,7 @@ def _image(value: Any, path: str, notes: Notes) -> Json | None:
 def _file(value: Any, path: str, notes: Notes) -> Json | None:
     file = fields_of(value, path, notes)
     notes.unread(file, {"file_data", "filename", "file_id"}, path)
-    source = _source(file.get("file_data"), ["application/pdf"])
+    source = _source(file.get("file_data"), [PDF])
     if source is None or source["type"] == "url":
         notes.fault(path, "must have file_data: with base64 of application/pdf")
     title = {"title": file["filename"]} if file.get("filename") else {}

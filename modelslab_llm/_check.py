@@ -13,13 +13,13 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from ._config import Options
+from ._faults import joined
 from ._json import as_param
 from .endpoints import Endpoint
 from .errors import InvalidRequestError
 from .types.message import Message, is_empty_text
 from .types.requests import CountTokensParams, MessageParams
 
-MANY = 10  # faults named in one error
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
 MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
@@ -59,8 +59,7 @@ def checked(
 def raise_for(faults: Sequence[str]) -> None:
     """Raise one `InvalidRequestError` for all faults, if there are any."""
     if faults:
-        more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-        raise InvalidRequestError("; ".join([*faults[:MANY], *more]))
+        raise InvalidRequestError(joined(faults))
 
 
 _ELSEWHERE = {  # what people pass who know another client
@@ -69,6 +68,10 @@ _ELSEWHERE = {  # what people pass who know another client
     "max_completion_tokens": "the parameter is max_tokens",
     "functions": "the parameter is tools",
     "prompt": "the parameter is messages",
+    **dict.fromkeys(("output", "output_format", "strategy"), "messages.parse(output=…) takes that"),
+    "retries": "messages.parse(output=…, retries=…) takes that, a stream is not asked for again",
+    **dict.fromkeys(("max_turns", "on_error"), "messages.run_tools(…) takes that"),
+    "max_iterations": "messages.run_tools(max_turns=…) takes that",
 }
 
 
@@ -215,16 +218,17 @@ def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
         return None
     blocks: list[Any] = []
     for i, block in enumerate(cast("Iterable[Any]", content)):
-        if isinstance(block, BaseModel):
-            if not is_empty_text(block):
-                blocks.append(as_param(block))
-        elif isinstance(block, Mapping) and isinstance(
-            cast("Mapping[str, Any]", block).get("type"), str
+        if is_empty_text(block):
+            continue
+        plain = as_param(block) if isinstance(block, BaseModel) else block
+        if isinstance(plain, Mapping) and isinstance(
+            cast("Mapping[str, Any]", plain).get("type"), str
         ):
-            blocks.append(block)
+            blocks.append(plain)
         else:
+            message = isinstance(content, Message) or isinstance(block, Message)
             faults.append(
                 f"{path}.content[{i}]: must be a block, a dict with a 'type'"
-                + ("; pass the message itself as the turn" if isinstance(content, Message) else "")
+                + ("; pass the message itself as the turn" if message else "")
             )
     return {**fields, "content": blocks}

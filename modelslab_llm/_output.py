@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from ._faults import faults_in
 from ._partial import PartialObject
 from ._schema import WRAPPED, adapter_of, for_grammar, for_output_config, schema_of
 from .endpoints import Endpoint
@@ -24,10 +25,12 @@ from .errors import (
     OutputRefusedError,
     OutputTruncatedError,
 )
+from .tools import tool_result
 from .types.content import STRICT_JSON, InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
 from .types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
-from .types.message import Message
+from .types.message import CUT, Message
 from .types.parsed import ParsedMessage
+from .types.requests import MessageParam
 
 T = TypeVar("T")
 
@@ -37,11 +40,6 @@ Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
 
 TOOL = "output"
 """The name of the tool whose arguments are the output."""
-
-CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
-"""The stop reasons of an answer that was cut (protocol.md §5); the last is a gateway's."""
-
-MANY = 10  # faults named in one error
 
 
 class _Misfit(Exception):
@@ -86,25 +84,10 @@ class Asked(Generic[T]):
         kind: type[ParsedMessage[T]] = ParsedMessage  # ParsedMessage[T] would be made at run time
         return kind.of(message, value, self.tool, self.earlier)
 
-    def again(self, error: OutputInvalidError) -> Asked[T]:
-        """Return the request that shows the model its answer, and what is wrong with it.
-
-        Every call is answered first, as an error, which some servers only see in the text
-        (protocol.md §10). An empty answer cannot be sent back: then the same is asked again.
-        """
-        turn = error.message.to_param()
-        earlier = (*self.earlier, error.message)
-        if not turn["content"]:
-            return replace(self, earlier=earlier)
-        fault = f"Error: {error.reason}."
-        results = [
-            {"type": "tool_result", "tool_use_id": use.id, "is_error": True, "content": fault}
-            for use in error.message.tool_uses
-        ]
-        how = f"Call {self.tool} again" if self.tool else "Give the whole JSON object again"
-        content = results or f"{fault} {how}, and mend this."
-        messages = [*self.params["messages"], turn, {"role": "user", "content": content}]
-        return replace(self, params={**self.params, "messages": messages}, earlier=earlier)
+    def again(self, error: OutputError) -> Asked[T]:
+        """Return the next request: what is asked again, and the answer that is paid for."""
+        params = {**self.params, "messages": error.messages}
+        return replace(self, params=params, earlier=(*self.earlier, error.message))
 
     def growing(self) -> Growing:
         """Return what follows the output while it streams in."""
@@ -112,7 +95,24 @@ class Asked(Generic[T]):
 
     def _failed(self, error: OutputError, message: Message) -> OutputError:
         error.message, error.raw_text, error.earlier = message, self._raw(message), self.earlier
+        error.tool_use = self._call(message)
+        error.messages = list(self.params["messages"])
+        if isinstance(error, OutputInvalidError):
+            error.messages += self._shown(message, error.reason)
         return error
+
+    def _shown(self, message: Message, reason: str) -> list[MessageParam]:
+        """Return the answer with what is wrong with it, every call answered (protocol.md §10).
+
+        An empty answer cannot be sent back: then the same is asked again.
+        """
+        turn = message.to_param()
+        if not turn["content"]:
+            return []
+        how = f"Call {self.tool} again" if self.tool else "Give the whole JSON object again"
+        results = [tool_result(use, f"{reason}.", is_error=True) for use in message.tool_uses]
+        content = results or f"Error: {reason}. {how}, and mend this."
+        return [turn, {"role": "user", "content": content}]
 
     def _call(self, message: Message) -> ToolUseBlock | None:
         return next((use for use in message.tool_uses if use.name == self.tool), None)
@@ -162,7 +162,7 @@ class Asked(Generic[T]):
         try:  # as JSON: there a date is a string even where a type is strict
             return cast("T", self.adapter.validate_json(json.dumps(found)))
         except ValidationError as error:
-            raise _Misfit(_faults(error, WRAPPED if self.wrapped else "")) from error
+            raise _Misfit(faults_in(error, WRAPPED if self.wrapped else "")) from error
 
 
 def asked_for(
@@ -179,7 +179,7 @@ def asked_for(
     _check_free(params, strategy)
     if strategy == "tool":
         _check_thinking(params, endpoint)
-        params = _by_tool(params, for_grammar(schema))
+        params = _by_tool(params, for_grammar(schema), alone=endpoint.kind == "gguf")
     elif strategy == "output_config":
         form = {"type": "json_schema", "schema": for_output_config(schema)}
         params["output_config"] = {**params.get("output_config", {}), "format": form}
@@ -257,9 +257,12 @@ class Growing:
             self._index = -1
 
 
-def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:
     """Force a call (protocol.md §10). llama-server takes it for a call of any tool, and has a
-    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it."""
+    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it.
+
+    So behind GGUF the tool stands `alone`: a history that used others needs none of them there.
+    """
     others: Any = params.get("tools", ())
     description = "Give the answer by calling this, once."
     if about := schema.get("description"):
@@ -267,11 +270,17 @@ def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
     tool = {"name": TOOL, "description": description, "input_schema": schema}
     if isinstance(others, Iterable):
         others = list(cast("Iterable[Any]", others))
-        if any(isinstance(t, Mapping) and cast("Any", t).get("name") == TOOL for t in others):
+        if any(_name(definition) == TOOL for definition in others):
             raise InvalidRequestError(f"tools: {TOOL!r} is the name of the tool for the output")
-        others = [*others, tool]
+        others = [tool] if alone else [*others, tool]
     choice = {"type": "tool", "name": TOOL, "disable_parallel_tool_use": True}
     return {**params, "tools": others, "tool_choice": choice}
+
+
+def _name(tool: Any) -> object:
+    return (
+        cast("Any", tool).get("name") if isinstance(tool, Mapping) else getattr(tool, "name", None)
+    )
 
 
 def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,21 +337,3 @@ def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
             "thinking: 'enabled' and a tool that must be called exclude each other; "
             "use strategy='output_config' or 'prompt', or leave thinking out"
         )
-
-
-def _faults(error: ValidationError, root: str) -> str:
-    """Say what does not fit, place by place, as a model can use it.
-
-    The value itself is left out: the model knows it, and a log should not.
-    """
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    said = [f"{_place(root, fault['loc'])}: {fault['msg']}" for fault in faults[:MANY]]
-    more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-    return "; ".join(said + more)
-
-
-def _place(root: str, loc: Sequence[int | str]) -> str:
-    place = root
-    for part in loc:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
-    return place or "the object"

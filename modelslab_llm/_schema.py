@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from .errors import InvalidRequestError
@@ -33,6 +34,18 @@ _BOUNDS = _LENGTHS | {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("pattern", "uniqueItems", "minProperties", "maxProperties"),
 }
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """A title is the name once more, and each word of a schema costs tokens."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(adapter: TypeAdapter[Any]) -> Schema:
+    """Return the schema of what an adapter reads. Raises what pydantic does."""
+    return adapter.json_schema(schema_generator=_WithoutTitles)
 
 
 def adapter_of(output: Any) -> TypeAdapter[Any]:
@@ -56,7 +69,7 @@ def schema_of(adapter: TypeAdapter[Any]) -> tuple[Schema, bool]:
     (protocol.md §10).
     """
     try:
-        schema = adapter.json_schema()
+        schema = json_schema(adapter)
     except PydanticUserError as error:
         raise InvalidRequestError(f"output: has no JSON schema: {_first_line(error)}") from None
     if schema.get("type") == "object":

@@ -16,7 +16,7 @@ from .endpoints import Endpoint
 from .errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from .tools import Tool, tool_result
 from .types.content import ToolUseBlock
-from .types.message import Message
+from .types.message import CUT, Message
 from .types.requests import MessageParam, ToolResultBlockParam
 
 log = logging.getLogger("modelslab_llm")
@@ -45,7 +45,7 @@ class ToolCall:
     def __init__(self, tool_use: ToolUseBlock, tool: Tool[..., Any] | None) -> None:
         self.tool_use = tool_use
         self.tool = tool
-        self.input = copy.deepcopy(tool_use.input)
+        self.input = self._given = copy.deepcopy(tool_use.input)
         self.result = None
         self.error = None
 
@@ -57,7 +57,8 @@ class ToolCall:
     @property
     def input_complete(self) -> bool:
         """False when the arguments were cut off or are no JSON, until you set `input`."""
-        return self.tool_use.input_complete or self.input != self.tool_use.input
+        untouched = self.input is self._given and self.input == self.tool_use.input
+        return self.tool_use.input_complete or not untouched
 
     def answer(self, content: object, is_error: bool = False) -> None:
         """Answer the call without running anything; `content` is as for `tool_result`."""
@@ -194,9 +195,9 @@ class ToolLoop:
         return {k: v for k, v in fields.items() if k != "name"} | {"type": "auto"}
 
     def _what_is_missing(self, use: ToolUseBlock) -> str:
-        if self.message and self.message.stop_reason == "max_tokens":
+        if self.message and (why := self.message.stop_reason) in CUT:
             return (
-                "not run, because the arguments were cut off at max_tokens; "
+                f"not run, because the arguments were cut off ({why}); "
                 "call it again with shorter ones"
             )
         return (

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, Union, cast
 
 from ._check import plain_turn, raise_for
+from .tools import tool_result
 from .types.content import ToolUseBlock
 from .types.message import Message
 from .types.requests import ContentBlockParam, MessageParam
@@ -45,21 +46,24 @@ class Conversation:
         for turn in turns:
             self.add(turn)
 
-    def add(self, turn: str | MessageParam | Message | Iterable[ContentBlockParam]) -> None:
-        """Add a turn: a reply, text or blocks of the user's, or any turn as a dict.
+    def add(
+        self,
+        turn: str | MessageParam | Message | ContentBlockParam | Iterable[ContentBlockParam],
+    ) -> None:
+        """Add a turn: a reply; text, a block or blocks of the user's; or any turn as a dict.
 
         A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
         stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
         answered here, with an error that shows the model what did arrive. Raises
         `InvalidRequestError` for what is no turn.
         """
-        given = cast("Mapping[str, object]", turn)
-        if isinstance(turn, Message):
-            given = {"role": "assistant", "content": turn.content}
-        elif not isinstance(turn, Mapping):
+        given: Any = turn
+        if isinstance(turn, Mapping) and "type" in turn and "role" not in turn:
+            given = {"role": "user", "content": [cast("Any", turn)]}
+        elif not isinstance(turn, (Message, Mapping)):
             given = {"role": "user", "content": turn}
         self.turns.append(_checked(given, "turn"))
-        content = given.get("content")
+        content: object = turn.tool_uses if isinstance(turn, Message) else given.get("content")
         if isinstance(content, list):
             blocks = cast("list[object]", content)
             uses = [block for block in blocks if isinstance(block, ToolUseBlock)]
@@ -190,11 +194,8 @@ def _answered(parts: list[_Part], asked: list[str]) -> list[_Part]:
 
 
 def _not_run(call: str, arrived: str | None = None) -> dict[str, Any]:
-    """Return the result of a call that was not run; the text says it for servers that ignore
-    `is_error` (protocol.md §10)."""
     why = "" if arrived is None else f": its arguments did not arrive as whole JSON: {arrived}"
-    text = f"Error: the call was not run{why}"
-    return {"type": "tool_result", "tool_use_id": call, "is_error": True, "content": text}
+    return dict(tool_result(call, f"the call was not run{why}", is_error=True))
 
 
 def _append(turns: list[_Turn], role: str, parts: list[_Part]) -> None:

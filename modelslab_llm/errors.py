@@ -96,7 +96,7 @@ class ToolError(ModelsLabError):
     tool_use: ToolUseBlock | None
     """The call that failed, where it is one."""
     messages: list[MessageParam]
-    """The conversation so far, every call answered: a request can go on from it."""
+    """What a request can go on from: the conversation so far, with every call answered."""
 
     def __init__(
         self,
@@ -123,7 +123,8 @@ class OutputError(ToolError):
     it is kept here, with what it cost."""
 
     message: Message
-    """The answer, as the server sent it."""
+    """The answer, as the server sent it. `messages` is what to ask again with: as it was asked,
+    and for an `OutputInvalidError` with the answer and what is wrong with it."""
     raw_text: str = ""
     """What should have been the output: the arguments of the call, or the answer's text."""
     earlier: tuple[Message, ...] = ()

@@ -23,7 +23,8 @@ from .types.content import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from .types.message import Message
+from .types.message import CUT, Message
+from .types.parsed import ParsedMessage
 from .types.requests import MessageParams
 
 __all__ = ["NotCarriedOver", "to_chat_completion", "to_messages"]
@@ -64,11 +65,13 @@ def to_messages(
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     """Return a reply as a `chat.completion`, a plain dict that `json.dumps` takes.
 
-    `created` is a Unix time; a message has none. Thinking becomes `reasoning_content`, the text of
-    arguments that did not arrive whole is given as it came, and the stop text that was hit is in
-    the choice's `stop_reason`, as vLLM has it.
+    `created` is a Unix time; a message has none. Thinking becomes `reasoning_content`, the output
+    in a `ParsedMessage` becomes text, the text of arguments that did not arrive whole is given as
+    it came, and the stop text that was hit is in the choice's `stop_reason`, as vLLM has it.
     """
     notes = Notes()
+    if isinstance(message, ParsedMessage):
+        message = message.in_text()
     for i, block in enumerate(message.content):
         path = f"content[{i}]"
         if isinstance(block, TextBlock):
@@ -108,11 +111,9 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
 # Replies
 
 _FINISH = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
+    **dict.fromkeys(CUT, "length"),
     "refusal": "content_filter",
-    "length": "length",  # gateways pass OpenAI's own words through
-    "content_filter": "content_filter",
+    "content_filter": "content_filter",  # gateways pass OpenAI's own words through
 }
 
 

@@ -7,7 +7,6 @@ strictly, as JSON, so that a function takes exactly what its schema says: `"5"` 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +25,12 @@ from typing import (
 )
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
 from ._docstrings import described
+from ._faults import faults_in
+from ._schema import for_grammar, json_schema
 from .errors import ConfigurationError, ToolInputError
 from .types.content import ToolUseBlock
 from .types.requests import ToolParam, ToolResultBlockParam
@@ -43,8 +43,6 @@ R = TypeVar("R")
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """The names that every server takes (protocol.md §10)."""
-FAULTS = 10  # places named to a model whose arguments do not fit
-SHOWN = 80  # characters of a value that does not fit
 
 
 class Tool(Generic[P, R]):
@@ -53,7 +51,8 @@ class Tool(Generic[P, R]):
     name: str
     description: str
     input_schema: dict[str, Any]
-    """JSON schema of the arguments, which are one object without additional properties."""
+    """JSON schema of the arguments, which are one object without additional properties. In the
+    definition that is sent, what llama-server has no grammar for stands in descriptions."""
     timeout: float | None
     """Seconds a call may last in `run_tools`; None for no limit."""
     function: Callable[P, R]
@@ -107,7 +106,7 @@ class Tool(Generic[P, R]):
             text = to_json(_whole_numbers(dict(input)))
             args, kwargs = self._arguments.validate_json(text, strict=True)
         except ValidationError as error:
-            raise ToolInputError(f"invalid arguments for {self.name}: {_faults(error)}") from None
+            raise ToolInputError(f"invalid arguments for {self.name}: {faults_in(error)}") from None
         except PydanticSerializationError as error:
             raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
         return args, kwargs
@@ -118,7 +117,7 @@ class Tool(Generic[P, R]):
             "ToolParam",
             {"name": self.name}
             | ({"description": self.description} if self.description else {})
-            | {"input_schema": self.input_schema}
+            | {"input_schema": for_grammar(self.input_schema)}
             | self._extra,
         )
 
@@ -216,9 +215,7 @@ def tool_result(
     >>> tool_result("toolu_1", "no such river", is_error=True)["content"]
     'Error: no such river'
     """
-    sent = _sendable(content)
-    if is_error and isinstance(sent, str) and not sent.startswith("Error:"):
-        sent = f"Error: {sent}"
+    sent = _error(_sendable(content)) if is_error else _sendable(content)
     result: ToolResultBlockParam = {
         "type": "tool_result",
         "tool_use_id": tool_use if isinstance(tool_use, str) else tool_use.id,
@@ -254,13 +251,6 @@ def _takes_self(function: Callable[..., Any]) -> bool:
     return first is not None and first.name == "self" and first.annotation is first.empty
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """A title is the name once more, and each word of a schema costs tokens."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def _arguments(
     function: Callable[..., Any],
     name: str,
@@ -278,7 +268,7 @@ def _arguments(
         raise ConfigurationError(f"tool {name!r}: a type cannot be found: {error}") from None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(gather)
-        schema = adapter.json_schema(schema_generator=_WithoutTitles)
+        schema = json_schema(adapter)
     except _NO_SCHEMA as error:
         raise ConfigurationError(f"tool {name!r}: {_culprit(hints, error)}") from None
     for parameter, hint in hints.items():
@@ -362,23 +352,6 @@ def _whole_numbers(value: Any) -> Any:
     return value
 
 
-def _faults(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False)
-    said = [_fault(fault) for fault in faults[:FAULTS]]
-    return "; ".join(said + ([f"and {len(faults) - FAULTS} more"] if len(faults) > FAULTS else []))
-
-
-def _fault(fault: Any) -> str:
-    path = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in fault["loc"])
-    if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{path[1:]}: is required"
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{path[1:]}: there is no such argument"
-    given = json.dumps(fault["input"], ensure_ascii=False, default=str)
-    given = given if len(given) <= SHOWN else given[: SHOWN - 1] + "…"
-    return f"{path[1:]}: {fault['msg']}, not {given}"
-
-
 # From what a function returned to what is sent
 
 _ESSENTIAL = {
@@ -403,6 +376,16 @@ def _sendable(content: Any) -> Any:
         return to_json(content).decode()
     except (PydanticSerializationError, ValueError) as error:
         raise TypeError(f"a {type(content).__name__} that is not JSON: {error}") from None
+
+
+def _error(content: Any) -> Any:
+    """Say that it is an error in what stands first, if that does not say so."""
+    if isinstance(content, str):
+        return content if content.startswith("Error:") else f"Error: {content}"
+    first, *rest = content
+    if first["type"] == "text":
+        return [{**first, "text": _error(first["text"])}, *rest]
+    return [{"type": "text", "text": "Error:"}, *content]
 
 
 def _is_block(value: object) -> bool:

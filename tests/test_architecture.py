@@ -37,15 +37,15 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version", "_sniff"],
+    ["_version", "_sniff", "_faults"],
     ["errors", "types._base"],
     ["endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.parsed", "types.requests"],
-    ["types", "_docstrings"],
+    ["types", "_docstrings", "_schema"],
     ["_retry", "tools", "media"],
     ["_config", "_json"],
-    ["_check", "_sse", "_accumulate", "_partial", "_schema", "_unpack"],
+    ["_check", "_sse", "_accumulate", "_partial", "_unpack"],
     ["_output"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
@@ -71,6 +71,7 @@ PURE = {
     "_config",
     "_docstrings",
     "_exchange",
+    "_faults",
     "_json",
     "_output",
     "_parse",

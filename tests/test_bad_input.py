@@ -728,6 +728,10 @@ def test_stream_is_a_verb(colour: Sync | Async) -> None:
         ("max_retries", r"with_options\(max_retries=…\)"),
         ("stop", "stop_sequences"),
         ("max_completion_tokens", "max_tokens"),
+        ("output_format", r"messages\.parse\(output=…\)"),
+        ("retries", r"messages\.parse\(output=…, retries=…\)"),
+        ("max_turns", r"messages\.run_tools"),
+        ("max_iterations", r"run_tools\(max_turns=…\)"),
     ],
 )
 def test_a_parameter_that_stands_elsewhere(colour: Sync | Async, name: str, cure: str) -> None:

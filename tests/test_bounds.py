@@ -202,7 +202,7 @@ CASES: dict[str, Callable[[], Case]] = {
         "not asked for",
         most=20 * MB,
     ),
-    "gzip-stream": lambda: Case("stream", packed("gzip", bomb(31), SSE), INTERRUPTED, LIMIT),
+    "gzip-stream": lambda: Case("stream", packed("gzip", bomb(31), SSE), UNEXPECTED, LIMIT),
     "gzip-error-page": lambda: Case(
         "create", packed("gzip", bomb(31), HTML, 500), "InternalServerError", most=20 * MB
     ),

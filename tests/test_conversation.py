@@ -25,6 +25,7 @@ from modelslab_llm import (
     ModelsLab,
     StreamInterruptedError,
     endpoints,
+    tool_result,
 )
 from modelslab_llm.testing import LocalServer, Reply
 
@@ -155,6 +156,7 @@ def test_what_can_be_added() -> None:
     conversation.add([text("b")])
     conversation.add(Message.model_validate({"content": [text("c"), text("")]}))
     conversation.add(iter([result("1")]))
+    conversation.add(tool_result("2", 214))
     conversation.add(said("d"))
     conversation.add(
         {"role": "assistant", "content": Message.model_validate({"content": "e"}).content}
@@ -164,6 +166,7 @@ def test_what_can_be_added() -> None:
         user([text("b")]),
         said([text("c")]),
         user([result("1")]),
+        user([tool_result("2", "214")]),
         said("d"),
         said([text("e")]),
     ]
@@ -177,7 +180,8 @@ def test_what_can_be_added() -> None:
         ({"role": "system", "content": "a"}, "use the parameter system="),
         ({"role": "user"}, "turn.content: must be text or a list of blocks, not missing"),
         (["a"], r"turn.content\[0\]: must be a block"),
-        (text("a"), "turn.role: must be"),
+        ([Message()], r"turn.content\[0\]: must be a block.*pass the message itself as the turn"),
+        ({"role": "user", "type": "text", "text": "a"}, "turn.content: must be"),
     ],
     ids=str,
 )

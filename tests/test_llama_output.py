@@ -158,6 +158,30 @@ def test_what_no_grammar_holds_is_checked_here_and_asked_again(
     client.close()
 
 
+def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaServer) -> None:
+    """It takes a forced tool for any tool, so behind GGUF the others are not sent at all."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": "gauge", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "214"}
+    asked = params()
+    asked["messages"] += [
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+        {"role": "assistant", "content": "High."},
+        {"role": "user", "content": "How high is it?"},
+    ]
+    tools = [{"name": "gauge", "input_schema": {"type": "object", "properties": {}}}]
+    client = client_of(colour, llama_output, kind="gguf")
+    alone = client.parse(output=Level, tools=tools, **asked)
+    assert alone.parsed == TAMAR
+    client.close()
+    client = client_of(colour, llama_output)
+    beside = client.parse(output=Level, tools=tools, **asked)
+    assert beside.parsed == TAMAR
+    prompts = [m.usage.input_tokens + m.usage.cache_read_input_tokens for m in (alone, beside)]
+    assert prompts[0] < prompts[1]
+    client.close()
+
+
 def test_after_thinking(colour: Sync | Async, llama_output: LlamaServer) -> None:
     client = client_of(colour, llama_output, kind="gguf")
     asked = params("think", thinking={"type": "enabled", "budget_tokens": 1024})

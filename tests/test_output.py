@@ -27,6 +27,7 @@ from modelslab_llm import (
     StreamInterruptedError,
     ToolError,
     endpoints,
+    tool,
 )
 from modelslab_llm._output import asked_for, json_objects
 from modelslab_llm.testing import Failure, LocalServer, Reply
@@ -58,6 +59,10 @@ class Named(TypedDict):
 class Tree(BaseModel):
     label: str
     branches: list[Tree] = []
+
+
+def str_of(n: int) -> str:
+    return str(n)
 
 
 LEVEL = {"river": "Tamar", "cm": 214, "on": "2026-03-01"}
@@ -307,11 +312,11 @@ def test_refused(colour: Sync | Async, ask: Any) -> None:
             "cm: Input should be a valid integer",
             None,
         ),
-        (Level, called({}), "river: Field required; cm: Field required", "{}"),
+        (Level, called({}), "river: is required; cm: is required", "{}"),
         (
             list[Level],
             called({"value": [{"river": "Exe"}]}),
-            r"value\[0\].cm: Field required",
+            r"value\[0\].cm: is required",
             None,
         ),
         (list[int], called({"values": [1]}), "the object must hold 'value'", None),
@@ -395,12 +400,30 @@ def test_asking_again_shows_the_fault_in_a_valid_history(colour: Sync | Async) -
                     "type": "tool_result",
                     "tool_use_id": id_,
                     "is_error": True,
-                    "content": "Error: cm: Field required.",
+                    "content": "Error: cm: is required.",
                 }
                 for id_ in ("t1", "t2")
             ],
         }
         assert {**second, "messages": ASK} == first
+        client.close()
+
+
+def test_errors_have_what_a_request_can_go_on_from(colour: Sync | Async) -> None:
+    replies = [called({"river": "Exe"}), called('{"river', stop_reason="max_tokens")]
+    refusal = Reply("I will not.", stop_reason="refusal")
+    with LocalServer([*replies, refusal, called(LEVEL)]) as server:
+        client = client_of(colour, server)
+        turns: list[Any] = []
+        for call in (True, True, False):
+            with pytest.raises(OutputError) as failed:
+                parsed(client, output=Level)
+            assert bool(failed.value.tool_use) == call
+            turns.append(failed.value.messages)
+        assert turns[1:] == [ASK, ASK]  # what was cut or refused says nothing to go on from
+        assert [turn["role"] for turn in turns[0]] == ["user", "assistant", "user"]
+        assert client.parse(**PARAMS | {"messages": turns[0]}, output=Level).parsed == THE_LEVEL
+        assert pickle.loads(pickle.dumps(failed.value)).messages == ASK
         client.close()
 
 
@@ -544,6 +567,7 @@ def test_a_stream_that_is_cut_raises_as_always(colour: Sync | Async) -> None:
         (Level, {"messages": "Hello"}, "messages"),
         (Level, {"system": 5}, "system: must be a list"),
         (Level, {"system": 5, "strategy": "prompt"}, "system: must be a list"),
+        (Level, {"tools": [tool(str_of, name="output")]}, "'output' is the name of the tool"),
         (Level, {"tools": 5}, "tools: must be a list"),
         (dict[str, int], {"strategy": "output_config"}, "any names: output_config cannot say"),
         (Tree, {"strategy": "output_config"}, "Tree holds one of its own kind"),
@@ -605,7 +629,6 @@ def test_what_no_grammar_can_hold_is_told_in_words() -> None:
     fields = sent_schema(Bounded, "tool")["properties"]
     assert fields["code"] == {
         "description": r"Three digits. (pattern: ^\d{3}$)",
-        "title": "Code",
         "type": "string",
     }
     assert fields["word"]["pattern"] == "^[ab]+$"

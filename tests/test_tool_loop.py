@@ -140,16 +140,21 @@ def test_an_unknown_tool_is_reported_with_the_names_there_are() -> None:
     assert results(flow)[0]["is_error"] is True
 
 
-def test_incomplete_arguments_never_run() -> None:
-    cut = use() | {"input": '{"river": "Ta'}
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded", "length"])
+@pytest.mark.parametrize("given", ['{"river": "Ta', {}])  # llama-server gives {} for what is cut
+def test_arguments_that_were_cut_never_run(stop_reason: str, given: Any) -> None:
     flow = loop()
-    flow.add_reply(said(use("whole", river="Exe"), cut, stop_reason="max_tokens"))
+    cut = use() | {"input": given}
+    flow.add_reply(said(use("whole", river="Exe"), cut, stop_reason=stop_reason))
     assert run(flow) == ["whole"]
     assert flow.next_request()
-    assert "cut off at max_tokens" in contents(flow)[1]
+    assert f"cut off ({stop_reason})" in contents(flow)[1]
     assert isinstance(flow.calls[1].error, ToolInputError)
 
-    flow.add_reply(said(cut))
+
+def test_broken_arguments_never_run() -> None:
+    flow = loop()
+    flow.add_reply(said(use() | {"input": '{"river": "Ta'}))
     assert run(flow) == []
     assert flow.next_request()
     assert 'no whole JSON object: \'{"river": "Ta\'' in contents(flow)[0]
@@ -162,6 +167,15 @@ def test_incomplete_arguments_can_be_completed_by_hand() -> None:
     assert not call.input_complete
     call.input = {"river": "Tamar"}
     assert run(flow) == ["toolu_1"]
+
+
+def test_arguments_that_are_none_can_be_said_to_be_whole() -> None:
+    flow = loop()
+    flow.add_reply(said(use() | {"input": {}}, stop_reason="max_tokens"))
+    (call,) = flow.calls
+    assert not call.input_complete
+    call.input = {}
+    assert call.input_complete
 
 
 def test_a_call_can_be_changed_answered_or_refused() -> None:

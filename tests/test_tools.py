@@ -109,12 +109,12 @@ def test_arguments_arrive_as_the_function_wants_them() -> None:
     ("given", "said"),
     [
         ({}, "river: is required"),
-        ({"river": 5}, "river: Input should be a valid string, not 5"),
-        ({"river": "x", "colour": "red"}, "colour: there is no such argument"),
+        ({"river": 57}, "river: Input should be a valid string"),
+        ({"river": "x", "colour": "red"}, "colour: is unknown"),
         ({"gauge": {"name": "a", "above": {}}}, "gauge.above.name: is required"),
-        ({"days": [1, "2"]}, 'days[1]: Input should be a valid integer, not "2"'),
-        ({"unit": "km"}, "unit: Input should be 'cm' or 'm', not \"km\""),
-        ({"river": "x" * 10_000, "days": ["y" * 10_000]}, "yyyy…"),
+        ({"days": [1, "2"]}, "days[1]: Input should be a valid integer"),
+        ({"unit": "km"}, "unit: Input should be 'cm' or 'm'"),
+        ({"river": "x" * 10_000, "days": ["y" * 10_000]}, "days[0]: Input should be a valid"),
         ({"river": "\ud800"}, "JSON"),
     ],
 )
@@ -125,6 +125,8 @@ def test_what_does_not_fit_is_named_shortly(given: dict[str, Any], said: str) ->
     assert len(str(refused.value)) < 1000
     assert "\n" not in str(refused.value)
     assert "pydantic" not in str(refused.value)
+    assert "57" not in str(refused.value)  # a log need not hold what people wrote
+    assert "yyy" not in str(refused.value)
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
 
 
@@ -176,7 +178,7 @@ def test_a_tool_without_docstring_or_parameters() -> None:
 
     assert now.call({}) == "noon"
     assert "description" not in now.to_param()
-    with pytest.raises(ToolInputError, match="there is no such argument"):
+    with pytest.raises(ToolInputError, match="is unknown"):
         now.call({"zone": "UTC"})
 
 
@@ -351,6 +353,12 @@ def test_errors_say_so_in_words() -> None:
         "is_error": True,
     }
     assert tool_result(use, "Error: twice", is_error=True).get("content") == "Error: twice"
+    text = {"type": "text", "text": "too dark"}
+    dark = [{"type": "text", "text": "Error: too dark"}]
+    assert tool_result(use, [text], is_error=True).get("content") == dark
+    photo = tool_result(use, [PICTURE, text], is_error=True).get("content")
+    assert photo == [{"type": "text", "text": "Error:"}, PICTURE, text]
+    assert text["text"] == "too dark"
 
 
 @pytest.mark.parametrize("content", [object(), b"\xff", {1: {2: object()}}, lambda: 1])

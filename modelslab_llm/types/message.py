@@ -38,6 +38,10 @@ StopReason: TypeAlias = Union[
 ]
 """Why the model stopped. Gateways send other words too, so any text may come."""
 
+CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
+"""The stop reasons of an answer that was cut (protocol.md §5); the last is OpenAI's word, which
+gateways pass through."""
+
 
 class CacheCreation(Reply):
     """Tokens written to the prompt cache, by how long they live."""
@@ -179,7 +183,7 @@ def mark_cut_arguments(message: Message) -> Message:
 
     llama-server then sends `input: {}`, which nothing else tells from a call without arguments.
     """
-    if message.stop_reason == "max_tokens" and message.content:
+    if message.stop_reason in CUT and message.content:
         last = message.content[-1]
         if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
             message.content[-1] = last.with_arguments(None)

@@ -41,10 +41,14 @@ class ParsedMessage(Message, Generic[T]):
         return [use for use in super().tool_uses if use.name != self._tool]
 
     def to_param(self) -> MessageParam:
-        """Return the message as a turn of the next request.
+        """Return the message as a turn of the next request, its output as text."""
+        return self.in_text().to_param()
 
-        The call that brought the output is sent back as text, its JSON: as a call it would have
-        to be answered in the next turn, and its tool to be declared again (protocol.md §10).
+    def in_text(self) -> Message:
+        """Return the message as if its output had come as text, as JSON, and not by a call.
+
+        So it goes into a history: as a call it would have to be answered in the next turn, and its
+        tool to be declared again (protocol.md §10).
         """
         blocks: list[ContentBlock] = [
             TextBlock(text=json.dumps(block.input, ensure_ascii=False))
@@ -52,7 +56,9 @@ class ParsedMessage(Message, Generic[T]):
             else block
             for block in self.content
         ]
-        return Message.model_construct(content=blocks).to_param()
+        plain = Message.model_construct(self.model_fields_set, **{**dict(self), "content": blocks})
+        plain._request_id = self.request_id
+        return plain
 
     @classmethod
     def of(
