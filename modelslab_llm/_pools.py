@@ -106,14 +106,23 @@ class Pools(Generic[O, T]):
         """
         return self._take_off(small, now, failed=True)
 
+    @property
+    def has_ousted(self) -> bool:
+        """Whether `ousted` has something to close."""
+        return bool(self._ousted)
+
+    def ousted(self) -> list[T]:
+        """Return what had to go, to make room for what was taken."""
+        gone, self._ousted = self._ousted, []
+        return gone
+
     def everything(self) -> list[T]:
         """Return all transports and forget them; send home who waits."""
         while self._waiting:
             self._waiting.popleft().served.set()
-        transports = [small.transport for small in self._all] + self._ousted
+        transports = [small.transport for small in self._all] + self.ousted()
         self._all.clear()
         self._roomy.clear()
-        self._ousted = []
         self._busy = 0
         return transports
 
@@ -124,15 +133,14 @@ class Pools(Generic[O, T]):
         self._busy -= 1
         small.idle_since = now
         if small.busy == self._size - 1:
-            self._roomy[small.origin].append(small)
+            self._roomy.setdefault(small.origin, []).append(small)
         if failed and not small.busy:
             self._ousted += self._let_go([small])
         self._serve()
         if now - self._swept >= SWEEP or self._may_keep_too_many():
             self._swept = now
             self._ousted += self._let_go(self._unused(now))
-        gone, self._ousted = self._ousted, []
-        return gone
+        return self.ousted()
 
     def _serve(self) -> None:
         while self._waiting and self._busy < self._most:
@@ -184,5 +192,7 @@ class Pools(Generic[O, T]):
         if gone:
             self._all.difference_update(gone)
             for origin in {small.origin for small in gone}:
-                self._roomy[origin] = [s for s in self._roomy[origin] if s in self._all]
+                left = [s for s in self._roomy.pop(origin) if s in self._all]
+                if left:
+                    self._roomy[origin] = left
         return [small.transport for small in gone]

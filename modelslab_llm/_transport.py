@@ -138,6 +138,11 @@ class PooledTransport(httpx.BaseTransport):
         with _inside_a_pool():
             small = self._take(request)
             try:
+                if self._pools.has_ousted:
+                    with self._lock:
+                        closing = self._pools.ousted()
+                    for transport in closing:
+                        transport.close()
                 response = small.transport.handle_request(request)
             except BaseException:
                 self._give(small, failed=True)
@@ -230,6 +235,8 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         pools = self._pools()
         small = pools.take(_origin(request)) or await self._queue(pools, request)
         try:
+            if pools.has_ousted:
+                await _close_all(pools.ousted())
             response = await small.transport.handle_async_request(request)
         except BaseException:
             await _close_all(pools.drop(small, time.monotonic()))

@@ -489,9 +489,22 @@ def test_each_origin_has_its_own_and_an_idle_one_elsewhere_makes_room() -> None:
     assert pools.give(second) == []
     assert pools.take("a") is first
     other = pools.take("c")  # b's has to go, as none is free
-    assert pools.give(other) == [second.transport]
+    assert pools.pools.has_ousted
+    assert pools.pools.ousted() == [second.transport]
+    assert not pools.pools.has_ousted
+    assert pools.give(other) == []
     assert pools.take("b").transport == "b3"
     assert pools.take("b") is None
+
+
+@each_verb
+def test_an_idle_connection_to_another_server_counts_too(colour: Sync | Async, verb: Verb) -> None:
+    with RawServer(echo) as first, RawServer(echo) as second, http_of(colour, limits=ONE) as http:
+        for server in (first, second, first):
+            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+            assert ask(client, verb) == "Tamar"
+            others = [c for c in (*first.connections, *second.connections) if not c.left.wait(0.3)]
+            assert len(others) == 1
 
 
 def test_a_pool_that_failed_is_not_used_again_unless_others_are_on_it() -> None:

@@ -89,7 +89,8 @@ def _summary(theirs: Mapping[str, Verdict], version: str) -> str:
 Of anthropic's exceptions inside a stream, {lost or "none"} lose what had come; of its own errors,
 {mute or "none"} leave out what the server said. In {strict} rows it returns the whole answer where
 this package raises, with what had come by then in `partial_message`: an error, or an event that
-makes no sense, stood beside the answer. How many of these faults a program meets depends on its
+makes no sense, stood beside the answer. Some of its wrong answers have a `stop_reason` of None,
+which a careful program could look for. How many of these faults a program meets depends on its
 server: the numbers compare what happens, not how often.
 """
 
