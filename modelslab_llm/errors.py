@@ -522,7 +522,7 @@ def _build(
         error.hint = (
             "somebody has to resume it"
             if error.permanent
-            else "client.wait_until_ready() waits for it"
+            else "client.wait_until_ready() waits longer"
         )
     elif isinstance(error, ContextOverflowError):
         error.prompt_tokens = said.integer("n_prompt_tokens")

@@ -375,7 +375,9 @@ def _sendable(content: Any) -> Any:
     try:
         return to_json(content).decode()
     except (PydanticSerializationError, ValueError) as error:
-        raise TypeError(f"a {type(content).__name__} that is not JSON: {error}") from None
+        raise TypeError(
+            f"it returned {type(content).__name__}, which is not JSON: {error}"
+        ) from None
 
 
 def _error(content: Any) -> Any:

@@ -269,7 +269,7 @@ def test_results_of_every_kind(colour: Sync | Async) -> None:
         a, b, c = server.requests[1].body["messages"][-1]["content"]
         assert a["content"] == "null"
         assert b["content"] == [picture, {"type": "text", "text": "the gauge"}]
-        assert c["content"].startswith("Error: TypeError: a object that is not JSON")
+        assert c["content"].startswith("Error: TypeError: it returned object, which is not JSON")
 
 
 @patient

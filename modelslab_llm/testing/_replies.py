@@ -147,6 +147,7 @@ class Replies:
             return Failure(
                 500,
                 f"the script is used up: answers {len(answers)}, message calls {self.calls}",
+                headers={"x-should-retry": "false"},  # it would be no other the next time
             )
 
         return successive

@@ -34,7 +34,12 @@ make reliability ROW=close-after/09       # one row, with what each library said
 never happens there. Where it takes no harm the table says so. "On the stream" means that what had
 come can be taken from the stream object (`current_message_snapshot`), not from the error. Rows that
 are alike are one line; numbers are those of the events of one stream, which brings thinking, text
-and a tool call.
+and a tool call. "Foreign" is an exception that `except anthropic.APIError` does not catch.
+
+What to keep in mind: the faults were chosen by the authors of this package, who then mended what
+they found, so the left column is without failures by construction. The rows on time set
+`deadline` or `progress_timeout`, which are off by default: without them this package waits too. And
+no client can see that a gateway lost or doubled a piece of text, so that is no row.
 """
 
 DEVIATIONS = """\
