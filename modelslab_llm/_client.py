@@ -419,14 +419,7 @@ class AsyncMessages:
     ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
-        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
-        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
-        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
-        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `retries` times.
-
-        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
-        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        All is as for the sync one.
         """
         from ._output import asked_for
         from ._parse import parsing
