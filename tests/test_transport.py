@@ -615,10 +615,16 @@ def test_no_more_idle_connections_than_may_be_kept(colour: Sync | Async) -> None
 
 
 def test_the_pool_of_the_package_is_small_and_many() -> None:
-    with RawServer([0.3, echo]) as server, ModelsLab(base_url=server.url, api_key=KEY) as client:
+    together = threading.Barrier(24)
+
+    def answer(connection: Connection) -> None:
+        together.wait(20)  # breaks if any of them waits for a connection
+        connection.play(echo)
+
+    with RawServer(answer) as server, ModelsLab(base_url=server.url, api_key=KEY) as client:
         with ThreadPoolExecutor(24) as threads:
             calls = [threads.submit(client.messages.create, **ASK) for _ in range(24)]
-            assert all(call.result(10).text for call in calls)
+            assert all(call.result(30).text for call in calls)
         assert server.peak == 24  # all at once, none waited
 
 
