@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from colours import Async, Sync, colour_named
+from hypothesis import HealthCheck, settings
 from llama.fixtures import (  # noqa: F401  # fixtures for every test file
     llama_crowded,
     llama_slow,
@@ -15,6 +16,17 @@ from llama.fixtures import (  # noqa: F401  # fixtures for every test file
 )
 
 from modelslab_llm.testing import LocalServer
+
+# The same examples in every run, so that a failure is of the change and not of the day; a busy
+# machine is no failure.
+settings.register_profile(
+    "always the same",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("always the same")
 
 collect_ignore = ["typing"]  # programs for the type checkers alone; some must not run
 
