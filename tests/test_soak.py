@@ -51,4 +51,5 @@ def test_nothing_grows(colour: str) -> None:
     print(f"{colour}: {calls} calls, grown by {grown}")
     assert grown["memory"] < 5 * MB
     assert grown["files"] <= 0
-    assert grown["objects"] < calls // 10  # a single object left behind by each tenth call
+    # What each call leaves behind shows; the libraries' own caches are a few hundred objects.
+    assert grown["objects"] < calls // 10 + 350
