@@ -1,0 +1,40 @@
+"""Help the reference to show docstrings as they are meant: doctests are code, and `::` leads to it.
+
+An extension of griffe, which reads the package for mkdocstrings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+
+
+def shown(docstring: str) -> str:
+    """Return a docstring as Markdown.
+
+    >>> print(shown('Add::\\n\\n    a + b\\n\\n>>> 1 + 1\\n2\\n\\nSo it is.'))
+    Add:
+    <BLANKLINE>
+        a + b
+    <BLANKLINE>
+    ```pycon
+    >>> 1 + 1
+    2
+    ```
+    <BLANKLINE>
+    So it is.
+    """
+    fenced = DOCTEST.sub(lambda found: f"```pycon\n{found[0]}\n```", docstring)
+    return re.sub(r"::\n(?=\n    )", ":\n", fenced)
+
+
+class Docstrings(griffe.Extension):
+    """Rewrite every docstring before it is rendered."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = shown(obj.docstring.value)
