@@ -63,7 +63,7 @@ def test_every_block_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         for block in blocks(page):  # in order: a later block may use what an earlier one made
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(block, str(page), "exec"), names)
+                exec(compile(block, str(page), "exec", dont_inherit=True), names)
     finally:  # a page need not show `close` at every turn
         for client in opened:
             client.close()
