@@ -119,7 +119,7 @@ def main() -> int:
     if built.returncode:
         return built.returncode
     wrong = faults(HTML)
-    print(*wrong, f"{HTML.relative_to(ROOT)}: {len(list(HTML.rglob('*.html')))} pages", sep="\n")
+    sys.stdout.write("".join(f"{fault}\n" for fault in wrong))
     return bool(wrong)
 
 
