@@ -37,7 +37,7 @@ from modelslab_llm._config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.testing import LocalServer
 
 ROOT = Path(__file__).parent.parent
-BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES = [*filter(Path.exists, BESIDE), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -166,17 +166,16 @@ def docstrings() -> Iterator[tuple[str, str]]:
         yield module.__name__, inspect.getdoc(module) or ""
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
-            inner = vars(value) if inspect.isclass(value) else {}
-            for path, thing in {
-                name: value,
-                **{f"{name}.{key}": inner[key] for key in inner},
-            }.items():
-                if (
-                    inspect.isclass(thing)
-                    or inspect.isroutine(thing)
-                    or isinstance(thing, property)
-                ):
-                    yield f"{module.__name__}.{path}", inspect.getdoc(thing) or ""
+            yield f"{module.__name__}.{name}", doc_of(value)
+            for key, inner in vars(value).items() if inspect.isclass(value) else ():
+                if not key.startswith("_"):
+                    yield f"{module.__name__}.{name}.{key}", doc_of(inner)
+
+
+def doc_of(value: object) -> str:
+    """Its own docstring; a plain value would show that of its type."""
+    has_its_own = inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)
+    return inspect.getdoc(value) or "" if has_its_own else ""
 
 
 INDENTED = re.compile(r"(?:^    .*\n?(?:\n(?=    ))*)+", re.M)
