@@ -16,17 +16,8 @@ DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 def shown(docstring: str) -> str:
     """Return a docstring as Markdown.
 
-    >>> print(shown('Add::\\n\\n    a + b\\n\\n>>> 1 + 1\\n2\\n\\nSo it is.'))
-    Add:
-    <BLANKLINE>
-        a + b
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    <BLANKLINE>
-    So it is.
+    >>> shown("Add::\\n\\n    a + b\\n\\n>>> 1 + 1\\n2")
+    'Add:\\n\\n    a + b\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```'
     """
     fenced = DOCTEST.sub(lambda found: f"```pycon\n{found[0]}\n```", docstring)
     return re.sub(r"::\n(?=\n    )", ":\n", fenced)
