@@ -1,6 +1,6 @@
 """Help the reference to show docstrings as they are meant.
 
-Doctests and indented examples are code; a page that is named is a link; and what has fields is shown
+Doctests and indented examples are code; a page that is named is a link; what has fields is shown
 as a table of them, those without a docstring and those of its bases too. An extension of griffe,
 which reads the package for mkdocstrings.
 """
