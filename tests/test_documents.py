@@ -305,7 +305,9 @@ def test_what_a_command_names_exists(block: Block) -> None:
         while words and re.match(r"[A-Z_]+=", words[0]):
             del words[0]
         if words:
-            COMMANDS[os.path.basename(words[0])](words[1:])
+            name = os.path.basename(words[0])
+            assert name in COMMANDS, f"say in COMMANDS how {name} is checked"
+            COMMANDS[name](words[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -330,6 +332,14 @@ def test_the_tree_of_errors_is_the_tree() -> None:
     assert set(re.findall(r"\b[A-Z]\w+Error\b", tree)) - {"ValueError"} == set(
         modelslab_llm.errors.__all__
     )
+
+
+def test_the_picture_of_the_package_is_whole() -> None:
+    picture = next(block.text for block in blocks(ROOT / "docs" / "architecture.md"))
+    package = ROOT / "modelslab_llm"
+    files = {file.name for file in package.glob("*.py")} - {"__init__.py", "_version.py"}
+    folders = {f"{file.parent.name}/" for file in package.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+(?:\.py|/))", picture, re.M)) == files | folders
 
 
 def test_the_reference_has_every_public_name() -> None:

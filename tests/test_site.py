@@ -1,4 +1,4 @@
-"""What `make docs` would say of a site with faults; building one is its own work, not the tests'."""
+"""What `make docs` says of a site with faults. To build one is its own work, not that of tests."""
 
 from __future__ import annotations
 
