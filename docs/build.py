@@ -23,13 +23,14 @@ PAGES = ROOT / "site" / "pages"
 HTML = ROOT / "site" / "html"
 
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+SHOWN = (".md", ".svg", ".png", ".css")
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 
 
 def lay_out() -> None:
     """Copy the pages to where the site is built from; a linked source file becomes a page too."""
     shutil.rmtree(PAGES, ignore_errors=True)
-    places = {page: page.relative_to(DOCS) for page in DOCS.rglob("*") if page.suffix != ".py"}
+    places = {page: page.relative_to(DOCS) for page in DOCS.rglob("*") if page.suffix in SHOWN}
     places |= {ROOT / name: Path(name.lower()) for name in BESIDE if (ROOT / name).exists()}
     sources: dict[Path, Path] = {}
 
@@ -45,21 +46,17 @@ def lay_out() -> None:
         place = places.get(file) or sources[file]
         return f"{link[1]}{os.path.relpath(place, places[page].parent)}{link[3]}"
 
-    for page, place in places.items():
-        if page.is_file():
-            copy = PAGES / place
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if page.suffix == ".md":
-                copy.write_text(LINK.sub(led, page.read_text(encoding="utf-8")), encoding="utf-8")
-            else:
-                shutil.copy(page, copy)
-    for file, place in sources.items():
+    def write(place: Path, content: bytes) -> None:
         copy = PAGES / place
         copy.parent.mkdir(parents=True, exist_ok=True)
-        text, language = file.read_text(encoding="utf-8"), file.suffix[1:]
-        copy.write_text(
-            f"# {file.relative_to(ROOT)}\n\n````{language}\n{text}````\n", encoding="utf-8"
-        )
+        copy.write_bytes(content)
+
+    for page, place in places.items():
+        content = page.read_bytes()
+        write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
+    for file, place in sources.items():
+        title, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
+        write(place, f"# {title}\n\n````{file.suffix[1:]}\n{text}````\n".encode())
 
 
 class Page(HTMLParser):
