@@ -17,6 +17,7 @@ asked::
         assert len(server.requests) == 2
 """
 
+from ._fault import Fault
 from ._received import ReceivedRequest
 from ._script import Answer, Failure, Reply, Script
 from ._server import LocalServer
@@ -25,6 +26,7 @@ from ._transport import ScriptedTransport
 __all__ = [
     "Answer",
     "Failure",
+    "Fault",
     "LocalServer",
     "ReceivedRequest",
     "Reply",
