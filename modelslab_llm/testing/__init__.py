@@ -17,6 +17,7 @@ asked::
         assert len(server.requests) == 2
 """
 
+from ._dialects import DialectName
 from ._fault import Fault
 from ._received import ReceivedRequest
 from ._script import Answer, Failure, Reply, Script
@@ -25,6 +26,7 @@ from ._transport import ScriptedTransport
 
 __all__ = [
     "Answer",
+    "DialectName",
     "Failure",
     "Fault",
     "LocalServer",
