@@ -37,9 +37,9 @@ class Reply:
     usage: Mapping[str, Any] | None = None
     """`None`: input and output tokens are the words of the prompt and of the reply."""
     model: str | None = None
-    """`None`: the model that was asked for."""
+    """`None`: the model that was asked for, or what the dialect says instead."""
     id: str | None = None
-    """`None`: `"msg_local_0001"` for the first message call, counting up."""
+    """`None`: one for each message call, counting up, in the dialect's form."""
     pause: float = 0.0
     """Seconds between two pieces of a stream. A reply in one piece is not delayed, unless `split`
     is a number: then its bytes drip too."""
