@@ -83,7 +83,9 @@ def test_the_key_is_not_in_a_repr() -> None:
     assert KEY not in repr(transport.requests)
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"messages": null, "model": 7}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{", b'{"messages": null, "model": 7}', b'{"messages": ["x", 1]}']
+)
 def test_values_of_a_body_that_is_none(raw: bytes) -> None:
     request = receive("POST", "/v1/messages", [], raw)
     assert (request.model, request.max_tokens, request.system) == (None, None, None)
@@ -153,6 +155,12 @@ def test_no_key_is_in_a_difference() -> None:
     assert "one with ***" in said
     assert '-  "api_key": "the right key"' in said
     assert '+  "api_key": "another key"' in said
+    transport = ScriptedTransport(api_key=KEY)
+    with transport.client() as client:
+        client.messages.create(
+            **{**ASK, "messages": [{"role": "user", "content": f"Is {KEY} it?"}]}
+        )
+    assert failing(transport.assert_not_asked).endswith("m/1: 'Is *** it?'")
     said = failing(request.assert_has, model="x", api_key=KEY)
     assert '   "api_key": "the right key"' in said
     assert KEY not in said
@@ -201,7 +209,9 @@ def test_a_call_that_was_refused_was_asked_too() -> None:
     transport = ScriptedTransport(api_key=KEY)
     with httpx.Client(transport=transport) as http:
         http.post(transport.url + "/v1/messages?beta=true", json={"model": "m"})
-    transport.assert_asked(model="m", api_key=None, messages=None)
+        http.post(transport.url + "/v1/messages", json={"messages": "none"})
+    transport.assert_asked(model=None, api_key=None, messages="none")
+    assert "2. POST /v1/messages None: ''" in failing(transport.assert_not_asked)
 
 
 def test_scripts_that_are_used(way: Way) -> None:

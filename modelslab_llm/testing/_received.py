@@ -69,12 +69,12 @@ class ReceivedRequest:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """Its turns."""
-        return cast("list[dict[str, Any]]", self._fields.get("messages") or [])
+        return self._objects("messages")
 
     @property
     def tools(self) -> list[dict[str, Any]]:
         """The definitions of its tools."""
-        return cast("list[dict[str, Any]]", self._fields.get("tools") or [])
+        return self._objects("tools")
 
     @property
     def text(self) -> str:
@@ -120,9 +120,14 @@ class ReceivedRequest:
             found["api_key"] = "the right key" if same else self.api_key and "another key"
             expected["api_key"] = "the right key"
         shown = difference(_without_nulls(expected), _without_nulls(found))
+        words = f"{self.method} {self.path}: expected (-), sent (+)\n{shown}"
+        raise AssertionError(self.hide_keys(words))
+
+    def hide_keys(self, text: str) -> str:
+        """Return a text without the keys that were sent."""
         for key in self.credentials.values():
-            shown = Secret(key).hide(shown)
-        raise AssertionError(f"{self.method} {self.path}: expected (-), sent (+)\n{shown}")
+            text = Secret(key).hide(text)
+        return text
 
     def _value(self, name: str, expected: object) -> object:
         if name in ("text", "stream", "deployment_id", "api_key"):
@@ -135,6 +140,10 @@ class ReceivedRequest:
     def _fields(self) -> dict[str, Any]:
         body: object = self.body
         return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+    def _objects(self, name: str) -> list[dict[str, Any]]:
+        sent = cast("list[Any]", self._sent(name, list) or [])
+        return [each for each in sent if isinstance(each, dict)]
 
     def _sent(self, name: str, kind: type[T]) -> T | None:
         value = self._fields.get(name)

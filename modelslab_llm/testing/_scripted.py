@@ -254,6 +254,10 @@ def _listed(requests: list[ReceivedRequest]) -> str:
         return "there was no request at all"
     return "the requests were\n" + "\n".join(
         f"  {number}. {request.method} {request.path}"
-        + (f" {request.model}: {request.text[:60]!r}" if request.is_message_call else "")
+        + (f" {request.model}: {_beginning(request)}" if request.is_message_call else "")
         for number, request in enumerate(requests, 1)
     )
+
+
+def _beginning(request: ReceivedRequest) -> str:
+    return repr(request.hide_keys(request.text)[:60])
