@@ -161,7 +161,7 @@ def test_what_decides_does_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
     runs = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
-    if name != "__init__":  # which loads the package's own modules late
+    if name not in {"__init__", "testing"}:  # which load the package's own modules late
         runs |= {"importlib"}
     assert not imports(name) & runs
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
@@ -239,17 +239,26 @@ def test_async_has_what_sync_has(sync: type, twin: type) -> None:
     assert surface(sync) == there
 
 
+WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"
+
+
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
-    more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
+    more = {name.split(".")[0] for name in loaded_by(WHAT_CALLS) - by_hand}
     assert more <= {"modelslab_llm", "pydantic"}
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
     later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
-    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
+    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
+
+
+def test_the_package_itself_loads_almost_nothing() -> None:
+    """pytest imports the plugin, and so the package, in every project that has it installed."""
+    heavy = {"httpx", "httpcore", "pydantic", "pydantic_core", "anyio", "asyncio", "ssl", "h11"}
+    assert not heavy & loaded_by("modelslab_llm, modelslab_llm.testing")
 
 
 def test_what_is_loaded_later_is_there() -> None:

@@ -16,7 +16,30 @@ it was asked::
         assert len(server.requests) == 2
 """
 
-from ._replies import Answer, Failure, ReceivedRequest, Reply, Script
-from ._server import LocalServer
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._replies import Answer, Failure, ReceivedRequest, Reply, Script
+    from ._server import LocalServer
 
 __all__ = ["Answer", "Failure", "LocalServer", "ReceivedRequest", "Reply", "Script"]
+
+# Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
+_FROM = {
+    "_replies": "Answer Failure ReceivedRequest Reply Script",
+    "_server": "LocalServer",
+}
+_LATER = {name: module for module, names in _FROM.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
