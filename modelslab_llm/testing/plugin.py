@@ -1,0 +1,187 @@
+"""Give pytest a scripted server and its clients, and fail tests that would reach a real service.
+
+pytest loads this module in every project that has the package installed, so it must not load the
+client, nor cost a test that does not use it anything. `-p no:modelslab` turns it off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ._guard import Guard
+
+if TYPE_CHECKING:
+    from .. import AsyncModelsLab, ModelsLab
+    from ._server import LocalServer
+
+__all__ = ["async_modelslab_client", "modelslab_client", "modelslab_server"]
+
+LIVE = "modelslab_live"
+
+
+# Fixtures
+
+
+@pytest.fixture
+def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """A running `LocalServer`, to which the environment points; it echoes until it has a script.
+
+    Set `modelslab_server.script` in the test, or mark the test with what `LocalServer` takes:
+    `@pytest.mark.modelslab_server("Paris.", pause=0.01)`. Until the test ends `ModelsLab()` and
+    `anthropic.Anthropic()` find the server and its key in the environment. What a script function
+    raises fails the test.
+    """
+    from ._server import LocalServer
+
+    mark = request.node.get_closest_marker("modelslab_server")
+    server = LocalServer(*mark.args, **mark.kwargs) if mark else LocalServer()
+    with server, pytest.MonkeyPatch.context() as patch:
+        _point_environment(patch, server)
+        request.node.stash[_SERVER] = server
+        yield server
+
+
+@pytest.fixture
+def modelslab_client(modelslab_server: LocalServer) -> Iterator[ModelsLab]:
+    """A `ModelsLab` at the `modelslab_server`; closed when the test ends."""
+    from .. import ModelsLab
+
+    at = modelslab_server.llm_v7()
+    with ModelsLab(modelslab_server.api_key, endpoint=at) as client:
+        yield client
+
+
+@pytest.fixture
+def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModelsLab]:
+    """An `AsyncModelsLab` at the `modelslab_server`; its connections are closed for you.
+
+    The fixture itself is not async: it works with pytest-asyncio, with anyio's and trio's plugins
+    and with `asyncio.run` in the test, on whatever event loops the test uses the client.
+    """
+    from .. import AsyncModelsLab
+    from .._transport import close_from_outside
+
+    client = AsyncModelsLab(modelslab_server.api_key, endpoint=modelslab_server.llm_v7())
+    yield client
+    close_from_outside(client._session.http)  # pyright: ignore[reportPrivateUsage]
+
+
+_SERVER = pytest.StashKey["LocalServer"]()
+
+
+def _point_environment(patch: pytest.MonkeyPatch, server: LocalServer) -> None:
+    key = server.api_key or "any"  # the clients want one, even if the server does not
+    values = {
+        "MODELSLAB_BASE_URL": server.llm_v7().base_url,
+        "MODELSLAB_API_KEY": key,
+        "MODELSLAB_DEPLOYMENT_ID": None,  # would contradict the base URL
+        "ANTHROPIC_BASE_URL": server.gateway().base_url,
+        "ANTHROPIC_API_KEY": key,
+        "ANTHROPIC_AUTH_TOKEN": None,
+        "ANTHROPIC_CUSTOM_HEADERS": None,
+    }
+    # A proxy of the environment would be asked for this server too.
+    for name in ("no_proxy", "NO_PROXY"):
+        values[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    for name, value in values.items():
+        if value is None:
+            patch.delenv(name, raising=False)
+        else:
+            patch.setenv(name, value)
+
+
+# The guard
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the ini file that lets every test reach real services."""
+    parser.addini(LIVE, "let every test reach real services of ModelsLab", type="bool")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and begin to watch."""
+    for line in (
+        f"{LIVE}: this test may reach real services of ModelsLab and Anthropic",
+        "modelslab_server(script, **options): what the fixture's LocalServer is made with",
+    ):
+        config.addinivalue_line("markers", line)
+    if not config.getini(LIVE):
+        config.pluginmanager.register(_Watch(), "modelslab-watch")
+
+
+class _Watch:
+    """Fail the test that runs when a request to a real service is about to leave.
+
+    The request is stopped by pytest's own exception, which `except Exception` lets through. Should
+    a thread, a task or an `except BaseException` keep it from the test, the report fails all the
+    same. Between tests, as in hooks of other plugins, nothing is watched.
+    """
+
+    def __init__(self) -> None:
+        self._item: pytest.Item | None = None
+        self._refusals: dict[BaseException, str] = {}
+        self._guard = Guard(self._refuse)
+        self._guard.install()
+
+    def pytest_unconfigure(self) -> None:
+        self._guard.remove()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._item = item
+
+    pytest_runtest_call = pytest_runtest_teardown = pytest_runtest_setup
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        self._item = None
+        if call.when == "setup" and call.excinfo is None:
+            return  # what a fixture asked for fails the test, which runs now, and not the fixture
+        refusals, self._refusals = self._refusals, {}
+        if refusals and not (call.excinfo and call.excinfo.value in refusals):
+            text = _said(refusals.values(), call.excinfo)
+            call.excinfo = _as_raised(pytest.fail.Exception(text, pytrace=False))
+
+    def _refuse(self, request: str, place: str) -> None:
+        if self._item and not self._item.get_closest_marker(LIVE):
+            asked = f"{request}, asked for at {place}" if place else request
+            refusal = pytest.fail.Exception(_said([asked]), pytrace=False)
+            self._refusals[refusal] = asked
+            raise refusal
+
+
+def _said(asked: Iterable[str], ended: pytest.ExceptionInfo[BaseException] | None = None) -> str:
+    lines = ["this test would have reached a real service: " + "; ".join(dict.fromkeys(asked))]
+    if ended:
+        lines.append(f"(The request was stopped; the test went on, and ended by {ended.exconly()})")
+    return "\n".join([*lines, _CURE])
+
+
+def _as_raised(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - it is the one raised above
+        return pytest.ExceptionInfo.from_current()
+
+
+_CURE = f"""\
+To test against a scripted server, take the fixture modelslab_server: clients without an endpoint,
+base_url or deployment_id of their own find it by the environment, others need
+endpoint=modelslab_server.llm_v7() and api_key=modelslab_server.api_key.
+If the test is meant to reach the service, mark it @pytest.mark.{LIVE}, or set
+{LIVE} = true in pytest's ini file for all tests."""
+
+
+# Scripts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Fail a test whose script function raised, even if the application lived with the 500."""
+    server = item.stash.get(_SERVER, None)
+    if server and call.when == "call" and (errors := server.script_errors):
+        call.excinfo = _as_raised(errors[0])
