@@ -56,15 +56,21 @@ LAYERS = [
     ["_drive"],
     ["_client"],
     ["__init__"],
-    ["testing._replies"],
-    ["testing._server"],
+    ["testing._received"],
+    ["testing._script"],
+    ["testing._events"],
+    ["testing._plan", "testing._models"],
+    ["testing._routes"],
+    ["testing._clients"],
+    ["testing._scripted"],
+    ["testing._transport", "testing._server"],
     ["testing"],
     ["testing._guard"],
     ["testing.plugin"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -90,7 +96,12 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
-    "testing._replies",
+    "testing._events",
+    "testing._models",
+    "testing._plan",
+    "testing._received",
+    "testing._routes",
+    "testing._script",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}

@@ -1,8 +1,9 @@
-"""Stand in for a Messages server, on a real local socket: for demos and for your own tests.
+"""Stand in for a Messages server: for demos and for your own tests.
 
-A `LocalServer` speaks the protocol as v7, as GGUF deployments and as a gateway, streams included.
-It needs no key and no network, echoes by default, answers from a script otherwise, and keeps what
-it was asked::
+A `LocalServer` speaks the protocol on a real local socket, as v7, as GGUF deployments and as a
+gateway, streams included; a `ScriptedTransport` does so without one, inside the program. They need
+no key and no network, echo by default, answer from a script otherwise, and keep what they were
+asked::
 
     from modelslab_llm import ModelsLab
     from modelslab_llm.testing import Failure, LocalServer
@@ -20,15 +21,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._replies import Answer, Failure, ReceivedRequest, Reply, Script
+    from ._received import ReceivedRequest
+    from ._script import Answer, Failure, Reply, Script
     from ._server import LocalServer
+    from ._transport import ScriptedTransport
 
-__all__ = ["Answer", "Failure", "LocalServer", "ReceivedRequest", "Reply", "Script"]
+__all__ = [
+    "Answer",
+    "Failure",
+    "LocalServer",
+    "ReceivedRequest",
+    "Reply",
+    "Script",
+    "ScriptedTransport",
+]
 
 # Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
 _FROM = {
-    "_replies": "Answer Failure ReceivedRequest Reply Script",
+    "_received": "ReceivedRequest",
+    "_script": "Answer Failure Reply Script",
     "_server": "LocalServer",
+    "_transport": "ScriptedTransport",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 
