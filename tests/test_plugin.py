@@ -35,6 +35,7 @@ def _nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "CUSTOM_HEADERS"):
         monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
     monkeypatch.setenv("MODELSLAB_API_KEY", KEY)
+    monkeypatch.setenv("COLUMNS", "500")  # so that pytest's summary is not cut
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_script_function_that_raises_fails_the_test(pytester: pytest.Pytester)
         assert request.body["max_tokens"] > 100, "too few tokens"
         return "unreachable"
 
-    @pytest.mark.modelslab_server(script)
+    @pytest.mark.modelslab_server(script=script)
     def test_the_application_swallows_it(modelslab_client):
         try:
             modelslab_client.with_options(max_retries=0).messages.create(**ASK)
@@ -134,6 +135,7 @@ def test_a_script_function_that_raises_fails_the_test(pytester: pytest.Pytester)
 
 ASYNC = """
     import gc, socket
+    import anyio
     from modelslab_llm.testing import LocalServer
 
     def open_sockets():
@@ -150,16 +152,13 @@ ASYNC = """
         assert open_sockets()
 
     {mark}
-    async def test_a_stream_is_left_open(async_modelslab_client):
-        stream = async_modelslab_client.messages.stream(**ASK)
-        await stream.__aenter__()
-
-    {mark}
     async def test_the_next(async_modelslab_client):
-        await asyncio.sleep(0.01) if "trio" not in SLEEPS else None
         assert (await async_modelslab_client.messages.create(**ASK)).text
 
-    def test_nothing_is_left():
+    {mark}
+    async def test_nothing_is_left():
+        for _ in range(3):  # a loop that goes on closes them when it runs again
+            await anyio.sleep(0)
         assert not open_sockets()
 """
 
@@ -167,11 +166,11 @@ ASYNC = """
 @pytest.mark.parametrize(
     ("mark", "options", "passed"),
     [
-        ("@pytest.mark.asyncio", ["-p", "asyncio", "--asyncio-mode=strict"], 4),
-        ("@pytest.mark.asyncio(loop_scope='module')", ["-p", "asyncio"], 4),
-        ("", ["-p", "asyncio", "--asyncio-mode=auto"], 4),
-        ("@pytest.mark.anyio", ["-p", "anyio"], 7),  # on asyncio and on trio
-        ("@with_asyncio_run", [], 4),
+        ("@pytest.mark.asyncio", ["-p", "asyncio", "--asyncio-mode=strict"], 3),
+        ("@pytest.mark.asyncio(loop_scope='module')", ["-p", "asyncio"], 3),
+        ("", ["-p", "asyncio", "--asyncio-mode=auto"], 3),
+        ("@pytest.mark.anyio", ["-p", "anyio"], 6),  # on asyncio and on trio
+        ("@with_asyncio_run", [], 3),
     ],
     ids=["strict", "module loop", "auto", "anyio", "no plugin"],
 )
@@ -188,3 +187,228 @@ def test_the_async_client_leaves_nothing(
     """
     tests = textwrap.dedent(helper) + textwrap.dedent(ASYNC.format(mark=mark))
     run(pytester, tests, *options, alone=True).assert_outcomes(passed=passed)
+
+
+# The guard
+
+REACHING = """
+    import anthropic, anyio, httpx, trio, unittest
+    from modelslab_llm import DefaultAioHttpClient, DefaultHttpxClient, endpoints
+
+    def test_sync():
+        ModelsLab().messages.create(**ASK)
+
+    def test_a_gguf_deployment():
+        ModelsLab(endpoint=endpoints.gguf("dep_1")).messages.create(**ASK)
+
+    def test_http():
+        ModelsLab(endpoint=endpoints.llm_v7(origin="http://eu.modelslab.com:81")).models.list()
+
+    def test_a_client_of_ones_own():
+        with httpx.Client() as http:
+            ModelsLab(http_client=http).messages.create(**ASK)
+
+    def test_without_a_proxy():
+        with DefaultHttpxClient(trust_env=False) as http:
+            ModelsLab(http_client=http, base_url="http://gpu.invalid:8080").messages.create(**ASK)
+
+    async def ask(**settings):
+        async with AsyncModelsLab(**settings) as client:
+            async with client.messages.stream(**ASK) as stream:
+                await stream.get_final_message()
+
+    def test_asyncio():
+        asyncio.run(ask())
+
+    def test_trio():
+        trio.run(ask)
+
+    def test_in_a_task_group():
+        async def main():
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+        anyio.run(main)
+
+    def test_aiohttp():
+        async def main():
+            async with DefaultAioHttpClient() as http:
+                await ask(http_client=http)
+        asyncio.run(main())
+
+    def test_anthropic():
+        with anthropic.Anthropic(api_key="ml-secret-0123456789") as client:
+            client.messages.create(**ASK)
+
+    def test_anthropic_in_async():
+        async def main():
+            async with anthropic.AsyncAnthropic(api_key="ml-secret-0123456789") as client:
+                await client.messages.create(**ASK)
+        asyncio.run(main())
+
+    def test_a_thread():
+        thread = threading.Thread(target=test_sync)
+        thread.start()
+        thread.join()
+
+    def test_swallowed():
+        for _ in range(3):
+            try:
+                test_sync()
+            except:
+                pass
+
+    def test_gathered():
+        async def main():
+            await asyncio.gather(ask(), ask(), return_exceptions=True)
+        asyncio.run(main())
+
+    def test_swallowed_and_failed():
+        test_swallowed()
+        assert 1 == 2
+
+    def test_swallowed_and_skipped():
+        test_swallowed()
+        pytest.skip("there is no network")
+
+    @pytest.fixture
+    def asked():
+        test_swallowed()
+
+    def test_swallowed_in_a_fixture(asked):
+        pass
+
+    class TestOfUnittest(unittest.TestCase):
+        def test_unittest(self):
+            test_sync()
+
+        def test_swallowed_in_unittest(self):
+            test_swallowed()
+
+    @pytest.mark.xfail(strict=True)
+    def test_expected_to_fail():
+        test_sync()
+
+    def test_what_is_not_real():
+        with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(204))) as http:
+            http.get("https://modelslab.com")
+        with pytest.raises(httpx.ConnectError), httpx.Client() as http:  # the proxy is not there
+            http.get("http://gpu.invalid:9200")
+
+    def test_mocked(httpx_mock):
+        httpx_mock.add_response(json={"type": "message", "content": []})
+        with ModelsLab() as client:
+            assert client.messages.create(**ASK).content == []
+"""
+
+
+def test_the_guard_fails_what_would_reach_a_service(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is asked for, and whatever the application makes of the exception."""
+    monkeypatch.setenv("MODELSLAB_BASE_URL", "http://GPU.invalid:8080/v1")
+    at = {
+        "test_a_gguf_deployment": "POST https://modelslab.com",
+        "test_http": "GET http://eu.modelslab.com:81",
+        "test_anthropic": "POST https://api.anthropic.com",
+        "test_anthropic_in_async": "POST https://api.anthropic.com",
+    }
+    result = run(pytester, REACHING, "-rA", "--showlocals", alone=True)
+    result.assert_outcomes(passed=2, xfailed=1, failed=19)
+    said = re.findall(r"^FAILED .*::(\w+) - Failed: (.*)$", result.stdout.str(), re.MULTILINE)
+    assert len(said) == 19
+    for name, line in said:
+        asked = at.get(name, "POST http://gpu.invalid:8080")
+        start = f"this test would have reached a real service: {asked}, asked for at "
+        assert line.startswith(start), line
+        assert re.search(r"\.py:\d+ in (ask|main|test_\w+)$", line), line
+    shown = result.stdout.str() + result.stderr.str()
+    assert KEY not in shown
+    assert "ended by AssertionError: assert 1 == 2" in shown
+    assert "@pytest.mark.modelslab_live" in shown
+
+
+LIVE = """
+    def test_it():
+        client = ModelsLab(base_url="http://modelslab.com/api/v7/llm")
+        with client:
+            assert client.messages.create(**ASK).id == "msg_1"
+"""
+MARKED = "\n    pytestmark = pytest.mark.modelslab_live\n" + LIVE
+
+
+@pytest.mark.modelslab_live  # as the plugin watches this very test too
+def test_what_lets_a_test_through(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
+    run(pytester, LIVE).assert_outcomes(failed=1)
+    assert answering_proxy.requests == 0
+    run(pytester, MARKED, "--strict-markers").assert_outcomes(passed=1)
+    run(pytester, LIVE, "-p", "no:modelslab").assert_outcomes(passed=1)
+    pytester.makeini("[pytest]\nmodelslab_live = true")
+    run(pytester, LIVE, "--strict-config").assert_outcomes(passed=1)
+    assert answering_proxy.requests == 3
+
+
+def test_it_watches_what_a_test_loads_late_and_hides_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own that has not loaded any HTTP library when the test begins."""
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            assert not {"httpx", "httpcore", "pydantic", "anyio", "aiohttp"} & sys.modules.keys()
+            from modelslab_llm import ModelsLab
+            ModelsLab().models.list()
+
+        def test_the_loaded_modules_are_as_ever():
+            import importlib.resources, inspect
+            import httpcore
+            import h11  # which nobody watches
+            assert type(httpcore.__loader__) is type(httpcore.__spec__.loader)
+            assert type(httpcore.__loader__) is type(h11.__loader__)
+            assert inspect.getsource(httpcore).startswith("from ._api")
+            assert importlib.resources.files(httpcore).joinpath("py.typed").is_file()
+        """
+    )
+    options = ("-W", "error", "-p", "modelslab_llm.testing.plugin")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*would have reached a real service: GET https://modelslab.com,*"])
+
+
+def test_the_hosts_of_the_environment_at_the_start_count_too(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = """
+    def test_it(monkeypatch):
+        monkeypatch.delenv("ANTHROPIC_BASE_URL")
+        ModelsLab(base_url="http://gpu.invalid:8080").models.list()
+    """
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://gpu.invalid:8080")
+    run(pytester, tests).assert_outcomes(failed=1)
+
+
+def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> None:
+    import sys
+
+    import httpcore
+
+    before = (list(sys.meta_path), httpcore.ConnectionPool.handle_request)
+    run(pytester, LIVE).assert_outcomes(failed=1)
+    assert before == (list(sys.meta_path), httpcore.ConnectionPool.handle_request)
+
+
+def test_with_xdist(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
+    tests = f"""{LIVE}
+    @pytest.mark.modelslab_live
+    def test_live():
+        test_it()
+
+    def test_the_fixture(modelslab_client):
+        assert modelslab_client.messages.create(**ASK).text
+    """
+    result = run(pytester, tests, "-n", "2", alone=True)
+    result.assert_outcomes(passed=2, failed=1)
+    assert answering_proxy.requests == 1
+    result.stdout.fnmatch_lines(["FAILED *Failed: this test would have reached a real service*"])

@@ -112,10 +112,10 @@ class Guard:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find what is to be watched as the others would, and watch it once it is loaded."""
+        """Find what is to be watched as those after it would, and watch it once it is loaded."""
         if name not in _DOORS:
             return None
-        others = [finder for finder in sys.meta_path if finder is not self]
+        others = sys.meta_path[sys.meta_path.index(self) + 1 :]
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next(filter(None, found), None)
         if spec and hasattr(spec.loader, "exec_module"):

@@ -31,7 +31,7 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A running `LocalServer`, to which the environment points; it echoes until it has a script.
 
     Set `modelslab_server.script` in the test, or mark the test with what `LocalServer` takes:
-    `@pytest.mark.modelslab_server("Paris.", pause=0.01)`. Until the test ends `ModelsLab()` and
+    `@pytest.mark.modelslab_server(script="Paris.", pause=0.01)`. Until the test ends `ModelsLab()` and
     `anthropic.Anthropic()` find the server and its key in the environment. What a script function
     raises fails the test.
     """
@@ -48,10 +48,7 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
 @pytest.fixture
 def modelslab_client(modelslab_server: LocalServer) -> Iterator[ModelsLab]:
     """A `ModelsLab` at the `modelslab_server`; closed when the test ends."""
-    from .. import ModelsLab
-
-    at = modelslab_server.llm_v7()
-    with ModelsLab(modelslab_server.api_key, endpoint=at) as client:
+    with modelslab_server.client() as client:
         yield client
 
 
@@ -62,10 +59,9 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     The fixture itself is not async: it works with pytest-asyncio, with anyio's and trio's plugins
     and with `asyncio.run` in the test, on whatever event loops the test uses the client.
     """
-    from .. import AsyncModelsLab
     from .._transport import close_from_outside
 
-    client = AsyncModelsLab(modelslab_server.api_key, endpoint=modelslab_server.llm_v7())
+    client = modelslab_server.async_client()
     yield client
     close_from_outside(client._session.http)  # pyright: ignore[reportPrivateUsage]
 
@@ -106,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and begin to watch."""
     for line in (
         f"{LIVE}: this test may reach real services of ModelsLab and Anthropic",
-        "modelslab_server(script, **options): what the fixture's LocalServer is made with",
+        "modelslab_server(script=…, **options): what the fixture's LocalServer is made with",
     ):
         config.addinivalue_line("markers", line)
     if not config.getini(LIVE):
@@ -157,7 +153,8 @@ class _Watch:
 def _said(asked: Iterable[str], ended: pytest.ExceptionInfo[BaseException] | None = None) -> str:
     lines = ["this test would have reached a real service: " + "; ".join(dict.fromkeys(asked))]
     if ended:
-        lines.append(f"(The request was stopped; the test went on, and ended by {ended.exconly()})")
+        (end, *_) = ended.exconly().splitlines()
+        lines.append(f"(The request was stopped; the test went on, and ended by {end})")
     return "\n".join([*lines, _CURE])
 
 
