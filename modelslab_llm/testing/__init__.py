@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._fault import Fault
     from ._received import ReceivedRequest
     from ._script import Answer, Failure, Reply, Script
     from ._server import LocalServer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Failure",
+    "Fault",
     "LocalServer",
     "ReceivedRequest",
     "Reply",
@@ -38,6 +40,7 @@ __all__ = [
 
 # Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
 _FROM = {
+    "_fault": "Fault",
     "_received": "ReceivedRequest",
     "_script": "Answer Failure Reply Script",
     "_server": "LocalServer",

@@ -10,10 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ._events import events_of
+from ._events import Json, events_of
+from ._fault import ENDINGS, Ending, Fault, Frame, struck, struck_whole
 from ._script import Split
 
-__all__ = ["Chunk", "Plan", "dripping", "streamed", "whole"]
+__all__ = ["Chunk", "Manner", "Plan", "broken", "in_one_piece", "streamed", "whole"]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Say how an answer is sent, whatever it says."""
+
+    split: Split = "word"
+    pause: float = 0.0
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,26 @@ class Plan:
     """
 
     status: int
+    """0: not even the headers are sent, and the ending is all that happens."""
     headers: Mapping[str, str]
     chunks: tuple[Chunk, ...]
+    ending: Ending = "end"
+    """What comes after the last chunk."""
 
     def with_headers(self, headers: Mapping[str, str]) -> Plan:
         """Return the same with these headers, which replace those of the same name."""
         own = {name.lower(): value for name, value in headers.items()}
         return replace(self, headers={**self.headers, **own})
+
+
+def broken(fault: Fault) -> Plan:
+    """Return the fault itself as the answer: nothing is sent before it."""
+    return Plan(0, {}, (), ending_of(fault))
+
+
+def ending_of(fault: Fault | None) -> Ending:
+    """Return how a body with this fault ends."""
+    return fault.kind if fault and fault.kind in ENDINGS else "end"  # type: ignore[return-value]
 
 
 def whole(status: int, body: Mapping[str, Any] | bytes) -> Plan:
@@ -48,28 +71,44 @@ def whole(status: int, body: Mapping[str, Any] | bytes) -> Plan:
     return Plan(status, headers, (Chunk(data),))
 
 
-def dripping(plan: Plan, split: Split, pause: float) -> Plan:
-    """Return a response in one piece cut up, if `split` is a number of bytes."""
-    if not isinstance(split, int):
-        return plan
-    return replace(plan, chunks=_chunks([chunk.data for chunk in plan.chunks], split, pause))
+def in_one_piece(message: Mapping[str, Any], manner: Manner) -> Plan:
+    """Return a message as JSON. Raises `ValueError` for a fault that only a stream can have."""
+    plan = whole(200, message)
+    data = plan.chunks[0].data
+    if manner.fault:
+        data = struck_whole(manner.fault, data)
+        if ending_of(manner.fault) == "end":  # in good order: the length is what is sent
+            plan = plan.with_headers({"content-length": str(len(data))})
+    drips = manner if isinstance(manner.split, int) else Manner()
+    return replace(plan, chunks=_chunks([data], drips), ending=ending_of(manner.fault))
 
 
-def streamed(message: Mapping[str, Any], split: Split, pause: float) -> Plan:
-    """Return a message as a stream of events."""
-    events = [
-        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _dumped(event))
-        for event in events_of(message, split)
-    ]
+def streamed(message: Mapping[str, Any], manner: Manner) -> Plan:
+    """Return a message as a stream. Raises `ValueError` for a fault in events it has not."""
+    frames = [_frame(event) for event in events_of(message, manner.split)]
+    pieces = [frame.data for frame in frames]
+    if manner.fault:
+        pieces = struck(manner.fault, frames, _error)
     headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-    return Plan(200, headers, _chunks(events, split, pause))
+    return Plan(200, headers, _chunks(pieces, manner), ending_of(manner.fault))
 
 
-def _chunks(pieces: list[bytes], split: Split, pause: float) -> tuple[Chunk, ...]:
-    if isinstance(split, int):
+def _frame(event: Json) -> Frame:
+    name: str = event["type"]
+    return Frame(name, b"event: %b\ndata: %b\n\n" % (name.encode(), _dumped(event)))
+
+
+def _error(fault: Fault) -> bytes:
+    said = {"type": fault.type, "message": fault.message}
+    return _frame({"type": "error", "error": said}).data
+
+
+def _chunks(pieces: list[bytes], manner: Manner) -> tuple[Chunk, ...]:
+    size = manner.split
+    if isinstance(size, int):
         data = b"".join(pieces)
-        pieces = [data[at : at + split] for at in range(0, len(data), split)]
-    return tuple(Chunk(data, pause if index else 0.0) for index, data in enumerate(pieces))
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return tuple(Chunk(data, manner.pause if at else 0.0) for at, data in enumerate(pieces))
 
 
 # Made once: json.dumps() would make one for each event.

@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 
 from . import _models
 from ._events import Json, message_of, prompt_words
-from ._plan import Plan, dripping, streamed, whole
+from ._fault import Fault
+from ._plan import Manner, Plan, broken, in_one_piece, streamed, whole
 from ._received import ReceivedRequest
-from ._script import NEVER_AGAIN, Failure, Replies, Reply, Split
+from ._script import NEVER_AGAIN, Failure, Replies, Reply
 
 __all__ = ["Rules", "answer", "unreadable"]
 
@@ -54,7 +55,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
         )
     request_id = f"req_local_{number:04}"
     plan = outcome if isinstance(outcome, Plan) else _failed(outcome, kind, request_id)
-    if kind.traced:
+    if kind.traced and plan.status:
         plan = replace(plan, headers={"request-id": request_id, **plan.headers})
     if request.method == "HEAD" or plan.status in (204, 304):
         plan = replace(plan, chunks=())
@@ -165,9 +166,11 @@ def _create(request: ReceivedRequest, kind: _Kind, replies: Replies) -> Plan | F
         found = replies.next(request)
         if isinstance(found, Failure):
             return found
+        if isinstance(found, Fault):
+            return broken(found)
         if isinstance(found, Reply):
             return _replied(found, request, replies.calls)
-        return _said(found, request, "word", replies.pause)
+        return _said(found, request, Manner(pause=replies.pause))
     except BaseException as error:  # noqa: BLE001 - any code of the user; pytest.fail() is no Exception
         replies.errors.append(error)
         words = f"the script raised {type(error).__name__}: {error}"
@@ -175,16 +178,18 @@ def _create(request: ReceivedRequest, kind: _Kind, replies: Replies) -> Plan | F
 
 
 def _replied(reply: Reply, request: ReceivedRequest, call: int) -> Plan:
-    plan = _said(message_of(reply, request.body, call), request, reply.split, reply.pause)
-    return plan.with_headers(reply.headers)
+    if reply.fault and reply.fault.strikes_first:
+        return broken(reply.fault)
+    manner = Manner(reply.split, reply.pause, reply.fault)
+    message = message_of(reply, request.body, call)
+    return _said(message, request, manner).with_headers(reply.headers)
 
 
-def _said(message: Mapping[str, Any], request: ReceivedRequest, split: Split, pause: float) -> Plan:
+def _said(message: Mapping[str, Any], request: ReceivedRequest, manner: Manner) -> Plan:
     # A body that is no message is sent in one piece even to those who want a stream: that is
     # how servers say `{"error": …}` with status 200 (protocol.md §7.3).
-    if request.stream and "content" in message:
-        return streamed(message, split, pause)
-    return dripping(whole(200, message), split, pause)
+    in_events = request.stream and "content" in message
+    return streamed(message, manner) if in_events else in_one_piece(message, manner)
 
 
 def _count(request: ReceivedRequest, kind: _Kind, replies: Replies) -> Plan | Failure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,10 @@ class Scripted(ABC):
             self._log.requests.append(request)
             rules = Rules(self.api_key, self.deployments, self._any_deployment)
             return answer(request, self._replies, rules, number=len(self._log.requests))
+
+    @abstractmethod
+    def refusing(self) -> AbstractContextManager[None]:
+        """Refuse every connection while the `with` block lasts, as a server that is down."""
 
     # What it saw
 
