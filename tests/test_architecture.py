@@ -65,7 +65,8 @@ LAYERS = [
     ["testing._scripted"],
     ["testing._transport", "testing._server"],
     ["testing"],
-    ["testing._guard"],
+    ["testing._guard", "testing._script_file"],
+    ["testing.__main__"],
     ["testing.plugin"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -103,6 +104,7 @@ PURE = {
     "testing._received",
     "testing._routes",
     "testing._script",
+    "testing._script_file",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}

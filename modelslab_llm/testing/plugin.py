@@ -31,9 +31,9 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A running `LocalServer`, to which the environment points; it echoes until it has a script.
 
     Set `modelslab_server.script` in the test, or mark the test with what `LocalServer` takes:
-    `@pytest.mark.modelslab_server(script="Paris.", pause=0.01)`. Until the test ends `ModelsLab()` and
-    `anthropic.Anthropic()` find the server and its key in the environment. What a script function
-    raises fails the test.
+    `@pytest.mark.modelslab_server(script="Paris.", pause=0.01)`. Until the test ends `ModelsLab()`
+    and `anthropic.Anthropic()` find the server and its key in the environment. What a script
+    function raises fails the test.
     """
     from ._server import LocalServer
 
