@@ -61,7 +61,7 @@ def broken(fault: Fault) -> Plan:
 
 def ending_of(fault: Fault | None) -> Ending:
     """Return how a body with this fault ends."""
-    return fault.kind if fault and fault.kind in ENDINGS else "end"  # type: ignore[return-value]
+    return fault.kind if fault and fault.kind in ENDINGS else "end"
 
 
 def whole(status: int, body: Mapping[str, Any] | bytes) -> Plan:
