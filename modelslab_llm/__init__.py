@@ -11,6 +11,9 @@
     print(message.text)
 
 All types of requests, replies and events are in `modelslab_llm.types`.
+
+(PYTEST_DONT_REWRITE: pytest knows this package by its plugin, and would warn of it being loaded
+before.)
 """
 
 from importlib import import_module

@@ -116,10 +116,7 @@ def test_as_claude_code_asks() -> None:
     with running() as server, httpx.Client(trust_env=False) as http:
         base = server.env["ANTHROPIC_BASE_URL"]
         http.headers["authorization"] = f"Bearer {server.env['ANTHROPIC_AUTH_TOKEN']}"
-        http.headers |= {
-            "anthropic-version": "2023-06-01",
-            "anthropic-beta": "claude-code-20250219",
-        }
+        http.headers["anthropic-beta"] = "claude-code-20250219"
         origin = base.removesuffix("/gateway")
         assert http.head(origin).content == b""
         counted = http.post(f"{base}/v1/messages/count_tokens?beta=true", json=body)

@@ -48,14 +48,17 @@ def answering_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
 
 
 def run(
-    pytester: pytest.Pytester, tests: str, *options: str, alone: bool = False
+    pytester: pytest.Pytester, tests: str, *options: str, alone: bool = False, uses: str = ""
 ) -> pytest.RunResult:
-    """Run a test module with the plugin loaded as an installed one is."""
+    """Run a test module with the plugin, and of those for async with the one that it `uses`."""
     pytester.makepyfile(textwrap.dedent(ASKING) + textwrap.dedent(tests))
-    # The quoted warning is pytest-asyncio's, of a setting that the run does not make.
-    always = ("-W", "error", "-W", "default::pytest.PytestDeprecationWarning", "-p", "no:anyio")
+    always = ["-W", "error"]
+    for name in {"asyncio", "anyio"} - {uses}:
+        always += ["-p", f"no:{name}"]
+    if uses == "asyncio":  # which warns where this is not set
+        always += ["-o", "asyncio_default_fixture_loop_scope=function"]
     go = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
-    return go(*always, "-p", "no:asyncio", *options)
+    return go(*always, *options)
 
 
 # Fixtures
@@ -141,7 +144,10 @@ ASYNC = """
     def open_sockets():
         gc.collect()
         return [s for s in gc.get_objects() if isinstance(s, socket.socket)
-                and s.family == socket.AF_INET and s.fileno() != -1]
+                and s.family == socket.AF_INET and s.fileno() != -1 and id(s) not in BEFORE]
+
+    BEFORE = ()
+    BEFORE = {{id(s) for s in open_sockets()}}
 
     {mark}
     async def test_it(async_modelslab_client, modelslab_server):
@@ -164,18 +170,18 @@ ASYNC = """
 
 
 @pytest.mark.parametrize(
-    ("mark", "options", "passed"),
+    ("mark", "uses", "options", "passed"),
     [
-        ("@pytest.mark.asyncio", ["-p", "asyncio", "--asyncio-mode=strict"], 3),
-        ("@pytest.mark.asyncio(loop_scope='module')", ["-p", "asyncio"], 3),
-        ("", ["-p", "asyncio", "--asyncio-mode=auto"], 3),
-        ("@pytest.mark.anyio", ["-p", "anyio"], 6),  # on asyncio and on trio
-        ("@with_asyncio_run", [], 3),
+        ("@pytest.mark.asyncio", "asyncio", ["--asyncio-mode=strict"], 3),
+        ("@pytest.mark.asyncio(loop_scope='module')", "asyncio", [], 3),
+        ("", "asyncio", ["--asyncio-mode=auto"], 3),
+        ("@pytest.mark.anyio", "anyio", [], 6),  # on asyncio and on trio
+        ("@with_asyncio_run", "", [], 3),
     ],
     ids=["strict", "module loop", "auto", "anyio", "no plugin"],
 )
 def test_the_async_client_leaves_nothing(
-    pytester: pytest.Pytester, mark: str, options: list[str], passed: int
+    pytester: pytest.Pytester, mark: str, uses: str, options: list[str], passed: int
 ) -> None:
     helper = """
     import functools
@@ -186,7 +192,7 @@ def test_the_async_client_leaves_nothing(
         return run
     """
     tests = textwrap.dedent(helper) + textwrap.dedent(ASYNC.format(mark=mark))
-    run(pytester, tests, *options, alone=True).assert_outcomes(passed=passed)
+    run(pytester, tests, *options, uses=uses).assert_outcomes(passed=passed)
 
 
 # The guard
@@ -312,7 +318,7 @@ def test_the_guard_fails_what_would_reach_a_service(
         "test_anthropic": "POST https://api.anthropic.com",
         "test_anthropic_in_async": "POST https://api.anthropic.com",
     }
-    result = run(pytester, REACHING, "-rA", "--showlocals", alone=True)
+    result = run(pytester, REACHING, "-rA", "--showlocals")
     result.assert_outcomes(passed=2, xfailed=1, failed=19)
     said = re.findall(r"^FAILED .*::(\w+) - Failed: (.*)$", result.stdout.str(), re.MULTILINE)
     assert len(said) == 19
@@ -375,6 +381,16 @@ def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*would have reached a real service: GET https://modelslab.com,*"])
+
+
+def test_pytest_does_not_warn_where_the_package_was_loaded_before_it(
+    pytester: pytest.Pytester,
+) -> None:
+    tests = """
+    def test_it():
+        pytest.register_assert_rewrite("modelslab_llm")  # as pytest does for an installed plugin
+    """
+    run(pytester, tests).assert_outcomes(passed=1)
 
 
 def test_the_hosts_of_the_environment_at_the_start_count_too(

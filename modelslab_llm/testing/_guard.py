@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -177,6 +176,8 @@ def _place() -> str:
 
     The stack of a thread or a task may hold no such line.
     """
+    import sysconfig  # 4 ms, which only a test that fails needs
+
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     paths = [sysconfig.get_path(name) for name in names] + [str(Path(__file__).parents[1])]
     theirs = tuple(path + os.sep for path in paths)
