@@ -7,6 +7,7 @@ port of this machine, and the one host that is asked without a proxy is `.invali
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 
@@ -386,11 +387,10 @@ def test_it_watches_what_a_test_loads_late_and_hides_nothing(
 def test_pytest_does_not_warn_where_the_package_was_loaded_before_it(
     pytester: pytest.Pytester,
 ) -> None:
-    tests = """
-    def test_it():
-        pytest.register_assert_rewrite("modelslab_llm")  # as pytest does for an installed plugin
-    """
-    run(pytester, tests).assert_outcomes(passed=1)
+    pytester.makepyfile("def test_it(modelslab_client): pass")
+    # `-p` marks a module for rewriting as pytest does with all modules of an installed plugin.
+    program = "import modelslab_llm, pytest; pytest.main(['-W', 'error', '-p', 'modelslab_llm'])"
+    pytester.run(sys.executable, "-c", program).assert_outcomes(passed=1)
 
 
 def test_the_hosts_of_the_environment_at_the_start_count_too(
@@ -406,8 +406,6 @@ def test_the_hosts_of_the_environment_at_the_start_count_too(
 
 
 def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> None:
-    import sys
-
     import httpcore
 
     before = (list(sys.meta_path), httpcore.ConnectionPool.handle_request)
