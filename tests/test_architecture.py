@@ -57,18 +57,21 @@ LAYERS = [
     ["_client"],
     ["__init__"],
     ["testing._received"],
+    ["testing._difference", "testing._cleaner"],
+    ["testing._tape"],
     ["testing._script"],
     ["testing._events"],
     ["testing._plan", "testing._models"],
     ["testing._routes"],
     ["testing._clients"],
     ["testing._scripted"],
-    ["testing._transport", "testing._server"],
+    ["testing._transport", "testing._server", "testing._recording"],
     ["testing"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -94,12 +97,15 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
+    "testing._cleaner",
+    "testing._difference",
     "testing._events",
     "testing._models",
     "testing._plan",
     "testing._received",
     "testing._routes",
     "testing._script",
+    "testing._tape",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}

@@ -18,8 +18,10 @@ asked::
 """
 
 from ._received import ReceivedRequest
+from ._recording import Recording
 from ._script import Answer, Failure, Reply, Script
 from ._server import LocalServer
+from ._tape import RecordingError
 from ._transport import ScriptedTransport
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "Failure",
     "LocalServer",
     "ReceivedRequest",
+    "Recording",
+    "RecordingError",
     "Reply",
     "Script",
     "ScriptedTransport",
