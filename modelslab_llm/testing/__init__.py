@@ -17,6 +17,8 @@ asked::
         assert len(server.requests) == 2
 """
 
+from ._dialects import DialectName
+from ._fault import Fault
 from ._received import ReceivedRequest
 from ._recording import Recording
 from ._script import Answer, Failure, Reply, Script
@@ -26,7 +28,9 @@ from ._transport import ScriptedTransport
 
 __all__ = [
     "Answer",
+    "DialectName",
     "Failure",
+    "Fault",
     "LocalServer",
     "ReceivedRequest",
     "Recording",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..types.message import Message
+from ._fault import Fault
 from ._received import ReceivedRequest, text_of
 
 __all__ = ["Answer", "Failure", "Replies", "Reply", "Script", "Split"]
@@ -44,6 +45,8 @@ class Reply:
     split: Split = "word"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Sent besides the usual ones, and instead of those with the same name."""
+    fault: Fault | None = None
+    """What goes wrong with the reply, and where."""
 
     def __post_init__(self) -> None:
         known = self.split in ("word", "character")
@@ -78,13 +81,14 @@ class Failure:
             raise ValueError(f"status {self.status} cannot end an exchange: use 200 to 599")
 
 
-Answer: TypeAlias = str | Reply | Failure | Message | Mapping[str, Any]
-"""What one message call gets: text, a `Reply`, a `Failure`, a `Message`, or a message's body."""
+Answer: TypeAlias = str | Reply | Failure | Fault | Message | Mapping[str, Any]
+"""What one message call gets: text, a `Reply`, a `Failure`, a `Fault` before the headers, a
+`Message`, or a message's body."""
 
 Script: TypeAlias = Answer | Sequence[Answer] | Callable[[ReceivedRequest], Answer] | None
 """One answer for every call, one for each successive call, a function, or `None` for an echo."""
 
-_SINGLE = (str, Reply, Failure, Message, Mapping)
+_SINGLE = (str, Reply, Failure, Fault, Message, Mapping)
 
 NEVER_AGAIN = {"x-should-retry": "false"}
 """What goes with the failure of a script: a client that tried again would hide it."""
@@ -94,7 +98,8 @@ class Replies:
     """Give the answer for each successive message call, and count the calls.
 
     `pause` is in seconds and applies to whatever is not a `Reply`, which has its own. Raises
-    `TypeError` for a script that holds something else than answers.
+    `TypeError` for a script that holds something else than answers, and `ValueError` for a fault
+    in it that strikes inside an answer.
     """
 
     def __init__(self, script: Script = None, *, pause: float = 0.0) -> None:
@@ -116,7 +121,7 @@ class Replies:
         self._script = script
         self._given = 0
 
-    def next(self, request: ReceivedRequest) -> Reply | Failure | Mapping[str, Any]:
+    def next(self, request: ReceivedRequest) -> Reply | Failure | Fault | Mapping[str, Any]:
         """Return the answer to the next call; what a script function raises comes through."""
         self.calls += 1
         self._given += 1
@@ -128,7 +133,7 @@ class Replies:
             return _echo
         if callable(script):
             return script
-        if isinstance(script, str | bytes | Reply | Failure | Message | Mapping):
+        if isinstance(script, str | bytes | Reply | Failure | Fault | Message | Mapping):
             always = _checked(script)
             return lambda request: always
         if not isinstance(script, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -148,10 +153,12 @@ class Replies:
 
 
 def _checked(found: object) -> Answer:
+    if isinstance(found, Fault) and not found.strikes_first:
+        raise ValueError(f"{found} strikes inside an answer: put it into Reply(…, fault=…)")
     if isinstance(found, _SINGLE):
         return found  # pyright: ignore[reportUnknownVariableType]
     raise TypeError(
-        "a script answers with str, Reply, Failure, Message or a message body, "
+        "a script answers with str, Reply, Failure, Fault, Message or a message body, "
         f"not {type(found).__name__}"
     )
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -23,6 +25,8 @@ from typing import TYPE_CHECKING
 import h11
 from typing_extensions import Self
 
+from ._dialects import DialectName
+from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
 from ._routes import unreadable
@@ -37,6 +41,9 @@ __all__ = ["LocalServer"]
 # Room for a burst of clients: one that finds no room waits a second before it tries again.
 _BACKLOG = 1024
 
+# What SO_LINGER takes for a close that resets the connection: on, and no seconds.
+_NO_GOODBYE = struct.pack("ii", 1, 0)
+
 
 class LocalServer(Scripted):
     """Serve all three kinds of endpoint on 127.0.0.1, at `port` or one of the system's choice.
@@ -49,11 +56,12 @@ class LocalServer(Scripted):
     `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
     GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
     `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
-    streams that do not come from a `Reply`, which has its own. Each of these may be changed while
-    the server runs.
+    streams that do not come from a `Reply`, which has its own. `dialect` is the server whose ways
+    it takes on: how it puts messages, events, comments, usage, stop reasons and errors. Each of
+    these may be changed while the server runs.
 
     Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
-    that holds something else than answers.
+    that holds something else than answers, and `ValueError` for a dialect there is not.
     """
 
     def __init__(
@@ -63,10 +71,14 @@ class LocalServer(Scripted):
         api_key: str | None = KEY,
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
+        dialect: DialectName = "anthropic",
         port: int = 0,
     ) -> None:
-        super().__init__(script, api_key=api_key, deployments=deployments, pause=pause)
+        super().__init__(
+            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+        )
         self._port = port
+        self._url: str | None = None
         self._running: _Running | None = None
 
     def start(self) -> Self:
@@ -75,9 +87,12 @@ class LocalServer(Scripted):
             raise RuntimeError(
                 f"this LocalServer already runs at {self.url}: close() it first, or make another"
             )
-        # Bound and listening here: the address is known at once, and those who connect before
-        # the thread is under way wait in the backlog.
-        listener = _bound(self._port)
+        self._serve(_bound(self._port))
+        return self
+
+    def _serve(self, listener: socket.socket) -> None:
+        # Listening from here on: the address is known at once, and those who connect before the
+        # thread is under way wait in the backlog.
         listener.listen(_BACKLOG)
         # By name, whatever the program's own loops are: ending cleanly needs remove_reader().
         loop, stop = asyncio.SelectorEventLoop(), asyncio.Event()
@@ -89,20 +104,34 @@ class LocalServer(Scripted):
             name="modelslab-llm-local-server",
             daemon=True,
         )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._running = _Running(url, thread, loop, stop)
+        self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._running = _Running(thread, loop, stop)
         thread.start()
-        return self
 
     def close(self) -> None:
         """Drop all connections and wait until the thread has ended; does nothing the second time.
 
         What was recorded stays readable, and the server can be started again.
         """
+        self._url = None
         running, self._running = self._running, None
         if running:
             running.loop.call_soon_threadsafe(running.stop.set)
             running.thread.join()
+
+    @contextmanager
+    def refusing(self) -> Generator[None]:
+        """Close the port while the `with` block lasts, and drop every connection.
+
+        Afterwards the server is back at the same address, unless it was closed meanwhile.
+        """
+        url, port = self.url, int(self.url.rpartition(":")[2])
+        self.close()
+        with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
+            self._url = url
+            yield
+            if self._url:
+                self._serve(listener.dup())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -118,12 +147,12 @@ class LocalServer(Scripted):
     @property
     def url(self) -> str:
         """Return `http://127.0.0.1:PORT`; raises `RuntimeError` while the server is not running."""
-        if not self._running:
+        if not self._url:
             raise RuntimeError(
                 "this LocalServer is not running: use `with LocalServer() as server:` "
                 "or call start()"
             )
-        return self._running.url
+        return self._url
 
     def _connections(self) -> DefaultHttpxClient:
         from .._transport import DefaultHttpxClient
@@ -152,7 +181,6 @@ def _bound(port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class _Running:
-    url: str
     thread: threading.Thread
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
@@ -270,15 +298,31 @@ class _Connection(asyncio.Protocol):
         return event
 
     async def _send(self, plan: Plan) -> None:
-        self._write(h11.Response(status_code=plan.status, headers=list(plan.headers.items())))
+        if plan.status:
+            head = h11.Response(status_code=plan.status, headers=list(plan.headers.items()))
+            self._write(head)
         self._sending = True
         for chunk in plan.chunks:
             # Without a pause too: others get their turn, and it shows if the client has left.
             await asyncio.sleep(chunk.pause)
             self._write(h11.Data(data=chunk.data))
             await self._writable.wait()
-        self._write(h11.EndOfMessage())
+        if plan.ending == "end":
+            self._write(h11.EndOfMessage())
+        else:
+            await self._break_off(plan.ending)
         self._sending = False
+
+    async def _break_off(self, ending: Ending) -> None:
+        self._transport.set_write_buffer_limits(0)  # from here on writable means: all is sent
+        await self._writable.wait()
+        if ending == "stall":
+            await asyncio.get_running_loop().create_future()  # until the client leaves
+        self._sending = False  # it is not the client who leaves
+        if ending == "reset":
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
+            self._transport.abort()
 
     def _write(self, event: h11.Event) -> None:
         self._transport.write(self._wire.send(event) or b"")

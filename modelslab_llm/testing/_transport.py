@@ -6,13 +6,16 @@ Must not decide anything: what is answered comes as a `Plan` from `_routes`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import h11
 import httpx
 
 from .._sockets import bounded
+from ._dialects import DialectName
+from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
 from ._script import Script
@@ -41,13 +44,25 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
         api_key: str | None = KEY,
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
+        dialect: DialectName = "anthropic",
     ) -> None:
-        super().__init__(script, api_key=api_key, deployments=deployments, pause=pause)
+        super().__init__(
+            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+        )
+        self._refusing = False
 
     @property
     def url(self) -> str:
         """Return an origin that leads nowhere but into a transport."""
         return "http://scripted.test"
+
+    @contextmanager
+    def refusing(self) -> Generator[None]:
+        self._refusing = True
+        try:
+            yield
+        finally:
+            self._refusing = False
 
     def _connections(self) -> DefaultHttpxClient:
         from .._transport import DefaultHttpxClient
@@ -70,15 +85,17 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
         return self._answered(request)
 
     def _answered(self, request: httpx.Request) -> httpx.Response:
+        if self._refusing:
+            raise _broken("refuse", request, begun=False)
         plan = self._respond(_received(request))
+        body = _Body(plan, self._log, request)
+        if not plan.status:
+            body.end()
         try:
             head = h11.Response(status_code=plan.status, headers=list(plan.headers.items()))
         except h11.LocalProtocolError as error:  # a scripted header that HTTP does not allow
             self._log.errors.append(error)
-            raise httpx.RemoteProtocolError(
-                "Server disconnected without sending a response.", request=request
-            ) from None
-        body = _Body(plan, self._log, request)
+            raise _broken("cut", request, begun=False) from None
         return httpx.Response(head.status_code, headers=list(head.headers), stream=body)
 
 
@@ -95,6 +112,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """Play the chunks of a plan to one client. No generators: one left early needs closing."""
 
     def __init__(self, plan: Plan, log: Log, request: httpx.Request) -> None:
+        self._plan = plan
         self._chunks = list(reversed(plan.chunks))
         self._log = log
         self._request = request
@@ -106,6 +124,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     def __next__(self) -> bytes:
         if not self._chunks:
+            self.end()
             raise StopIteration
         chunk = self._chunks.pop()
         if chunk.pause:
@@ -119,6 +138,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         if not self._chunks:
+            self.end()
             raise StopAsyncIteration
         chunk = self._chunks.pop()
         if chunk.pause:
@@ -132,7 +152,18 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         if silence is not None and pause > silence:
             raise httpx.ReadTimeout("timed out", request=self._request)
 
+    def end(self) -> None:
+        """Do what comes after the last byte; raises what httpx would."""
+        if self._plan.ending == "stall":
+            if self._silence is None:
+                self._log.errors.append(error := RuntimeError(_FOR_EVER))
+                raise error
+            self._log.disconnects += 1
+        if self._plan.ending != "end":
+            raise _broken(self._plan.ending, self._request, begun=self._plan.status > 0)
+
     def close(self) -> None:
+        """Count a client that leaves what is still to come; whatever the ending, it is over."""
         self._log.disconnects += bool(self._chunks)
         self._chunks.clear()
 
@@ -142,3 +173,22 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 def _shorter(pause: float, silence: float | None) -> float:
     return pause if silence is None else min(pause, silence)
+
+
+_FOR_EVER = "Fault.stall: this call would wait for ever, it has no read timeout: give it timeout=…"
+
+
+def _broken(ending: Ending, request: httpx.Request, *, begun: bool) -> httpx.TransportError:
+    """Return what httpx raises where a connection ends like this."""
+    match ending:
+        case "refuse":
+            return httpx.ConnectError("Connection refused", request=request)
+        case "reset":
+            return httpx.ReadError("Connection reset by peer", request=request)
+        case "stall":
+            return httpx.ReadTimeout("timed out", request=request)
+        case _ if begun:
+            words = "peer closed connection without sending complete message body"
+        case _:
+            words = "Server disconnected without sending a response."
+    return httpx.RemoteProtocolError(words, request=request)
