@@ -57,13 +57,18 @@ LAYERS = [
     ["_client"],
     ["__init__"],
     ["testing._received", "testing._fault"],
+    ["testing._difference", "testing._cleaner"],
+    ["testing._tape"],
     ["testing._script"],
     ["testing._events"],
-    ["testing._plan", "testing._models"],
+    ["testing._models", "testing._rewrites", "testing._envelopes"],
+    ["testing._dialects", "testing._kinds"],
+    ["testing._plan", "testing._refusals"],
+    ["testing._operations"],
     ["testing._routes"],
     ["testing._clients"],
     ["testing._scripted"],
-    ["testing._transport", "testing._server"],
+    ["testing._transport", "testing._server", "testing._recording"],
     ["testing"],
     ["testing._guard", "testing._script_file"],
     ["testing.__main__"],
@@ -71,7 +76,8 @@ LAYERS = [
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -97,14 +103,23 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
+    "testing._cleaner",
+    "testing._dialects",
+    "testing._difference",
+    "testing._envelopes",
     "testing._events",
     "testing._fault",
+    "testing._kinds",
     "testing._models",
+    "testing._operations",
     "testing._plan",
     "testing._received",
+    "testing._refusals",
+    "testing._rewrites",
     "testing._routes",
     "testing._script",
     "testing._script_file",
+    "testing._tape",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}

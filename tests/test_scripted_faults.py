@@ -272,7 +272,8 @@ def test_where_faults_strike_is_exact() -> None:
     assert body(Fault.repeat(9)) == joined(*plain[:9], plain[8])
     assert body(Fault.error("api_error", "Gone.", after=6)) == joined(
         *plain[:6],
-        b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"Gone."}}',
+        b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"Gone."},'
+        b'"request_id":"req_local_0001"}',
     )
     for fault in (Fault.omit(3), Fault.garbage(b"?", within=5), Fault.end(after=4)):
         assert body(fault, split=7) == body(fault)

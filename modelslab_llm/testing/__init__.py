@@ -21,18 +21,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._dialects import DialectName
     from ._fault import Fault
     from ._received import ReceivedRequest
+    from ._recording import Recording
     from ._script import Answer, Failure, Reply, Script
     from ._server import LocalServer
+    from ._tape import RecordingError
     from ._transport import ScriptedTransport
 
 __all__ = [
     "Answer",
+    "DialectName",
     "Failure",
     "Fault",
     "LocalServer",
     "ReceivedRequest",
+    "Recording",
+    "RecordingError",
     "Reply",
     "Script",
     "ScriptedTransport",
@@ -40,10 +46,13 @@ __all__ = [
 
 # Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
 _FROM = {
+    "_dialects": "DialectName",
     "_fault": "Fault",
     "_received": "ReceivedRequest",
+    "_recording": "Recording",
     "_script": "Answer Failure Reply Script",
     "_server": "LocalServer",
+    "_tape": "RecordingError",
     "_transport": "ScriptedTransport",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}

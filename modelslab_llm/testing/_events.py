@@ -18,8 +18,8 @@ Json: TypeAlias = dict[str, Any]
 _GIVEN = ("stop_reason", "stop_sequence", "usage", "model", "id")
 
 
-def message_of(reply: Reply, asked: Json, call: int) -> Json:
-    """Fill in what the reply leaves out, in the order of protocol.md §5."""
+def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
+    """Fill in what the reply leaves out, `id` and `model` too, in the order of protocol.md §5."""
     said: Json = {}
     if isinstance(reply.content, Message):
         said = reply.content.model_dump(mode="json", exclude_unset=True)
@@ -30,11 +30,11 @@ def message_of(reply: Reply, asked: Json, call: int) -> Json:
         content = [dict(block) for block in reply.content]
     calls = any(block.get("type") == "tool_use" for block in content)
     filled: Json = {
-        "id": f"msg_local_{call:04}",
+        "id": id,
         "type": "message",
         "role": "assistant",
         "content": content,
-        "model": asked["model"],
+        "model": model,
         "stop_reason": "tool_use" if calls else "end_turn",
         "stop_sequence": None,
         "usage": {"input_tokens": prompt_words(asked), "output_tokens": _words(content)},

@@ -5,7 +5,6 @@ Whoever sends them breaks off, falls silent or resets where a `Plan` says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -83,13 +82,14 @@ class Fault:
 
     @classmethod
     def error(
-        cls, type: str = "overloaded_error", message: str = "Scripted error.", *, after: int
+        cls, type: str | None = None, message: str = "Scripted error.", *, after: int
     ) -> Fault:
-        """Send an error event, as the server's dialect has it, and end the stream with it.
+        """Send an error event as the server's dialect has it, and end the stream with it.
 
-        `type` is one of Anthropic's (protocol.md §7.1). Of streams only: otherwise use a `Failure`.
+        `type` is one of Anthropic's (protocol.md §7.1), or `None` for the server's most usual. Of
+        streams only: an answer in one piece fails by a `Failure`.
         """
-        return cls("error", after, type=type, message=message)
+        return cls("error", after, type=type or "", message=message)
 
     @classmethod
     def garbage(cls, data: bytes, *, after: int | None = None, within: int | None = None) -> Fault:
@@ -143,8 +143,9 @@ class Frame(NamedTuple):
     data: bytes
 
 
-def struck(fault: Fault, frames: list[Frame], error: Callable[[Fault], bytes]) -> list[bytes]:
-    """Return what is sent of a stream up to the fault, or with it; `error` writes an error event.
+def struck(fault: Fault, frames: list[Frame], error: bytes) -> list[bytes]:
+    """Return what is sent of a stream up to the fault, or with it; `error` is the event of one,
+    empty for silence.
 
     Raises `ValueError` where the stream has not the events that the fault names.
     """
@@ -167,7 +168,7 @@ def struck(fault: Fault, frames: list[Frame], error: Callable[[Fault], bytes]) -
         rest.insert(0, through[middle:])
     if fault.kind == "garbage":
         return [*sent, fault.data, *rest]
-    return [*sent, error(fault)] if fault.kind == "error" else sent
+    return [*sent, error] if fault.kind == "error" and error else sent
 
 
 def _named(fault: Fault, frames: list[Frame]) -> set[int]:

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from ._events import Json
 from ._script import Failure
 
-__all__ = ["of_gateway", "of_gguf", "of_v7"]
+__all__ = ["GGUF", "of_gateway", "of_gguf", "of_v7"]
+
+GGUF = "/models/local-echo-q4.gguf"
+"""What llama-server calls its model: the path of its file (protocol.md §1)."""
 
 _CREATED = 1767225600  # 2026-01-01, like the dates below
 
@@ -27,13 +30,12 @@ def of_v7(query: Mapping[str, str]) -> Json:
 
 def of_gguf(query: Mapping[str, str]) -> Json:
     """List the one model in llama-server's two styles at once (protocol.md §9)."""
-    name = "/models/local-echo-q4.gguf"
     meta = {"n_ctx": 4096, "n_ctx_train": 32768, "n_params": 4022468096, "size": 2497280256}
     return {
         "models": [
             {
-                "name": name,
-                "model": name,
+                "name": GGUF,
+                "model": GGUF,
                 "type": "model",
                 "capabilities": ["completion"],
                 "details": {"format": "gguf"},
@@ -42,8 +44,8 @@ def of_gguf(query: Mapping[str, str]) -> Json:
         "object": "list",
         "data": [
             {
-                "id": name,
-                "aliases": [name],
+                "id": GGUF,
+                "aliases": [GGUF],
                 "tags": [],
                 "object": "model",
                 "created": _CREATED,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ._events import Json, events_of
+from ._dialects import Dialect
+from ._events import Json
 from ._fault import ENDINGS, Ending, Fault, Frame, struck, struck_whole
 from ._script import Split
 
@@ -64,16 +65,16 @@ def ending_of(fault: Fault | None) -> Ending:
     return fault.kind if fault and fault.kind in ENDINGS else "end"
 
 
-def whole(status: int, body: Mapping[str, Any] | bytes) -> Plan:
-    """Return a response in one piece: JSON, or bytes as they are."""
+def whole(status: int, body: Mapping[str, Any] | bytes, label: str = "application/json") -> Plan:
+    """Return a response in one piece: JSON, or bytes as they are, of this content type."""
     data = body if isinstance(body, bytes) else _dumped(body)
-    headers = {"content-type": "application/json", "content-length": str(len(data))}
+    headers = {"content-type": label, "content-length": str(len(data))}
     return Plan(status, headers, (Chunk(data),))
 
 
-def in_one_piece(message: Mapping[str, Any], manner: Manner) -> Plan:
+def in_one_piece(message: Mapping[str, Any], manner: Manner, dialect: Dialect) -> Plan:
     """Return a message as JSON. Raises `ValueError` for a fault that only a stream can have."""
-    plan = whole(200, message)
+    plan = whole(200, message, dialect.json_label)
     data = plan.chunks[0].data
     if manner.fault:
         data = struck_whole(manner.fault, data)
@@ -83,24 +84,31 @@ def in_one_piece(message: Mapping[str, Any], manner: Manner) -> Plan:
     return replace(plan, chunks=_chunks([data], drips), ending=ending_of(manner.fault))
 
 
-def streamed(message: Mapping[str, Any], manner: Manner) -> Plan:
+def streamed(message: Mapping[str, Any], manner: Manner, dialect: Dialect, request_id: str) -> Plan:
     """Return a message as a stream. Raises `ValueError` for a fault in events it has not."""
-    frames = [_frame(event) for event in events_of(message, manner.split)]
+    fault, split = manner.fault, manner.split
+    frames = [_frame(event, dialect.event_lines) for event in dialect.in_events(message, split)]
     pieces = [frame.data for frame in frames]
-    if manner.fault:
-        pieces = struck(manner.fault, frames, _error)
-    headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-    return Plan(200, headers, _chunks(pieces, manner), ending_of(manner.fault))
+    if fault:
+        pieces = struck(fault, frames, _error(fault, dialect, request_id))
+    if pieces:
+        pieces[0] = dialect.comment + pieces[0]
+    if dialect.done and not (fault and fault.kind in ENDINGS):
+        pieces[-1] += b"data: [DONE]\n\n"
+    headers = {"content-type": dialect.stream_label, "cache-control": "no-cache"}
+    headers |= dialect.stream_headers
+    return Plan(200, headers, _chunks(pieces, manner), ending_of(fault))
 
 
-def _frame(event: Json) -> Frame:
-    name: str = event["type"]
-    return Frame(name, b"event: %b\ndata: %b\n\n" % (name.encode(), _dumped(event)))
+def _frame(event: Json, named: bool, name: str = "") -> Frame:
+    name = name or event["type"]
+    line = b"event: %b\n" % name.encode() if named else b""
+    return Frame(name, b"%bdata: %b\n\n" % (line, _dumped(event)))
 
 
-def _error(fault: Fault) -> bytes:
-    said = {"type": fault.type, "message": fault.message}
-    return _frame({"type": "error", "error": said}).data
+def _error(fault: Fault, dialect: Dialect, request_id: str) -> bytes:
+    said = dialect.error_in_events(fault.type, fault.message, request_id)
+    return b"" if said is None else _frame(said, dialect.error_line, "error").data
 
 
 def _chunks(pieces: list[bytes], manner: Manner) -> tuple[Chunk, ...]:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from typing_extensions import Unpack
 
 from .. import endpoints
+from ._dialects import DialectName, dialect_named
 from ._plan import Plan
 from ._received import ReceivedRequest
-from ._routes import Rules, answer
+from ._refusals import Rules
+from ._routes import answer
 from ._script import Replies, Script
 
 if TYPE_CHECKING:  # what a test that brings its own client need not load
@@ -49,7 +51,9 @@ class Scripted(ABC):
         api_key: str | None,
         deployments: Mapping[str, str] | None,
         pause: float,
+        dialect: DialectName,
     ) -> None:
+        self.dialect = dialect
         self.api_key: str | None = api_key
         """The key that is let in; `None` for any or none."""
         self.deployments: dict[str, str] = dict(deployments or {})
@@ -152,10 +156,20 @@ class Scripted(ABC):
     def pause(self, seconds: float) -> None:
         self._replies.pause = seconds
 
+    @property
+    def dialect(self) -> DialectName:
+        """The server whose ways of saying things are taken on."""
+        return self._dialect
+
+    @dialect.setter
+    def dialect(self, name: DialectName) -> None:
+        self._speaks = dialect_named(name)
+        self._dialect: DialectName = name
+
     def _respond(self, request: ReceivedRequest) -> Plan:
         with self._one_at_a_time:
             self._log.requests.append(request)
-            rules = Rules(self.api_key, self.deployments, self._any_deployment)
+            rules = Rules(self.api_key, self.deployments, self._any_deployment, self._speaks)
             return answer(request, self._replies, rules, number=len(self._log.requests))
 
     @abstractmethod

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import h11
 from typing_extensions import Self
 
+from ._dialects import DialectName
 from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
@@ -55,11 +56,12 @@ class LocalServer(Scripted):
     `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
     GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
     `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
-    streams that do not come from a `Reply`, which has its own. Each of these may be changed while
-    the server runs.
+    streams that do not come from a `Reply`, which has its own. `dialect` is the server whose ways
+    it takes on: how it puts messages, events, comments, usage, stop reasons and errors. Each of
+    these may be changed while the server runs.
 
     Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
-    that holds something else than answers.
+    that holds something else than answers, and `ValueError` for a dialect there is not.
     """
 
     def __init__(
@@ -69,9 +71,12 @@ class LocalServer(Scripted):
         api_key: str | None = KEY,
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
+        dialect: DialectName = "anthropic",
         port: int = 0,
     ) -> None:
-        super().__init__(script, api_key=api_key, deployments=deployments, pause=pause)
+        super().__init__(
+            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+        )
         self._port = port
         self._url: str | None = None
         self._running: _Running | None = None

@@ -14,6 +14,7 @@ import h11
 import httpx
 
 from .._sockets import bounded
+from ._dialects import DialectName
 from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
@@ -43,8 +44,11 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
         api_key: str | None = KEY,
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
+        dialect: DialectName = "anthropic",
     ) -> None:
-        super().__init__(script, api_key=api_key, deployments=deployments, pause=pause)
+        super().__init__(
+            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+        )
         self._refusing = False
 
     @property
