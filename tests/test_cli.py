@@ -19,6 +19,7 @@ import pytest
 
 from modelslab_llm import APIStatusError, ModelsLab, OverloadedError, StreamInterruptedError
 from modelslab_llm.testing import Failure, Fault, Reply
+from modelslab_llm.testing.__main__ import main
 from modelslab_llm.testing._script_file import KINDS, ScriptError, script_in
 
 COMMAND = (sys.executable, "-W", "error", "-m", "modelslab_llm.testing")
@@ -175,13 +176,18 @@ def test_it_ends_clean_and_frees_its_port(ending: signal.Signals, tmp_path: Path
         assert again.port == server.port
 
 
-def refused(*options: str) -> str:
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stdout) == (2, "")
-    return done.stderr.splitlines()[-1].partition("error: ")[2]
+def test_what_does_not_fit_is_said_before_anything_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own
 
+    def refused(*options: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main(options)
+        shown = capsys.readouterr()
+        assert (caught.value.code, shown.out) == (2, "")
+        return shown.err.splitlines()[-1].partition("error: ")[2]
 
-def test_what_does_not_fit_is_said_before_anything_is_served(tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text('["a",\n {"content": }]', encoding="utf-8")
     assert refused("--script", str(broken)) == f"{broken}: line 2, column 14: Expecting value"

@@ -87,7 +87,7 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
         monkeypatch.undo()
         ModelsLab().close()
 
-    @pytest.mark.modelslab_server([Failure(401), "Paris."], api_key=None)
+    @pytest.mark.modelslab_server(script=[Failure(401), "Paris."], api_key=None)
     def test_a_script_by_a_mark(modelslab_server, modelslab_client):
         with pytest.raises(ModelsLabError):
             modelslab_client.messages.create(**ASK)
@@ -144,7 +144,7 @@ ASYNC = """
 
     def open_sockets():
         gc.collect()
-        return [s for s in gc.get_objects() if isinstance(s, socket.socket)
+        return [s for s in gc.get_objects() if type(s) is socket.socket
                 and s.family == socket.AF_INET and s.fileno() != -1 and id(s) not in BEFORE]
 
     BEFORE = ()
@@ -194,6 +194,101 @@ def test_the_async_client_leaves_nothing(
     """
     tests = textwrap.dedent(helper) + textwrap.dedent(ASYNC.format(mark=mark))
     run(pytester, tests, *options, uses=uses).assert_outcomes(passed=passed)
+
+
+RECORDED = """
+    import os
+    RECORDING = os.environ.get("MODELSLAB_RECORD") == "1"
+
+    def ask(recording, text):
+        with recording.client(base_url="http://modelslab.com/api/v7/llm") as client:
+            said = ASK | {"messages": [{"role": "user", "content": text}]}
+            return client.messages.create(**said).id
+"""
+
+KEPT = """
+    @pytest.mark.parametrize("text", ["one", "two/three"])
+    def test_it(modelslab_recording, text):
+        assert ask(modelslab_recording, text) == "msg_1"
+
+    def test_that_fails_is_not_recorded(modelslab_recording):
+        ask(modelslab_recording, "one")
+        assert not RECORDING
+"""
+
+
+def test_a_recording_is_made_once_and_replayed(
+    pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSLAB_RECORD", "1")
+    run(pytester, RECORDED + KEPT, alone=True).assert_outcomes(passed=2, failed=1)
+    assert answering_proxy.requests == 3
+    folder = pytester.path / "recordings" / "test_a_recording_is_made_once_and_replayed"
+    names = [found.name for found in sorted(folder.iterdir())]
+    assert names == ["test_it[one]", "test_it[two_three]-3ce11023"]
+    saved = "".join(found.read_text() for found in folder.rglob("*") if found.is_file())
+    assert "msg_1" in saved
+    assert KEY not in saved
+    monkeypatch.delenv("MODELSLAB_RECORD")
+    monkeypatch.delenv("MODELSLAB_API_KEY")
+    run(pytester, RECORDED + KEPT, "-k", "test_it").assert_outcomes(passed=2)
+    assert answering_proxy.requests == 3
+
+
+DRIFTED = """
+    def swallow(recording, text):
+        try:
+            ask(recording, text if RECORDING else "something else")
+        except Exception:
+            pass
+
+    def test_drift(modelslab_recording):
+        swallow(modelslab_recording, "one")
+
+    def test_drift_and_failure(modelslab_recording):
+        swallow(modelslab_recording, "one")
+        assert RECORDING, "there is more"
+
+    def test_unused(modelslab_recording):
+        if RECORDING:
+            swallow(modelslab_recording, "one")
+
+    @pytest.mark.modelslab_recording(unused="ignore")
+    def test_unused_is_fine(modelslab_recording):
+        if RECORDING:
+            swallow(modelslab_recording, "one")
+
+    def test_skipped(modelslab_recording):
+        if not RECORDING:
+            pytest.skip("not today")
+        swallow(modelslab_recording, "one")
+
+    @pytest.fixture
+    def prepared(modelslab_recording):
+        assert RECORDING, "it cannot be prepared"
+
+    def test_that_never_runs(modelslab_recording, prepared):
+        swallow(modelslab_recording, "one")
+"""
+
+
+def test_drift_from_a_recording_fails_the_test(
+    pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSLAB_RECORD", "1")
+    run(pytester, RECORDED + DRIFTED, "--strict-markers", alone=True).assert_outcomes(passed=6)
+    monkeypatch.delenv("MODELSLAB_RECORD")
+    result = run(pytester, RECORDED + DRIFTED)
+    result.assert_outcomes(passed=1, skipped=1, failed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED *::test_drift - *RecordingError: *",
+            "FAILED *::test_drift_and_failure - *RecordingError: *",
+            "FAILED *::test_unused - *RecordingError: *",
+            "ERROR *::test_that_never_runs - AssertionError: it cannot be prepared*",
+        ]
+    )
+    assert "AssertionError: there is more" in result.stdout.str()
 
 
 # The guard
@@ -389,7 +484,8 @@ def test_pytest_does_not_warn_where_the_package_was_loaded_before_it(
 ) -> None:
     pytester.makepyfile("def test_it(modelslab_client): pass")
     # `-p` marks a module for rewriting as pytest does with all modules of an installed plugin.
-    program = "import modelslab_llm, pytest; pytest.main(['-W', 'error', '-p', 'modelslab_llm'])"
+    options = ["-W", "error", "-p", "no:asyncio", "-p", "modelslab_llm"]
+    program = f"import modelslab_llm, pytest; pytest.main({options})"
     pytester.run(sys.executable, "-c", program).assert_outcomes(passed=1)
 
 

@@ -7,8 +7,11 @@ client, nor cost a test that does not use it anything. `-p no:modelslab` turns i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeAlias
+from zlib import crc32
 
 import pytest
 
@@ -16,9 +19,15 @@ from ._guard import Guard
 
 if TYPE_CHECKING:
     from .. import AsyncModelsLab, ModelsLab
+    from ._recording import Recording
     from ._server import LocalServer
 
-__all__ = ["async_modelslab_client", "modelslab_client", "modelslab_server"]
+__all__ = [
+    "async_modelslab_client",
+    "modelslab_client",
+    "modelslab_recording",
+    "modelslab_server",
+]
 
 LIVE = "modelslab_live"
 
@@ -37,11 +46,15 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """
     from ._server import LocalServer
 
-    mark = request.node.get_closest_marker("modelslab_server")
-    server = LocalServer(*mark.args, **mark.kwargs) if mark else LocalServer()
+    server = LocalServer(**_marked(request, "modelslab_server"))
     with server, pytest.MonkeyPatch.context() as patch:
         _point_environment(patch, server)
-        request.node.stash[_SERVER] = server
+
+        def verdict(error: BaseException | None) -> None:
+            if errors := server.script_errors:
+                raise errors[0]
+
+        _verdicts(request).append(verdict)
         yield server
 
 
@@ -66,7 +79,64 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     close_from_outside(client._session.http)  # pyright: ignore[reportPrivateUsage]
 
 
-_SERVER = pytest.StashKey["LocalServer"]()
+@pytest.fixture
+def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
+    """A `Recording` in `recordings/MODULE/TEST` beside the module of the test.
+
+    It replays, or with `MODELSLAB_RECORD=1` records, which only a test that passes does; then the
+    test may reach real services. A mark gives it more of what `Recording` takes:
+    `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
+    recorded, and an exchange that nobody asked for, fail the test.
+    """
+    from ._recording import Recording
+
+    options = _marked(request, "modelslab_recording")
+    folder = request.path.parent / "recordings" / request.path.stem
+    name = _file_name(request.node.nodeid.partition("::")[2])
+    recording = Recording(folder / name, **options)
+    if recording.record:
+        request.node.add_marker(LIVE)
+    block = ExitStack()
+    block.enter_context(recording)
+
+    def verdict(error: BaseException | None) -> None:
+        block.__exit__(type(error) if error else None, error, None)
+
+    _verdicts(request).append(verdict)
+    yield recording
+    verdict(GeneratorExit())  # ends it without a word where the test never began
+
+
+def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
+    item: pytest.Item = request.node
+    mark = item.get_closest_marker(name)
+    if mark and mark.args:
+        raise pytest.UsageError(f"@pytest.mark.{name}(…) takes its options by name: script=…, …")
+    return dict(mark.kwargs) if mark else {}
+
+
+def _file_name(test: str) -> str:
+    """Return a name for a folder that every system takes, and no other test has.
+
+    >>> _file_name("TestWeather::test_it[Paris]")
+    'TestWeather.test_it[Paris]'
+    >>> _file_name("test_it[a/b]"), _file_name("test_it[a:b]")
+    ('test_it[a_b]-72e9065a', 'test_it[a_b]-680467c1')
+    """
+    plain = test.replace("::", ".")
+    safe = re.sub(r"[^\w.,+=@()\[\]-]", "_", plain, flags=re.ASCII)[:100]
+    return safe if safe == plain else f"{safe}-{crc32(test.encode()):08x}"
+
+
+Verdict: TypeAlias = Callable[[BaseException | None], None]
+"""Called when a test has ended, by an error or not; it raises what is to fail the test."""
+
+_VERDICTS = pytest.StashKey[list[Verdict]]()
+
+
+def _verdicts(request: pytest.FixtureRequest) -> list[Verdict]:
+    item: pytest.Item = request.node
+    return item.stash.setdefault(_VERDICTS, [])
 
 
 def _point_environment(patch: pytest.MonkeyPatch, server: LocalServer) -> None:
@@ -103,6 +173,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         f"{LIVE}: this test may reach real services of ModelsLab and Anthropic",
         "modelslab_server(script=…, **options): what the fixture's LocalServer is made with",
+        "modelslab_recording(redact=…, **options): what the fixture's Recording is made with",
     ):
         config.addinivalue_line("markers", line)
     if not config.getini(LIVE):
@@ -173,12 +244,21 @@ If the test is meant to reach the service, mark it @pytest.mark.{LIVE}, or set
 {LIVE} = true in pytest's ini file for all tests."""
 
 
-# Scripts
+# What a fixture has to say of its test
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Fail a test whose script function raised, even if the application lived with the 500."""
-    server = item.stash.get(_SERVER, None)
-    if server and call.when == "call" and (errors := server.script_errors):
-        call.excinfo = _as_raised(errors[0])
+    """Fail a test of which a fixture finds that it went wrong, whether or not the test saw it.
+
+    Said at the end of a fixture it would be an error beside a test that passed.
+    """
+    if call.when != "call":
+        return
+    for verdict in item.stash.get(_VERDICTS, list[Verdict]()):
+        error = call.excinfo.value if call.excinfo else None
+        try:
+            verdict(error)
+        except BaseException as found:  # noqa: BLE001 - any, as of a script function
+            found.__context__ = error if error is not found else None
+            call.excinfo = pytest.ExceptionInfo.from_current()
