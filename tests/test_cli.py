@@ -114,7 +114,7 @@ def test_as_claude_code_asks() -> None:
         "metadata": {"user_id": "user_1"},
         "thinking": {"type": "enabled", "budget_tokens": 1024},
     }
-    with running() as server, httpx.Client(trust_env=False) as http:
+    with running("--dialect", "llama-server") as server, httpx.Client(trust_env=False) as http:
         base = server.env["ANTHROPIC_BASE_URL"]
         http.headers["authorization"] = f"Bearer {server.env['ANTHROPIC_AUTH_TOKEN']}"
         http.headers["anthropic-beta"] = "claude-code-20250219"
@@ -126,6 +126,7 @@ def test_as_claude_code_asks() -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
         texts = re.findall(r'"text_delta","text":"(.*?)"', answer.text)
         assert "".join(texts) == "You said: Hi"
+        assert "chatcmpl-" in answer.text
         assert [line.partition(" model")[0] for line in server.lines(3)] == [
             "HEAD / 404",
             "POST /gateway/v1/messages/count_tokens?beta=true 200",
@@ -194,6 +195,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
     assert "No such file" in refused("--script", str(tmp_path / "none.json"))
     assert refused("--port", "70000").endswith("'70000' is no port: use a number from 0 to 65535")
     assert refused("--pause", "nan").endswith("'nan' is no time: use seconds, 0 or more")
+    assert "invalid choice: 'gpt'" in refused("--dialect", "gpt")
     assert "not allowed with" in refused("--say", "a", "--script", "b")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -14,8 +14,9 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import NoReturn
+from typing import Any, NoReturn, get_args
 
+from ._dialects import DialectName
 from ._plan import Plan
 from ._received import ReceivedRequest
 from ._script import Script
@@ -46,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         script: Script = asked.say if asked.script is None else _script(parser, asked)
         lines: SimpleQueue[str] = SimpleQueue()
         server = _Telling(
-            lines, script, api_key=asked.api_key or None, pause=asked.pause, port=asked.port
+            lines,
+            script,
+            api_key=asked.api_key or None,
+            pause=asked.pause,
+            dialect=asked.dialect,
+            port=asked.port,
         )
         try:
             server.start()
@@ -76,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--port", metavar="N", type=_port, default=0, help="default 0: one that is free"
+    )
+    parser.add_argument(
+        "--dialect",
+        metavar="NAME",
+        choices=get_args(DialectName),
+        default="anthropic",
+        help="the server whose ways it takes on, one of %(choices)s; default %(default)s",
     )
     parser.add_argument(
         "--pause",
@@ -153,16 +166,8 @@ def _exports(env: dict[str, str]) -> list[str]:
 class _Telling(LocalServer):
     """A `LocalServer` that puts a line about each request into a queue."""
 
-    def __init__(
-        self,
-        lines: SimpleQueue[str],
-        script: Script,
-        *,
-        api_key: str | None,
-        pause: float,
-        port: int,
-    ) -> None:
-        super().__init__(script, api_key=api_key, pause=pause, port=port)
+    def __init__(self, lines: SimpleQueue[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._lines = lines
 
     def _respond(self, request: ReceivedRequest) -> Plan:
