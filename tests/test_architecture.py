@@ -56,8 +56,9 @@ LAYERS = [
     ["_drive"],
     ["_client"],
     ["__init__"],
-    ["testing._difference", "testing._fault"],
+    ["testing._difference", "testing._fault", "testing._cleaner"],
     ["testing._received"],
+    ["testing._tape"],
     ["testing._script"],
     ["testing._events"],
     ["testing._models", "testing._rewrites", "testing._envelopes"],
@@ -67,12 +68,16 @@ LAYERS = [
     ["testing._routes"],
     ["testing._clients"],
     ["testing._scripted"],
-    ["testing._transport", "testing._server"],
+    ["testing._transport", "testing._server", "testing._recording"],
     ["testing"],
+    ["testing._guard", "testing._script_file"],
+    ["testing.__main__"],
+    ["testing.plugin"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -98,6 +103,7 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
+    "testing._cleaner",
     "testing._dialects",
     "testing._difference",
     "testing._envelopes",
@@ -112,6 +118,8 @@ PURE = {
     "testing._rewrites",
     "testing._routes",
     "testing._script",
+    "testing._script_file",
+    "testing._tape",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
@@ -184,9 +192,9 @@ def test_what_decides_does_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
     runs = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
-    if name != "__init__":  # which loads the package's own modules late
+    if name not in {"__init__", "testing"}:  # which load the package's own modules late
         runs |= {"importlib"}
-    assert not imports(name) & runs
+    assert not imports(name, for_types=False) & runs
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
@@ -262,17 +270,26 @@ def test_async_has_what_sync_has(sync: type, twin: type) -> None:
     assert surface(sync) == there
 
 
+WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"
+
+
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
-    more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
+    more = {name.split(".")[0] for name in loaded_by(WHAT_CALLS) - by_hand}
     assert more <= {"modelslab_llm", "pydantic"}
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
     later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
-    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
+    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
+
+
+def test_the_package_itself_loads_almost_nothing() -> None:
+    """pytest imports the plugin, and so the package, in every project that has it installed."""
+    heavy = {"httpx", "httpcore", "httpx_sse", "pydantic", "anyio", "h11"}
+    assert not heavy & loaded_by("modelslab_llm, modelslab_llm.testing.plugin")
 
 
 def test_what_is_loaded_later_is_there() -> None:
