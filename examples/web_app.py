@@ -86,7 +86,10 @@ def line(value: dict[str, Any]) -> str:
 
 
 def as_json(error: ModelsLabError) -> dict[str, str | None]:
-    """Tell an error as it is: its text is one line, made to be shown, and never holds the key."""
+    """Tell an error as it is: its text is one line, and never holds the key.
+
+    It names the server that was asked: tell strangers the type alone, and log the rest.
+    """
     request_id = error.request_id if isinstance(error, APIError) else None
     return {"type": type(error).__name__, "message": str(error), "request_id": request_id}
 

@@ -77,11 +77,11 @@ def client_of(server: LocalServer | LlamaServer) -> Make:
 
 
 @contextmanager
-def served(client: AsyncModelsLab) -> Iterator[str]:
+def served(client: AsyncModelsLab, max_tokens: int = 1000) -> Iterator[str]:
     """Serve the app on a real socket, in a thread; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(client), log_level="warning", lifespan="on")
-        server = uvicorn.Server(config)
+        app = create_app(client, max_tokens=max_tokens)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -175,7 +175,7 @@ def test_the_model_stops_when_the_browser_goes_away(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     make, busy = request.getfixturevalue(kind)
-    with served(make()) as url:
+    with served(make(), max_tokens=3000) as url:
         with httpx.stream("POST", f"{url}/answer", json=body("Count."), timeout=PATIENCE) as answer:
             assert next(answer.iter_lines())
             assert busy() == 1
@@ -223,7 +223,7 @@ def note(page: Page) -> Any:
 
 
 def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
-    with LocalServer([Reply("".join(COUNT), pause=0.05), "Gladly."]) as server:
+    with LocalServer([Reply("".join(COUNT), pause=0.02), "Gladly."]) as server:
         with served(client_of(server)()) as url:
             page.goto(url)
             say(page, "Count.")
@@ -241,7 +241,7 @@ def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
 
 
 def test_leaving_the_page_stops_the_model(page: Page) -> None:
-    with LocalServer(Reply("".join(COUNT), pause=0.05)) as server:
+    with LocalServer(Reply("".join(COUNT), pause=0.02)) as server:
         with served(client_of(server)()) as url:
             page.goto(url)
             say(page, "Count.")
@@ -305,7 +305,7 @@ def test_what_is_said_is_never_html(page: Page) -> None:
 
 
 def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
-    with LocalServer([Reply("".join(COUNT), pause=0.05), "Two."]) as server:
+    with LocalServer([Reply("".join(COUNT), pause=0.02), "Two."]) as server:
         with served(client_of(server)()) as url:
             page.goto(url)
             say(page, "Count.")
