@@ -86,7 +86,7 @@ async def answer(client: AsyncModelsLab, question: str) -> Row:
 
 
 def read(file: Path) -> Iterator[Row]:
-    """Yield the rows of a file, if there is one; not a last line that was cut by a power failure."""
+    """Yield the rows of a file, if there is one; not a last line that was cut."""
     if file.exists():
         with file.open(encoding="utf-8") as lines:
             for line in lines:

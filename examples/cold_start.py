@@ -40,7 +40,7 @@ def greet(client: ModelsLab) -> None:
     try:
         client.wait_until_ready(timeout=600)  # seconds; a pod and its model may take minutes
     except EndpointNotReadyError as error:
-        print(f"Not ready: {error.endpoint_status}. {error}")
+        print(f"It is {error.endpoint_status}: {error}")
         return
     # On GGUF deployments `model` may be left out: there is only one.
     message = client.messages.create(
