@@ -13,7 +13,7 @@ test: .venv/.dev browser  ## every test, a real llama-server among them
 # CI is a fresh Debian, where there is no browser and we may install one; elsewhere the tests that
 # need one skip, and say why.
 browser:
-	if [ -n "$$CI" ] && ! command -v chromium; then apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; fi
+	@if [ -n "$$CI" ] && ! command -v chromium; then apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; fi
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
