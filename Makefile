@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check fix docs bench reliability clean
+.PHONY: demo test browser soak check fix docs bench reliability clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
-test: .venv/.dev  ## every test, a real llama-server among them
+test: .venv/.dev browser  ## every test, a real llama-server among them
 	$(BIN)/python -m pytest
+
+# CI is a fresh Debian, where there is no browser and we may install one; elsewhere the tests that
+# need one skip, and say why.
+browser:
+	@if [ -n "$$CI" ] && ! command -v chromium; then apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; fi
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
