@@ -16,17 +16,9 @@ from pydantic import BaseModel, ValidationError
 from ._check import COUNT, MESSAGE, checked
 from ._config import Config, Timeout, checked_headers
 from ._json import encode
+from ._refusals import error_inside, fields_of, from_payload, from_status, parse_body, request_id
 from ._version import __version__
-from .errors import (
-    APIError,
-    UnexpectedResponseError,
-    error_inside,
-    fields_of,
-    from_payload,
-    from_status,
-    parse_body,
-    request_id,
-)
+from .errors import APIError, UnexpectedResponseError
 from .types._base import fault_in, tolerated
 from .types.message import Message, TokenCount
 from .types.models import ModelInfo

@@ -25,17 +25,12 @@ from ._calls import Answer, read_message
 from ._exchange import Attempt, Outcome
 from ._foreign import FOREIGN, failure_of, foreign_is_ours
 from ._pace import Pace
+from ._refusals import from_payload, request_id
 from ._sockets import TimedStream, hang_up, waits_end_at
 from ._stream import Opened, Reader, ready
 from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._unpack import ACCEPTED, aunpacked, unpacked
-from .errors import (
-    APIError,
-    ConfigurationError,
-    UnexpectedResponseError,
-    from_payload,
-    request_id,
-)
+from .errors import APIError, ConfigurationError, UnexpectedResponseError
 from .types.events import Event
 from .types.message import Message
 

@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, cast
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import (
-    APIError,
-    StreamInterruptedError,
-    UnexpectedResponseError,
-    error_inside,
-    fields_of,
-)
+from ._refusals import error_inside, fields_of
+from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from .types._base import fault_in, tolerated
 from .types.events import Event, KnownEvent, UnknownEvent
 

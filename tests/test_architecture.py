@@ -39,7 +39,7 @@ MODULES = {
 LAYERS = [
     ["_version", "_sniff", "_faults"],
     ["errors", "types._base"],
-    ["endpoints", "types.content", "types.models"],
+    ["_refusals", "endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.parsed", "types.requests"],
     ["types", "_docstrings", "_schema"],
@@ -77,6 +77,7 @@ PURE = {
     "_parse",
     "_partial",
     "_pools",
+    "_refusals",
     "_retry",
     "_schema",
     "_sniff",
@@ -206,8 +207,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         and getattr(value, "__module__", None) == module.__name__  # type: ignore[attr-defined]
         and (inspect.isclass(value) or inspect.isfunction(value))
     }
-    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments", "parse_body", "fields_of"}
-    helpers |= {"from_status", "from_payload", "error_inside", "request_id"}
+    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments"}
     assert defined - helpers <= set(exported)
 
 

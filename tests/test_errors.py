@@ -23,14 +23,8 @@ import modelslab_llm
 from modelslab_llm import Message, errors
 from modelslab_llm._calls import Answer, read_message
 from modelslab_llm._config import Config
-from modelslab_llm.errors import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    ModelsLabError,
-    from_payload,
-    from_status,
-)
+from modelslab_llm._refusals import from_payload, from_status
+from modelslab_llm.errors import APIConnectionError, APIError, APIStatusError, ModelsLabError
 
 Json = dict[str, Any]
 NOW = 1_792_000_000.0  # Unix seconds; 2026-10-14 17:46:40 UTC, a Wednesday

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from modelslab_llm._refusals import from_payload, from_status
 from modelslab_llm._retry import Retry, UntilReady
 from modelslab_llm.errors import (
     APIConnectionError,
@@ -16,8 +17,6 @@ from modelslab_llm.errors import (
     EndpointNotReadyError,
     StreamInterruptedError,
     UnexpectedResponseError,
-    from_payload,
-    from_status,
 )
 
 
