@@ -15,11 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from ._check import COUNT, MESSAGE, checked
 from ._config import Config, Timeout, checked_headers
+from ._faults import first_fault
 from ._json import encode
 from ._refusals import error_inside, fields_of, from_payload, from_status, parse_body, request_id
 from ._version import __version__
 from .errors import APIError, UnexpectedResponseError
-from .types._base import fault_in, tolerated
+from .types._base import tolerated
 from .types.message import Message, TokenCount
 from .types.models import ModelInfo
 
@@ -174,7 +175,7 @@ def _read(answer: Answer, model: type[M], what: str) -> M:
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
-        why = fault_in(error)
+        why = first_fault(error)
     raise _not_expected(answer, what, parse_body(answer.body), why)
 
 
@@ -198,10 +199,9 @@ def _not_expected(answer: Answer, what: str, payload: object, why: str = "") -> 
     elif "choices" in fields_of(payload):
         hint = "that is the OpenAI format: use the base URL of the Messages format"
     else:
-        hint = f"the body begins {answer.beginning()!r}"
-        looks_like = answer.body.lstrip()[:1]
-        hint += "; is the base URL right?" if looks_like == b"<" else ""
-        hint += f"; {why}" if why and looks_like == b"{" else ""
+        meant = why and answer.body.lstrip().startswith(b"{")
+        hint = f"the body begins {answer.beginning()!r}; "
+        hint += why if meant else "is the base URL right?"
     error = UnexpectedResponseError(
         f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
         body=payload,

@@ -136,7 +136,8 @@ class ModelsLab:
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
         asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
         """
         config = self._session.config.changed(deadline=timeout)
         drive(until_ready(config, time.monotonic), self._session.http)
@@ -347,7 +348,8 @@ class AsyncModelsLab:
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
         asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
         """
         config = self._session.config.changed(deadline=timeout)
         await adrive(until_ready(config, time.monotonic), self._session.http)

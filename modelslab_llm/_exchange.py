@@ -24,7 +24,7 @@ from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models, p
 from ._config import Config
 from ._retry import Retry, UntilReady
 from ._stream import Opened
-from .errors import APIError, UnsupportedOperationError
+from .errors import APIError, AuthenticationError, UnsupportedOperationError
 from .types.models import ModelInfo, ModelList
 
 log = logging.getLogger("modelslab_llm")
@@ -79,6 +79,8 @@ def exchange(
         failure.__traceback__ = None
         failure.method, failure.url = request.method, config.hide_key(request.url)
         failure.attempts, failure.elapsed = tries, clock() - started
+        if isinstance(failure, AuthenticationError):
+            failure.hint = failure.hint or _how_the_key_went(request, config)
         _hide_key(failure, config)
 
     while True:
@@ -160,6 +162,16 @@ def _same_origin_target(request: Request, answer: Answer) -> str | None:
     except ValueError:
         return None
     return target if same and target != request.url and target.isprintable() else None
+
+
+def _how_the_key_went(request: Request, config: Config) -> str:
+    """Say in which header the server was given the key: they differ in where they look."""
+    sent = config.endpoint.credentials() & request.headers.keys()
+    if not sent:
+        return "no key was sent"
+    if config.endpoint.kind != "gateway":
+        return f"the key was sent as {min(sent)}"
+    return f"the key was sent as {min(sent)}, which endpoints.gateway(…, auth=…) can change"
 
 
 def _hide_key(failure: APIError, config: Config) -> None:

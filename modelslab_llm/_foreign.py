@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import httpx
 
@@ -21,6 +22,7 @@ from .errors import (
 )
 
 Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+E = TypeVar("E", bound=BaseException)
 During: TypeAlias = Literal["sending", "answer", "stream"]
 
 FOREIGN = (
@@ -73,8 +75,12 @@ def _translated(error: Exception, pace: Pace, during: During) -> APIError:
         return kind(f"the answer cannot be decompressed: {words}")
     if during == "stream":
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
-    if _is_certificate(error):
+    untrusted = _behind(error, ssl.SSLCertVerificationError)
+    unresolved = _behind(error, socket.gaierror)
+    if untrusted:
         what = "the server's certificate is not trusted"
+    elif unresolved:
+        what = "the host name cannot be resolved"
     elif isinstance(error, FileNotFoundError):
         what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
     elif isinstance(error, httpx.ProxyError):
@@ -85,18 +91,25 @@ def _translated(error: Exception, pace: Pace, during: During) -> APIError:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
     never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
-    failure.permanent = _is_certificate(error) or isinstance(error, never)
+    failure.permanent = untrusted is not None or isinstance(error, never)
+    if untrusted and untrusted.verify_code in _NO_ISSUER:
+        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
+    if unresolved and unresolved.errno in _NO_SUCH_HOST:
+        failure.hint, failure.unknown_host = "check the host in the base URL", True
     if "WRONG_VERSION_NUMBER" in words:
         failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
     return failure
 
 
-def _is_certificate(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
+_NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
+_NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))  # others may pass
+
+
+def _behind(error: BaseException | None, kind: type[E]) -> E | None:
+    """Return what is of this kind among an error and those that led to it."""
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
-    return False
+    return error
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -176,6 +176,9 @@ def _explain(error: APIStatusError, said: _Said) -> None:
     elif isinstance(error, ContextOverflowError):
         error.prompt_tokens = said.integer("n_prompt_tokens")
         error.context_size = said.integer("n_ctx")
+        error.hint = "shorten the messages; messages.count_tokens(…) measures them"
+    elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
+        error.hint = "check the base URL"
     elif status == 400 and _NO_GRAMMAR.search(said.message):
         error.hint = (
             "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
@@ -196,6 +199,8 @@ class _Said:
 
     def __init__(self, content: object) -> None:
         self._inner: Mapping[str, object] = {}
+        self.in_envelope: bool = isinstance(content, dict)
+        """Whether it was said as an API says it, and not as a page or in plain text."""
         if not isinstance(content, dict):
             self.message = _readable(content)
             return

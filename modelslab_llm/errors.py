@@ -200,8 +200,11 @@ class APIError(ModelsLabError):
     def _headline(self) -> str:
         return self.message
 
+    def _advice(self) -> list[str]:
+        return [self.hint] if self.hint else []
+
     def __str__(self) -> str:
-        facts = [self.hint] if self.hint else []
+        facts = self._advice()
         facts += [f"{self.method} {self.url}"] if self.url else []
         if self.request_id:
             facts.append(f"request id {self.request_id}")
@@ -216,6 +219,9 @@ class APIError(ModelsLabError):
 
 class APIConnectionError(APIError):
     """No usable answer came: the connection was refused, reset, or could not be made secure."""
+
+    unknown_host: bool = False
+    """True when there is no such host name, as far as can be told from here."""
 
 
 class APITimeoutError(APIConnectionError):
@@ -264,6 +270,10 @@ class APIStatusError(APIError):
         self.in_stream = in_stream
 
     _where: str = "HTTP"
+
+    def _advice(self) -> list[str]:
+        wait = self.retry_after
+        return super()._advice() + ([f"retry after {wait:.1f} s"] if wait is not None else [])
 
     def _headline(self) -> str:
         kind = f" {self.type}" if self.type else ""
