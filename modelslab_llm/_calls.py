@@ -201,7 +201,7 @@ def _not_expected(answer: Answer, what: str, payload: object, why: str = "") -> 
     else:
         meant = why and answer.body.lstrip().startswith(b"{")
         hint = f"the body begins {answer.beginning()!r}; "
-        hint += why if meant else "is the base URL right?"
+        hint += why if meant else "check the base URL"
     error = UnexpectedResponseError(
         f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
         body=payload,

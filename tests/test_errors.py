@@ -337,14 +337,14 @@ UNEXPECTED: dict[str, tuple[int, str | None, bytes, str]] = {
         "application/json",
         b'{"ok":true}',
         "HTTP 201 application/json is not a message: the body begins '{\"ok\":true}'; "
-        "is the base URL right?",
+        "check the base URL",
     ),
     "long": (
         200,
         "text/plain",
         b"x" * 5000,
         f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}; "
-        "is the base URL right?",
+        "check the base URL",
     ),
 }
 
@@ -542,10 +542,10 @@ def advised(answer: Json, colour: Sync | Async, **settings: Any) -> str:
 
 ADVICE: dict[str, tuple[Json, str]] = {
     "a wait": ({"status_code": 429, "headers": {"retry-after": "86400"}}, "retry after 86400.0 s"),
-    "a page": ({"status_code": 404, "html": "<title>Lost</title>"}, "is the base URL right?"),
+    "a page": ({"status_code": 404, "html": "<title>Lost</title>"}, "check the base URL"),
     "a method": ({"status_code": 405}, "check the base URL"),
     "elsewhere": ({"status_code": 301, "headers": {"location": "/"}}, "check the base URL"),
-    "no message": ({"status_code": 200, "json": {"status": "ok"}}, "is the base URL right?"),
+    "no message": ({"status_code": 200, "json": {"status": "ok"}}, "check the base URL"),
     "too long": (
         {"status_code": 400, "json": {"error": {"type": "exceed_context_size_error"}}},
         "shorten the messages; messages.count_tokens(…) measures them",

@@ -757,12 +757,12 @@ PAGE = b"<!doctype html><title>Welcome</title><p>Sign in"
 WHOLE = json.dumps(MESSAGE).encode()
 
 NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
-    "html": ("a page of HTML", as_type(HTML, PAGE), "is the base URL right?"),
+    "html": ("a page of HTML", as_type(HTML, PAGE), "check the base URL"),
     "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "is the base URL right"),
     "html-as-stream": (
         "a page of HTML, labelled a stream",
         as_type("text/event-stream", PAGE),
-        "is the base URL right?",
+        "check the base URL",
     ),
     "nothing": ("an empty body", as_type(JSON, b""), "the body is empty"),
     "spaces": ("white space", as_type(JSON, b" \n"), "the body is empty"),
