@@ -343,8 +343,7 @@ UNEXPECTED: dict[str, tuple[int, str | None, bytes, str]] = {
         200,
         "text/plain",
         b"x" * 5000,
-        f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}; "
-        "check the base URL",
+        f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}; check the base URL",
     ),
 }
 

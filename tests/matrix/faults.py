@@ -758,7 +758,7 @@ WHOLE = json.dumps(MESSAGE).encode()
 
 NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "html": ("a page of HTML", as_type(HTML, PAGE), "check the base URL"),
-    "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "is the base URL right"),
+    "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "check the base URL"),
     "html-as-stream": (
         "a page of HTML, labelled a stream",
         as_type("text/event-stream", PAGE),
