@@ -38,7 +38,6 @@ from .told import (
     CUT,
     IN_CALL,
     IN_TEXT,
-    INPUT,
     MESSAGE,
     NEARLY,
     START,
@@ -427,8 +426,8 @@ ORDER = (
         "call-start-missing",
         "the start of the tool call is missing",
         without(11),
-        answer=replace(ANSWER, tools=(Tool("", INPUT),)),
-        note="the call has its arguments, and no name",
+        answer=replace(ANSWER, tools=(Tool("", None),)),
+        note="the call has no name",
     ),
     odd("all-starts-missing", "all starts but the tool call's are missing", without(0, 1, 6)),
     Family(
