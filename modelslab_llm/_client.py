@@ -239,7 +239,7 @@ class Messages:
         from ._parse import ParsedMessageStream
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return ParsedMessageStream(lambda: self._session.open(call), asked)
 
@@ -443,7 +443,7 @@ class AsyncMessages:
         from ._parse import AsyncParsedMessageStream
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
 
@@ -467,3 +467,14 @@ class AsyncModels:
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
         return await adrive(flow, session.http)
+
+
+# Type checkers want an `output`. At run time its absence is left to `asked_for`, which can name the
+# argument that was meant to be it.
+for _verb in (
+    Messages.parse,
+    Messages.parse_stream,
+    AsyncMessages.parse,
+    AsyncMessages.parse_stream,
+):
+    _verb.__kwdefaults__ = {**(_verb.__kwdefaults__ or {}), "output": None}
