@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from . import endpoints, errors, types
 from ._client import AsyncModelsLab, ModelsLab
 from ._config import Timeout
+from ._http_clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._stream import AsyncMessageStream, MessageStream, Piece
-from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
 from .endpoints import Endpoint
 from .errors import *  # noqa: F403

@@ -19,8 +19,9 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
-from ._stream import AsyncMessageStream, MessageStream, Opened
-from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._reader import Opened
+from ._stream import AsyncMessageStream, MessageStream
 from .endpoints import Endpoint
 from .errors import ConfigurationError
 from .types.events import Event

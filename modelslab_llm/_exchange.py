@@ -22,8 +22,8 @@ from urllib.parse import urljoin, urlsplit
 
 from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models, probe
 from ._config import Config
+from ._reader import Opened
 from ._retry import Retry, UntilReady
-from ._stream import Opened
 from .errors import APIError, AuthenticationError, UnsupportedOperationError
 from .types.models import ModelInfo, ModelList
 

@@ -17,9 +17,9 @@ from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
 from modelslab_llm._accumulate import Accumulator
+from modelslab_llm._reader import Reader
 from modelslab_llm._refusals import from_payload
 from modelslab_llm._sse import EventDecoder
-from modelslab_llm._stream import Reader
 from modelslab_llm.errors import APIError, StreamInterruptedError
 from modelslab_llm.types import (
     CompactionBlock,

@@ -47,12 +47,14 @@ LAYERS = [
     ["_config", "_json"],
     ["_check", "_sse", "_accumulate", "_partial", "_unpack", "_history"],
     ["_output"],
+    ["_reader"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
     ["_exchange", "_runner"],
     ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
+    ["_http_clients"],
     ["_drive"],
     ["_client"],
     ["__init__"],
@@ -62,7 +64,7 @@ LAYERS = [
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_http_clients", "_transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -78,6 +80,7 @@ PURE = {
     "_parse",
     "_partial",
     "_pools",
+    "_reader",
     "_refusals",
     "_retry",
     "_schema",

@@ -55,8 +55,8 @@ from modelslab_llm import (
     StreamInterruptedError,
     UnexpectedResponseError,
 )
+from modelslab_llm._reader import Reader
 from modelslab_llm._refusals import from_status
-from modelslab_llm._stream import Reader
 from modelslab_llm._unpack import PIECE, Unpacker, UnpackingError
 
 MB = 1024 * 1024
