@@ -303,7 +303,7 @@ def test_the_names_of_errors(status: int, theirs: str, ours: str) -> None:
 def test_what_errors_hold() -> None:
     with LocalServer([Failure(429, headers={"Retry-After": "7"})] * 2) as server:
         key = server.api_key
-        theirs = anthropic.Anthropic(base_url=server.url, api_key=key, max_retries=0)
+        theirs = anthropic.Anthropic(base_url=server.gateway().base_url, api_key=key, max_retries=0)
         ours = ModelsLab(key, endpoint=server.gateway(), max_retries=0)
         with theirs, pytest.raises(anthropic.AnthropicError) as there:
             theirs.messages.create(**ASK)
