@@ -248,17 +248,3 @@ def _request(
         headers |= config.credential()  # one credential, and the caller's own comes first
     url = config.endpoint.base_url + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)
-
-
-__all__ = [
-    "Answer",
-    "Call",
-    "ModelPage",
-    "Request",
-    "count_tokens",
-    "create_message",
-    "list_models",
-    "probe",
-    "read_message",
-    "stream_message",
-]

@@ -38,8 +38,6 @@ if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
     from ._tool_loop import OnError
     from .types.parsed import ParsedMessage
 
-__all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
-
 T = TypeVar("T")
 
 
@@ -126,7 +124,10 @@ class ModelsLab:
         return self._session.config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open."""
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
         copy._set(_Session(config, self._session.http), closes=False)
@@ -247,8 +248,9 @@ class Messages:
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
-        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
-        some gateways (protocol.md §8).
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
         """
         return self._session.run(_calls.count_tokens(self._session.config, params))
 
@@ -260,7 +262,7 @@ class Models:
         self._session = session
 
     def list(self) -> ModelList:
-        """Return all models the server has, page after page."""
+        """Return all models the server has, page after page. Raises `APIError`."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
         return drive(flow, session.http)
@@ -338,7 +340,10 @@ class AsyncModelsLab:
         return self._session.config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open."""
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
         copy._set(_AsyncSession(config, self._session.http), closes=False)
@@ -451,8 +456,9 @@ class AsyncMessages:
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
-        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
-        some gateways (protocol.md §8).
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
         """
         return await self._session.run(_calls.count_tokens(self._session.config, params))
 
@@ -464,7 +470,7 @@ class AsyncModels:
         self._session = session
 
     async def list(self) -> ModelList:
-        """Return all models the server has, page after page."""
+        """Return all models the server has, page after page. Raises `APIError`."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
         return await adrive(flow, session.http)

@@ -166,12 +166,13 @@ def _same_origin_target(request: Request, answer: Answer) -> str | None:
 
 def _how_the_key_went(request: Request, config: Config) -> str:
     """Say in which header the server was given the key: they differ in where they look."""
-    sent = config.endpoint.credentials() & request.headers.keys()
-    if not sent:
-        return "no key was sent"
-    if config.endpoint.kind != "gateway":
-        return f"the key was sent as {min(sent)}"
-    return f"the key was sent as {min(sent)}, which endpoints.gateway(…, auth=…) can change"
+    places = sorted(config.endpoint.credentials())
+    sent = next((name for name in places if name in request.headers), None)
+    if sent is None:
+        return f"no key was sent as {' or '.join(places)}"
+    can_change = config.endpoint.kind == "gateway"
+    cure = ", which endpoints.gateway(…, auth=…) can change" if can_change else ""
+    return f"the key was sent as {sent}{cure}"
 
 
 def _hide_key(failure: APIError, config: Config) -> None:

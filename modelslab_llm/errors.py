@@ -137,8 +137,7 @@ class OutputError(ToolError):
         return self.message.usage
 
     def __str__(self) -> str:
-        line = _one_line(self.reason)
-        return line if len(line) <= LINE else line[: LINE - 1] + "…"
+        return _one_line(self.reason, LINE)
 
 
 class OutputTruncatedError(OutputError):
@@ -211,10 +210,8 @@ class APIError(ModelsLabError):
         if self.attempts:
             tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
             facts.append(f"{tries}, {self.elapsed:.1f} s")
-        tail = f" ({_one_line('; '.join(facts))[: LINE // 2]})" if facts else ""
-        head = _one_line(self._headline())
-        room = LINE - len(tail)
-        return (head if len(head) <= room else head[: room - 1] + "…") + tail
+        tail = f" ({_one_line('; '.join(facts), LINE // 2)})" if facts else ""
+        return _one_line(self._headline(), LINE - len(tail)) + tail
 
 
 class APIConnectionError(APIError):
@@ -381,5 +378,7 @@ BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 
 
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LINE]).split())
+def _one_line(text: str, most: int) -> str:
+    """Return a text as one line for a log, cut where it is longer than `most` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LINE]).split())
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -573,7 +573,7 @@ WENT = {
     "v7": ({"endpoint": endpoints.llm_v7()}, "(the key was sent as x-api-key; POST"),
     "none": (
         {"endpoint": endpoints.gateway("http://h.invalid", auth=None)},
-        "(no key was sent; POST",
+        "(no key was sent as authorization or x-api-key; POST",
     ),
     "own": (
         {"default_headers": {"x-api-key": "another-key-0000"}},
