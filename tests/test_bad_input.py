@@ -495,6 +495,7 @@ def test_an_unknown_option(client: type[Any]) -> None:
         ("verify", r"http_client=DefaultHttpxClient\(verify=…\)"),
         ("api_base", "base_url"),
         ("headers", "did you mean 'default_headers'"),
+        ("base_urll", "did you mean 'base_url'"),
     ],
 )
 def test_an_option_that_stands_elsewhere(client: type[Any], name: str, cure: str) -> None:
