@@ -184,7 +184,9 @@ class Config:
         for name in options:
             if name not in known:
                 cure = _ELSEWHERE.get(name, f"known are {', '.join(known)}")
-                raise TypeError(f"unknown option {name!r}: {did_you_mean(name, (*known, *_ONCE))}{cure}")
+                raise TypeError(
+                    f"unknown option {name!r}: {did_you_mean(name, (*known, *_ONCE))}{cure}"
+                )
         values: dict[str, Any] = dict(options)
         if "timeout" in options:
             values["timeout"] = Timeout.of(options["timeout"])
