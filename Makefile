@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check fix bench reliability clean
+.PHONY: demo test oldest soak check ruff mypy pyright verifytypes fix bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -10,14 +10,28 @@ demo: .venv/.run  ## the quickstart, against the package's own local server: no 
 test: .venv/.dev  ## every test, a real llama-server among them
 	$(BIN)/python -m pytest
 
+oldest: .venv-oldest/.made  ## every test, on the oldest versions that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest -p no:anyio  # whose older plugin warns of a newer pytest
+
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
 
-check: .venv/.dev  ## style and types
+check: .venv/.dev  ## style and types: four tools at the same time, each one's output in one piece
+	@$(MAKE) --no-print-directory --keep-going --jobs 4 $(SYNC) ruff mypy pyright verifytypes
+
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)  # make 3.81 has none
+
+ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+mypy:
 	$(BIN)/mypy
+
+pyright:
 	$(BIN)/pyright
+
+verifytypes:
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes modelslab_llm --ignoreexternal
 
 fix: .venv/.dev  ## what ruff can mend by itself
@@ -30,6 +44,28 @@ bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one ru
 reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; ROW=… for one row
 	cd tests && ../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
 
+dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, installed, run, typed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	DIST=dist $(BIN)/python -m pytest -rs tests/test_package.py
+
+.venv/.dist: .venv/.dev
+	$(PIP) --group dist
+	touch $@
+
+.venv-oldest/.made: OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check
+.venv-oldest/.made: pyproject.toml .ci/oldest.py
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST) --upgrade 'pip>=25.1'
+	$(OLDEST) --no-deps --editable .
+	.venv-oldest/bin/python .ci/oldest.py > .venv-oldest/oldest.txt
+	$(OLDEST) --editable '.[aiohttp]' --group test --constraint .venv-oldest/oldest.txt
+	$(OLDEST) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
+	cat .venv-oldest/oldest.txt
+	touch $@
+
 .venv-bench/.made: pyproject.toml benchmarks/requirements.txt
 	rm -rf .venv-bench
 	$(PYTHON) -m venv .venv-bench
@@ -37,7 +73,7 @@ reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; R
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-oldest dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
