@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test oldest soak check ruff mypy pyright verifytypes fix bench reliability dist clean
+.PHONY: demo test oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -38,6 +38,10 @@ fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv-docs/.made  ## the documentation site, in site/html; needs Python 3.11 or newer
+	.venv-docs/bin/python -m doctest docs/docstrings.py
+	.venv-docs/bin/python docs/build.py
+
 bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
 	.venv-bench/bin/python -m benchmarks
 
@@ -50,38 +54,19 @@ dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, 
 	$(BIN)/twine check --strict dist/*
 	DIST=dist $(BIN)/python -m pytest -rs tests/test_package.py
 
-.venv/.dist: .venv/.dev
-	$(PIP) --group dist
-	touch $@
-
-.venv-oldest/.made: OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check
-.venv-oldest/.made: pyproject.toml .ci/oldest.py
-	rm -rf .venv-oldest
-	$(PYTHON) -m venv .venv-oldest
-	$(OLDEST) --upgrade 'pip>=25.1'
-	$(OLDEST) --no-deps --editable .
-	.venv-oldest/bin/python .ci/oldest.py > .venv-oldest/oldest.txt
-	$(OLDEST) --editable '.[aiohttp]' --group test --constraint .venv-oldest/oldest.txt
-	$(OLDEST) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
-	cat .venv-oldest/oldest.txt
-	touch $@
-
-.venv-bench/.made: pyproject.toml benchmarks/requirements.txt
-	rm -rf .venv-bench
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
-	touch $@
-
 clean:
-	rm -rf .venv .venv-bench .venv-oldest dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs .venv-oldest site .cache dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+define ENVIRONMENT
+rm -rf $(@D)
+$(PYTHON) -m venv $(@D)
+$(PIP) --upgrade 'pip>=25.1'
+endef
 
 .venv/.made:
-	rm -rf .venv
-	$(PYTHON) -m venv .venv
-	$(PIP) --upgrade 'pip>=25.1'
+	$(ENVIRONMENT)
 	touch $@
 
 .venv/.run: pyproject.toml | .venv/.made
@@ -90,5 +75,30 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/.dev: pyproject.toml | .venv/.made
 	$(PIP) --editable . --group dev
-	$(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
+	$(LLAMA)
 	touch $@
+
+.venv/.dist: pyproject.toml | .venv/.dev
+	$(PIP) --group dist
+	touch $@
+
+.venv-oldest/.made: pyproject.toml .ci/oldest.py
+	$(ENVIRONMENT)
+	$(PIP) --no-deps --editable .
+	$(@D)/bin/python .ci/oldest.py > $(@D)/oldest.txt
+	$(PIP) --editable '.[aiohttp]' --group test --constraint $(@D)/oldest.txt
+	$(LLAMA)
+	cat $(@D)/oldest.txt
+	touch $@
+
+.venv-bench/.made: pyproject.toml benchmarks/requirements.txt
+	$(ENVIRONMENT)
+	$(PIP) --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
+	touch $@
+
+.venv-docs/.made: pyproject.toml
+	$(ENVIRONMENT)
+	$(PIP) --group docs
+	touch $@
+
+LLAMA = $(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
