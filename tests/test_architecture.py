@@ -10,6 +10,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -149,14 +150,11 @@ def test_no_module_imports_in_a_circle() -> None:
         name: {f[1:] for f in imports(name, for_types=False) if f.startswith(".")}
         for name in MODULES
     }
-    while free := [name for name, needs in graph.items() if not needs]:
-        for name in free:
-            del graph[name]
-        for needs in graph.values():
-            needs.difference_update(free)
-    assert not graph, (
-        f"a circle in or above {sorted(graph)}: move what they share to a module below them"
-    )
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = " is imported by ".join(error.args[1])
+        pytest.fail(f"a circle: {circle}. Move what they share to a module below them.")
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
