@@ -14,6 +14,7 @@ from llama.fixtures import (  # noqa: F401  # fixtures for every test file
     llama_thinking,
     llama_tools,
 )
+from scripted import Way, way_named
 
 from modelslab_llm.testing import LocalServer
 
@@ -53,3 +54,10 @@ def server() -> Iterator[LocalServer]:
     """An echoing local server over real sockets."""
     with LocalServer() as running:
         yield running
+
+
+@pytest.fixture(params=["server", "transport"])
+def way(request: pytest.FixtureRequest, colour: Sync | Async) -> Iterator[Way]:
+    """A scripted server, over a real socket and as a transport, in every colour; see `scripted`."""
+    with way_named(request.param, colour) as found:
+        yield found

@@ -58,13 +58,23 @@ LAYERS = [
     ["_drive"],
     ["_client"],
     ["__init__"],
-    ["testing._replies"],
-    ["testing._server"],
+    ["testing._difference", "testing._fault"],
+    ["testing._received"],
+    ["testing._script"],
+    ["testing._events"],
+    ["testing._models", "testing._rewrites", "testing._envelopes"],
+    ["testing._dialects", "testing._kinds"],
+    ["testing._plan", "testing._refusals"],
+    ["testing._operations"],
+    ["testing._routes"],
+    ["testing._clients"],
+    ["testing._scripted"],
+    ["testing._transport", "testing._server"],
     ["testing"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -90,7 +100,20 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
-    "testing._replies",
+    "testing._dialects",
+    "testing._difference",
+    "testing._envelopes",
+    "testing._events",
+    "testing._fault",
+    "testing._kinds",
+    "testing._models",
+    "testing._operations",
+    "testing._plan",
+    "testing._received",
+    "testing._refusals",
+    "testing._rewrites",
+    "testing._routes",
+    "testing._script",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}

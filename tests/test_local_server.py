@@ -17,7 +17,10 @@ import pytest
 from patience import patient
 
 from modelslab_llm.testing import Failure, LocalServer, ReceivedRequest, Reply
-from modelslab_llm.testing._replies import Replies, Rules, answer, receive
+from modelslab_llm.testing._received import receive
+from modelslab_llm.testing._refusals import Rules
+from modelslab_llm.testing._routes import answer
+from modelslab_llm.testing._script import Replies
 
 BASES = {"v7": "/api/v7/llm", "gguf": "/api/gguf/dep_1", "gateway": "/gateway"}
 ASK: dict[str, Any] = {

@@ -1,8 +1,9 @@
-"""Stand in for a Messages server, on a real local socket: for demos and for your own tests.
+"""Stand in for a Messages server: for demos and for your own tests.
 
-A `LocalServer` speaks the protocol as v7, as GGUF deployments and as a gateway, streams included.
-It needs no key and no network, echoes by default, answers from a script otherwise, and keeps what
-it was asked::
+A `LocalServer` speaks the protocol on a real local socket, as v7, as GGUF deployments and as a
+gateway, streams included; a `ScriptedTransport` does so without one, inside the program. They need
+no key and no network, echo by default, answer from a script otherwise (with scripted faults, and in
+the dialect of a server you name), and keep what they were asked::
 
     from modelslab_llm import ModelsLab
     from modelslab_llm.testing import Failure, LocalServer
@@ -16,7 +17,21 @@ it was asked::
         assert len(server.requests) == 2
 """
 
-from ._replies import Answer, Failure, ReceivedRequest, Reply, Script
+from ._dialects import DialectName
+from ._fault import Fault
+from ._received import ReceivedRequest
+from ._script import Answer, Failure, Reply, Script
 from ._server import LocalServer
+from ._transport import ScriptedTransport
 
-__all__ = ["Answer", "Failure", "LocalServer", "ReceivedRequest", "Reply", "Script"]
+__all__ = [
+    "Answer",
+    "DialectName",
+    "Failure",
+    "Fault",
+    "LocalServer",
+    "ReceivedRequest",
+    "Reply",
+    "Script",
+    "ScriptedTransport",
+]

@@ -1,84 +1,98 @@
 """Serve the Messages protocol on a local socket, from one background thread.
 
-Must not decide anything: what is answered comes as a `Plan` from `_replies`.
+Must not decide anything: what is answered comes as a `Plan` from `_routes`.
+
+It stands on asyncio's sockets and on h11, which httpx always brings. A web framework would not do
+better here: what a test server needs is the connection itself, to write each chunk when it is due,
+to break off or fall silent at any byte, to reset, to close the port for a while, and to see when a
+client leaves; many connections at once are what an event loop is for. So no extra is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 # Not among the dependencies by name: httpx has it always, through httpcore.
 import h11
 from typing_extensions import Self
 
-from modelslab_llm import endpoints
+from ._dialects import DialectName
+from ._fault import Ending
+from ._plan import Plan
+from ._received import ReceivedRequest, receive
+from ._routes import unreadable
+from ._script import Script
+from ._scripted import KEY, Log, Scripted
 
-from ._replies import (
-    Plan,
-    ReceivedRequest,
-    Replies,
-    Rules,
-    Script,
-    answer,
-    receive,
-    unreadable,
-)
+if TYPE_CHECKING:
+    from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["LocalServer"]
 
 # Room for a burst of clients: one that finds no room waits a second before it tries again.
 _BACKLOG = 1024
 
+# What SO_LINGER takes for a close that resets the connection: on, and no seconds.
+_NO_GOODBYE = struct.pack("ii", 1, 0)
 
-class LocalServer:
-    """Serve all three kinds of endpoint on 127.0.0.1, at a port of the system's choice.
+
+class LocalServer(Scripted):
+    """Serve all three kinds of endpoint on 127.0.0.1, at `port` or one of the system's choice.
 
     `script` says what `POST …/v1/messages` answers: by default an echo of the last user text; a
-    text, `Reply`, `Failure` or whole message body for every call; a sequence of these, one for
-    each successive call; or a function of the request. A function runs in the server's thread,
-    one call at a time, and nobody else is served meanwhile.
+    text, `Reply`, `Failure`, `Message` or whole message body for every call; a sequence of these,
+    one for each successive call; or a function of the request. A function runs in the server's
+    thread, one call at a time, and nobody else is served meanwhile.
 
     `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
     GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
     `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
-    streams that do not come from a `Reply`, which has its own. `api_key` and `deployments` may be
-    changed while the server runs.
+    streams that do not come from a `Reply`, which has its own. `dialect` is the server whose ways
+    it takes on: how it puts messages, events, comments, usage, stop reasons and errors. Each of
+    these may be changed while the server runs.
 
     Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
-    that holds something else than answers.
+    that holds something else than answers, and `ValueError` for a dialect there is not.
     """
 
     def __init__(
         self,
         script: Script = None,
         *,
-        api_key: str | None = "local-test-key",
+        api_key: str | None = KEY,
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
+        dialect: DialectName = "anthropic",
+        port: int = 0,
     ) -> None:
-        self.api_key: str | None = api_key
-        self.deployments: dict[str, str] = dict(deployments or {})
-        self._any_deployment = deployments is None
-        self._replies = Replies(script, pause=pause)
-        self._log = _Log(self._replies.errors)
+        super().__init__(
+            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+        )
+        self._port = port
+        self._url: str | None = None
         self._running: _Running | None = None
 
     def start(self) -> Self:
         """Start to serve; once it returns, clients can connect."""
-        if self._running:
+        if self._url:
             raise RuntimeError(
                 f"this LocalServer already runs at {self.url}: close() it first, or make another"
             )
-        # Bound and listening here: the address is known at once, and those who connect before
-        # the thread is under way wait in the backlog. The protocol is named because asyncio
-        # turns off Nagle's delay, 40 ms for each response, only where it is.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.bind(("127.0.0.1", 0))
+        self._serve(_bound(self._port))
+        return self
+
+    def _serve(self, listener: socket.socket) -> None:
+        # Listening from here on: the address is known at once, and those who connect before the
+        # thread is under way wait in the backlog.
         listener.listen(_BACKLOG)
         # By name, whatever the program's own loops are: ending cleanly needs remove_reader().
         loop, stop = asyncio.SelectorEventLoop(), asyncio.Event()
@@ -90,20 +104,38 @@ class LocalServer:
             name="modelslab-llm-local-server",
             daemon=True,
         )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._running = _Running(url, thread, loop, stop)
+        self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._running = _Running(thread, loop, stop)
         thread.start()
-        return self
 
     def close(self) -> None:
         """Drop all connections and wait until the thread has ended; does nothing the second time.
 
         What was recorded stays readable, and the server can be started again.
         """
+        self._url = None
         running, self._running = self._running, None
         if running:
             running.loop.call_soon_threadsafe(running.stop.set)
             running.thread.join()
+
+    @contextmanager
+    def refusing(self) -> Generator[None]:
+        """Close the port while the `with` block lasts, and drop every connection.
+
+        Afterwards the server is back at the same address, unless it was closed meanwhile.
+        """
+        url, port = self.url, int(self.url.rpartition(":")[2])
+        if not self._running:
+            raise RuntimeError("this LocalServer refuses already")
+        self.close()
+        with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
+            self._url = url
+            try:
+                yield
+            finally:
+                if self._url:
+                    self._serve(listener.dup())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -119,70 +151,43 @@ class LocalServer:
     @property
     def url(self) -> str:
         """Return `http://127.0.0.1:PORT`; raises `RuntimeError` while the server is not running."""
-        if not self._running:
+        if not self._url:
             raise RuntimeError(
                 "this LocalServer is not running: use `with LocalServer() as server:` "
                 "or call start()"
             )
-        return self._running.url
+        return self._url
 
-    def llm_v7(self) -> endpoints.Endpoint:
-        """Return this server as the v7 endpoint."""
-        return endpoints.llm_v7(origin=self.url)
+    def _connections(self) -> DefaultHttpxClient:
+        from .._transport import DefaultHttpxClient
 
-    def gguf(self, deployment_id: str) -> endpoints.Endpoint:
-        """Return this server as the endpoint of a GGUF deployment."""
-        return endpoints.gguf(deployment_id, origin=self.url)
+        return DefaultHttpxClient(trust_env=False)  # no proxy leads to this machine
 
-    def gateway(self, auth: endpoints.Auth | None = "bearer") -> endpoints.Endpoint:
-        """Return this server as a gateway, whose base has a path prefix."""
-        return endpoints.gateway(f"{self.url}/gateway", auth=auth)
+    def _async_connections(self) -> DefaultAsyncHttpxClient:
+        from .._transport import DefaultAsyncHttpxClient
 
-    @property
-    def requests(self) -> list[ReceivedRequest]:
-        """Return all requests so far, in order of arrival, in a list of the caller's own."""
-        return self._log.requests.copy()
+        return DefaultAsyncHttpxClient(trust_env=False)
 
-    @property
-    def disconnects(self) -> int:
-        """Return how many clients went away before their response was written.
 
-        The server learns of it a moment after the client has closed. A short stream without
-        pauses is written at once, and nobody can leave it early.
-        """
-        return self._log.disconnects
-
-    @property
-    def script_errors(self) -> list[BaseException]:
-        """Return what a script function raised, or could not be sent, oldest first.
-
-        Those calls were answered with status 500, or the connection was closed where a scripted
-        header is none that HTTP allows.
-        """
-        return self._log.errors.copy()
-
-    def _respond(self, request: ReceivedRequest) -> Plan:
-        self._log.requests.append(request)
-        rules = Rules(self.api_key, self.deployments, self._any_deployment)
-        return answer(request, self._replies, rules, number=len(self._log.requests))
+def _bound(port: int) -> socket.socket:
+    # The protocol is named because asyncio turns off Nagle's delay, 40 ms for each response, only
+    # where it is.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 @dataclass(frozen=True)
 class _Running:
-    url: str
     thread: threading.Thread
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
-
-
-@dataclass
-class _Log:
-    """Hold what a server has seen; written by its thread only."""
-
-    errors: list[BaseException]
-    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
-    disconnects: int = 0
-    connections: set[_Connection] = field(default_factory=lambda: set[_Connection]())
 
 
 def _run(loop: asyncio.AbstractEventLoop, main: Coroutine[object, object, None]) -> None:
@@ -196,18 +201,19 @@ async def _serve(
     listener: socket.socket,
     stop: asyncio.Event,
     respond: Callable[[ReceivedRequest], Plan],
-    log: _Log,
+    log: Log,
 ) -> None:
     loop = asyncio.get_running_loop()
+    connections: set[_Connection] = set()
     server = await loop.create_server(
-        lambda: _Connection(respond, log), sock=listener, backlog=_BACKLOG
+        lambda: _Connection(respond, log, connections), sock=listener, backlog=_BACKLOG
     )
     await stop.wait()
     # Nobody new from here on. But some may be halfway in, known only as a task inside asyncio
     # that fails if the server is closed under it: go on until they have come and gone.
     loop.remove_reader(listener)
-    while log.connections or len(asyncio.all_tasks()) > 1:
-        for connection in tuple(log.connections):
+    while connections or len(asyncio.all_tasks()) > 1:
+        for connection in tuple(connections):
             connection.abort()
         await asyncio.sleep(0)
     server.close()
@@ -216,9 +222,12 @@ async def _serve(
 class _Connection(asyncio.Protocol):
     """Answer one client's requests one after another, in a task that its leaving cancels."""
 
-    def __init__(self, respond: Callable[[ReceivedRequest], Plan], log: _Log) -> None:
+    def __init__(
+        self, respond: Callable[[ReceivedRequest], Plan], log: Log, connections: set[_Connection]
+    ) -> None:
         self._respond = respond
         self._log = log
+        self._connections = connections
         self._wire = h11.Connection(h11.SERVER)
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
@@ -234,7 +243,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._log.connections.add(self)
+        self._connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._converse())
 
     def data_received(self, data: bytes) -> None:
@@ -247,7 +256,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._log.disconnects += self._sending
-        self._log.connections.discard(self)
+        self._connections.discard(self)
         self._task.cancel()
 
     def pause_writing(self) -> None:
@@ -293,15 +302,31 @@ class _Connection(asyncio.Protocol):
         return event
 
     async def _send(self, plan: Plan) -> None:
-        self._write(h11.Response(status_code=plan.status, headers=list(plan.headers.items())))
+        if plan.status:
+            head = h11.Response(status_code=plan.status, headers=list(plan.headers.items()))
+            self._write(head)
         self._sending = True
         for chunk in plan.chunks:
             # Without a pause too: others get their turn, and it shows if the client has left.
             await asyncio.sleep(chunk.pause)
             self._write(h11.Data(data=chunk.data))
             await self._writable.wait()
-        self._write(h11.EndOfMessage())
+        if plan.ending == "end":
+            self._write(h11.EndOfMessage())
+        else:
+            await self._break_off(plan.ending)
         self._sending = False
+
+    async def _break_off(self, ending: Ending) -> None:
+        self._transport.set_write_buffer_limits(0)  # from here on writable means: all is sent
+        await self._writable.wait()
+        if ending == "stall":
+            await asyncio.get_running_loop().create_future()  # until the client leaves
+        self._sending = False  # it is not the client who leaves
+        if ending == "reset":
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
+            self._transport.abort()
 
     def _write(self, event: h11.Event) -> None:
         self._transport.write(self._wire.send(event) or b"")
