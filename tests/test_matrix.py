@@ -128,8 +128,10 @@ def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) ->
 
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
-    assert PAGE.read_text(encoding="utf-8") == page(load())
-    assert f"each of {len(ROWS)} faults" in README.read_text(encoding="utf-8")
+    same = PAGE.read_text(encoding="utf-8") == page(load())
+    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
+    said = f"each of {len(ROWS)} faults"
+    assert said in README.read_text(encoding="utf-8"), f"README.md must say {said!r}"
 
 
 # Deviations are tolerated, and told to who wants to know
