@@ -2,16 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
+.PHONY: demo test browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
-test: .venv/.dev  ## every test, a real llama-server among them
+test: .venv/.dev browser  ## every test, a real llama-server among them
 	$(BIN)/python -m pytest
 
-oldest: .venv-oldest/.made  ## every test, on the oldest versions that pyproject.toml allows
+oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest -p no:anyio  # whose older plugin warns of a newer pytest
+
+# CI is a fresh Debian, where there is no browser and we may install one; elsewhere the tests that
+# need one skip, and say why.
+browser:
+	@if [ -n "$$CI" ] && ! command -v chromium; then apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; fi
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py

@@ -386,10 +386,21 @@ def _close_when_left(http: httpx.Client | httpx.AsyncClient, cure: str) -> None:
 
     What is to be closed must not hang on the client, or it might be garbage before it.
     """
+    finalize(http, _close_left, _pooled(http), cure)
+
+
+def _pooled(
+    http: httpx.Client | httpx.AsyncClient,
+) -> list[PooledTransport | AsyncPooledTransport]:
     known = cast("Any", http)
     transports = [known._transport, *known._mounts.values()]
-    ours = [t for t in transports if isinstance(t, (PooledTransport, AsyncPooledTransport))]
-    finalize(http, _close_left, ours, cure)
+    return [t for t in transports if isinstance(t, (PooledTransport, AsyncPooledTransport))]
+
+
+def close_from_outside(http: httpx.AsyncClient) -> None:
+    """Close the connections of an async client where no event loop runs, or another one."""
+    for transport in _pooled(http):
+        transport.close_if_left()
 
 
 def _close_left(transports: list[PooledTransport | AsyncPooledTransport], cure: str) -> None:

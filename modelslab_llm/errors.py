@@ -28,11 +28,11 @@ from collections.abc import Iterable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-from typing_extensions import TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .types.content import ToolUseBlock
     from .types.message import Message, Usage
     from .types.requests import MessageParam

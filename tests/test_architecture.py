@@ -58,8 +58,9 @@ LAYERS = [
     ["_drive"],
     ["_client"],
     ["__init__"],
-    ["testing._difference", "testing._fault"],
+    ["testing._difference", "testing._fault", "testing._cleaner"],
     ["testing._received"],
+    ["testing._tape"],
     ["testing._script"],
     ["testing._events"],
     ["testing._models", "testing._rewrites", "testing._envelopes"],
@@ -69,12 +70,16 @@ LAYERS = [
     ["testing._routes"],
     ["testing._clients"],
     ["testing._scripted"],
-    ["testing._transport", "testing._server"],
+    ["testing._transport", "testing._server", "testing._recording"],
     ["testing"],
+    ["testing._guard", "testing._script_file"],
+    ["testing.__main__"],
+    ["testing.plugin"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport", "testing._transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
     "_calls",
@@ -100,6 +105,7 @@ PURE = {
     "endpoints",
     "errors",
     "openai",
+    "testing._cleaner",
     "testing._dialects",
     "testing._difference",
     "testing._envelopes",
@@ -114,6 +120,8 @@ PURE = {
     "testing._rewrites",
     "testing._routes",
     "testing._script",
+    "testing._script_file",
+    "testing._tape",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
@@ -202,9 +210,9 @@ def test_what_decides_does_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
-    # __init__ loads the package's own modules late
-    runs = RUNS if name == "__init__" else RUNS | {"importlib"}
-    found = imports(name) & runs | called(name) & RUNS_BY_CALL
+    # These load the package's own modules late.
+    runs = RUNS if name in {"__init__", "testing"} else RUNS | {"importlib"}
+    found = imports(name, for_types=False) & runs | called(name) & RUNS_BY_CALL
     assert not found, (
         f"{name} may not use {sorted(found)}: SECURITY.md promises that nothing is run"
     )
@@ -284,24 +292,34 @@ def test_async_has_what_sync_has(sync: type, twin: type) -> None:
     )
 
 
+WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"
+
+
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
-    more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
+    more = {name.split(".")[0] for name in loaded_by(WHAT_CALLS) - by_hand}
     more -= {"modelslab_llm", "pydantic"}
     assert not more, (
-        f"importing the package loads {sorted(more)}, which every start waits for: import it in the"
+        f"the clients load {sorted(more)}, which every program waits for: import it in the"
         " function that needs it, or under TYPE_CHECKING"
     )
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
     later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
-    early = {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
-    assert not early, (
-        f"importing the package loads {sorted(early)}: import it in the function that needs it, and"
-        " name what it exports in __init__'s table of what comes later"
+    early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
+    assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
+
+
+def test_the_package_itself_loads_almost_nothing() -> None:
+    """pytest imports the plugin, and so the package, in every project that has it installed."""
+    heavy = {"httpx", "httpcore", "httpx_sse", "pydantic", "anyio", "h11"}
+    found = heavy & loaded_by("modelslab_llm, modelslab_llm.testing.plugin")
+    assert not found, (
+        f"the package by itself loads {sorted(found)}: import it under TYPE_CHECKING, or name in"
+        " __init__'s table what needs it"
     )
 
 
