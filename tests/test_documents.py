@@ -69,7 +69,8 @@ def of(*languages: str) -> Any:
 
 def test_no_block_is_left_unchecked() -> None:
     checked = {"python", "py", "json", "sh", "text"}
-    assert [str(block) for block in BLOCKS if block.language not in checked] == []
+    unchecked = [str(block) for block in BLOCKS if block.language not in checked]
+    assert not unchecked, f"begin each with a language of {sorted(checked)}: {unchecked}"
 
 
 # Python
@@ -240,7 +241,8 @@ def make(words: list[str]) -> None:
     phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert phony is not None
     targets = [word for word in words if "=" not in word]
-    assert set(targets) <= set(phony[1].split())
+    gone = set(targets) - set(phony[1].split())
+    assert not gone, f"no target of the Makefile: {sorted(gone)}"
 
 
 def pip(words: list[str]) -> None:
@@ -249,22 +251,22 @@ def pip(words: list[str]) -> None:
     for asked in (word for word in words[1:] if not word.startswith("-")):
         name, _, extras = asked.rstrip("]").partition("[")
         if name == "modelslab-llm":
-            assert all(
-                re.search(rf"^{extra} = \[", project, re.M) for extra in extras.split(",") if extra
-            )
+            for extra in filter(None, extras.split(",")):
+                assert re.search(rf"^{extra} = \[", project, re.M), f"no extra: {extra}"
         else:
             assert f'"{name}' in project, f"{name}: no test has it"
 
 
 def python(words: list[str]) -> None:
     if words[0] != "-m":
-        assert (ROOT / words[0]).is_file(), words[0]
+        assert (ROOT / words[0]).is_file(), f"no such file: {words[0]}"
         return
     shown = subprocess.run(
         [sys.executable, *words[:2], "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
     for word in words[2:]:
-        assert not word.startswith("-") or word.partition("=")[0] in shown, word
+        known = not word.startswith("-") or word.partition("=")[0] in shown
+        assert known, f"python {' '.join(words[:2])} knows no {word}"
 
 
 def export(words: list[str]) -> None:
@@ -315,7 +317,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith(("http:", "https:")):
-            assert (page.parent / target).exists(), target
+            assert (page.parent / target).exists(), f"no such file: {target}"
 
 
 def test_the_tree_of_errors_is_the_tree() -> None:
@@ -339,7 +341,11 @@ def test_the_picture_of_the_package_is_whole() -> None:
     package = ROOT / "modelslab_llm"
     files = {file.name for file in package.glob("*.py")} - {"__init__.py", "_version.py"}
     folders = {f"{file.parent.name}/" for file in package.glob("*/__init__.py")}
-    assert set(re.findall(r"^  (\w+(?:\.py|/))", picture, re.M)) == files | folders
+    shown = set(re.findall(r"^  (\w+(?:\.py|/))", picture, re.M))
+    assert shown == files | folders, (
+        f"docs/architecture.md: add a line for {sorted((files | folders) - shown)},"
+        f" take out {sorted(shown - files - folders)}"
+    )
 
 
 def test_the_reference_has_every_public_name() -> None:
@@ -350,7 +356,8 @@ def test_the_reference_has_every_public_name() -> None:
         for page in pages
         for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)
     ]
-    assert len(said) == len(set(said))
+    twice = {name for name in said if said.count(name) > 1}
+    assert not twice, f"in docs/reference more than once: {sorted(twice)}"
     shown: set[Any] = set()
     for name in said:
         module, _, last = name.rpartition(".")
@@ -365,7 +372,9 @@ def test_the_reference_has_every_public_name() -> None:
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
             if not inspect.ismodule(value) and name != "__version__":
-                assert any(value is known for known in values), f"{module.__name__}.{name}"
+                assert any(value is known for known in values), (
+                    f"no page of docs/reference has ::: {module.__name__}.{name}"
+                )
 
 
 def value_of(path: str) -> Any:
@@ -378,7 +387,8 @@ def test_every_promise_of_security_is_held_by_a_test() -> None:
     promises = text.partition("## What is promised")[2].partition("## What is not")[0]
     named = re.findall(r"`(tests/\w+\.py)::(\w+)`", promises)
     for file, test in named:
-        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+        there = f"def {test}(" in (ROOT / file).read_text(encoding="utf-8")
+        assert there, f"SECURITY.md names a test that is gone: {file}::{test}"
     for promise in re.findall(r"^\*\*.*?(?=^\*\*|\Z)", promises, re.M | re.S):
-        assert "`tests/" in promise, promise
+        assert "`tests/" in promise, f"name the test that holds it: {promise}"
     assert len(named) > 10

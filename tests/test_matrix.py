@@ -129,9 +129,11 @@ def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) ->
 
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
-    assert PAGE.read_text(encoding="utf-8") == page(load())
+    same = PAGE.read_text(encoding="utf-8") == page(load())
+    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
     counted = f"| of {len(ROWS)} faults the caller sees |"
-    assert table_of(README, counted) == table_of(PAGE, counted)
+    same = table_of(README, counted) == table_of(PAGE, counted)
+    assert same, "README.md has another table of faults: copy it from docs/reliability.md"
 
 
 # Deviations are tolerated, and told to who wants to know
