@@ -13,10 +13,10 @@ test: .venv/.dev browser  ## every test, a real llama-server among them
 oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest -p no:anyio  # whose older plugin warns of a newer pytest
 
-# CI is a fresh Debian, where there is no browser and we may install one; elsewhere the tests that
-# need one skip, and say why.
+# CI may be a fresh Debian without a browser, where we may install one; elsewhere the tests that need
+# one skip, and say why.
 browser:
-	@if [ -n "$$CI" ] && ! command -v chromium; then apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; fi
+	@[ -z "$$CI" ] || command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; }
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py

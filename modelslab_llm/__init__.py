@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from . import endpoints, errors, media, types
     from ._client import AsyncModelsLab, ModelsLab
     from ._config import Timeout
+    from ._http_clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
     from ._output import Strategy
     from ._parse import AsyncParsedMessageStream, ParsedMessageStream
     from ._runner import AsyncToolRunner, ToolRunner
     from ._stream import AsyncMessageStream, MessageStream, Piece
     from ._tool_loop import ToolCall
-    from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
     from .conversation import Conversation
     from .endpoints import Endpoint
     from .media import adocument, aimage, document, image
@@ -114,12 +114,12 @@ __all__ += errors.__all__
 _FROM = {
     "_client": "AsyncModelsLab ModelsLab",
     "_config": "Timeout",
+    "_http_clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
     "_output": "Strategy",
     "_parse": "AsyncParsedMessageStream ParsedMessageStream",
     "_runner": "AsyncToolRunner ToolRunner",
     "_stream": "AsyncMessageStream MessageStream Piece",
     "_tool_loop": "ToolCall",
-    "_transport": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
     "conversation": "Conversation",
     "endpoints": "Endpoint",
     "media": "adocument aimage document image",

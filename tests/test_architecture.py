@@ -41,20 +41,22 @@ MODULES = {
 LAYERS = [
     ["_version", "_sniff", "_faults"],
     ["errors", "types._base"],
-    ["endpoints", "types.content", "types.models"],
+    ["_refusals", "endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.parsed", "types.requests"],
     ["types", "_docstrings", "_schema"],
     ["_retry", "tools", "media"],
     ["_config", "_json"],
-    ["_check", "_sse", "_accumulate", "_partial", "_unpack"],
+    ["_check", "_sse", "_accumulate", "_partial", "_unpack", "_history"],
     ["_output"],
+    ["_reader"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
     ["_exchange", "_runner"],
     ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
+    ["_http_clients"],
     ["_drive"],
     ["_client"],
     ["__init__"],
@@ -78,7 +80,7 @@ LAYERS = [
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_http_clients", "_transport"}
 NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
@@ -89,11 +91,14 @@ PURE = {
     "_docstrings",
     "_exchange",
     "_faults",
+    "_history",
     "_json",
     "_output",
     "_parse",
     "_partial",
     "_pools",
+    "_reader",
+    "_refusals",
     "_retry",
     "_schema",
     "_sniff",
@@ -258,8 +263,7 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         and getattr(value, "__module__", None) == module.__name__  # type: ignore[attr-defined]
         and (inspect.isclass(value) or inspect.isfunction(value))
     }
-    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments", "parse_body", "fields_of"}
-    helpers |= {"from_status", "from_payload", "error_inside", "request_id"}
+    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments"}
     hidden = defined - helpers - set(exported)
     assert not hidden, f"add {sorted(hidden)} to __all__, or begin the name with an underscore"
 

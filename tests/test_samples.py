@@ -18,8 +18,9 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
-from modelslab_llm._stream import Reader
-from modelslab_llm.errors import APIError, APIStatusError, StreamInterruptedError, from_payload
+from modelslab_llm._reader import Reader
+from modelslab_llm._refusals import from_payload
+from modelslab_llm.errors import APIError, APIStatusError, StreamInterruptedError
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     Event,

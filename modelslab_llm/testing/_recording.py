@@ -20,7 +20,7 @@ from typing_extensions import Self, Unpack
 
 from .._config import API_KEY, Config
 from .._foreign import proxies_of_the_environment
-from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._unpack import ACCEPTED
 from ._cleaner import Cleaner
 from ._tape import CURE, Lost, RecordingError, Saved, Take, Tape, is_ours, load, written

@@ -72,7 +72,7 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     The fixture itself is not async: it works with pytest-asyncio, with anyio's and trio's plugins
     and with `asyncio.run` in the test, on whatever event loops the test uses the client.
     """
-    from .._transport import close_from_outside
+    from .._http_clients import close_from_outside
 
     client = modelslab_server.async_client()
     yield client
