@@ -21,6 +21,7 @@ from modelslab_llm import (
     DefaultHttpxClient,
     ModelsLab,
 )
+from modelslab_llm.testing import ScriptedTransport
 
 HERE = str(Path(modelslab_llm.__file__).parent)
 DELTAS = 500
@@ -116,3 +117,10 @@ def test_what_a_call_costs() -> None:
         counts = per_delta(lambda: client.messages.create(**ASK))
     assert 1 <= counts.validations <= 3
     assert counts.calls <= 100, counts.functions.most_common(30)
+
+
+def test_what_a_call_through_the_scripted_transport_costs() -> None:
+    """A thousand of them take a fraction of a second; the client's own part is in it."""
+    with ScriptedTransport("An answer in a few words.").client() as client:
+        counts = per_delta(lambda: client.messages.create(**ASK))
+    assert counts.calls <= 200, counts.functions.most_common(30)

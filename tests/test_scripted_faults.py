@@ -202,6 +202,19 @@ def test_a_server_that_is_down(way: Way) -> None:
     assert (server.url, len(server.requests)) == (url, 2)
 
 
+def test_a_server_is_back_whatever_happened_while_it_was_down(way: Way) -> None:
+    server = way.server("back")
+    client = way.client(server)
+    with pytest.raises(LookupError), server.refusing():
+        if isinstance(server, LocalServer):
+            with pytest.raises(RuntimeError, match="refuses already"), server.refusing():
+                pass
+            with pytest.raises(RuntimeError, match="already runs"):
+                server.start()
+        raise LookupError
+    assert client.create(**ASK).text == "back"
+
+
 def test_a_server_that_is_closed_while_it_is_down() -> None:
     server = LocalServer().start()
     with server.refusing():

@@ -2,8 +2,8 @@
 
 A `LocalServer` speaks the protocol on a real local socket, as v7, as GGUF deployments and as a
 gateway, streams included; a `ScriptedTransport` does so without one, inside the program. They need
-no key and no network, echo by default, answer from a script otherwise, and keep what they were
-asked::
+no key and no network, echo by default, answer from a script otherwise (with scripted faults, and in
+the dialect of a server you name), and keep what they were asked::
 
     from modelslab_llm import ModelsLab
     from modelslab_llm.testing import Failure, LocalServer

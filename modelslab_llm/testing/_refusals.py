@@ -38,19 +38,11 @@ def wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> Failure | N
     """Refuse whoever does not bring the key, or brings another besides."""
     if rules.api_key is None:
         return None
-    given = {
-        _bearer(request.headers[name]) if name == "authorization" else request.headers[name]
-        for name in kind.credentials
-        if name in request.headers
-    }
+    sent = request.credentials
+    given = {sent[name] for name in kind.credentials if name in sent}
     # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
     # right everywhere only if all of them are.
     return None if given == {rules.api_key} else Failure(401, "Invalid API key.")
-
-
-def _bearer(value: str) -> str:
-    scheme, _, token = value.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 # llama-server's own body, which the gateway passes on (protocol.md §7.2).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..types.message import Message
 from ._fault import Fault
-from ._received import ReceivedRequest, text_of
+from ._received import ReceivedRequest
 
 __all__ = ["Answer", "Failure", "Replies", "Reply", "Script", "Split"]
 
@@ -36,9 +37,9 @@ class Reply:
     usage: Mapping[str, Any] | None = None
     """`None`: input and output tokens are the words of the prompt and of the reply."""
     model: str | None = None
-    """`None`: the model that was asked for."""
+    """`None`: the model that was asked for, or what the dialect says instead."""
     id: str | None = None
-    """`None`: `"msg_local_0001"` for the first message call, counting up."""
+    """`None`: one for each message call, counting up, in the dialect's form."""
     pause: float = 0.0
     """Seconds between two pieces of a stream. A reply in one piece is not delayed, unless `split`
     is a number: then its bytes drip too."""
@@ -117,6 +118,7 @@ class Replies:
 
     @script.setter
     def script(self, script: Script) -> None:
+        self._answers: list[Answer] | None = None
         self._find = self._read(script)
         self._script = script
         self._given = 0
@@ -138,18 +140,26 @@ class Replies:
             return lambda request: always
         if not isinstance(script, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             _checked(script)
-        answers = [_checked(each) for each in script]
+        self._answers = answers = [_checked(each) for each in script]
 
         def successive(request: ReceivedRequest) -> Answer:
             if self._given <= len(answers):
                 return answers[self._given - 1]
-            return Failure(
-                500,
-                f"the script is used up: answers {len(answers)}, message calls {self._given}",
-                headers=NEVER_AGAIN,
-            )
+            return Failure(500, self.unused(), headers=NEVER_AGAIN)
 
         return successive
+
+    def unused(self) -> str:
+        """Tell what is left of the script, or what it lacked; empty if it was used exactly."""
+        if self._answers is None:
+            return "" if self._given else "the script was never asked"
+        answers, calls = len(self._answers), self._given
+        if calls > answers:
+            return f"the script is used up: answers {answers}, message calls {calls}"
+        if calls < answers:
+            left = reprlib.repr(self._answers[calls])
+            return f"{answers - calls} of {answers} answers were never asked for, from {left} on"
+        return ""
 
 
 def _checked(found: object) -> Answer:
@@ -164,5 +174,4 @@ def _checked(found: object) -> Answer:
 
 
 def _echo(request: ReceivedRequest) -> Answer:
-    user = [m for m in request.body["messages"] if m.get("role") == "user"]
-    return "You said: " + (text_of(user[-1]) if user else "")
+    return f"You said: {request.text}"

@@ -200,3 +200,64 @@ class Scripted(ABC):
         header is none that HTTP allows.
         """
         return self._log.errors.copy()
+
+    # What a test says of it
+
+    @property
+    def _calls(self) -> list[ReceivedRequest]:
+        return [request for request in self.requests if request.is_message_call]
+
+    def assert_asked(self, **fields: object) -> ReceivedRequest:
+        """Fail unless the last message call has these fields; return it.
+
+        See `ReceivedRequest.assert_has` for the fields. Raises `AssertionError` with the
+        difference.
+        """
+        __tracebackhide__ = True
+        if not self._calls:
+            raise AssertionError(f"no message was asked for; {_listed(self.requests)}")
+        last = self._calls[-1]
+        last.assert_has(**fields)
+        return last
+
+    def assert_asked_once(self, **fields: object) -> ReceivedRequest:
+        """Fail unless there was one message call, with these fields; return it.
+
+        A call that the client tried again counts as often as it was sent.
+        """
+        __tracebackhide__ = True
+        if len(self._calls) > 1:
+            raise AssertionError(f"{len(self._calls)} message calls came: {_listed(self.requests)}")
+        return self.assert_asked(**fields)
+
+    def assert_not_asked(self) -> None:
+        """Fail if a message was asked for."""
+        __tracebackhide__ = True
+        if self._calls:
+            raise AssertionError(f"a message was asked for: {_listed(self.requests)}")
+
+    def assert_script_used(self) -> None:
+        """Fail unless each answer of the script was asked for, and no more than these.
+
+        Fails too if a script function raised, or an answer of the script could not be sent; a
+        script that is no sequence must have been asked at all.
+        """
+        __tracebackhide__ = True
+        for error in self.script_errors:
+            raise AssertionError(f"the script raised {type(error).__name__}: {error}") from error
+        if words := self._replies.unused():
+            raise AssertionError(words)
+
+
+def _listed(requests: list[ReceivedRequest]) -> str:
+    if not requests:
+        return "there was no request at all"
+    return "the requests were\n" + "\n".join(
+        f"  {number}. {request.method} {request.path}"
+        + (f" {request.model}: {_beginning(request)}" if request.is_message_call else "")
+        for number, request in enumerate(requests, 1)
+    )
+
+
+def _beginning(request: ReceivedRequest) -> str:
+    return repr(request.hide_keys(request.text)[:60])

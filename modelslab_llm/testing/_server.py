@@ -83,7 +83,7 @@ class LocalServer(Scripted):
 
     def start(self) -> Self:
         """Start to serve; once it returns, clients can connect."""
-        if self._running:
+        if self._url:
             raise RuntimeError(
                 f"this LocalServer already runs at {self.url}: close() it first, or make another"
             )
@@ -126,12 +126,16 @@ class LocalServer(Scripted):
         Afterwards the server is back at the same address, unless it was closed meanwhile.
         """
         url, port = self.url, int(self.url.rpartition(":")[2])
+        if not self._running:
+            raise RuntimeError("this LocalServer refuses already")
         self.close()
         with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
             self._url = url
-            yield
-            if self._url:
-                self._serve(listener.dup())
+            try:
+                yield
+            finally:
+                if self._url:
+                    self._serve(listener.dup())
 
     def __enter__(self) -> Self:
         return self.start()
