@@ -460,7 +460,8 @@ class _Player:
         body = _Played(saved, self.tape, request)
         if not saved.status:
             body.end()
-        return httpx.Response(saved.status, headers=dict(saved.headers), stream=body)
+        headers = httpx.Headers(dict(saved.headers), encoding="utf-8")
+        return httpx.Response(saved.status, headers=headers, stream=body)
 
 
 class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):

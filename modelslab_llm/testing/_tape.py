@@ -69,7 +69,7 @@ class _Request(TypedDict):
 
 @_closed
 class _Response(TypedDict):
-    status: Annotated[int, Field(ge=200, le=599)]
+    status: Annotated[int, Field(ge=100, le=999)]
     headers: NotRequired[dict[str, str]]
     body: NotRequired[Any]
     text: NotRequired[str]
@@ -165,7 +165,14 @@ def _files(
     files: dict[str, bytes] = {}
     whole = take.whole
     if take.status:
-        data = _unpacked(take)
+        try:
+            encoding = take.headers.get("content-encoding", "")
+            data = b"".join(Unpacker(encoding).feed(bytes(take.data)))
+        except UnpackingError as error:
+            raise RecordingError(
+                f"the answer to {request['method']} {request['path']} cannot be decompressed, so "
+                f"nobody can tell whether a key is in it: {cleaner.hide(str(error))}"
+            ) from None
         response: dict[str, Any] = {
             "status": take.status,
             "headers": {
@@ -182,8 +189,8 @@ def _files(
             response |= cleaner.content(data)
         exchange["response"] = response
     if take.failure and not whole:
-        error, message = take.failure
-        exchange["failure"] = {"error": error, "message": cleaner.hide(message)}
+        kind, message = take.failure
+        exchange["failure"] = {"error": kind, "message": cleaner.hide(message)}
     elif not whole:
         exchange["left"] = True
     text = json.dumps(exchange, indent=2, ensure_ascii=False).translate(_LINE_ENDS)
@@ -195,17 +202,6 @@ _OVER = re.compile(rb'^data: ?(\[DONE\]|.*"type": ?"message_stop")', re.MULTILIN
 
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """What JSON leaves as it is, and editors take for the end of a line."""
-
-
-def _unpacked(take: Take) -> bytes:
-    encoding = take.headers.get("content-encoding", "")
-    try:
-        return b"".join(Unpacker(encoding).feed(bytes(take.data)))
-    except UnpackingError as error:
-        raise RecordingError(
-            f"the answer to {take.method} {take.target.partition('?')[0]} cannot be decompressed, "
-            f"so nobody can tell whether a key is in it: {error}"
-        ) from None
 
 
 # From files to exchanges
@@ -300,6 +296,9 @@ class Tape:
 
     def __init__(self, saved: Sequence[Saved], cleaner: Cleaner, where: str) -> None:
         self._saved = saved
+        self._by_request: dict[str, list[Saved]] = {}
+        for each in saved:
+            self._by_request.setdefault(_sorted(each.request), []).append(each)
         self.cleaner = cleaner
         self._where = where
         self._unused = [each.name for each in saved]
@@ -308,14 +307,14 @@ class Tape:
 
     def find(self, method: str, target: str, data: bytes) -> Saved:
         """Return the next exchange with this request, or raise `RecordingError`."""
-        asked = content_of(data)
-        if "body" in asked:
-            asked["body"] = self.cleaner.redacted(asked["body"])
-        # As it is first: the key of a replay is often a word, and may stand in the texts too.
-        plain = {"method": method, "path": self.cleaner.target(target, str), **asked}
         clean = {"method": method, "path": self.cleaner.target(target)}
         clean |= self.cleaner.content(data)
-        fitting = [each for each in self._saved if each.request in (plain, clean)]
+        # The key of a replay is often a word, which may stand in the texts too.
+        plain = {"method": method, "path": self.cleaner.target(target, str), **content_of(data)}
+        if "body" in plain:
+            plain["body"] = self.cleaner.redacted(plain["body"])
+        keys = dict.fromkeys([_sorted(clean), _sorted(plain)])
+        fitting = [each for key in keys for each in self._by_request.get(key, ())]
         for each in fitting:
             if each.name in self._unused:
                 self._unused.remove(each.name)
@@ -359,6 +358,10 @@ class Tape:
             return None
         names = ", ".join(self._unused)
         return RecordingError(f"{self._where}: recorded, but not asked for: {names}\n{CURE}")
+
+
+def _sorted(request: Mapping[str, Any]) -> str:
+    return json.dumps(request, sort_keys=True)
 
 
 CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(…, record=True)."
