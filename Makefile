@@ -2,27 +2,50 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check fix bench reliability clean
+.PHONY: demo test browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
-test: .venv/.dev  ## every test, a real llama-server among them
+test: .venv/.dev browser  ## every test, a real llama-server among them
 	$(BIN)/python -m pytest
+
+oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest -p no:anyio  # whose older plugin warns of a newer pytest
+
+# CI may be a fresh Debian without a browser, where we may install one; elsewhere the tests that need
+# one skip, and say why.
+browser:
+	@[ -z "$$CI" ] || command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; }
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
 
-check: .venv/.dev  ## style and types
+check: .venv/.dev  ## style and types: four tools at the same time, each one's output in one piece
+	@$(MAKE) --no-print-directory --keep-going --jobs 4 $(SYNC) ruff mypy pyright verifytypes
+
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)  # make 3.81 has none
+
+ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+mypy:
 	$(BIN)/mypy
+
+pyright:
 	$(BIN)/pyright
+
+verifytypes:
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes modelslab_llm --ignoreexternal
 
 fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv-docs/.made  ## the documentation site, in site/html; needs Python 3.11 or newer
+	.venv-docs/bin/python -m doctest docs/docstrings.py
+	.venv-docs/bin/python docs/build.py
 
 bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
 	.venv-bench/bin/python -m benchmarks
@@ -30,22 +53,25 @@ bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one ru
 reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; ROW=… for one row
 	cd tests && ../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
 
-.venv-bench/.made: pyproject.toml benchmarks/requirements.txt
-	rm -rf .venv-bench
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
-	touch $@
+dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, installed, run, typed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	DIST=dist $(BIN)/python -m pytest -rs tests/test_package.py
 
 clean:
-	rm -rf .venv .venv-bench dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs .venv-oldest site .cache dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+define ENVIRONMENT
+rm -rf $(@D)
+$(PYTHON) -m venv $(@D)
+$(PIP) --upgrade 'pip>=25.1'
+endef
 
 .venv/.made:
-	rm -rf .venv
-	$(PYTHON) -m venv .venv
-	$(PIP) --upgrade 'pip>=25.1'
+	$(ENVIRONMENT)
 	touch $@
 
 .venv/.run: pyproject.toml | .venv/.made
@@ -54,5 +80,30 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/.dev: pyproject.toml | .venv/.made
 	$(PIP) --editable . --group dev
-	$(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'
+	$(LLAMA)
 	touch $@
+
+.venv/.dist: pyproject.toml | .venv/.dev
+	$(PIP) --group dist
+	touch $@
+
+.venv-oldest/.made: pyproject.toml .ci/oldest.py
+	$(ENVIRONMENT)
+	$(PIP) --no-deps --editable .
+	$(@D)/bin/python .ci/oldest.py > $(@D)/oldest.txt
+	$(PIP) --editable '.[aiohttp]' --group test --constraint $(@D)/oldest.txt
+	$(LLAMA)
+	cat $(@D)/oldest.txt
+	touch $@
+
+.venv-bench/.made: pyproject.toml benchmarks/requirements.txt
+	$(ENVIRONMENT)
+	$(PIP) --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
+	touch $@
+
+.venv-docs/.made: pyproject.toml
+	$(ENVIRONMENT)
+	$(PIP) --group docs
+	touch $@
+
+LLAMA = $(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'

@@ -1,14 +1,19 @@
 """A conversation that can always go on: after tool calls, after a reply that was cut, trimmed.
 
-python examples/conversation.py                        # a local server answers, from a script
+python examples/conversation.py                        # no key: a local server answers, by script
+MODELSLAB_API_KEY=… python examples/conversation.py    # the real service
 """
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import ExitStack
 
 from modelslab_llm import APIError, Conversation, MessageParam, ModelsLab, ToolParam, tool_result
 from modelslab_llm.testing import Answer, LocalServer, Reply
+
+MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 
 RIVER_LEVEL: ToolParam = {
     "name": "river_level",
@@ -35,40 +40,49 @@ LEVELS = {"Tamar": "214 cm", "Exe": "90 cm"}
 
 
 def main() -> None:
-    with LocalServer(SCRIPT) as server:
-        with ModelsLab(server.api_key, endpoint=server.gguf("dep_123")) as client:
-            conversation = Conversation()
+    with ExitStack() as stack:
+        if os.environ.get("MODELSLAB_API_KEY"):
+            client = stack.enter_context(ModelsLab())
+        else:
+            server = stack.enter_context(LocalServer(SCRIPT))
+            client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
+            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
 
-            conversation.add("How high are the Tamar and the Exe?")
-            say(client, conversation)
-            for use in conversation.pending:
-                print(f"   the model calls {use.name}({use.input})")
-                conversation.add(tool_result(use, LEVELS[use.input["river"]]))
-            say(client, conversation)
+        conversation = Conversation()
+        conversation.add("How high are the Tamar and the Exe?")
+        say(client, conversation)
+        for use in conversation.pending:
+            print(f"   the model calls {use.name}({use.input})")
+            conversation.add(tool_result(use, LEVELS.get(use.input.get("river", ""), "unknown")))
+        say(client, conversation)
 
-            conversation.add("Tell me a long story.")
-            say(client, conversation)
-            conversation.add("Go on.")
-            say(client, conversation)
+        conversation.add("Tell me a long story.")
+        say(client, conversation)
+        conversation.add("Go on.")
+        say(client, conversation)
 
-            fork = Conversation(conversation.turns[:1])  # plain list operations
-            fork.add("And the Dart?")
-            print(f"\nA fork, its questions merged into one turn: {fork.messages}")
+        fork = Conversation(conversation.turns[:1])  # plain list operations
+        fork.add("And the Dart?")
+        print(f"\nA fork, its questions merged into one turn: {fork.messages}")
 
-            while client.messages.count_tokens(messages=conversation).input_tokens > 40:
-                del conversation.turns[0]
-            print("\nTrimmed to 40 tokens; no result is left without its call:")
-            show(conversation.messages)
+        def tokens() -> int:
+            return client.messages.count_tokens(model=MODEL, messages=conversation).input_tokens
 
-            saved = json.dumps(conversation.turns)
-            assert Conversation(json.loads(saved)) == conversation
+        most = tokens() // 2
+        while tokens() > most:
+            del conversation.turns[0]
+        print(f"\nTrimmed to {most} tokens; no result is left without its call:")
+        show(conversation.messages)
+
+        saved = json.dumps(conversation.turns)
+        assert Conversation(json.loads(saved)) == conversation
 
 
 def say(client: ModelsLab, conversation: Conversation) -> None:
     """Send what there is, and add the answer, or what came of it."""
     try:
         with client.messages.stream(
-            max_tokens=100, messages=conversation, tools=[RIVER_LEVEL]
+            model=MODEL, max_tokens=100, messages=conversation, tools=[RIVER_LEVEL]
         ) as stream:
             conversation.add(stream.get_final_message())
     except APIError as error:

@@ -1,12 +1,15 @@
 """A program of the OpenAI chat format, tool call and all, answered by a Messages endpoint.
 
-python examples/from_openai.py                         # a local server answers, from a script
+python examples/from_openai.py                         # no key: a local server answers, by script
+MODELSLAB_API_KEY=… python examples/from_openai.py     # the real service
 """
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 from modelslab_llm import InvalidRequestError, ModelsLab
@@ -14,7 +17,7 @@ from modelslab_llm.openai import to_chat_completion, to_messages
 from modelslab_llm.testing import LocalServer, Reply
 
 BODY: dict[str, Any] = {
-    "model": "Qwen/Qwen2.5-VL-72B-Instruct-together",
+    "model": os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together"),
     "max_tokens": 300,
     "seed": 7,
     "tools": [
@@ -35,16 +38,23 @@ CALL = {"type": "tool_use", "id": "call_1", "name": "river_level", "input": {"ri
 
 
 def main() -> None:
-    with LocalServer([Reply([CALL]), "214 cm, and rising."]) as server:
-        with ModelsLab(server.api_key, endpoint=server.llm_v7()) as client:
+    with ExitStack() as stack:
+        if os.environ.get("MODELSLAB_API_KEY"):
+            client = stack.enter_context(ModelsLab())
+        else:
+            server = stack.enter_context(LocalServer([Reply([CALL]), "214 cm, and rising."]))
+            client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
+            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
+        completion = complete(client, BODY)
+        answer = completion["choices"][0]["message"]
+        BODY["messages"].append(answer)
+        for call in answer.get("tool_calls", []):
+            print(f"The model calls {call['function']['name']}{call['function']['arguments']}")
+            result = {"role": "tool", "tool_call_id": call["id"], "content": "214 cm"}
+            BODY["messages"].append(result)
+        if "tool_calls" in answer:
             completion = complete(client, BODY)
-            answer = completion["choices"][0]["message"]
-            for call in answer["tool_calls"]:
-                print(f"The model calls {call['function']['name']}{call['function']['arguments']}")
-                result = {"role": "tool", "tool_call_id": call["id"], "content": "214 cm"}
-                BODY["messages"] += [answer, result]
-            completion = complete(client, BODY)
-            print(json.dumps(completion, indent=2))
+        print(json.dumps(completion, indent=2))
 
     try:
         to_messages(BODY | {"n": 3})

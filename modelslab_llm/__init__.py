@@ -11,49 +11,51 @@
     print(message.text)
 
 All types of requests, replies and events are in `modelslab_llm.types`.
+
+(PYTEST_DONT_REWRITE: pytest knows this package by its plugin, and would warn of it being loaded
+before.)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import endpoints, errors, types
-from ._client import AsyncModelsLab, ModelsLab
-from ._config import Timeout
-from ._stream import AsyncMessageStream, MessageStream, Piece
-from ._transport import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._version import __version__
-from .endpoints import Endpoint
 from .errors import *  # noqa: F403
-from .types import (
-    ContentBlock,
-    ContentBlockParam,
-    CountTokensParams,
-    Event,
-    Message,
-    MessageParam,
-    MessageParams,
-    ModelInfo,
-    ModelList,
-    ParsedMessage,
-    RedactedThinkingBlock,
-    TextBlock,
-    ThinkingBlock,
-    TokenCount,
-    ToolParam,
-    ToolUseBlock,
-    UnknownBlock,
-    Usage,
-)
 
 if TYPE_CHECKING:
-    from . import media
+    from . import endpoints, errors, media, types
+    from ._client import AsyncModelsLab, ModelsLab
+    from ._config import Timeout
+    from ._http_clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
     from ._output import Strategy
     from ._parse import AsyncParsedMessageStream, ParsedMessageStream
     from ._runner import AsyncToolRunner, ToolRunner
+    from ._stream import AsyncMessageStream, MessageStream, Piece
     from ._tool_loop import ToolCall
     from .conversation import Conversation
+    from .endpoints import Endpoint
     from .media import adocument, aimage, document, image
     from .tools import Tool, tool, tool_result
+    from .types import (
+        ContentBlock,
+        ContentBlockParam,
+        CountTokensParams,
+        Event,
+        Message,
+        MessageParam,
+        MessageParams,
+        ModelInfo,
+        ModelList,
+        ParsedMessage,
+        RedactedThinkingBlock,
+        TextBlock,
+        ThinkingBlock,
+        TokenCount,
+        ToolParam,
+        ToolUseBlock,
+        UnknownBlock,
+        Usage,
+    )
 
 __all__ = [
     "AsyncMessageStream",
@@ -106,31 +108,38 @@ __all__ = [
 ]
 __all__ += errors.__all__
 
-# Loaded when first asked for: a program that only sends and reads starts a tenth faster for it.
-_LATER = {
-    "media": "",
-    "Strategy": "_output",
-    "AsyncParsedMessageStream": "_parse",
-    "ParsedMessageStream": "_parse",
-    "AsyncToolRunner": "_runner",
-    "ToolRunner": "_runner",
-    "ToolCall": "_tool_loop",
-    "Conversation": "conversation",
-    "adocument": "media",
-    "aimage": "media",
-    "document": "media",
-    "image": "media",
-    "Tool": "tools",
-    "tool": "tools",
-    "tool_result": "tools",
+# Where each name is loaded from when it is first asked for: a program that only sends and reads
+# starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
+# that has it installed, does not wait for the HTTP library.
+_FROM = {
+    "_client": "AsyncModelsLab ModelsLab",
+    "_config": "Timeout",
+    "_http_clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
+    "_output": "Strategy",
+    "_parse": "AsyncParsedMessageStream ParsedMessageStream",
+    "_runner": "AsyncToolRunner ToolRunner",
+    "_stream": "AsyncMessageStream MessageStream Piece",
+    "_tool_loop": "ToolCall",
+    "conversation": "Conversation",
+    "endpoints": "Endpoint",
+    "media": "adocument aimage document image",
+    "tools": "Tool tool tool_result",
+    "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "
+    "MessageParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
+    "ThinkingBlock TokenCount ToolParam ToolUseBlock UnknownBlock Usage",
 }
+_LATER = {name: module for module, names in _FROM.items() for name in names.split()}
+_MODULES = ("endpoints", "errors", "media", "types")
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{_LATER[name] or name}", __name__)
-    return getattr(module, name) if _LATER[name] else module
+    if name in _LATER:
+        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        globals()[name] = found  # so that it is asked for here once
+        return found
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

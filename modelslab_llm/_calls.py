@@ -15,19 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from ._check import COUNT, MESSAGE, checked
 from ._config import Config, Timeout, checked_headers
+from ._faults import first_fault
 from ._json import encode
+from ._refusals import error_inside, fields_of, from_payload, from_status, parse_body, request_id
 from ._version import __version__
-from .errors import (
-    APIError,
-    UnexpectedResponseError,
-    error_inside,
-    fields_of,
-    from_payload,
-    from_status,
-    parse_body,
-    request_id,
-)
-from .types._base import fault_in, tolerated
+from .errors import APIError, UnexpectedResponseError
+from .types._base import tolerated
 from .types.message import Message, TokenCount
 from .types.models import ModelInfo
 
@@ -182,7 +175,7 @@ def _read(answer: Answer, model: type[M], what: str) -> M:
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
-        why = fault_in(error)
+        why = first_fault(error)
     raise _not_expected(answer, what, parse_body(answer.body), why)
 
 
@@ -206,10 +199,9 @@ def _not_expected(answer: Answer, what: str, payload: object, why: str = "") -> 
     elif "choices" in fields_of(payload):
         hint = "that is the OpenAI format: use the base URL of the Messages format"
     else:
-        hint = f"the body begins {answer.beginning()!r}"
-        looks_like = answer.body.lstrip()[:1]
-        hint += "; is the base URL right?" if looks_like == b"<" else ""
-        hint += f"; {why}" if why and looks_like == b"{" else ""
+        meant = why and answer.body.lstrip().startswith(b"{")
+        hint = f"the body begins {answer.beginning()!r}; "
+        hint += why if meant else "check the base URL"
     error = UnexpectedResponseError(
         f"HTTP {answer.status} {content_type or 'without a content type'} is not {what}: {hint}",
         body=payload,
@@ -256,17 +248,3 @@ def _request(
         headers |= config.credential()  # one credential, and the caller's own comes first
     url = config.endpoint.base_url + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)
-
-
-__all__ = [
-    "Answer",
-    "Call",
-    "ModelPage",
-    "Request",
-    "count_tokens",
-    "create_message",
-    "list_models",
-    "probe",
-    "read_message",
-    "stream_message",
-]

@@ -6,7 +6,6 @@ raised or warned of but by `Notes.raise_or_warn`.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 
 from ._check import raise_for
 from ._json import as_param
-from ._sniff import PDF, PICTURES
+from ._sniff import PDF, PICTURES, data_url
 from .types.content import read_arguments
 
 Json: TypeAlias = dict[str, Any]
@@ -257,12 +256,9 @@ def _source(url: object, kinds: Iterable[str]) -> Json | None:
         return None
     if url.startswith(("https://", "http://")):
         return {"type": "url", "url": url}
-    head, _, data = url.partition(",")
-    found = re.fullmatch(r"data:([\w.+-]+/[\w.+-]+)(;[^,]*)?;base64", head, re.IGNORECASE)
-    kind = found[1].lower().replace("image/jpg", "image/jpeg") if found else ""
-    if kind not in kinds:
-        return None
-    return {"type": "base64", "media_type": kind, "data": data}
+    kind, data = data_url(url) or ("", "")
+    kind = kind.replace("image/jpg", "image/jpeg")
+    return {"type": "base64", "media_type": kind, "data": data} if kind in kinds else None
 
 
 _Reader: TypeAlias = Callable[[Any, str, Notes], "Json | None"]

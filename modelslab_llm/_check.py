@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from ._config import Options
-from ._faults import joined
+from ._faults import did_you_mean, joined
 from ._json import as_param
 from .endpoints import Endpoint
 from .errors import InvalidRequestError
@@ -22,20 +22,15 @@ from .types.requests import CountTokensParams, MessageParams
 
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
-MESSAGE = frozenset(MessageParams.__annotations__) | OPTIONS
-COUNT = frozenset(CountTokensParams.__annotations__) | OPTIONS
+MESSAGE = frozenset(MessageParams.__annotations__)
+COUNT = frozenset(CountTokensParams.__annotations__)
 
 
 def checked(
     params: Mapping[str, Any], known: frozenset[str], endpoint: Endpoint, verb: str
 ) -> dict[str, Any]:
-    """Return the body to send, or raise `InvalidRequestError` with every fault found.
-
-    An unknown name is a `TypeError`, as for any Python call.
-    """
-    for name in params.keys() - known:
-        if name != "stream" or params[name]:
-            raise TypeError(f"messages.{verb}() has no parameter {name!r}: {_cure(name, known)}")
+    """Return the body to send, or raise `InvalidRequestError` with every fault found."""
+    refuse_unknown(params, known, verb)
     body = {k: v for k, v in params.items() if v is not None and k in known - OPTIONS}
     faults: list[str] = []
     body["messages"] = _messages(params.get("messages"), faults)
@@ -54,6 +49,13 @@ def checked(
     _model(body, endpoint, faults)
     raise_for(faults)
     return body
+
+
+def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) -> None:
+    """Raise a `TypeError` for a name that is no parameter, as any Python call does."""
+    for name in params.keys() - known:
+        if name != "stream" or params[name]:
+            raise TypeError(f"messages.{verb}() has no parameter {name!r}: {_cure(name, known)}")
 
 
 def raise_for(faults: Sequence[str]) -> None:
@@ -80,11 +82,9 @@ def _cure(name: str, known: frozenset[str]) -> str:
         return _ELSEWHERE[name]
     if name in Options.__annotations__:
         return f"it is an option of the client, client.with_options({name}=…)"
-    import difflib  # for this alone
-
-    near = difflib.get_close_matches(name, known, 1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}what only your server knows goes in extra_body={{{name!r}: …}}"
+    return (
+        f"{did_you_mean(name, known)}what only your server knows goes in extra_body={{{name!r}: …}}"
+    )
 
 
 def _model(body: dict[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
@@ -95,8 +95,13 @@ def _model(body: dict[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
         faults.append(f"model: must be a name, not {model!r}")
 
 
+def hottest(endpoint: Endpoint) -> float:
+    """Return the most that `temperature` and `top_p` may be; a gateway decides by itself."""
+    return math.inf if endpoint.kind == "gateway" else 1
+
+
 def _numbers(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
-    top = math.inf if endpoint.kind == "gateway" else 1
+    top = hottest(endpoint)
     unlimited = math.inf
     limits: dict[str, tuple[type, float, float]] = {
         "max_tokens": (int, 1, unlimited),
@@ -197,6 +202,14 @@ def _messages(value: Any, faults: list[str]) -> list[Any]:
     return [plain_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
 
 
+def _kind_of(content: Any) -> str:
+    if isinstance(content, Message):
+        return "a Message: pass it by itself as the turn"
+    if isinstance(content, BaseModel) or (isinstance(content, Mapping) and "type" in content):
+        return "one block: put it into a list, [block]"
+    return type(cast("object", content)).__name__
+
+
 def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
     """Return a turn without models in it, as a request takes it, and note what is wrong with it."""
     if isinstance(turn, Message):
@@ -212,8 +225,8 @@ def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
         faults.append(f"{path}.role: must be 'user' or 'assistant', not {role!r}")
     if isinstance(content, str):
         return fields
-    if isinstance(content, (bytes, Mapping)) or not isinstance(content, Iterable):
-        kind = "missing" if "content" not in fields else type(cast("object", content)).__name__
+    if isinstance(content, (bytes, Mapping, BaseModel)) or not isinstance(content, Iterable):
+        kind = _kind_of(content) if "content" in fields else "missing"
         faults.append(f"{path}.content: must be text or a list of blocks, not {kind}")
         return None
     blocks: list[Any] = []

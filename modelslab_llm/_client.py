@@ -19,8 +19,9 @@ from ._config import Config, Options
 from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
-from ._stream import AsyncMessageStream, MessageStream, Opened
-from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._reader import Opened
+from ._stream import AsyncMessageStream, MessageStream
 from .endpoints import Endpoint
 from .errors import ConfigurationError
 from .types.events import Event
@@ -36,8 +37,6 @@ if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
     from ._runner import AsyncToolRunner, ToolRunner
     from ._tool_loop import OnError
     from .types.parsed import ParsedMessage
-
-__all__ = ["AsyncMessages", "AsyncModels", "AsyncModelsLab", "Messages", "Models", "ModelsLab"]
 
 T = TypeVar("T")
 
@@ -125,7 +124,10 @@ class ModelsLab:
         return self._session.config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open."""
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
         copy._set(_Session(config, self._session.http), closes=False)
@@ -136,7 +138,8 @@ class ModelsLab:
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
         asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
         """
         config = self._session.config.changed(deadline=timeout)
         drive(until_ready(config, time.monotonic), self._session.http)
@@ -238,15 +241,16 @@ class Messages:
         from ._parse import ParsedMessageStream
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return ParsedMessageStream(lambda: self._session.open(call), asked)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
-        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
-        some gateways (protocol.md §8).
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
         """
         return self._session.run(_calls.count_tokens(self._session.config, params))
 
@@ -258,7 +262,7 @@ class Models:
         self._session = session
 
     def list(self) -> ModelList:
-        """Return all models the server has, page after page."""
+        """Return all models the server has, page after page. Raises `APIError`."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
         return drive(flow, session.http)
@@ -336,7 +340,10 @@ class AsyncModelsLab:
         return self._session.config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open."""
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
         copy = object.__new__(type(self))
         config = self._session.config.changed(**options)
         copy._set(_AsyncSession(config, self._session.http), closes=False)
@@ -347,7 +354,8 @@ class AsyncModelsLab:
 
         Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
         asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, and at once for `paused`, a wrong key, or a 404.
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
         """
         config = self._session.config.changed(deadline=timeout)
         await adrive(until_ready(config, time.monotonic), self._session.http)
@@ -441,15 +449,16 @@ class AsyncMessages:
         from ._parse import AsyncParsedMessageStream
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint)
+        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
-        Raises `UnsupportedOperationError` where the server has no such operation: Ollama and
-        some gateways (protocol.md §8).
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
         """
         return await self._session.run(_calls.count_tokens(self._session.config, params))
 
@@ -461,7 +470,18 @@ class AsyncModels:
         self._session = session
 
     async def list(self) -> ModelList:
-        """Return all models the server has, page after page."""
+        """Return all models the server has, page after page. Raises `APIError`."""
         session = self._session
         flow = all_models(session.config, session.config.retry, time.monotonic)
         return await adrive(flow, session.http)
+
+
+# Type checkers want an `output`. At run time its absence is left to `asked_for`, which can name the
+# argument that was meant to be it.
+for _verb in (
+    Messages.parse,
+    Messages.parse_stream,
+    AsyncMessages.parse,
+    AsyncMessages.parse_stream,
+):
+    _verb.__kwdefaults__ = {**(_verb.__kwdefaults__ or {}), "output": None}

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from typing_extensions import Self, TypedDict, Unpack
 
 from . import endpoints
+from ._faults import did_you_mean
 from ._retry import Retry
 from .endpoints import Endpoint
 from .errors import ConfigurationError, InvalidRequestError
@@ -179,16 +180,13 @@ class Config:
 
     def changed(self, **options: Unpack[Options]) -> Self:
         """Return a copy with these options, checked."""
-        known = {entry.name for entry in fields(self)} - {"endpoint", "key"}
+        known = sorted(Options.__annotations__)
         for name in options:
             if name not in known:
-                cure = (
-                    "give it to an HTTP client: http_client=DefaultHttpxClient(…)"
-                    if name
-                    in ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport")
-                    else f"known are {', '.join(sorted(known))}"
+                cure = _ELSEWHERE.get(name, f"known are {', '.join(known)}")
+                raise TypeError(
+                    f"unknown option {name!r}: {did_you_mean(name, (*known, *_ONCE))}{cure}"
                 )
-                raise TypeError(f"unknown option {name!r}: {cure}")
         values: dict[str, Any] = dict(options)
         if "timeout" in options:
             values["timeout"] = Timeout.of(options["timeout"])
@@ -241,6 +239,18 @@ class Config:
             replace(self, default_headers={**self.default_headers, **strange}) if strange else self
         )
 
+
+_OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
+_ONCE = ("api_key", "endpoint", "base_url", "deployment_id", "http_client")
+_ELSEWHERE = {  # what people pass who know another client
+    **{name: f"give it to http_client=DefaultHttpxClient({name}=…)" for name in _OF_HTTP},
+    **dict.fromkeys(_ONCE, "it cannot be changed, build another client"),
+    "default_query": "give it to http_client=DefaultHttpxClient(params=…)",
+    "auth_token": "give it as api_key; its header is said by endpoints.gateway(…, auth=…)",
+    "auth": "it belongs to the endpoint: endpoint=endpoints.gateway(…, auth=…)",
+    "model": "give it with each request, or to the endpoint: endpoints.llm_v7(default_model=…)",
+    **dict.fromkeys(("api_base", "url"), "the argument is base_url"),
+}
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 

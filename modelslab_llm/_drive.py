@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
 )
@@ -24,18 +25,13 @@ import httpx
 from ._calls import Answer, read_message
 from ._exchange import Attempt, Outcome
 from ._foreign import FOREIGN, failure_of, foreign_is_ours
+from ._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._pace import Pace
+from ._reader import Opened, Reader
+from ._refusals import from_payload, request_id
 from ._sockets import TimedStream, hang_up, waits_end_at
-from ._stream import Opened, Reader, ready
-from ._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
 from ._unpack import ACCEPTED, aunpacked, unpacked
-from .errors import (
-    APIError,
-    ConfigurationError,
-    UnexpectedResponseError,
-    from_payload,
-    request_id,
-)
+from .errors import APIError, ConfigurationError, UnexpectedResponseError
 from .types.events import Event
 from .types.message import Message
 
@@ -389,7 +385,20 @@ class _Sent(httpx.ByteStream):
         return iter((self._content,))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return ready((self._content,))
+        return _Ready((self._content,))
+
+
+class _Ready(AsyncIterator[T]):
+    """Iterate asynchronously over what is there already; no generator, which would
+    want closing when it is left early."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+
+    async def __anext__(self) -> T:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:

@@ -22,9 +22,9 @@ from urllib.parse import urljoin, urlsplit
 
 from ._calls import MANY_PAGES, Answer, Call, ModelPage, Request, list_models, probe
 from ._config import Config
+from ._reader import Opened
 from ._retry import Retry, UntilReady
-from ._stream import Opened
-from .errors import APIError, UnsupportedOperationError
+from .errors import APIError, AuthenticationError, UnsupportedOperationError
 from .types.models import ModelInfo, ModelList
 
 log = logging.getLogger("modelslab_llm")
@@ -79,6 +79,8 @@ def exchange(
         failure.__traceback__ = None
         failure.method, failure.url = request.method, config.hide_key(request.url)
         failure.attempts, failure.elapsed = tries, clock() - started
+        if isinstance(failure, AuthenticationError):
+            failure.hint = failure.hint or _how_the_key_went(request, config)
         _hide_key(failure, config)
 
     while True:
@@ -160,6 +162,17 @@ def _same_origin_target(request: Request, answer: Answer) -> str | None:
     except ValueError:
         return None
     return target if same and target != request.url and target.isprintable() else None
+
+
+def _how_the_key_went(request: Request, config: Config) -> str:
+    """Say in which header the server was given the key: they differ in where they look."""
+    places = sorted(config.endpoint.credentials())
+    sent = next((name for name in places if name in request.headers), None)
+    if sent is None:
+        return f"no key was sent as {' or '.join(places)}"
+    can_change = config.endpoint.kind == "gateway"
+    cure = ", which endpoints.gateway(…, auth=…) can change" if can_change else ""
+    return f"the key was sent as {sent}{cure}"
 
 
 def _hide_key(failure: APIError, config: Config) -> None:

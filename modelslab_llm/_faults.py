@@ -6,7 +6,8 @@ should not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,29 @@ def faults_in(error: ValidationError, root: str = "") -> str:
     """Return what pydantic found, with places such as `river.days[1]`; `root` names the whole."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     return joined([_fault(fault, root) for fault in faults])
+
+
+def first_fault(error: ValueError) -> str:
+    """Return the first fault in what a server sent, for one line of an error.
+
+    pydantic names in its places also what it tried there, which nobody sent: that is left out.
+    """
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = [part for part in fault["loc"] if not _TRIED.fullmatch(str(part))]
+    return _fault({**fault, "loc": place}, "") if place else fault["msg"]
+
+
+_TRIED = re.compile(r"[a-z-]+\[.*\]|str|int")  # such as tagged-union[TextDelta,InputJSONDelta]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the question for a misspelt name, or nothing if no known one is near."""
+    import difflib  # for this alone
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def joined(faults: Sequence[str]) -> str:

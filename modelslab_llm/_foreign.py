@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import httpx
 
@@ -21,6 +22,7 @@ from .errors import (
 )
 
 Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+E = TypeVar("E", bound=BaseException)
 During: TypeAlias = Literal["sending", "answer", "stream"]
 
 FOREIGN = (
@@ -59,22 +61,32 @@ def failure_of(error: Exception, pace: Pace, during: During) -> APIError:
 
 def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     if isinstance(error, httpx.TimeoutException):
-        if over := pace.failure():
-            return over
-        phase, text = _PHASES.get(type(error), ("read", "no answer"))
-        seconds: float | None = getattr(pace.timeout, phase)
-        limit = "in time" if seconds is None else f"within {seconds:g} s"
-        timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
-        timeout.phase = phase
-        return timeout
+        return pace.failure() or _timed_out(error, pace)
     words = str(error) or type(error).__name__
     if isinstance(error, UnpackingError):
         kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
         return kind(f"the answer cannot be decompressed: {words}")
     if during == "stream":
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
-    if _is_certificate(error):
+    return _no_answer(error, words, during)
+
+
+def _timed_out(error: httpx.TimeoutException, pace: Pace) -> APITimeoutError:
+    phase, text = _PHASES.get(type(error), ("read", "no answer"))
+    seconds: float | None = getattr(pace.timeout, phase)
+    limit = "in time" if seconds is None else f"within {seconds:g} s"
+    timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
+    timeout.phase = phase
+    return timeout
+
+
+def _no_answer(error: Exception, words: str, during: During) -> APIConnectionError:
+    untrusted = _behind(error, ssl.SSLCertVerificationError)
+    unresolved = _behind(error, socket.gaierror)
+    if untrusted:
         what = "the server's certificate is not trusted"
+    elif unresolved:
+        what = "the host name cannot be resolved"
     elif isinstance(error, FileNotFoundError):
         what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
     elif isinstance(error, httpx.ProxyError):
@@ -84,19 +96,26 @@ def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     else:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
-    never = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
-    failure.permanent = _is_certificate(error) or isinstance(error, never)
-    if "WRONG_VERSION_NUMBER" in words:
+    failure.permanent = untrusted is not None or isinstance(error, _NEVER)
+    if untrusted and untrusted.verify_code in _NO_ISSUER:
+        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
+    elif unresolved and unresolved.errno in _NO_SUCH_HOST:
+        failure.hint, failure.unknown_host = "check the host in the base URL", True
+    elif "WRONG_VERSION_NUMBER" in words:
         failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
     return failure
 
 
-def _is_certificate(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
+_NEVER = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
+_NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
+_NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+
+def _behind(error: BaseException | None, kind: type[E]) -> E | None:
+    """Return what is of this kind among an error and those that led to it."""
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
-    return False
+    return error
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from ._check import MESSAGE, refuse_unknown
 from ._faults import faults_in
 from ._partial import PartialObject
 from ._schema import WRAPPED, adapter_of, for_grammar, for_output_config, schema_of
@@ -166,9 +167,14 @@ class Asked(Generic[T]):
 
 
 def asked_for(
-    output: Any, strategy: Strategy, params: Mapping[str, Any], endpoint: Endpoint
+    output: Any,
+    strategy: Strategy,
+    params: Mapping[str, Any],
+    endpoint: Endpoint,
+    verb: str = "parse",
 ) -> Asked[Any]:
     """Return the request for an output. Raises `InvalidRequestError` for what cannot be asked."""
+    refuse_unknown(params, MESSAGE, verb)  # first: of an output under another name
     adapter = adapter_of(output)
     schema, wrapped = schema_of(adapter)
     if strategy not in get_args(Strategy):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ._exchange import Attempt
-from ._stream import Reader
+from ._reader import Reader
 from .errors import APITimeoutError
 
 T = TypeVar("T")

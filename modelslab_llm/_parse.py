@@ -12,7 +12,8 @@ from ._calls import create_message
 from ._config import Config
 from ._exchange import Attempt, Outcome, exchange
 from ._output import Asked, Growing
-from ._stream import AsyncMessageStream, MessageStream, Opened
+from ._reader import Opened
+from ._stream import AsyncMessageStream, MessageStream
 from .errors import InvalidRequestError, OutputInvalidError
 from .types.events import Event
 from .types.message import Message

@@ -14,6 +14,10 @@ from .errors import (
 
 FIRST, LONGEST = 0.5, 8.0  # seconds, before jitter; the field's usual backoff (protocol.md §7.5)
 
+NAMELESS = 6
+"""Tries, ten seconds of them, until a host without a name is given up while waiting for a server: a
+container gets its name when it starts, a misspelt one never."""
+
 
 @dataclass(frozen=True)
 class Retry:
@@ -49,6 +53,8 @@ class UntilReady(Retry):
     def pause(self, failure: APIError, tries: int) -> float | None:
         """Return the seconds to wait: half a second to five, or more if the server asks for it."""
         if not self.worth_it(failure):
+            return None
+        if isinstance(failure, APIConnectionError) and failure.unknown_host and tries > NAMELESS:
             return None
         hint = failure.retry_after if isinstance(failure, APIStatusError) else None
         return max(hint or 0.0, min(FIRST * 1.5 ** min(tries - 1, 10), 5.0))

@@ -321,6 +321,3 @@ async def _awithin(seconds: float | None, tool: Any, input: dict[str, Any]) -> A
         (found,) = await to_thread.run_sync(lambda: (tool.call(input),), abandon_on_cancel=True)
         return await found if isawaitable(found) else found
     raise _too_slow(seconds)
-
-
-__all__ = ["AsyncToolRunner", "ToolRunner"]

@@ -6,6 +6,7 @@ an error that does not name the file.
 
 from __future__ import annotations
 
+import re
 import struct
 
 PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -51,6 +52,18 @@ _MARKS = (
     ("ICO", b"\x00\x00\x01\x00", 0),
     ("ZIP or Office file", b"PK\x03\x04", 0),
 )
+
+
+def data_url(url: str) -> tuple[str, str] | None:
+    """Return the media type and the base64 of a data URL; None for one that holds no base64.
+
+    >>> data_url("data:image/PNG;name=a.png;base64,iVBORw0=")
+    ('image/png', 'iVBORw0=')
+    >>> data_url("data:text/plain,hello")
+    """
+    head, _, data = url.partition(",")
+    found = re.fullmatch(r"data:([^;]*)(;[^,]*)?;base64", head, re.IGNORECASE)
+    return (found[1].lower(), data) if found else None
 
 
 def size_of(data: bytes | memoryview, kind: str) -> tuple[int, int] | None:

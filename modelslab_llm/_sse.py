@@ -15,14 +15,10 @@ from typing import TYPE_CHECKING, cast
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import (
-    APIError,
-    StreamInterruptedError,
-    UnexpectedResponseError,
-    error_inside,
-    fields_of,
-)
-from .types._base import fault_in, tolerated
+from ._faults import first_fault
+from ._refusals import error_inside, fields_of
+from .errors import APIError, StreamInterruptedError, UnexpectedResponseError
+from .types._base import tolerated
 from .types.events import Event, KnownEvent, UnknownEvent
 
 if TYPE_CHECKING:
@@ -192,13 +188,13 @@ class EventDecoder:
             raise self._broken(data, "is no object")
         fields = fields_of(cast("object", payload))
         if fields.get("type") in _KNOWN:
-            raise self._broken(data, f"does not have the form of its type ({fault_in(reason)})")
+            raise self._broken(data, f"does not have the form of its type ({first_fault(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
             try:
                 return _known_events().validate_python({**fields, "type": name})
             except ValidationError as error:
-                why = fault_in(error)
+                why = first_fault(error)
             raise self._broken(data, f"does not fit its event line ({why})")
         if "choices" in fields:
             foreign = UnexpectedResponseError(

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 from ._check import LISTS, MESSAGE, checked
+from ._history import as_param, call_ids, sound, why_not_run
 from .endpoints import Endpoint
 from .errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from .tools import Tool, tool_result
 from .types.content import ToolUseBlock
-from .types.message import CUT, Message
+from .types.message import Message
 from .types.requests import MessageParam, ToolResultBlockParam
 
 log = logging.getLogger("modelslab_llm")
@@ -104,25 +105,30 @@ class ToolLoop:
         self._on_error = on_error
         self._turns = 0
         self._unanswered = False
+        self._reply: list[MessageParam] = []
         self.messages: list[MessageParam] = body["messages"]
         """The conversation, with all calls in it answered: a request can go on from it."""
         self.message: Message | None = None
         """The last answer of the model."""
         self.calls: list[ToolCall] = []
-        """The calls in it."""
+        """The calls in it that can be answered: each with a name, and an id of its own."""
 
     def add_reply(self, message: Message) -> None:
         """Take the model's answer to the last request."""
         self._turns += 1
         self.message = message
-        self.calls = [ToolCall(use, self.tools.get(use.name)) for use in message.tool_uses]
+        turns = sound([message.to_param()])  # one or none
+        self._reply = [as_param(turn) for turn in turns]
+        asked = [id for _, parts in turns for id in call_ids(parts)]
+        uses = {use.id: use for use in reversed(message.tool_uses) if use.name}  # the first counts
+        self.calls = [ToolCall(uses[id], self.tools.get(uses[id].name)) for id in asked]
         for call in self.calls:
             if call.name not in self._names:
                 names = ", ".join(self._names)
                 call.fail(ToolError(f"there is no tool {call.name!r}; the tools are: {names}"))
-        self._unanswered = bool(self.calls)
-        if not self.calls:
-            self._append(message.to_param())
+        self._unanswered = bool(message.tool_uses)
+        if not self._unanswered:
+            self.messages += self._reply
 
     def calls_to_run(self) -> list[ToolCall]:
         """Return the calls that must be run before the next request; answer those that must not.
@@ -136,7 +142,8 @@ class ToolLoop:
             if self._turns >= self._max_turns:
                 call.refuse(f"not run, because the limit of {self._turns} turns is reached")
             elif not call.input_complete:
-                call.fail(ToolInputError(self._what_is_missing(call.tool_use)))
+                stopped = self.message.stop_reason if self.message else None
+                call.fail(ToolInputError(why_not_run(call.tool_use, stopped)))
         return [call for call in waiting if call.result is None]
 
     def next_request(self) -> dict[str, Any] | None:
@@ -160,13 +167,20 @@ class ToolLoop:
 
     def _answered(self) -> bool:
         """Close the turn if all its calls have answers, which go first, in order, in one turn."""
-        assert self.message is not None
         results = [call.result for call in self.calls if call.result is not None]
         if len(results) < len(self.calls):
             return False
-        self._append(self.message.to_param())
-        self._append({"role": "user", "content": results})
         self._unanswered = False
+        if not self.calls:
+            assert self.message is not None
+            raise ToolError(
+                "the model made a call without a name or an id, which can be neither run nor "
+                "answered: ask again",
+                tool_use=self.message.tool_uses[0],
+                messages=self.messages,
+            )
+        answers: MessageParam = {"role": "user", "content": results}
+        self.messages += [*self._reply, answers]
         failed = next((call for call in self.calls if call.error), None)
         if failed and self._on_error == "raise":
             raise ToolError(
@@ -175,10 +189,6 @@ class ToolLoop:
                 messages=self.messages,
             ) from failed.error
         return True
-
-    def _append(self, turn: MessageParam) -> None:
-        if turn["content"]:  # llama-server may end at once, and nobody takes an empty turn
-            self.messages.append(turn)
 
     def _paused(self) -> bool:
         """Tell whether the server wants its turn back to go on with it (protocol.md §5)."""
@@ -193,14 +203,3 @@ class ToolLoop:
         if fields.get("type") not in ("any", "tool"):
             return fields
         return {k: v for k, v in fields.items() if k != "name"} | {"type": "auto"}
-
-    def _what_is_missing(self, use: ToolUseBlock) -> str:
-        if self.message and (why := self.message.stop_reason) in CUT:
-            return (
-                f"not run, because the arguments were cut off ({why}); "
-                "call it again with shorter ones"
-            )
-        return (
-            "not run, because the arguments are no whole JSON object: "
-            f"{(use.raw_input or '')[:100]!r}; call it again"
-        )

@@ -21,7 +21,7 @@ from functools import partial
 from io import BytesIO
 from typing import IO, Any, Protocol, TypeAlias, TypeVar, Union, cast
 
-from ._sniff import PDF, PICTURES, TEXT, kind_of, size_of
+from ._sniff import PDF, PICTURES, TEXT, data_url, kind_of, size_of
 from .errors import InvalidRequestError
 from .types.requests import CacheControlParam, DocumentBlockParam, ImageBlockParam
 
@@ -285,10 +285,9 @@ def _of_reader(file: _Readable, limit: int | None, name: str) -> bytes:
 
 
 def _of_data_url(url: str) -> bytes:
-    head, comma, data = url.partition(",")
     try:
-        if comma and head.lower().endswith(";base64"):
-            return base64.b64decode(data, validate=True)
+        if found := data_url(url):
+            return base64.b64decode(found[1], validate=True)
     except ValueError:
         pass
     raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,…")

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ._chat import Json, NotCarriedOver, Notes, Turns, fields_of, items_of
+from ._check import hottest
+from .endpoints import Endpoint
 from .types.content import (
     RedactedThinkingBlock,
     TextBlock,
@@ -34,22 +36,28 @@ _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
 def to_messages(
-    body: Mapping[str, Any], *, max_tokens: int = 4096, keep_reasoning: bool = False
+    body: Mapping[str, Any],
+    *,
+    max_tokens: int = 4096,
+    keep_reasoning: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> MessageParams:
     """Return the parameters for `messages.create` or `messages.stream` that ask the same.
 
     `body` is what an OpenAI client takes or sends; its messages may be that client's own objects.
     `max_tokens` counts where the body has neither `max_completion_tokens` nor `max_tokens`, since
     Messages insists on one. `keep_reasoning` sends `reasoning_content` of earlier turns as thinking
-    without a signature, which llama-server and Ollama take and Anthropic refuses. Raises
-    `InvalidRequestError` with every fault found, and warns of all else that is left out.
+    without a signature, which llama-server and Ollama take and Anthropic refuses. `endpoint` is
+    where it will be sent, such as `client.endpoint`: a temperature above 1 stays as it is for a
+    gateway, and becomes 1 for ModelsLab, or if none is given. Raises `InvalidRequestError` with
+    every fault found, and warns of all else that is left out.
     """
     notes = Notes()
     rest = {k: v for k, v in fields_of(body, "body", notes).items() if v is not None}
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
     params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
-    _limits(rest, params, notes)
+    _limits(rest, params, 1 if endpoint is None else hottest(endpoint), notes)
     _form(rest, params, system, notes)
     _tools(rest, params, notes)
     _remarks(rest, params, notes)
@@ -168,7 +176,7 @@ _WHY = {
 }
 
 
-def _limits(rest: Json, params: Json, notes: Notes) -> None:
+def _limits(rest: Json, params: Json, hottest: float, notes: Notes) -> None:
     """Read how much is asked for, and how it is drawn."""
     limits = [rest.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
     given = [limit for limit in limits if limit is not None]
@@ -177,7 +185,7 @@ def _limits(rest: Json, params: Json, notes: Notes) -> None:
         if given[-1] != given[0]:
             notes.drop("max_tokens", "max_completion_tokens counts")
     temperature = rest.pop("temperature", None)
-    if isinstance(temperature, (int, float)) and temperature > 1:
+    if isinstance(temperature, (int, float)) and temperature > hottest:
         notes.drop("temperature", f"{temperature} becomes 1, the most that ModelsLab takes")
         temperature = 1
     if temperature is not None:

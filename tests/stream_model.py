@@ -76,6 +76,8 @@ class Told:
             return (block.kind,)
         named = (block.kind, block.fields.get("id", ""), block.fields.get("name", ""))
         given = block.fields.get("input", {})
+        if not block.fields.get("name"):  # nobody can tell whose arguments these are
+            return (*named, None)
         if not more.strip():
             known = self.whole or block.closed
             cut = (

@@ -17,9 +17,10 @@ from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
 from modelslab_llm._accumulate import Accumulator
+from modelslab_llm._reader import Reader
+from modelslab_llm._refusals import from_payload
 from modelslab_llm._sse import EventDecoder
-from modelslab_llm._stream import Reader
-from modelslab_llm.errors import APIError, StreamInterruptedError, from_payload
+from modelslab_llm.errors import APIError, StreamInterruptedError
 from modelslab_llm.types import (
     CompactionBlock,
     ContentBlockDeltaEvent,
@@ -329,7 +330,7 @@ CITATION = {"type": "page_location", "cited_text": "x", "start_page_number": 2}
         ),
         (
             arguments(0, '{"a":1}'),
-            {"type": "tool_use", "input": {"a": 1}},
+            {"type": "tool_use", "input": {}},
         ),
         (delta(0, "compaction_delta", content="So far."), CompactionBlock(content="So far.")),
         (
@@ -344,6 +345,23 @@ def test_a_delta_without_a_start_makes_its_block(sent: Json, wanted: Any) -> Non
     wanted = wanted if isinstance(wanted, dict) else wanted.to_param()
     found = block.to_param()
     assert {name: found[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", [{}, {"name": ""}, {"name": None}], ids=str)
+def test_a_call_without_a_name_is_never_complete(name: Json, whole: bool) -> None:
+    if whole:
+        block = {"type": "tool_use", "id": "a", "input": {"n": 1}} | name
+        message = Message.model_validate({"content": [block]})
+    else:
+        message = read(begin(0, "tool_use", id="a", **name), arguments(0, '{"n": 1}'), STOP)
+    (call,) = message.tool_uses
+    assert (call.input, call.input_complete, call.raw_input) == ({}, False, '{"n": 1}')
+
+
+def test_a_call_whose_start_is_lost_is_not_complete() -> None:
+    (call,) = read(arguments(0, '{"n": 1}'), close(0), STOP).tool_uses
+    assert (call.input, call.input_complete, call.raw_input) == ({}, False, '{"n": 1}')
 
 
 def test_text_in_the_start_counts() -> None:  # s30
@@ -407,7 +425,7 @@ def test_each_delta_unlike_its_open_block(open_kind: str, sent: Json, kinds: lis
 
 @pytest.mark.parametrize("index", [{}, {"index": None}])
 def test_a_missing_index_is_0(index: Json) -> None:
-    events = [begin(0, "tool_use"), arguments(0, '{"a":'), arguments(0, "1}"), close(0)]
+    events = [begin(0, "tool_use", name="b"), arguments(0, '{"a":'), arguments(0, "1}"), close(0)]
     for event in events:
         del event["index"]
         event |= index
@@ -495,7 +513,7 @@ def test_arguments_may_be_marked_without_a_stop() -> None:
 
 
 def test_whole_arguments_need_no_stop() -> None:
-    (call,) = read(begin(0, "tool_use"), arguments(0, '{"a": 1}'), STOP).tool_uses
+    (call,) = read(begin(0, "tool_use", name="b"), arguments(0, '{"a": 1}'), STOP).tool_uses
     assert (call.input_complete, call.input) == (True, {"a": 1})
 
 
@@ -1117,8 +1135,8 @@ def test_pieces_are_only_ever_joined(kind: Any, name: str, start: Any) -> None:
         )
     (block,) = accumulator.message().content
     assert type(block) is type(start)
-    whole = getattr(block, "input" if name == "partial_json" else name)
-    assert whole == ({"a": "b"} if name == "partial_json" else '{"a": "b"}')
+    whole = getattr(block, "raw_input" if name == "partial_json" else name)
+    assert whole == '{"a": "b"}'
 
 
 def calls_of(work: Callable[[], object]) -> int:
@@ -1157,7 +1175,9 @@ def test_arguments_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(raw)
 
     monkeypatch.setattr(content, "read_arguments", counting)
-    message = read(begin(0, "tool_use"), *[arguments(0, " ")] * 50, arguments(0, "{}"), STOP)
+    message = read(
+        begin(0, "tool_use", name="b"), *[arguments(0, " ")] * 50, arguments(0, "{}"), STOP
+    )
     assert message.tool_uses[0].input_complete
     assert parsed == [" " * 50 + "{}"]
 

@@ -31,6 +31,7 @@ from modelslab_llm import (
     APIStatusError,
     Endpoint,
     ModelsLab,
+    ModelsLabError,
     StreamInterruptedError,
     UnknownBlock,
     endpoints,
@@ -297,3 +298,27 @@ def test_the_names_of_errors(status: int, theirs: str, ours: str) -> None:
     if theirs != ours:
         assert f"`{theirs}`" in PAGE
         assert f"`{ours}`" in PAGE
+
+
+def test_what_errors_hold() -> None:
+    with LocalServer([Failure(429, headers={"Retry-After": "7"})] * 2) as server:
+        key = server.api_key
+        theirs = anthropic.Anthropic(base_url=server.gateway().base_url, api_key=key, max_retries=0)
+        ours = ModelsLab(key, endpoint=server.gateway(), max_retries=0)
+        with theirs, pytest.raises(anthropic.AnthropicError) as there:
+            theirs.messages.create(**ASK)
+        with ours, pytest.raises(ModelsLabError) as here:
+            ours.messages.create(**ASK)
+    was, now = there.value, here.value
+    assert isinstance(was, anthropic.APIStatusError)
+    assert isinstance(now, APIStatusError)
+    assert now.status_code == was.response.status_code
+    assert now.headers["content-type"] == was.response.headers["content-type"]
+    assert was.body == was.response.json()
+    assert isinstance(now.body, dict)
+    assert now.body["error"] == was.body["error"]
+    assert (now.method, now.url) == (was.request.method, str(was.request.url))
+    assert now.message == was.api_message
+    assert was.message.startswith("Error code: 429 - {")
+    assert (now.type, now.request_id is None) == (was.type, was.request_id is None)
+    assert now.retry_after == float(was.response.headers["retry-after"])

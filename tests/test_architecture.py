@@ -1,6 +1,7 @@
 """Hold what the file tree promises: who may import whom, what names httpx, what is public.
 
-When one of these fails, move the line to where it belongs; widen a table only for a new module.
+When one of these fails, its message says what to do. Move the line to where it belongs; widen a
+table only for a new module.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -39,25 +41,28 @@ MODULES = {
 LAYERS = [
     ["_version", "_sniff", "_faults"],
     ["errors", "types._base"],
-    ["endpoints", "types.content", "types.models"],
+    ["_refusals", "endpoints", "types.content", "types.models"],
     ["types.message"],
     ["types.events", "types.parsed", "types.requests"],
     ["types", "_docstrings", "_schema"],
     ["_retry", "tools", "media"],
     ["_config", "_json"],
-    ["_check", "_sse", "_accumulate", "_partial", "_unpack"],
+    ["_check", "_sse", "_accumulate", "_partial", "_unpack", "_history"],
     ["_output"],
+    ["_reader"],
     ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
     ["openai"],
     ["_exchange", "_runner"],
     ["_parse"],
     ["_pools", "_sockets", "_pace"],
     ["_foreign", "_transport"],
+    ["_http_clients"],
     ["_drive"],
     ["_client"],
     ["__init__"],
     ["testing._difference", "testing._fault", "testing._cleaner"],
-    ["testing._received", "testing._tape"],
+    ["testing._received"],
+    ["testing._tape"],
     ["testing._script"],
     ["testing._events"],
     ["testing._models", "testing._rewrites", "testing._envelopes"],
@@ -69,10 +74,13 @@ LAYERS = [
     ["testing._scripted"],
     ["testing._transport", "testing._server", "testing._recording"],
     ["testing"],
+    ["testing._guard", "testing._script_file"],
+    ["testing.__main__"],
+    ["testing.plugin"],
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_transport"}
+NAMES_HTTPX = {"_client", "_drive", "_foreign", "_http_clients", "_transport"}
 NAMES_HTTPX |= {"testing._recording", "testing._transport"}
 PURE = {
     "_accumulate",
@@ -83,11 +91,14 @@ PURE = {
     "_docstrings",
     "_exchange",
     "_faults",
+    "_history",
     "_json",
     "_output",
     "_parse",
     "_partial",
     "_pools",
+    "_reader",
+    "_refusals",
     "_retry",
     "_schema",
     "_sniff",
@@ -114,10 +125,14 @@ PURE = {
     "testing._rewrites",
     "testing._routes",
     "testing._script",
+    "testing._script_file",
     "testing._tape",
     "tools",
 }
 DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
+DOES_BY_CALL = {"time.sleep", "open", "print", "input"}
+RUNS = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
+RUNS_BY_CALL = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 
 
 def imports(name: str, *, for_types: bool = True) -> set[str]:
@@ -145,15 +160,25 @@ def imports(name: str, *, for_types: bool = True) -> set[str]:
     return found
 
 
+def called(name: str) -> set[str]:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
 def test_every_module_has_its_place() -> None:
-    assert MODULES.keys() == LAYER.keys()
+    new, gone = MODULES.keys() - LAYER.keys(), LAYER.keys() - MODULES.keys()
+    assert not new, f"put {sorted(new)} into LAYERS: above all it imports, below all that import it"
+    assert not gone, f"take {sorted(gone)} out of LAYERS and the other tables: no such module"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(MODULES.keys() & LAYER.keys()))
 def test_imports_point_one_way(name: str) -> None:
     for found in imports(name, for_types=False):
-        if found.startswith("."):
-            assert LAYER[found[1:]] <= LAYER[name], f"{name} may not import {found[1:]}"
+        if found.startswith(".") and found[1:] in LAYER:
+            assert LAYER[found[1:]] <= LAYER[name], (
+                f"{name} may not import {found[1:]}, which stands above it in LAYERS: move what it"
+                " needs to a module below both, or have the caller hand it in"
+            )
 
 
 def test_no_module_imports_in_a_circle() -> None:
@@ -161,44 +186,49 @@ def test_no_module_imports_in_a_circle() -> None:
         name: {f[1:] for f in imports(name, for_types=False) if f.startswith(".")}
         for name in MODULES
     }
-    while free := [name for name, needs in graph.items() if not needs]:
-        for name in free:
-            del graph[name]
-        for needs in graph.values():
-            needs.difference_update(free)
-    assert not graph, f"a circle among {sorted(graph)}"
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = " is imported by ".join(error.args[1])
+        pytest.fail(f"a circle: {circle}. Move what they share to a module below them.")
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_the_http_library_is_named_in_few_places(name: str) -> None:
     found = imports(name, for_types=False)
-    assert ("httpx" in found) <= (name in NAMES_HTTPX), f"{name} may not name httpx"
-    assert ("httpx_sse" in found) == (name == "_sse")
+    assert "httpx" not in found or name in NAMES_HTTPX, (
+        f"{name} may not import httpx: what it does with it belongs to one of {sorted(NAMES_HTTPX)}"
+    )
+    assert "httpx_sse" not in found or name == "_sse", (
+        f"{name} may not import httpx_sse: bytes become events in _sse alone"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PURE))
 def test_what_decides_does_nothing(name: str) -> None:
-    assert not imports(name, for_types=False) & DOES
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {"time.sleep", "open", "print", "input"}
+    does = imports(name, for_types=False) & DOES | called(name) & DOES_BY_CALL
+    assert not does, (
+        f"{name} decides, so it may not use {sorted(does)}: have it return what is to be done, and"
+        " a driver do it (_drive, _runner, _transport, media)"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
-    runs = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
-    if name != "__init__":  # which loads the package's own modules late
-        runs |= {"importlib"}
-    assert not imports(name) & runs
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+    # These load the package's own modules late.
+    runs = RUNS if name in {"__init__", "testing"} else RUNS | {"importlib"}
+    found = imports(name, for_types=False) & runs | called(name) & RUNS_BY_CALL
+    assert not found, (
+        f"{name} may not use {sorted(found)}: SECURITY.md promises that nothing is run"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_module_says_what_it_is_for(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    assert len((ast.get_docstring(tree) or "").split()) >= 5
+    assert len((ast.get_docstring(tree) or "").split()) >= 5, (
+        f"{name} must open with a docstring that says what it does, and what it must not do"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,9 +252,10 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 )
 def test_exports_are_exactly_the_public_names(module: object) -> None:
     exported: list[str] = module.__all__  # type: ignore[attr-defined]
-    assert len(exported) == len(set(exported))
-    for name in exported:
-        assert hasattr(module, name)
+    twice = {name for name in exported if exported.count(name) > 1}
+    assert not twice, f"twice in __all__: {sorted(twice)}"
+    missing = [name for name in exported if not hasattr(module, name)]
+    assert not missing, f"in __all__, but not in the module: {missing}"
     defined = {
         name
         for name, value in vars(module).items()
@@ -232,9 +263,9 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         and getattr(value, "__module__", None) == module.__name__  # type: ignore[attr-defined]
         and (inspect.isclass(value) or inspect.isfunction(value))
     }
-    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments", "parse_body", "fields_of"}
-    helpers |= {"from_status", "from_payload", "error_inside", "request_id"}
-    assert defined - helpers <= set(exported)
+    helpers = {"is_empty_text", "mark_cut_arguments", "read_arguments"}
+    hidden = defined - helpers - set(exported)
+    assert not hidden, f"add {sorted(hidden)} to __all__, or begin the name with an underscore"
 
 
 @pytest.mark.parametrize(
@@ -251,31 +282,49 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
     """The same names with the same parameters; only `aclose` is more."""
 
-    def surface(kind: type) -> dict[str, list[str]]:
+    def surface(kind: type) -> set[str]:
         return {
-            name: [p.name for p in inspect.signature(value).parameters.values()]
-            if callable(value)
-            else []
+            f"{name}({', '.join(inspect.signature(value).parameters)})" if callable(value) else name
             for name, value in inspect.getmembers(kind)
-            if not name.startswith("_")
+            if not name.startswith("_") and name != "aclose"
         }
 
-    there = surface(twin)
-    there.pop("aclose", None)
-    assert surface(sync) == there
+    here, there = surface(sync), surface(twin)
+    assert here == there, (
+        f"only {sync.__name__} has {sorted(here - there)}, only {twin.__name__} has"
+        f" {sorted(there - here)}: give both the same, and decide in a module that both call"
+    )
+
+
+WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"
 
 
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
     # httpx loads httpcore with its first client, so every program that calls loads it.
     by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
-    more = {name.split(".")[0] for name in loaded_by("modelslab_llm") - by_hand}
-    assert more <= {"modelslab_llm", "pydantic"}
+    more = {name.split(".")[0] for name in loaded_by(WHAT_CALLS) - by_hand}
+    more -= {"modelslab_llm", "pydantic"}
+    assert not more, (
+        f"the clients load {sorted(more)}, which every program waits for: import it in the"
+        " function that needs it, or under TYPE_CHECKING"
+    )
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
     later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
-    assert not {f"modelslab_llm.{name}" for name in later} & loaded_by("modelslab_llm")
+    early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
+    assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
+
+
+def test_the_package_itself_loads_almost_nothing() -> None:
+    """pytest imports the plugin, and so the package, in every project that has it installed."""
+    heavy = {"httpx", "httpcore", "httpx_sse", "pydantic", "anyio", "h11"}
+    found = heavy & loaded_by("modelslab_llm, modelslab_llm.testing.plugin")
+    assert not found, (
+        f"the package by itself loads {sorted(found)}: import it under TYPE_CHECKING, or name in"
+        " __init__'s table what needs it"
+    )
 
 
 def test_what_is_loaded_later_is_there() -> None:
@@ -287,7 +336,10 @@ for name in modelslab_llm.__all__:
 from modelslab_llm import *
 print(Conversation, tool, image, ToolRunner)
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, f"a name in __all__ cannot be loaded:\n{ran.stderr}"
     with pytest.raises(AttributeError, match="no attribute 'tols'"):
         modelslab_llm.tols  # type: ignore[attr-defined]  # noqa: B018
 

@@ -19,9 +19,11 @@ from modelslab_llm import (
     AsyncModelsLab,
     ConfigurationError,
     InvalidRequestError,
+    Message,
     ModelsLab,
     ModelsLabError,
     RateLimitError,
+    TextBlock,
     Timeout,
     endpoints,
 )
@@ -476,8 +478,51 @@ def test_a_bad_timeout_of_one_call(
 def test_an_unknown_option(client: type[Any]) -> None:
     with pytest.raises(TypeError, match=r"retries.*max_retries"):
         client(KEY, retries=2)
-    with pytest.raises(TypeError, match="api_key"):
+    with pytest.raises(TypeError, match=r"api_key.*build another client"):
         client(KEY).with_options(api_key="x")
+    with pytest.raises(TypeError, match="'colour': known are deadline, default_headers"):
+        client(KEY, colour="red")
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("auth_token", r"give it as api_key.*endpoints\.gateway\(…, auth=…\)"),
+        ("auth", r"endpoints\.gateway\(…, auth=…\)"),
+        ("model", r"default_model=…"),
+        ("default_query", r"http_client=DefaultHttpxClient\(params=…\)"),
+        ("verify", r"http_client=DefaultHttpxClient\(verify=…\)"),
+        ("api_base", "base_url"),
+        ("headers", "did you mean 'default_headers'"),
+        ("base_urll", "did you mean 'base_url'"),
+    ],
+)
+def test_an_option_that_stands_elsewhere(client: type[Any], name: str, cure: str) -> None:
+    with pytest.raises(TypeError, match=f"unknown option {name!r}: .*{cure}"):
+        client(KEY, **{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"type": "text", "text": "Go"}, r"one block: put it into a list, \[block\]"),
+        (TextBlock(text="Go"), r"one block: put it into a list, \[block\]"),
+        (Message(), "a Message: pass it by itself as the turn"),
+        ({"text": "Go"}, "dict"),
+        (b"Go", "bytes"),
+        (None, "NoneType"),
+    ],
+    ids=str,
+)
+@each_call
+def test_content_that_is_no_list(
+    colour: Sync | Async, call: Callable[[Any, Json], object], content: Any, what: str
+) -> None:
+    turn = {"role": "user", "content": content}
+    wanted = rf"^messages\[0\]\.content: must be text or a list of blocks, not {what}$"
+    with pytest.raises(InvalidRequestError, match=wanted):
+        call(quiet_client(colour), {**ASK, "messages": [turn]})
 
 
 @pytest.mark.parametrize("http_client", [httpx.Client, httpx.AsyncClient, object, lambda: "httpx"])

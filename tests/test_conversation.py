@@ -53,8 +53,8 @@ def result(id: str, content: Any = "214 cm") -> Json:
     return {"type": "tool_result", "tool_use_id": id, "content": content}
 
 
-def not_run(id: str, why: str = "") -> Json:
-    words = f"Error: the call was not run{why}"
+def not_run(id: str, why: str = "the call was not run") -> Json:
+    words = f"Error: {why}"
     return {"type": "tool_result", "tool_use_id": id, "is_error": True, "content": words}
 
 
@@ -204,8 +204,11 @@ def test_cut_arguments_are_answered_and_never_pending() -> None:
     reply = Message.model_validate(
         {"content": [call("1"), call("2", input='{"river": "Da')], "stop_reason": "max_tokens"}
     )
-    told = not_run("2", ': its arguments did not arrive as whole JSON: {"river": "Da')
-    for turn in (reply, {"role": "assistant", "content": reply.content}):
+    cut_off = "not run, because the arguments were cut off (max_tokens); call it again with shorter"
+    broken = "not run, because the arguments are no whole JSON object; call it again"
+    turns = {f"{cut_off} ones": reply, broken: {"role": "assistant", "content": reply.content}}
+    for why, turn in turns.items():
+        told = not_run("2", why + ': {"river": "Da')
         conversation = Conversation([user("a"), turn])
         assert [use.id for use in conversation.pending] == ["1"]
         assert conversation.messages == [
@@ -415,7 +418,8 @@ def test_it_goes_on_after_a_stream_that_broke_off(colour: Sync | Async) -> None:
     assert broken.value.partial_message is not None
     conversation.add(broken.value.partial_message)
     conversation.add("Go on.")
-    told = not_run("1", ': its arguments did not arrive as whole JSON: {"river": "Ta')
+    why = "not run, because the arguments are no whole JSON object; call it again"
+    told = not_run("1", why + ': {"river": "Ta')
     assert conversation.messages == [
         user("How high?"),
         said([text("One moment."), call("1", input={})]),

@@ -10,8 +10,10 @@ import copy
 import inspect
 import json
 import pickle
+import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -20,17 +22,11 @@ from colours import Async, Chunks, Sync
 from matrix.refusals import ENVELOPES, STATUS
 
 import modelslab_llm
-from modelslab_llm import Message, errors
+from modelslab_llm import Message, endpoints, errors
 from modelslab_llm._calls import Answer, read_message
 from modelslab_llm._config import Config
-from modelslab_llm.errors import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    ModelsLabError,
-    from_payload,
-    from_status,
-)
+from modelslab_llm._refusals import from_payload, from_status
+from modelslab_llm.errors import APIConnectionError, APIError, APIStatusError, ModelsLabError
 
 Json = dict[str, Any]
 NOW = 1_792_000_000.0  # Unix seconds; 2026-10-14 17:46:40 UTC, a Wednesday
@@ -321,7 +317,7 @@ UNEXPECTED: dict[str, tuple[int, str | None, bytes, str]] = {
         "text/html; charset=utf-8",
         b"<html><title>Sign in</title></html>",
         "HTTP 200 text/html; charset=utf-8 is not a message: the body begins "
-        "'<html><title>Sign in</title></html>'; is the base URL right?",
+        "'<html><title>Sign in</title></html>'; check the base URL",
     ),
     "nothing": (
         204,
@@ -340,13 +336,14 @@ UNEXPECTED: dict[str, tuple[int, str | None, bytes, str]] = {
         201,
         "application/json",
         b'{"ok":true}',
-        "HTTP 201 application/json is not a message: the body begins '{\"ok\":true}'",
+        "HTTP 201 application/json is not a message: the body begins '{\"ok\":true}'; "
+        "check the base URL",
     ),
     "long": (
         200,
         "text/plain",
         b"x" * 5000,
-        f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}",
+        f"HTTP 200 text/plain is not a message: the body begins {'x' * 100!r}; check the base URL",
     ),
 }
 
@@ -526,6 +523,91 @@ def test_a_line_is_cut_only_where_it_must_be(more: int, cut: bool) -> None:
 def test_a_cut_line_shows_that_it_is_cut() -> None:
     assert "x…" in str(signed(error_of(500, {"message": "x" * 1000})))
     assert error_of(500, {"message": "x" * 1000}).message == "x" * 1000  # whole
+
+
+# What to do about it
+
+
+def advised(answer: Json, colour: Sync | Async, **settings: Any) -> str:
+    """Return the line of the error that a client raises for this answer."""
+    given: Json = {"api_key": KEY, "max_retries": 0, **settings}
+    if "endpoint" not in given:
+        given["base_url"] = "http://h.invalid"
+    with closing(colour.client(handler=lambda _: httpx.Response(**answer), **given)) as client:
+        with pytest.raises(APIError) as caught:
+            client.create(**ASK)
+    return str(caught.value)
+
+
+ADVICE: dict[str, tuple[Json, str]] = {
+    "a wait": ({"status_code": 429, "headers": {"retry-after": "86400"}}, "retry after 86400.0 s"),
+    "a page": ({"status_code": 404, "html": "<title>Lost</title>"}, "check the base URL"),
+    "a method": ({"status_code": 405}, "check the base URL"),
+    "elsewhere": ({"status_code": 301, "headers": {"location": "/"}}, "check the base URL"),
+    "no message": ({"status_code": 200, "json": {"status": "ok"}}, "check the base URL"),
+    "too long": (
+        {"status_code": 400, "json": {"error": {"type": "exceed_context_size_error"}}},
+        "shorten the messages; messages.count_tokens(…) measures them",
+    ),
+    "a broken message": (
+        {"status_code": 200, "json": {"content": [None]}},
+        '{"content":[null]}\'; content[0]: Input should be an object (POST',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_an_error_says_what_to_do(colour: Sync | Async, case: str) -> None:
+    answer, advice = ADVICE[case]
+    assert advice in advised(answer, colour)
+
+
+def test_what_an_api_says_is_not_put_down_to_the_url(colour: Sync | Async) -> None:
+    answer = {"status_code": 404, "json": {"error": {"message": "model 'x' not found"}}}
+    assert "base URL" not in advised(answer, colour)
+
+
+ASKED_ELSEWHERE = "which endpoints.gateway(…, auth=…) can change"
+WENT = {
+    "bearer": ({}, f"(the key was sent as authorization, {ASKED_ELSEWHERE}; POST"),
+    "v7": ({"endpoint": endpoints.llm_v7()}, "(the key was sent as x-api-key; POST"),
+    "none": (
+        {"endpoint": endpoints.gateway("http://h.invalid", auth=None)},
+        "(no key was sent as authorization or x-api-key; POST",
+    ),
+    "own": (
+        {"default_headers": {"x-api-key": "another-key-0000"}},
+        f"(the key was sent as x-api-key, {ASKED_ELSEWHERE}; POST",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "advice"), WENT.values(), ids=WENT)
+def test_a_refused_key_is_said_where_it_went(
+    colour: Sync | Async, settings: Json, advice: str
+) -> None:
+    assert advice in advised({"status_code": 401}, colour, **settings)
+
+
+@pytest.mark.parametrize(
+    ("number", "unknown"), [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)]
+)
+def test_a_name_without_a_host(
+    colour: Sync | Async, number: int, unknown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(*_: object, **__: object) -> object:
+        raise socket.gaierror(number, "the resolver's words")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with closing(colour.client(api_key=KEY, base_url="http://h.invalid", max_retries=0)) as client:
+        with pytest.raises(APIConnectionError) as caught:
+            client.create(**ASK)
+    line = str(caught.value)
+    assert line.startswith("the host name cannot be resolved: ")
+    assert "the resolver's words" in line
+    assert ("check the host in the base URL" in line) is unknown
+    assert caught.value.unknown_host is unknown
+    assert not caught.value.permanent
 
 
 # Pickles and copies

@@ -15,9 +15,10 @@ from modelslab_llm import Message, ModelList, endpoints, errors
 from modelslab_llm._calls import Answer, Call, create_message, list_models, stream_message
 from modelslab_llm._config import Config
 from modelslab_llm._exchange import Attempt, Outcome, all_models, exchange, until_ready
+from modelslab_llm._reader import Opened, Reader
+from modelslab_llm._refusals import from_payload
 from modelslab_llm._retry import Retry
-from modelslab_llm._stream import Opened, Reader
-from modelslab_llm.errors import APIConnectionError, APIError, from_payload
+from modelslab_llm.errors import APIConnectionError, APIError
 
 Flow = Generator[Attempt, Outcome, Any]
 Json = dict[str, Any]

@@ -24,7 +24,7 @@ from llama.scripts import ANSWER_REPLY, ONE_CALL_INPUT, RIVER_LEVEL
 from llama.server import LlamaServer
 from pydantic import BaseModel
 
-from modelslab_llm import InvalidRequestError, Message, ModelsLab, endpoints
+from modelslab_llm import Endpoint, InvalidRequestError, Message, ModelsLab, endpoints
 from modelslab_llm._check import MESSAGE, checked
 from modelslab_llm.openai import NotCarriedOver, to_chat_completion, to_messages
 from modelslab_llm.testing import LocalServer, Reply
@@ -441,3 +441,20 @@ def test_every_carried_body_is_sent(sample: Json, server: LocalServer) -> None:
     assert sent["messages"] == params["messages"]
     for name, value in (params.get("extra_body") or {}).items():
         assert sent[name] == value
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent"),
+    [
+        (None, 1),
+        (endpoints.llm_v7(), 1),
+        (endpoints.gguf("dep_1"), 1),
+        (endpoints.gateway("http://127.0.0.1:8080"), 1.4),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_gateway_decides_how_hot_it_may_be(endpoint: Endpoint | None, sent: float) -> None:
+    body = {"messages": [{"role": "user", "content": "Go"}], "temperature": 1.4}
+    params, warned = carried(body, endpoint=endpoint)
+    assert params["temperature"] == sent
+    assert warned == (["temperature"] if sent == 1 else [])

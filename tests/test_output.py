@@ -593,6 +593,11 @@ def test_a_wrong_name_names_the_verb(colour: Sync | Async) -> None:
         parsed(client, output=Level, temprature=0)
     with pytest.raises(TypeError, match=r"messages.parse_stream\(\) has no parameter 'stop'"):
         streamed(client, output=Level, stop=["x"])
+    for verb, ask in {"parse": parsed, "parse_stream": streamed}.items():
+        with pytest.raises(TypeError, match=rf"{verb}\(\) has no .* 'output_format': .*output=…"):
+            ask(client, output_format=Level)
+        with pytest.raises(InvalidRequestError, match="output: name a type"):
+            ask(client)
     client.close()
 
 

@@ -33,8 +33,8 @@ from stream_model import Doubt
 
 from modelslab_llm import APIError, AsyncModelsLab, ModelsLab, StreamInterruptedError
 from modelslab_llm._calls import Answer, read_message
-from modelslab_llm._stream import Reader
-from modelslab_llm.errors import from_payload
+from modelslab_llm._reader import Reader
+from modelslab_llm._refusals import from_payload
 from modelslab_llm.types import Message, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

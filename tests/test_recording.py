@@ -556,7 +556,7 @@ def test_the_key_is_nowhere_even_if_the_server_says_it(key: str, tmp_path: Path)
 
 def test_what_cannot_be_unpacked_is_not_saved(tmp_path: Path) -> None:
     with RawServer(reply(200, b"\x8b\x00", {"content-encoding": f"br, {KEY}"})) as server:
-        with pytest.raises(RecordingError, match="POST /v1/messages cannot be decomp.*br, [*]{3}"):
+        with pytest.raises(RecordingError, match=r"POST /v1/messages cannot be decomp.*br, [*]{3}"):
             with Recording(tmp_path / "new", record=True) as recording:
                 client = client_on(recording, Sync(), server.url, max_retries=0)
                 outcome(lambda: client.create(**ASK))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from modelslab_llm._refusals import from_payload, from_status
 from modelslab_llm._retry import Retry, UntilReady
 from modelslab_llm.errors import (
     APIConnectionError,
@@ -16,8 +17,6 @@ from modelslab_llm.errors import (
     EndpointNotReadyError,
     StreamInterruptedError,
     UnexpectedResponseError,
-    from_payload,
-    from_status,
 )
 
 
@@ -217,3 +216,12 @@ def test_waiting_slows_down_to_five_seconds_and_never_ends() -> None:
 @pytest.mark.parametrize("hint", ["2", "300"])
 def test_waiting_follows_hints_of_any_length(hint: str) -> None:
     assert UntilReady().pause(not_ready("deploying", retry_after=hint), 1) == float(hint)
+
+
+def test_a_host_without_a_name_is_waited_for_only_ten_seconds() -> None:
+    failure = APIConnectionError("the host name cannot be resolved")
+    failure.unknown_host = True
+    pauses = [UntilReady().pause(failure, tries) for tries in range(1, 8)]
+    assert pauses[-1] is None
+    assert 10 < sum(pause or 0 for pause in pauses) < 11
+    assert Retry().pause(failure, 1) is not None  # a call is tried again: names may come back

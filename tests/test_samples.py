@@ -18,8 +18,9 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
-from modelslab_llm._stream import Reader
-from modelslab_llm.errors import APIError, APIStatusError, StreamInterruptedError, from_payload
+from modelslab_llm._reader import Reader
+from modelslab_llm._refusals import from_payload
+from modelslab_llm.errors import APIError, APIStatusError, StreamInterruptedError
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     Event,
@@ -639,7 +640,19 @@ def test_error(colour: Sync | Async, name: str, call: Callable[[Any], None]) -> 
 
 
 def test_every_stored_error_is_in_the_table() -> None:
-    assert list(ERRORS) == [path.stem for path in sorted(SAMPLES.glob("e[0-9]*.json"))]
+    stored = [path.stem for path in sorted(SAMPLES.glob("e[0-9]*.json"))]
+    assert list(ERRORS) == stored, "say in ERRORS, in the order of the files, what each becomes"
+
+
+def test_every_stored_stream_is_expected() -> None:
+    stored = {path.name for path in SAMPLES.glob("*.sse")}
+    assert EXPECTED.keys() == stored, "say in samples/expected.json what each .sse file becomes"
+
+
+def test_the_index_says_what_each_sample_is() -> None:
+    index = (SAMPLES / "index.md").read_text(encoding="utf-8")
+    unsaid = [path.name for path in sorted(SAMPLES.glob("[a-z][0-9]*")) if path.name not in index]
+    assert not unsaid, f"say in samples/index.md what these show: {unsaid}"
 
 
 def test_the_size_of_the_overflow_is_told(colour: Sync | Async) -> None:

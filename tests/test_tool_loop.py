@@ -157,7 +157,44 @@ def test_broken_arguments_never_run() -> None:
     flow.add_reply(said(use() | {"input": '{"river": "Ta'}))
     assert run(flow) == []
     assert flow.next_request()
-    assert 'no whole JSON object: \'{"river": "Ta\'' in contents(flow)[0]
+    assert contents(flow)[0].endswith('no whole JSON object; call it again: {"river": "Ta')
+
+
+def test_a_call_that_comes_twice_runs_once() -> None:
+    flow = loop()
+    flow.add_reply(said(use("a", river="Exe"), use("a", river="Exe"), use("b", river="Dart")))
+    assert run(flow) == ["a", "b"]
+    assert flow.next_request()
+    assert flow.messages[-2]["content"] == [use("a", river="Exe"), use("b", river="Dart")]
+    assert contents(flow) == ["Exe: 18 cm", "Dart: 18 cm"]
+
+
+@pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
+def test_a_call_that_nobody_can_answer_is_left_out(lost: dict[str, Any]) -> None:
+    flow = loop()
+    flow.add_reply(said(lost, use("b", river="Dart"), use("a", river="Exe")))
+    assert run(flow) == ["b", "a"]
+    assert flow.next_request()
+    assert flow.messages[-2]["content"] == [use("b", river="Dart"), use("a", river="Exe")]
+
+
+@pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
+def test_a_reply_of_nothing_but_such_calls_is_an_error(lost: dict[str, Any]) -> None:
+    flow = loop()
+    flow.add_reply(said(text("Let me see."), lost))
+    assert run(flow) == flow.calls == []
+    with pytest.raises(ToolError, match="without a name or an id") as raised:
+        flow.next_request()
+    assert raised.value.messages == HELLO  # to be asked again
+    assert raised.value.tool_use
+    assert flow.next_request() is None
+
+
+def test_thinking_that_led_to_nothing_does_not_go_back() -> None:
+    flow = loop()
+    flow.add_reply(said(text("18 cm"), {"type": "thinking", "thinking": "Hm.", "signature": ""}))
+    assert flow.next_request() is None
+    assert flow.messages[-1] == {"role": "assistant", "content": [text("18 cm")]}
 
 
 def test_incomplete_arguments_can_be_completed_by_hand() -> None:

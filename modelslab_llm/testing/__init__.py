@@ -17,14 +17,18 @@ the dialect of a server you name), and keep what they were asked::
         assert len(server.requests) == 2
 """
 
-from ._dialects import DialectName
-from ._fault import Fault
-from ._received import ReceivedRequest
-from ._recording import Recording
-from ._script import Answer, Failure, Reply, Script
-from ._server import LocalServer
-from ._tape import RecordingError
-from ._transport import ScriptedTransport
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._dialects import DialectName
+    from ._fault import Fault
+    from ._received import ReceivedRequest
+    from ._recording import Recording
+    from ._script import Answer, Failure, Reply, Script
+    from ._server import LocalServer
+    from ._tape import RecordingError
+    from ._transport import ScriptedTransport
 
 __all__ = [
     "Answer",
@@ -39,3 +43,28 @@ __all__ = [
     "Script",
     "ScriptedTransport",
 ]
+
+# Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
+_FROM = {
+    "_dialects": "DialectName",
+    "_fault": "Fault",
+    "_received": "ReceivedRequest",
+    "_recording": "Recording",
+    "_script": "Answer Failure Reply Script",
+    "_server": "LocalServer",
+    "_tape": "RecordingError",
+    "_transport": "ScriptedTransport",
+}
+_LATER = {name: module for module, names in _FROM.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from .._client import AsyncModelsLab, ModelsLab
 from .._config import Options
-from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from ..endpoints import Endpoint
 
 __all__ = ["async_client_on", "client_on"]

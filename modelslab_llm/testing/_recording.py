@@ -20,7 +20,7 @@ from typing_extensions import Self, Unpack
 
 from .._config import API_KEY, Config
 from .._foreign import proxies_of_the_environment
-from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._unpack import ACCEPTED
 from ._cleaner import Cleaner
 from ._tape import CURE, Lost, RecordingError, Saved, Take, Tape, is_ours, load, written
@@ -311,7 +311,9 @@ class _Wire:
 
     def _given(self, kind: type) -> dict[str, Any]:
         if self._transport is None:
-            return {}
+            # No connection is used twice: one that the server closes meanwhile would be a failure,
+            # and be recorded, in one run and not in the next.
+            return {"limits": httpx.Limits(max_keepalive_connections=0)}
         if not isinstance(self._transport, kind):
             name = type(self._transport).__name__
             raise TypeError(

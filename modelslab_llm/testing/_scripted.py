@@ -25,7 +25,7 @@ from ._script import Replies, Script
 if TYPE_CHECKING:  # what a test that brings its own client need not load
     from .._client import AsyncModelsLab, ModelsLab
     from .._config import Options
-    from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["KEY", "Log", "Scripted"]
 

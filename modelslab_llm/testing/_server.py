@@ -34,7 +34,7 @@ from ._script import Script
 from ._scripted import KEY, Log, Scripted
 
 if TYPE_CHECKING:
-    from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["LocalServer"]
 
@@ -159,12 +159,12 @@ class LocalServer(Scripted):
         return self._url
 
     def _connections(self) -> DefaultHttpxClient:
-        from .._transport import DefaultHttpxClient
+        from .._http_clients import DefaultHttpxClient
 
         return DefaultHttpxClient(trust_env=False)  # no proxy leads to this machine
 
     def _async_connections(self) -> DefaultAsyncHttpxClient:
-        from .._transport import DefaultAsyncHttpxClient
+        from .._http_clients import DefaultAsyncHttpxClient
 
         return DefaultAsyncHttpxClient(trust_env=False)
 

@@ -22,7 +22,7 @@ from ._script import Script
 from ._scripted import KEY, Log, Scripted
 
 if TYPE_CHECKING:
-    from .._transport import DefaultAsyncHttpxClient, DefaultHttpxClient
+    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["ScriptedTransport"]
 
@@ -65,12 +65,12 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
             self._refusing = False
 
     def _connections(self) -> DefaultHttpxClient:
-        from .._transport import DefaultHttpxClient
+        from .._http_clients import DefaultHttpxClient
 
         return DefaultHttpxClient(transport=self)
 
     def _async_connections(self) -> DefaultAsyncHttpxClient:
-        from .._transport import DefaultAsyncHttpxClient
+        from .._http_clients import DefaultAsyncHttpxClient
 
         return DefaultAsyncHttpxClient(transport=self)
 

@@ -45,14 +45,6 @@ def telling_once(request_id: str | None) -> Callable[[str], None]:
     return tell
 
 
-def fault_in(error: ValueError) -> str:
-    """Return the place and the kind of the first fault, and nothing of what was sent."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
-
-
 class Reply(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 

@@ -178,7 +178,8 @@ class _CallBlock(_Block):
     caller: dict[str, Any] | None = None
 
     input_complete: bool = True
-    """False when the arguments were cut off or are not JSON; `input` is then empty."""
+    """False when the arguments were cut off, are not JSON, or whose they are is not known, since
+    no name came; `input` is then empty."""
     raw_input: str | None = None
     """The text of the arguments as it arrived, kept when it could not be read as JSON."""
 
@@ -188,7 +189,7 @@ class _CallBlock(_Block):
 
     def with_arguments(self, text: str | None) -> Self:
         """Return a copy whose input is read from `text`; None means that none arrived."""
-        found = read_arguments(text) if text is not None else None
+        found = read_arguments(text) if text is not None and self.name else None
         if found is not None:
             return self.model_copy(update={"input": found})
         marks: dict[str, Any] = {"input": {}, "input_complete": False, "raw_input": text or ""}
@@ -198,13 +199,17 @@ class _CallBlock(_Block):
     @classmethod
     def _input_as_text(cls, value: Any) -> Any:
         """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
-        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        if not isinstance(value, dict):  # a block already
+            return value
+        fields = cast("dict[str, Any]", value)
         given = fields.get("input", {})
-        if isinstance(given, dict) and _is_finite(given):
-            return cast("Any", value)
-        tolerated("the input of a tool call was not an object")
+        is_object = isinstance(given, dict) and _is_finite(given)
+        if is_object and fields.get("name"):
+            return fields
+        if not is_object:
+            tolerated("the input of a tool call was not an object")
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
-        if (found := read_arguments(text)) is not None:
+        if fields.get("name") and (found := read_arguments(text)) is not None:
             return {**fields, "input": found}
         return {**fields, "input": {}, "input_complete": False, "raw_input": text}
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
-from .content import ContentBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
 if TYPE_CHECKING:
     from .requests import MessageParam
@@ -155,8 +158,12 @@ class Message(Tolerant):
         return {"role": "assistant", "content": cast("Any", blocks)}
 
     def _repr_markdown_(self) -> str:
-        """Show the text in a notebook."""
-        return self.text
+        """Show the message in a notebook: its text as it is, all else marked as what it is."""
+        parts: list[str] = []
+        for is_text, blocks in groupby(self.content, lambda block: isinstance(block, TextBlock)):
+            shown = [_as_markdown(block) for block in blocks]
+            parts += ["".join(shown)] if is_text else shown  # one sentence may be many text blocks
+        return "\n\n".join(filter(None, parts))
 
     @field_validator("content", mode="before")
     @classmethod
@@ -193,6 +200,27 @@ def mark_cut_arguments(message: Message) -> Message:
 def is_empty_text(block: object) -> bool:
     """Tell whether this is a text block without text."""
     return isinstance(block, TextBlock) and not block.text
+
+
+def _as_markdown(block: ContentBlock) -> str:
+    match block:
+        case TextBlock():
+            return block.text
+        case ThinkingBlock():
+            return block.thinking.strip() and "> " + block.thinking.strip().replace("\n", "\n> ")
+        case ToolUseBlock() | ServerToolUseBlock() if block.input_complete:
+            given = json.dumps(block.input, ensure_ascii=False, indent=2)
+            return _as_code(f"{block.name}({given})")
+        case ToolUseBlock() | ServerToolUseBlock():
+            return _as_code(f"{block.name}({block.raw_input} … cut")
+        case _:
+            return _as_code(f"[{block.type}]")
+
+
+def _as_code(text: str) -> str:
+    """Return a block of code, between fences longer than any in the text."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 class TokenCount(Reply):

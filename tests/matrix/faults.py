@@ -38,7 +38,6 @@ from .told import (
     CUT,
     IN_CALL,
     IN_TEXT,
-    INPUT,
     MESSAGE,
     NEARLY,
     START,
@@ -427,8 +426,8 @@ ORDER = (
         "call-start-missing",
         "the start of the tool call is missing",
         without(11),
-        answer=replace(ANSWER, tools=(Tool("", INPUT),)),
-        note="the call has its arguments, and no name",
+        answer=replace(ANSWER, tools=(Tool("", None),)),
+        note="the call has no name",
     ),
     odd("all-starts-missing", "all starts but the tool call's are missing", without(0, 1, 6)),
     Family(
@@ -757,12 +756,12 @@ PAGE = b"<!doctype html><title>Welcome</title><p>Sign in"
 WHOLE = json.dumps(MESSAGE).encode()
 
 NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
-    "html": ("a page of HTML", as_type(HTML, PAGE), "is the base URL right?"),
-    "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "is the base URL right"),
+    "html": ("a page of HTML", as_type(HTML, PAGE), "check the base URL"),
+    "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "check the base URL"),
     "html-as-stream": (
         "a page of HTML, labelled a stream",
         as_type("text/event-stream", PAGE),
-        "is the base URL right?",
+        "check the base URL",
     ),
     "nothing": ("an empty body", as_type(JSON, b""), "the body is empty"),
     "spaces": ("white space", as_type(JSON, b" \n"), "the body is empty"),

@@ -1,0 +1,69 @@
+"""A gateway whose certificate only your company's authority vouches for, behind a proxy.
+
+python examples/private_gateway.py                     # no key: a network of its own, with TLS
+MODELSLAB_API_KEY=… python examples/private_gateway.py --gateway https://llm.corp.example \\
+    --ca /etc/ssl/corp.pem --proxy http://user:password@proxy.corp.example:3128
+
+Where `SSL_CERT_FILE` and `HTTPS_PROXY` say the same, a plain `ModelsLab()` does: it heeds both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import ssl
+
+from _private_network import private_network
+
+from modelslab_llm import APIConnectionError, DefaultHttpxClient, ModelsLab, endpoints
+
+MODEL = os.environ.get("MODELSLAB_MODEL", "local-large")
+
+
+def main() -> None:
+    if os.environ.get("MODELSLAB_API_KEY"):
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--gateway", required=True, help="its base URL")
+        parser.add_argument("--ca", required=True, help="the authority's certificates, a PEM file")
+        parser.add_argument("--proxy", help="its URL")
+        given = parser.parse_args()
+        ask(os.environ["MODELSLAB_API_KEY"], given.gateway, given.ca, given.proxy)
+        return
+    if shutil.which("openssl") is None:
+        print("Nothing to show: the certificates are made by openssl, which is not installed.")
+        return
+    print("No MODELSLAB_API_KEY: a gateway, its authority and a proxy are played here.")
+    with private_network() as network:
+        ask(network.api_key, network.gateway, network.ca_file, network.proxy)
+        print(f"All that the proxy saw: {network.seen}")
+        ask_without_the_authority(network.api_key, network.gateway)
+
+
+def ask(api_key: str, gateway: str, ca_file: str, proxy: str | None) -> None:
+    # Trusts this authority alone. `ssl.create_default_context()` and then
+    # `.load_verify_locations(ca_file)` trust it besides the public ones.
+    trust = ssl.create_default_context(cafile=ca_file)
+    # Where the gateway wants a certificate of yours too: trust.load_cert_chain("me.pem", "me.key")
+    with (
+        DefaultHttpxClient(verify=trust, proxy=proxy) as http,
+        ModelsLab(api_key, endpoint=endpoints.gateway(gateway), http_client=http) as client,
+    ):
+        message = client.messages.create(
+            model=MODEL,
+            max_tokens=100,
+            messages=[{"role": "user", "content": "Hello from inside!"}],
+        )
+        print(message.text)
+
+
+def ask_without_the_authority(api_key: str, gateway: str) -> None:
+    with ModelsLab(api_key, endpoint=endpoints.gateway(gateway)) as client:
+        try:
+            client.models.list()
+        except APIConnectionError as error:  # at once: no other try would change a certificate
+            print(f"Refused: {error}")
+
+
+if __name__ == "__main__":
+    main()
