@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check fix bench reliability clean
+.PHONY: demo test soak check fix docs bench reliability clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -24,6 +24,10 @@ fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv-docs/.made  ## the documentation site, in site/html; needs Python 3.11 or newer
+	.venv-docs/bin/python -m doctest docs/docstrings.py
+	.venv-docs/bin/python docs/build.py
+
 bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
 	.venv-bench/bin/python -m benchmarks
 
@@ -36,8 +40,15 @@ reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; R
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[aiohttp]' --requirement benchmarks/requirements.txt
 	touch $@
 
+.venv-docs/.made: pyproject.toml
+	rm -rf .venv-docs
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --group docs
+	touch $@
+
 clean:
-	rm -rf .venv .venv-bench dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs site .cache dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check

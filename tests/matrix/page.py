@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ def page(measured: Mapping[str, Any]) -> str:
     sections = dict.fromkeys(family.section for family in FAMILIES)
     parts = [INTRODUCTION, "\n".join(f"- {fact}" for fact in measured["facts"]) + "\n"]
     parts.append(_summary(theirs, measured["anthropic"]))
+    parts.append(_contents(sections, theirs, measured["anthropic"]))
     for section in sections:
         heads = (
             "fault",
@@ -98,6 +100,32 @@ makes no sense, stood beside the answer. Some of its wrong answers have a `stop_
 which a careful program could look for. How many of these faults a program meets depends on its
 server: the numbers compare what happens, not how often.
 """
+
+
+def _contents(sections: Iterable[str], theirs: Mapping[str, Verdict], version: str) -> str:
+    """Return what the parts of the page are, with what is in bold there counted."""
+
+    def harm(verdicts: Iterable[Verdict]) -> str:
+        return str(sum(KINDS[verdict.kind].startswith("**") for verdict in verdicts) or "–")
+
+    lines = [("part", "faults", "modelslab_llm", f"anthropic {version}")]
+    for section in sections:
+        faults = {
+            _name(family, fault): fault
+            for family in FAMILIES
+            if family.section == section
+            for fault in family.faults
+        }
+        anchor = re.sub(r"[^a-z0-9 ]", "", section.lower()).replace(" ", "-")
+        lines.append(
+            (
+                f"[{section}](#{anchor})",
+                str(len(faults)),
+                harm(promised(fault) for fault in faults.values()),
+                harm(theirs[name] for name in faults),
+            )
+        )
+    return f"What is in bold, by part:\n\n{_table(lines)}"
 
 
 def _lines(

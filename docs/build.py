@@ -1,0 +1,124 @@
+"""Build the documentation site: `make docs`.
+
+The pages are written to be read where the repository is hosted. This lays out a copy of them in
+`site/pages`, with those that stand beside the docs folder and with links that hold there, has
+zensical build `site/html` from it, and checks the result: every link leads somewhere, and a
+reader's browser loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = ROOT / "site" / "pages"
+HTML = ROOT / "site" / "html"
+
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+SHOWN = (".md", ".svg", ".png", ".css")
+LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)]*)?\))")
+
+
+def lay_out() -> None:
+    """Copy the pages to where the site is built from; a linked source file becomes a page too."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    places = {page: page.relative_to(DOCS) for page in DOCS.rglob("*") if page.suffix in SHOWN}
+    places |= {ROOT / name: Path(name.lower()) for name in BESIDE if (ROOT / name).exists()}
+    sources: dict[Path, Path] = {}
+
+    def led(link: re.Match[str]) -> str:
+        target = link[2]
+        if urlsplit(target).scheme:
+            return link[0]
+        file = Path(os.path.normpath(page.parent / target))
+        if file not in places:
+            if not file.is_file():
+                raise SystemExit(f"{page.relative_to(ROOT)}: {target} is no file")
+            sources[file] = Path("source", f"{file.relative_to(ROOT)}.md")
+        place = places.get(file) or sources[file]
+        return f"{link[1]}{os.path.relpath(place, places[page].parent)}{link[3]}"
+
+    def write(place: Path, content: bytes) -> None:
+        copy = PAGES / place
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
+
+    for page, place in places.items():
+        content = page.read_bytes()
+        write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
+    for file, place in sources.items():
+        title, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
+        write(place, f"# {title}\n\n````{file.suffix[1:]}\n{text}````\n".encode())
+
+
+class Page(HTMLParser):
+    """What a built page links to, loads, and can be linked to by."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.loads: set[str] = set()
+        self.ids = {""}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value for name, value in attrs if value is not None}
+        self.ids |= {given[name] for name in ("id", "name") if name in given}
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        elif tag == "link" and given.get("rel") != "canonical" and "href" in given:
+            self.loads.add(given["href"])
+        elif "src" in given:
+            self.loads.add(given["src"])
+
+
+def faults(html: Path) -> list[str]:
+    """Return every link that leads nowhere, and everything that is loaded from elsewhere."""
+    pages = {file: Page(file.read_text(encoding="utf-8")) for file in html.rglob("*.html")}
+    found: list[str] = []
+    for file, page in pages.items():
+        if file.name == "404.html":  # its links begin at the root of the host
+            continue
+        where = file.relative_to(html)
+        for link in sorted(page.links | page.loads):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if link in page.loads and parts.scheme != "data":
+                    found.append(f"{where} loads {link} from elsewhere")
+                continue
+            target = Path(os.path.normpath(file.parent / unquote(parts.path)))
+            target = file if not parts.path else target
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_file():
+                found.append(f"{where} links to {link}: there is no such file")
+            elif target in pages and unquote(parts.fragment) not in pages[target].ids:
+                found.append(f"{where} links to {link}: there is no such place on that page")
+    for sheet in html.rglob("*.css"):
+        for url in re.findall(r"url\(\W?(https?:[^)]*)", sheet.read_text(encoding="utf-8")):
+            found.append(f"{sheet.relative_to(html)} loads {url} from elsewhere")
+    return found
+
+
+def main() -> int:
+    lay_out()
+    shutil.rmtree(HTML, ignore_errors=True)
+    zensical = Path(sys.executable).with_name("zensical")
+    built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=ROOT, check=False)
+    if built.returncode:
+        return built.returncode
+    wrong = faults(HTML)
+    sys.stdout.write("".join(f"{fault}\n" for fault in wrong))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
