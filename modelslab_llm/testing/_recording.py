@@ -407,7 +407,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._reading: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._reading = iter(self._stream)
+        self._reading = self._reading or iter(self._stream)  # iterated again, it goes on
         return self
 
     def __next__(self) -> bytes:
@@ -418,7 +418,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
             raise
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._reading = aiter(self._stream)
+        self._reading = self._reading or aiter(self._stream)
         return self
 
     async def __anext__(self) -> bytes:

@@ -163,8 +163,8 @@ def _files(
 ) -> dict[str, bytes]:
     exchange: dict[str, Any] = {"request": request}
     files: dict[str, bytes] = {}
+    whole = take.whole
     if take.status:
-        label = take.headers.get("content-type", "")
         data = _unpacked(take)
         response: dict[str, Any] = {
             "status": take.status,
@@ -174,20 +174,24 @@ def _files(
                 if _KEPT.fullmatch(name.lower()) or name.lower() in kept
             },
         }
-        if is_stream(label, data.lstrip(BLANK)[:100]):
+        if is_stream(take.headers.get("content-type", ""), data.lstrip(BLANK)[:100]):
             response["stream"] = f"{name}.sse"
             files[f"{name}.sse"] = cleaner.stream(data)
+            whole = whole or _OVER.search(data) is not None
         else:
             response |= cleaner.content(data)
         exchange["response"] = response
-    if take.failure:
+    if take.failure and not whole:
         error, message = take.failure
         exchange["failure"] = {"error": error, "message": cleaner.hide(message)}
-    elif not take.whole:
+    elif not whole:
         exchange["left"] = True
     text = json.dumps(exchange, indent=2, ensure_ascii=False).translate(_LINE_ENDS)
     return {**files, f"{name}.json": text.encode() + b"\n"}
 
+
+_OVER = re.compile(rb'^data: ?(\[DONE\]|.*"type": ?"message_stop")', re.MULTILINE)
+"""What ends a message. Who has seen it may leave, or wait a little for the end of the body."""
 
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """What JSON leaves as it is, and editors take for the end of a line."""
@@ -270,12 +274,8 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         response.get("headers", {}),
         tuple(events_of(data)) if stream else (data,) if data else (),
         (failure["error"], failure["message"]) if failure else None,
-        exchange.get("left", False) and not _OVER.search(data),
+        "left" in exchange,
     )
-
-
-_OVER = re.compile(rb'^data: ?(\[DONE\]|.*"type": ?"message_stop")', re.MULTILINE)
-"""What ends a message, after which it is usual to leave."""
 
 
 def _faults(exchange: _Exchange, files: Mapping[str, bytes]) -> Iterator[str]:
