@@ -169,9 +169,8 @@ def _ctrl_c_is_heard() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_clean_and_frees_its_port(
-    ending: signal.Signals, tmp_path: Path, _ctrl_c_is_heard: None
-) -> None:
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
+def test_it_ends_clean_and_frees_its_port(ending: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('{"content": "a b", "fault": {"kind": "stall", "after": 4}}')
     with running("--script", str(script)) as server:
