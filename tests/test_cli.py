@@ -54,9 +54,10 @@ def running(*options: str) -> Iterator[Running]:
     with subprocess.Popen([*COMMAND, *options], **pipes) as process:
         try:
             yield Running(process)
-        finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             rest, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, ""), rest
 
 
@@ -159,7 +160,16 @@ def test_a_script(tmp_path: Path) -> None:
         ]
 
 
+@pytest.fixture
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell lets what it runs in the background ignore Ctrl-C, and so all that this starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 def test_it_ends_clean_and_frees_its_port(ending: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('{"content": "a b", "fault": {"kind": "stall", "after": 4}}')

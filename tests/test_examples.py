@@ -84,8 +84,6 @@ SHOWN = {
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
-    if example.stem == "with_anthropic":
-        pytest.importorskip("anthropic", reason="anthropic is not installed")
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(example)],

@@ -110,13 +110,19 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
             with ModelsLab() as client:
                 self.assertEqual(client.messages.create(**ASK).text, "You said: Hello there")
 
+    def test_of_proxies_nobody_asks_for_it(monkeypatch, request):
+        import os
+        monkeypatch.setenv("NO_PROXY", "corp.invalid")
+        request.getfixturevalue("modelslab_server")
+        assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "corp.invalid,127.0.0.1"
+
     def test_all_is_as_before():
         import os, threading
         assert os.environ["MODELSLAB_API_KEY"] == "ml-secret-0123456789"
         assert "MODELSLAB_BASE_URL" not in os.environ and "NO_PROXY" not in os.environ
         assert not [t for t in threading.enumerate() if "modelslab" in t.name]
     """
-    run(pytester, tests, "--strict-markers").assert_outcomes(passed=8)
+    run(pytester, tests, "--strict-markers").assert_outcomes(passed=9)
 
 
 def test_a_script_function_that_raises_fails_the_test(pytester: pytest.Pytester) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import anyio
 import httpx
 import pytest
 from colours import Async, AsyncClient, Sync, SyncClient, colour_named
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
 from llama.scripts import TEXT_REPLY
@@ -57,7 +59,6 @@ from modelslab_llm import (
 from modelslab_llm.testing import (
     Failure,
     LocalServer,
-    ReceivedRequest,
     Recording,
     RecordingError,
     Reply,
@@ -92,7 +93,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     except APIError as error:
         return {
             "class": type(error),
-            "text": str(error).replace(error.url, "URL"),
+            "text": re.sub(r"[\d.]+ s\)", "… s)", str(error).replace(error.url, "URL")),
             "attempts": error.attempts,
             **{
                 name: getattr(error, name, None)
@@ -283,13 +284,17 @@ ENDINGS: dict[str, Any] = {
     "cut in the headers": [b"HTTP/1.1 200 OK\r\ncontent", CLOSE],
     "gone without a word": RESET,
     "crlf": STREAM_HEAD + chunk(b"".join(EVENTS).replace(b"\n", b"\r\n")) + chunk(b""),
-    "gzip": head(200, {**SSE, "content-encoding": "gzip", "connection": "close"})
-    + gzip.compress(b"".join(EVENTS)),
+    "gzip": [
+        head(200, {**SSE, "content-encoding": "gzip"}) + gzip.compress(b"".join(EVENTS)),
+        CLOSE,
+    ],
     "half a gzip": [
         head(200, {**SSE, "content-encoding": "gzip"}) + gzip.compress(b"".join(EVENTS))[:150],
         CLOSE,
     ],
     "a wrong label": reply(200, b"".join(EVENTS), {"content-type": "application/json"}),
+    "a strange status": failure(799),
+    "a strange header": head(400, {"request-id": "réq", "content-length": "2"}) + b"{}",
     "unauthorized": failure(401, **{"x-should-retry": "false", "request-id": "req_7"}),
     "not ready": failure(503, **{"retry-after": "7", "x-ratelimit-left": "3", "date": "now"}),
 }
@@ -303,20 +308,18 @@ def test_every_answer_is_replayed_as_it_was(ending: Any, tmp_path: Path) -> None
         client.close()
         return results
 
-    script = (
-        [ending] if ending in (RESET,) else [ending, CLOSE] if "CLOSE" in str(ending) else ending
-    )
-    with RawServer(script) as server:
-        with Recording(tmp_path, record=True) as recording:
+    with RawServer(ending) as server:
+        with Recording(tmp_path / "sync", record=True) as recording:
             live = talk(recording, Sync(), server.url)
         with colour_named("asyncio") as colour:
             with Recording(tmp_path / "async", record=True) as recording:
                 talk(recording, colour, server.url)
-    for replay in replayed_everywhere(tmp_path, talk):
+    for replay in replayed_everywhere(tmp_path / "sync", talk):
         assert replay == live
-    assert {**saved(tmp_path / "async")} == {
-        name: data for name, data in ((f.name, f.read_bytes()) for f in tmp_path.glob("0*"))
-    }
+    for one, other in zip(exchanges(tmp_path / "async"), exchanges(tmp_path / "sync"), strict=True):
+        for exchange in (one, other):  # what the failure says comes from the library below
+            exchange.get("failure", {}).pop("message", None)
+        assert one == other
 
 
 def test_a_stream_is_saved_as_it_came(tmp_path: Path) -> None:
@@ -418,7 +421,7 @@ def test_a_stream_left_after_its_end_is_whole(colour: Sync | Async, tmp_path: Pa
     with RawServer([unending, Connection.until_left]) as server:
         with Recording(tmp_path, record=True) as recording:
             live = talk(recording, colour, server.url)
-    assert exchanges(tmp_path)[0]["left"] is True
+    assert exchanges(tmp_path)[0].keys() == {"request", "response"}
     assert replayed_everywhere(tmp_path, talk) == [live] * 3
 
 
@@ -493,9 +496,8 @@ def at_once(client: SyncClient | AsyncClient, texts: list[str]) -> list[str]:
 
 
 def test_equal_requests_are_answered_in_turn(colour: Sync | Async, tmp_path: Path) -> None:
-    with Recording(
-        tmp_path, record=True, transport=ScriptedTransport(["1", "2", "3"])
-    ) as recording:
+    script = ScriptedTransport(["1", "2", "3"])
+    with Recording(tmp_path, record=True, transport=script) as recording:
         client = client_on(recording, colour, api_key="local-test-key")
         assert [client.create(**ASK).text for _ in range(3)] == ["1", "2", "3"]
         client.close()
@@ -530,8 +532,9 @@ def assert_hidden(folder: Path, *keys: str) -> None:
 
 @pytest.mark.parametrize("key", [key for key in KEYS.values() if key != "anthropic"])
 def test_the_key_is_nowhere_even_if_the_server_says_it(key: str, tmp_path: Path) -> None:
-    unsaved = {"encoding"}  # what cannot be unpacked cannot be searched; see below
-    places = [place for place in PLACES if place not in unsaved]
+    # What cannot be unpacked is not saved at all, see below; and the key as the state of a
+    # deployment is no state any more.
+    places = [place for place in PLACES if place not in ("encoding", "not-ready")]
 
     def talk(recording: Recording, url: str = NOWHERE, **more: Any) -> list[Any]:
         endpoint = endpoints.gateway(url, auth="x-api-key")
@@ -574,8 +577,8 @@ def test_a_key_in_the_pieces_of_a_stream_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_unpacked_is_not_saved(tmp_path: Path) -> None:
-    with RawServer(reply(200, b"\x8b\x00", {"content-encoding": "br"})) as server:
-        with pytest.raises(RecordingError, match="POST /v1/messages cannot be decompressed"):
+    with RawServer(reply(200, b"\x8b\x00", {"content-encoding": f"br, {KEY}"})) as server:
+        with pytest.raises(RecordingError, match=r"POST /v1/messages cannot be decomp.*br, [*]{3}"):
             with Recording(tmp_path / "new", record=True) as recording:
                 client = client_on(recording, Sync(), server.url, max_retries=0)
                 outcome(lambda: client.create(**ASK))
@@ -700,11 +703,9 @@ def test_a_path_that_is_none(redact: Any, tmp_path: Path) -> None:
 # What is in the folder
 
 
-def recorded(folder: Path, *texts: str, script: Any = None, **options: Any) -> None:
+def recorded(folder: Path, *texts: str) -> None:
     """Record the echo of each text."""
-    with Recording(
-        folder, record=True, transport=ScriptedTransport(script), **options
-    ) as recording:
+    with Recording(folder, record=True, transport=ScriptedTransport()) as recording:
         client = recording.client("local-test-key", base_url=NOWHERE)
         for text in texts:
             ask(client, text)
@@ -866,6 +867,7 @@ def test_a_broken_file_is_named(text: str | bytes, fault: str, tmp_path: Path) -
     assert str(tmp_path) in str(caught.value)
 
 
+@settings(max_examples=50)
 @given(
     st.binary()
     | st.recursive(
@@ -913,20 +915,17 @@ def test_drift_that_was_swallowed_is_told_at_the_end(tmp_path: Path) -> None:
         with Recording(tmp_path) as recording:
             client = replaying(recording)
             for text in ("two", "three"):
-                try:
+                with suppress(Exception):  # as careless applications do
                     ask(client, text)
-                except Exception:  # noqa: BLE001 - as careless applications do
-                    pass
 
 
 def test_drift_is_told_beside_what_followed_from_it(tmp_path: Path) -> None:
     recorded(tmp_path, "one")
 
     def swallow(client: ModelsLab) -> str:
-        try:
-            return ask(client, "two")
-        except Exception:  # noqa: BLE001
-            return ""
+        with suppress(Exception):
+            ask(client, "two")
+        return ""
 
     with pytest.raises(RecordingError, match="was not recorded") as caught:
         with Recording(tmp_path) as recording:
@@ -935,7 +934,7 @@ def test_drift_is_told_beside_what_followed_from_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Recording(tmp_path) as recording:
         swallow(replaying(recording))
         raise KeyboardInterrupt
-    with pytest.raises(RuntimeError, match="^mine$"), Recording(tmp_path) as recording:
+    with pytest.raises(RuntimeError, match=r"^mine$"), Recording(tmp_path) as recording:
         try:
             ask(replaying(recording), "two")
         except RecordingError as error:
@@ -956,7 +955,7 @@ def test_a_request_too_many(tmp_path: Path) -> None:
 
 def test_what_is_recorded_and_not_asked_for(tmp_path: Path) -> None:
     recorded(tmp_path, "one", "two", "three")
-    with pytest.raises(RecordingError, match="not asked for: 001-messages.json, 003-messages.json"):
+    with pytest.raises(RecordingError, match=r"not asked for: 001\S+, 003\S+json"):
         with Recording(tmp_path) as recording:
             ask(replaying(recording), "two")
     with Recording(tmp_path, unused="ignore") as recording:
@@ -1055,22 +1054,3 @@ def test_more_headers_are_kept_if_they_are_named(tmp_path: Path) -> None:
         assert recording.client(KEY, base_url=NOWHERE).messages.create(**ASK).text == "Tamar"
     kept = exchanges(tmp_path)[0]["response"]["headers"]
     assert kept == {"content-type": "application/json", "x-team": "a", "request-id": "req_1"}
-
-
-def test_the_anthropic_client_is_recorded_too(tmp_path: Path) -> None:
-    anthropic = pytest.importorskip("anthropic", "2.12", reason="anthropic 2.12 is not installed")
-
-    def talk(recording: Recording, url: str = NOWHERE) -> list[Any]:
-        with httpx.Client(transport=recording) as http:
-            client = anthropic.Anthropic(base_url=url, api_key=KEY, http_client=http)
-            message = client.messages.create(**ASK)
-            with client.messages.stream(**ASK) as stream:
-                return [message.model_dump(), stream.get_final_message().model_dump()]
-
-    def said(request: ReceivedRequest) -> str:
-        return f"You said {len(request.body['messages'])} things."
-
-    with LocalServer(said, api_key=KEY) as server:
-        live = talk(Recording(tmp_path, record=True), server.url)
-    assert_hidden(tmp_path, KEY)
-    assert talk(Recording(tmp_path)) == live

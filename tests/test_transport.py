@@ -24,6 +24,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
 from typing import Any, Literal
 
 import anyio
@@ -1191,7 +1192,13 @@ SLOWLY: list[Any] = [
 SLOW_REPLY = [0.002, REPLY[:30], 0.002, REPLY[30:150], 0.002, REPLY[150:]]
 DELAYS = [i / 2000 for i in range(30)]
 
+anyio_keeps_hold = pytest.mark.skipif(
+    tuple(map(int, version("anyio").split(".")[:2])) < (4, 16),
+    reason="anyio before 4.16 forgets a connection that is made as its task is cancelled",
+)
 
+
+@anyio_keeps_hold
 @each_loop
 @pytest.mark.parametrize(
     ("verb", "script"), [("create", SLOW_REPLY), ("stream", SLOWLY)], ids=["create", "stream"]
@@ -1219,6 +1226,7 @@ def test_a_call_cancelled_at_any_time_holds_no_connection(
         anyio.run(main, backend=backend)
 
 
+@anyio_keeps_hold
 @pytest.mark.parametrize("verb", ["create", "stream"])
 def test_a_task_cancelled_at_any_step_holds_no_connection(verb: Verb) -> None:
     async def main() -> None:

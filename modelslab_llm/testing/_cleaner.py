@@ -102,7 +102,7 @@ class Cleaner:
             if "" in path:
                 raise ValueError(f"redact: {'.'.join(path)!r} is no path such as metadata.user_id")
         self._met: set[tuple[str, ...]] = set()
-        self._rough = [_rough(path[-1]) for path in self._paths]
+        self._rough = [(path, _rough(path[-1])) for path in self._paths]
         self._secrets: list[tuple[int, Secret]] = []
 
     def learn(self, headers: Iterable[tuple[str, str]], target: str) -> None:
@@ -219,7 +219,8 @@ class Cleaner:
 
     def _roughly(self, data: bytes) -> bytes:
         """Blank the named fields wherever they stand in what is no whole JSON: half an event."""
-        for pattern in self._rough:
+        self._met |= {path for path, pattern in self._rough if pattern.search(data)}
+        for _, pattern in self._rough:
             data = pattern.sub(rb'\1"***"', data)
         return data
 

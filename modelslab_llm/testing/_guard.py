@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -95,7 +96,8 @@ class Guard:
 
     def remove(self) -> None:
         """Leave everything as it was."""
-        sys.meta_path.remove(self)
+        with suppress(ValueError):  # somebody has put another list in its place
+            sys.meta_path.remove(self)
         while self._replaced:
             owner, name, original = self._replaced.pop()
             setattr(owner, name, original)
@@ -112,7 +114,7 @@ class Guard:
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find what is to be watched as those after it would, and watch it once it is loaded."""
-        if name not in _DOORS:
+        if name not in _DOORS or self not in sys.meta_path:
             return None
         others = sys.meta_path[sys.meta_path.index(self) + 1 :]
         found = (finder.find_spec(name, path, target) for finder in others)

@@ -313,7 +313,9 @@ class _Wire:
 
     def _given(self, kind: type) -> dict[str, Any]:
         if self._transport is None:
-            return {}
+            # No connection is used twice: one that the server closes meanwhile would be a failure,
+            # and be recorded, in one run and not in the next.
+            return {"limits": httpx.Limits(max_keepalive_connections=0)}
         if not isinstance(self._transport, kind):
             name = type(self._transport).__name__
             raise TypeError(
@@ -409,7 +411,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._reading: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._reading = iter(self._stream)
+        self._reading = self._reading or iter(self._stream)  # iterated again, it goes on
         return self
 
     def __next__(self) -> bytes:
@@ -420,7 +422,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
             raise
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._reading = aiter(self._stream)
+        self._reading = self._reading or aiter(self._stream)
         return self
 
     async def __anext__(self) -> bytes:
@@ -462,7 +464,8 @@ class _Player:
         body = _Played(saved, self.tape, request)
         if not saved.status:
             body.end()
-        return httpx.Response(saved.status, headers=dict(saved.headers), stream=body)
+        headers = httpx.Headers(dict(saved.headers), encoding="utf-8")
+        return httpx.Response(saved.status, headers=headers, stream=body)
 
 
 class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):

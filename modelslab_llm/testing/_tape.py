@@ -69,7 +69,7 @@ class _Request(TypedDict):
 
 @_closed
 class _Response(TypedDict):
-    status: Annotated[int, Field(ge=200, le=599)]
+    status: Annotated[int, Field(ge=100, le=999)]
     headers: NotRequired[dict[str, str]]
     body: NotRequired[Any]
     text: NotRequired[str]
@@ -163,9 +163,16 @@ def _files(
 ) -> dict[str, bytes]:
     exchange: dict[str, Any] = {"request": request}
     files: dict[str, bytes] = {}
+    whole = take.whole
     if take.status:
-        label = take.headers.get("content-type", "")
-        data = _unpacked(take)
+        try:
+            encoding = take.headers.get("content-encoding", "")
+            data = b"".join(Unpacker(encoding).feed(bytes(take.data)))
+        except UnpackingError as error:
+            raise RecordingError(
+                f"the answer to {request['method']} {request['path']} cannot be decompressed, so "
+                f"nobody can tell whether a key is in it: {cleaner.hide(str(error))}"
+            ) from None
         response: dict[str, Any] = {
             "status": take.status,
             "headers": {
@@ -174,7 +181,7 @@ def _files(
                 if _KEPT.fullmatch(name.lower()) or name.lower() in kept
             },
         }
-        if is_stream(label, data.lstrip(BLANK)[:100]):
+        if is_stream(take.headers.get("content-type", ""), data.lstrip(BLANK)[:100]):
             response["stream"] = f"{name}.sse"
             files[f"{name}.sse"] = cleaner.stream(data)
             if cleaner.scattered(files[f"{name}.sse"]):
@@ -182,31 +189,24 @@ def _files(
                     f"the answer to {take.method} {request['path']} holds a key, cut into pieces "
                     "by its stream, which cannot be hidden: nothing was saved"
                 )
+            whole = whole or _OVER.search(data) is not None
         else:
             response |= cleaner.content(data)
         exchange["response"] = response
-    if take.failure:
-        error, message = take.failure
-        exchange["failure"] = {"error": error, "message": cleaner.hide(message)}
-    elif not take.whole:
+    if take.failure and not whole:
+        kind, message = take.failure
+        exchange["failure"] = {"error": kind, "message": cleaner.hide(message)}
+    elif not whole:
         exchange["left"] = True
     text = json.dumps(exchange, indent=2, ensure_ascii=False).translate(_LINE_ENDS)
     return {**files, f"{name}.json": text.encode() + b"\n"}
 
 
+_OVER = re.compile(rb'^data: ?(\[DONE\]|.*"type": ?"message_stop")', re.MULTILINE)
+"""What ends a message. Who has seen it may leave, or wait a little for the end of the body."""
+
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """What JSON leaves as it is, and editors take for the end of a line."""
-
-
-def _unpacked(take: Take) -> bytes:
-    encoding = take.headers.get("content-encoding", "")
-    try:
-        return b"".join(Unpacker(encoding).feed(bytes(take.data)))
-    except UnpackingError as error:
-        raise RecordingError(
-            f"the answer to {take.method} {take.target.partition('?')[0]} cannot be decompressed, "
-            f"so nobody can tell whether a key is in it: {error}"
-        ) from None
 
 
 # From files to exchanges
@@ -275,12 +275,8 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         response.get("headers", {}),
         tuple(events_of(data)) if stream else (data,) if data else (),
         (failure["error"], failure["message"]) if failure else None,
-        exchange.get("left", False) and not _OVER.search(data),
+        "left" in exchange,
     )
-
-
-_OVER = re.compile(rb'^data: ?(\[DONE\]|.*"type": ?"message_stop")', re.MULTILINE)
-"""What ends a message, after which it is usual to leave."""
 
 
 def _faults(exchange: _Exchange, files: Mapping[str, bytes]) -> Iterator[str]:
@@ -305,6 +301,9 @@ class Tape:
 
     def __init__(self, saved: Sequence[Saved], cleaner: Cleaner, where: str) -> None:
         self._saved = saved
+        self._by_request: dict[str, list[Saved]] = {}
+        for each in saved:
+            self._by_request.setdefault(_sorted(each.request), []).append(each)
         self.cleaner = cleaner
         self._where = where
         self._unused = [each.name for each in saved]
@@ -313,14 +312,14 @@ class Tape:
 
     def find(self, method: str, target: str, data: bytes) -> Saved:
         """Return the next exchange with this request, or raise `RecordingError`."""
-        asked = content_of(data)
-        if "body" in asked:
-            asked["body"] = self.cleaner.redacted(asked["body"])
-        # As it is first: the key of a replay is often a word, and may stand in the texts too.
-        plain = {"method": method, "path": self.cleaner.target(target, str), **asked}
         clean = {"method": method, "path": self.cleaner.target(target)}
         clean |= self.cleaner.content(data)
-        fitting = [each for each in self._saved if each.request in (plain, clean)]
+        # The key of a replay is often a word, which may stand in the texts too.
+        plain = {"method": method, "path": self.cleaner.target(target, str), **content_of(data)}
+        if "body" in plain:
+            plain["body"] = self.cleaner.redacted(plain["body"])
+        keys = dict.fromkeys([_sorted(clean), _sorted(plain)])
+        fitting = [each for key in keys for each in self._by_request.get(key, ())]
         for each in fitting:
             if each.name in self._unused:
                 self._unused.remove(each.name)
@@ -364,6 +363,10 @@ class Tape:
             return None
         names = ", ".join(self._unused)
         return RecordingError(f"{self._where}: recorded, but not asked for: {names}\n{CURE}")
+
+
+def _sorted(request: Mapping[str, Any]) -> str:
+    return json.dumps(request, sort_keys=True)
 
 
 CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(…, record=True)."

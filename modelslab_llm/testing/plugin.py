@@ -69,8 +69,8 @@ def modelslab_client(modelslab_server: LocalServer) -> Iterator[ModelsLab]:
 def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModelsLab]:
     """An `AsyncModelsLab` at the `modelslab_server`; its connections are closed for you.
 
-    The fixture itself is not async: it works with pytest-asyncio, with anyio's and trio's plugins
-    and with `asyncio.run` in the test, on whatever event loops the test uses the client.
+    The fixture itself is not async: it works with pytest-asyncio, with anyio's plugin and with
+    `asyncio.run` or `trio.run` in the test, on whatever event loops the test uses the client.
     """
     from .._http_clients import close_from_outside
 
@@ -151,8 +151,8 @@ def _point_environment(patch: pytest.MonkeyPatch, server: LocalServer) -> None:
         "ANTHROPIC_CUSTOM_HEADERS": None,
     }
     # A proxy of the environment would be asked for this server too.
-    for name in ("no_proxy", "NO_PROXY"):
-        values[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    values["no_proxy"] = values["NO_PROXY"] = f"{direct},127.0.0.1" if direct else "127.0.0.1"
     for name, value in values.items():
         if value is None:
             patch.delenv(name, raising=False)
@@ -253,6 +253,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
     Said at the end of a fixture it would be an error beside a test that passed.
     """
+    if call.when == "teardown" and _VERDICTS in item.stash:
+        del item.stash[_VERDICTS]  # the item may be run again
     if call.when != "call":
         return
     for verdict in item.stash.get(_VERDICTS, list[Verdict]()):
