@@ -5,6 +5,9 @@ Nothing else is decided here: a client that is given connections leaves them ope
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from typing_extensions import Unpack
 
 from .._client import AsyncModelsLab, ModelsLab
@@ -16,18 +19,20 @@ __all__ = ["async_client_on", "client_on"]
 
 
 def client_on(
-    http: DefaultHttpxClient, api_key: str, endpoint: Endpoint, **options: Unpack[Options]
+    settings: Mapping[str, Any], api_key: str, endpoint: Endpoint, **options: Unpack[Options]
 ) -> ModelsLab:
-    """Return a client that closes `http` when it is closed."""
+    """Return a client on connections of its own, with these settings of `httpx.Client`."""
+    http = DefaultHttpxClient(**settings)
     client = ModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
     client._closes = True  # pyright: ignore[reportPrivateUsage]
     return client
 
 
 def async_client_on(
-    http: DefaultAsyncHttpxClient, api_key: str, endpoint: Endpoint, **options: Unpack[Options]
+    settings: Mapping[str, Any], api_key: str, endpoint: Endpoint, **options: Unpack[Options]
 ) -> AsyncModelsLab:
-    """Return a client that closes `http` when it is closed; `client_on` for async."""
+    """Return a client on connections of its own; `client_on` for async."""
+    http = DefaultAsyncHttpxClient(**settings)
     client = AsyncModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
     client._closes = True  # pyright: ignore[reportPrivateUsage]
     return client

@@ -6,9 +6,9 @@ Each row names its source, sections of protocol.md; what they do not tell is as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from . import _envelopes, _models
@@ -19,6 +19,8 @@ from ._rewrites import Change, Rewrite
 from ._script import Failure, Split
 
 __all__ = ["DIALECTS", "Dialect", "DialectName", "dialect_named"]
+
+T = TypeVar("T")
 
 DialectName: TypeAlias = Literal[
     "anthropic",
@@ -84,28 +86,27 @@ class Dialect:
 
     def said(self, message: Json) -> Json:
         """Return a filled-in message as this server means it."""
-        for change in self.message:
-            message = change(message)
-        return message
+        return _through(self.message, message)
 
     def in_one_piece(self, message: Json) -> Json:
         """Return the body of a reply in one piece."""
-        for change in self.whole:
-            message = change(message)
-        return message
+        return _through(self.whole, message)
 
     def in_events(self, message: Mapping[str, Any], split: Split) -> list[Json]:
         """Return the events of a stream."""
-        events = list(events_of(message, split))
-        for rewrite in self.events:
-            events = rewrite(events)
-        return events
+        return _through(self.events, list(events_of(message, split)))
 
     def error_in_events(self, type_: str, message: str, request_id: str) -> Json | None:
         """Return the error that ends a stream, or `None` where it ends in silence."""
         type_ = type_ or self.event_type
         error = Error(_envelopes.status_of(type_), type_, message, request_id)
         return self.event_error(error) if self.event_error else None
+
+
+def _through(changes: Iterable[Callable[[T], T]], value: T) -> T:
+    for change in changes:
+        value = change(value)
+    return value
 
 
 _KNOWN = {reason: reason for reason in ("end_turn", "max_tokens", "tool_use")}

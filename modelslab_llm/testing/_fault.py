@@ -6,16 +6,18 @@ Whoever sends them breaks off, falls silent or resets where a `Plan` says so.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
-__all__ = ["ENDINGS", "Ending", "Fault", "Frame", "struck", "struck_whole"]
+__all__ = ["ENDINGS", "KINDS", "Ending", "Fault", "Frame", "struck", "struck_whole"]
 
 Ending: TypeAlias = Literal["end", "cut", "reset", "stall", "refuse"]
 """What comes after the last byte that is sent: `end` is the good order of HTTP."""
 
-ENDINGS: tuple[Ending, ...] = ("end", "cut", "reset", "stall", "refuse")
+Oddity: TypeAlias = Literal["error", "garbage", "repeat", "omit"]
+"""What is sent amiss."""
 
-Kind: TypeAlias = Ending | Literal["error", "garbage", "repeat", "omit"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+KINDS: tuple[Ending | Oddity, ...] = (*ENDINGS, *get_args(Oddity))
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +37,7 @@ class Fault:
     ValueError: Fault.stall(after=1, within=2): after and within are two places, give one of them
     """
 
-    kind: Kind
+    kind: Ending | Oddity
     after: int | None = None
     within: int | None = None
     event: int | str | None = None

@@ -171,7 +171,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         from ._clients import client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
-        return client_on(DefaultHttpxClient(transport=self), key, where, **options)
+        return client_on({"transport": self}, key, where, **options)
 
     def async_client(
         self,
@@ -186,7 +186,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         from ._clients import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
-        return async_client_on(DefaultAsyncHttpxClient(transport=self), key, where, **options)
+        return async_client_on({"transport": self}, key, where, **options)
 
     def _who_and_where(
         self,

@@ -135,11 +135,9 @@ class Replies:
             return _echo
         if callable(script):
             return script
-        if isinstance(script, str | bytes | Reply | Failure | Fault | Message | Mapping):
+        if isinstance(script, (bytes, *_SINGLE)) or not isinstance(script, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             always = _checked(script)
             return lambda request: always
-        if not isinstance(script, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-            _checked(script)
         self._answers = answers = [_checked(each) for each in script]
 
         def successive(request: ReceivedRequest) -> Answer:

@@ -11,15 +11,13 @@ from math import inf
 from typing import Any, TypeAlias, cast
 
 from .._faults import joined
-from ._fault import ENDINGS, Fault
+from ._fault import KINDS, Fault
 from ._script import Answer, Failure, Reply
 
 __all__ = ["ScriptError", "script_in"]
 
 
 Json: TypeAlias = dict[str, Any]
-
-KINDS = (*ENDINGS, "error", "garbage", "repeat", "omit")
 
 
 class ScriptError(ValueError):

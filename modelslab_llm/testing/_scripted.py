@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 from typing_extensions import Unpack
@@ -26,7 +26,6 @@ from ._script import Replies, Script
 if TYPE_CHECKING:  # what a test that brings its own client need not load
     from .._client import AsyncModelsLab, ModelsLab
     from .._config import Options
-    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["KEY", "UNSENDABLE", "Log", "Scripted"]
 
@@ -50,12 +49,12 @@ class Scripted(ABC):
 
     def __init__(
         self,
-        script: Script,
+        script: Script = None,
         *,
-        api_key: str | None,
-        deployments: Mapping[str, str] | None,
-        pause: float,
-        dialect: DialectName,
+        api_key: str | None = KEY,
+        deployments: Mapping[str, str] | None = None,
+        pause: float = 0.0,
+        dialect: DialectName = "anthropic",
     ) -> None:
         self.dialect = dialect
         self.api_key: str | None = api_key
@@ -105,7 +104,7 @@ class Scripted(ABC):
         from ._clients import client_on
 
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
-        return client_on(self._connections(), key, where, **options)
+        return client_on(self._way_here, key, where, **options)
 
     def async_client(
         self,
@@ -119,7 +118,7 @@ class Scripted(ABC):
         from ._clients import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
-        return async_client_on(self._async_connections(), key, where, **options)
+        return async_client_on(self._way_here, key, where, **options)
 
     def _who_and_where(
         self,
@@ -133,11 +132,10 @@ class Scripted(ABC):
             endpoint = self.gguf(deployment_id)
         return api_key or self.api_key or KEY, endpoint or self.llm_v7()
 
+    @property
     @abstractmethod
-    def _connections(self) -> DefaultHttpxClient: ...
-
-    @abstractmethod
-    def _async_connections(self) -> DefaultAsyncHttpxClient: ...
+    def _way_here(self) -> Mapping[str, Any]:
+        """The settings of the httpx clients that are led here."""
 
     # What it says
 

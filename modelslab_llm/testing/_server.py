@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any
 
 # Not among the dependencies by name: httpx has it always, through httpcore.
 import h11
@@ -32,9 +32,6 @@ from ._received import ReceivedRequest, receive
 from ._routes import unreadable
 from ._script import Script
 from ._scripted import KEY, UNSENDABLE, Log, Scripted
-
-if TYPE_CHECKING:
-    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 __all__ = ["LocalServer"]
 
@@ -158,15 +155,9 @@ class LocalServer(Scripted):
             )
         return self._url
 
-    def _connections(self) -> DefaultHttpxClient:
-        from .._http_clients import DefaultHttpxClient
-
-        return DefaultHttpxClient(trust_env=False)  # no proxy leads to this machine
-
-    def _async_connections(self) -> DefaultAsyncHttpxClient:
-        from .._http_clients import DefaultAsyncHttpxClient
-
-        return DefaultAsyncHttpxClient(trust_env=False)
+    @property
+    def _way_here(self) -> Mapping[str, Any]:
+        return {"trust_env": False}  # no proxy leads to this machine
 
 
 def _bound(port: int) -> socket.socket:

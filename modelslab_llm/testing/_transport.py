@@ -8,21 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import h11
 import httpx
 
 from .._sockets import bounded
-from ._dialects import DialectName
 from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
-from ._script import Script
-from ._scripted import KEY, UNSENDABLE, Log, Scripted
-
-if TYPE_CHECKING:
-    from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._scripted import UNSENDABLE, Log, Scripted
 
 __all__ = ["ScriptedTransport"]
 
@@ -37,19 +32,7 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
     Pauses are waited for, in async without holding up the event loop.
     """
 
-    def __init__(
-        self,
-        script: Script = None,
-        *,
-        api_key: str | None = KEY,
-        deployments: Mapping[str, str] | None = None,
-        pause: float = 0.0,
-        dialect: DialectName = "anthropic",
-    ) -> None:
-        super().__init__(
-            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
-        )
-        self._refusing = False
+    _refusing = False
 
     @property
     def url(self) -> str:
@@ -64,15 +47,9 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
         finally:
             self._refusing = False
 
-    def _connections(self) -> DefaultHttpxClient:
-        from .._http_clients import DefaultHttpxClient
-
-        return DefaultHttpxClient(transport=self)
-
-    def _async_connections(self) -> DefaultAsyncHttpxClient:
-        from .._http_clients import DefaultAsyncHttpxClient
-
-        return DefaultAsyncHttpxClient(transport=self)
+    @property
+    def _way_here(self) -> Mapping[str, Any]:
+        return {"transport": self}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
