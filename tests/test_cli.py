@@ -205,6 +205,8 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
     assert "No such file" in refused("--script", str(tmp_path / "none.json"))
     assert refused("--port", "70000").endswith("'70000' is no port: use a number from 0 to 65535")
     assert refused("--pause", "nan").endswith("'nan' is no time: use seconds, 0 or more")
+    for key in "a\nb", "clé", " ":
+        assert f"no client can send {key!r}" in refused("--api-key", key)
     assert "invalid choice: 'gpt'" in refused("--dialect", "gpt")
     assert "not allowed with" in refused("--say", "a", "--script", "b")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -225,6 +227,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
         ('{"headers": {"a": 1}}', "the script.headers: must be an object of texts"),
         ('{"split": 0}', "the script.split: must be 'word', 'character' or a number of bytes"),
         ('{"pause": -1}', "the script.pause: must be seconds, 0 or more"),
+        ('{"pause": 1e999}', "the script.pause: must be seconds, 0 or more"),
         ('{"fault": {"kind": "strikes_first"}}', "the script.fault.kind: must be one of end, cut, "
          "reset, stall, refuse, error, garbage, repeat, omit"),
         ('{"fault": {"kind": "cut", "after": -1}}', "the script.fault: Fault.cut(after=-1): after "

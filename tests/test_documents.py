@@ -138,11 +138,39 @@ def python_of(page: Path) -> list[Block]:
 
 @pytest.mark.parametrize("page", [*filter(python_of, PAGES)], ids=lambda page: page.name)
 @pytest.mark.usefixtures("_everything_is_local")
-def test_every_python_block_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_block_runs(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, Any] = {"__name__": page.stem}
     with closing_what_is_left_open(monkeypatch):
         for block in python_of(page):  # in order: a later block may use what an earlier one made
             run(block.text, str(page), names)
+
+
+def test_the_page_on_testing_is_a_module_of_tests(tmp_path: Path) -> None:
+    """Its tests pass in a project of their own, first recorded and then replayed."""
+    text = "\n\n".join(block.text for block in python_of(ROOT / "docs" / "testing.md"))
+    (tmp_path / "test_page.py").write_text(text, encoding="utf-8")
+    written = len(re.findall(r"^(?:async )?def test_", text, re.M))
+    options = ["asyncio_mode=auto", "asyncio_default_fixture_loop_scope=function"]
+    with LocalServer(api_key=None) as server:
+        env = {**os.environ, BASE_URL: server.llm_v7().base_url, API_KEY: "a-key-of-the-docs"}
+        for record in ("1", "0"):
+            asked = len(server.requests)
+            ran = subprocess.run(
+                [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+                + [word for option in options for word in ("-o", option)],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                env={**env, "MODELSLAB_RECORD": record},
+            )
+            assert ran.returncode == 0, ran.stdout
+            passed = re.search(r"(\d+) passed", ran.stdout)
+            assert passed is not None
+            assert int(passed[1]) >= written
+            assert len(server.requests) - asked == 1 + int(record)  # the one by hand, and the test
 
 
 @of("py")

@@ -465,6 +465,11 @@ def test_it_watches_what_a_test_loads_late_and_hides_nothing(
 
         def test_it():
             assert not {"httpx", "httpcore", "pydantic", "anyio", "aiohttp"} & sys.modules.keys()
+            import importlib.util, pkgutil
+            loader = importlib.util.find_spec("aiohttp").loader  # as of any module not loaded yet
+            assert loader.is_package("aiohttp") and loader.get_source("aiohttp")
+            assert pkgutil.get_data("httpcore", "py.typed") == b""
+            del sys.modules["httpcore"]
             from modelslab_llm import ModelsLab
             ModelsLab().models.list()
 

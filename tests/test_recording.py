@@ -61,6 +61,7 @@ from modelslab_llm.testing import (
     LocalServer,
     Recording,
     RecordingError,
+    Reply,
     ScriptedTransport,
 )
 from modelslab_llm.testing._cleaner import content_of, data_of, events_of
@@ -554,6 +555,27 @@ def test_the_key_is_nowhere_even_if_the_server_says_it(key: str, tmp_path: Path)
     assert [result["class"] for result in replay] == [result["class"] for result in live]
 
 
+def test_a_login_hides_its_password_and_a_word_for_one(tmp_path: Path) -> None:
+    password, other = "p4ssw0rd-of-a-proxy", "another-passphrase"
+    told = f"{password} {other}"
+    with RawServer(reply(400, told.encode(), {"content-type": "text/plain"})) as server:
+        with Recording(tmp_path, record=True) as recording:
+            with httpx.Client(transport=recording, auth=("user", password)) as client:
+                assert client.get(server.url, headers={"x-relay-pass": other}).text == told
+    assert_hidden(tmp_path, password, other)
+    assert exchanges(tmp_path)[0]["response"]["text"] == "*** ***"
+
+
+def test_a_key_in_the_pieces_of_a_stream_is_not_saved(tmp_path: Path) -> None:
+    with LocalServer(Reply(f"It is {KEY}.", split="character"), api_key=KEY) as server:
+        with pytest.raises(RecordingError, match="POST /v1/messages holds a key, cut into pieces"):
+            with Recording(tmp_path / "new", record=True) as recording:
+                client = client_on(recording, Sync(), server.url)
+                streamed(client, **ASK)
+                client.close()
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_cannot_be_unpacked_is_not_saved(tmp_path: Path) -> None:
     with RawServer(reply(200, b"\x8b\x00", {"content-encoding": f"br, {KEY}"})) as server:
         with pytest.raises(RecordingError, match=r"POST /v1/messages cannot be decomp.*br, [*]{3}"):
@@ -767,6 +789,14 @@ def test_no_folder_says_how_to_record(tmp_path: Path) -> None:
         with Recording(tmp_path / "none", record=True):
             pass
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_file_is_no_folder(record: bool, tmp_path: Path) -> None:
+    path = tmp_path / "taken"
+    path.write_bytes(b"")
+    with pytest.raises(RecordingError, match="taken: is a file, and a recording is a folder"):
+        Recording(path, record=record).__enter__()
 
 
 def test_outside_of_a_block_nothing_works(tmp_path: Path) -> None:

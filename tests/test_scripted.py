@@ -215,8 +215,9 @@ def test_reply_headers(way: Way) -> None:
     assert (sent["content-type"], sent["request-id"]) == ("text/html", "req_mine")
 
 
-def test_a_header_that_http_does_not_allow(way: Way) -> None:
-    server = way.server([Reply("x", headers={"a": "b\nc"}), "fine"])
+@pytest.mark.parametrize("value", ["b\nc", "Łódź", 5])
+def test_a_header_that_http_does_not_allow(way: Way, value: Any) -> None:
+    server = way.server([Reply("x", headers={"a": value}), "fine"])
     with pytest.raises(errors.APIConnectionError):
         way.client(server).create(**ASK)
     assert len(server.script_errors) == 1

@@ -131,8 +131,8 @@ def test_a_difference_is_readable() -> None:
     assert failing(request.assert_has, model="m/2", max_tokens=16) == (
         "POST /api/v7/llm/v1/messages: expected (-), sent (+)\n"
         " {\n"
-        '-  "model": "m/2",\n'
-        '+  "model": "m/1",\n'
+        '-  "model": "m/2"\n'
+        '+  "model": "m/1"\n'
         '   "max_tokens": 16\n'
         " }"
     )

@@ -2,10 +2,14 @@
 
 `Make` builds a client of the server under test. To test on another kind of server, give it a
 fixture that yields a `Make` whose answers are those of `as_the_model`, and name it in `ANSWERING`.
+The recordings beside this file are made anew, from a real llama-server, by
+
+    MODELSLAB_RECORD=1 python -m pytest tests/test_web_app.py -k committed
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -24,38 +28,76 @@ import httpx
 import pytest
 import uvicorn
 from browser import browser  # noqa: F401  # a fixture
-from llama.fixtures import MODEL_NAME
-from llama.scripts import COUNT, SPLIT_CHARACTER_REPLY, TEXT_REPLY
+from llama.fixtures import MODEL_NAME, serve
+from llama.scripts import COUNT, SPLIT_CHARACTER_REPLY, TEXT_MODEL, TEXT_REPLY
 from llama.server import LlamaServer
 from playwright.sync_api import Browser, Page, expect
 
 from examples.web_app import PAGE, create_app
 from modelslab_llm import AsyncModelsLab, endpoints
-from modelslab_llm.testing import Answer, Failure, LocalServer, ReceivedRequest, Reply
+from modelslab_llm.testing import (
+    Answer,
+    Failure,
+    LocalServer,
+    ReceivedRequest,
+    Recording,
+    Reply,
+    ScriptedTransport,
+)
 
 Make = Callable[..., AsyncModelsLab]
 PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine that is busy
+NOWHERE = "http://127.0.0.1:9"  # nobody listens there
 
 
 def as_the_model(request: ReceivedRequest) -> Answer:
     """Answer as the scripted model of `llama_text` does."""
-    if "tower" in request.body["messages"][-1]["content"]:
-        return SPLIT_CHARACTER_REPLY
-    return TEXT_REPLY
+    return SPLIT_CHARACTER_REPLY if "tower" in request.text else TEXT_REPLY
+
+
+@pytest.fixture
+def scripted_transport() -> Make:
+    return ScriptedTransport(as_the_model).async_client
 
 
 @pytest.fixture
 def local_server() -> Iterator[Make]:
     with LocalServer(as_the_model) as server:
-        yield client_of(server)
+        yield server.async_client
 
 
 @pytest.fixture
 def llama_server(llama_text: LlamaServer) -> Make:
-    return client_of(llama_text)
+    return at_llama(AsyncModelsLab, llama_text)
 
 
-ANSWERING = ["local_server", "llama_server"]
+@pytest.fixture
+def recorded(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Make]:
+    """What a llama-server said when the test ran there, which it does first; then that is gone."""
+    test = request.function
+    others = {
+        name: request.getfixturevalue(name)
+        for name in inspect.signature(test).parameters
+        if name != "make"
+    }
+    with contextmanager(serve)(TEXT_MODEL, tmp_path_factory) as server:
+        with Recording(tmp_path, record=True) as recording:
+            test(make=at_llama(recording.async_client, server), **others)
+    with Recording(tmp_path, record=False) as recording:
+        yield at_llama(recording.async_client)
+
+
+@pytest.fixture
+def committed(request: pytest.FixtureRequest, modelslab_recording: Recording) -> Make:
+    """What it once said, in files that are kept: for machines that cannot run it."""
+    recording = modelslab_recording
+    server = request.getfixturevalue("llama_text") if recording.record else None
+    return at_llama(recording.async_client, server)
+
+
+ANSWERING = ["scripted_transport", "local_server", "llama_server", "recorded", "committed"]
 
 
 @pytest.fixture(params=ANSWERING)
@@ -64,16 +106,11 @@ def make(request: pytest.FixtureRequest) -> Make:
     return request.getfixturevalue(request.param)
 
 
-def client_of(server: LocalServer | LlamaServer) -> Make:
-    def make(**options: Any) -> AsyncModelsLab:
-        at = (
-            endpoints.gateway(server.url, default_model=MODEL_NAME)
-            if isinstance(server, LlamaServer)
-            else server.llm_v7()
-        )
-        return AsyncModelsLab(**{"api_key": server.api_key, "endpoint": at, **options})
-
-    return make
+def at_llama(build: Make, server: LlamaServer | None = None) -> Make:
+    """Build clients of a llama-server, or of one that is gone."""
+    at = endpoints.gateway(server.url if server else NOWHERE, default_model=MODEL_NAME)
+    key = server.api_key if server else "no-key"
+    return lambda **options: build(**{"api_key": key, "endpoint": at, **options})
 
 
 @contextmanager
@@ -155,11 +192,22 @@ def test_a_browser_shows_it(make: Make, page: Page) -> None:
 Busy = Callable[[], int]
 
 
+SLOWLY = Reply("".join(COUNT), pause=0.01)
+
+
+def counting(server: LocalServer | ScriptedTransport) -> tuple[Make, Busy]:
+    return server.async_client, lambda: len(server.requests) - server.disconnects
+
+
+@pytest.fixture
+def slow_scripted_transport() -> tuple[Make, Busy]:
+    return counting(ScriptedTransport(SLOWLY))
+
+
 @pytest.fixture
 def slow_local_server() -> Iterator[tuple[Make, Busy]]:
-    reply = Reply("".join(COUNT), pause=0.01)
-    with LocalServer(reply) as server:
-        yield client_of(server), lambda: len(server.requests) - server.disconnects
+    with LocalServer(SLOWLY) as server:
+        yield counting(server)
 
 
 @pytest.fixture
@@ -167,10 +215,12 @@ def slow_llama_server(llama_slow: LlamaServer) -> tuple[Make, Busy]:
     def busy() -> int:
         return sum(slot["is_processing"] for slot in llama_slow.get("/slots").json())
 
-    return client_of(llama_slow), busy
+    return at_llama(AsyncModelsLab, llama_slow), busy
 
 
-@pytest.mark.parametrize("kind", ["slow_local_server", "slow_llama_server"])
+@pytest.mark.parametrize(
+    "kind", ["slow_scripted_transport", "slow_local_server", "slow_llama_server"]
+)
 def test_the_model_stops_when_the_browser_goes_away(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -185,7 +235,7 @@ def test_the_model_stops_when_the_browser_goes_away(
 
 def test_the_model_stops_before_its_first_word_too() -> None:
     with LocalServer(Reply("At last.", pause=10 * PATIENCE)) as server:
-        with served(client_of(server)()) as url:
+        with served(server.async_client()) as url:
             with httpx.Client() as http:
                 asked = http.build_request("POST", f"{url}/answer", json=body("Well?"))
                 answer = http.send(asked, stream=True)
@@ -225,7 +275,7 @@ def note(page: Page) -> Any:
 
 def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
     with LocalServer([Reply("".join(COUNT), pause=0.02), "Gladly."]) as server:
-        with served(client_of(server)()) as url:
+        with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
             expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
@@ -243,7 +293,7 @@ def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
 
 def test_leaving_the_page_stops_the_model(page: Page) -> None:
     with LocalServer(Reply("".join(COUNT), pause=0.02)) as server:
-        with served(client_of(server)()) as url:
+        with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
             expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
@@ -253,7 +303,7 @@ def test_leaving_the_page_stops_the_model(page: Page) -> None:
 
 def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
     with LocalServer([Failure(402, "No credit is left."), "Welcome back."]) as server:
-        with served(client_of(server)()) as url:
+        with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Hello?")
             expect(note(page)).to_have_text(
@@ -271,7 +321,7 @@ def test_half_an_answer_and_its_error(page: Page) -> None:
         b'\n\nevent: content_block_start\ndata: {"type":"content_block_start","index":0,'
         b'"content_block":{"type":"text","text":"The Tamar st"}}\n\n',
     )
-    with LocalServer(half) as server, served(client_of(server)()) as url:
+    with LocalServer(half) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "How high is it?")
         expect(answers(page)).to_have_text("The Tamar st")
@@ -279,7 +329,7 @@ def test_half_an_answer_and_its_error(page: Page) -> None:
 
 
 def test_a_service_that_is_gone(page: Page) -> None:
-    with LocalServer() as server, served(client_of(server)()) as url:
+    with LocalServer() as server, served(server.async_client()) as url:
         page.goto(url)
     say(page, "Hello?")
     expect(note(page)).to_have_text(re.compile("^TypeError: "))
@@ -288,7 +338,7 @@ def test_a_service_that_is_gone(page: Page) -> None:
 def test_thinking_stands_apart_and_a_cut_is_told(page: Page) -> None:
     thinking = {"type": "thinking", "thinking": "Hm, a river.", "signature": ""}
     reply = Reply([thinking, {"type": "text", "text": "214"}], stop_reason="max_tokens")
-    with LocalServer(reply) as server, served(client_of(server)()) as url:
+    with LocalServer(reply) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "How high is it?")
         expect(page.locator(".thinking")).to_have_text("Hm, a river.")
@@ -298,7 +348,7 @@ def test_thinking_stands_apart_and_a_cut_is_told(page: Page) -> None:
 
 def test_what_is_said_is_never_html(page: Page) -> None:
     markup = "<img src=x onerror=document.title='owned'><b>bold</b>"
-    with LocalServer(markup) as server, served(client_of(server)()) as url:
+    with LocalServer(markup) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, markup)
         expect(page.locator(".turn .text, .turn.user")).to_have_text([markup, markup])
@@ -307,7 +357,7 @@ def test_what_is_said_is_never_html(page: Page) -> None:
 
 def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
     with LocalServer([Reply("".join(COUNT), pause=0.02), "Two."]) as server:
-        with served(client_of(server)()) as url:
+        with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
             expect(answers(page)).to_have_text(re.compile("^I count: 1"))
@@ -323,7 +373,7 @@ def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
 @pytest.mark.parametrize("width", [320, 1280])
 def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 600})
-    with LocalServer("w" * 3000) as server, served(client_of(server)()) as url:
+    with LocalServer("w" * 3000) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "v" * 500)
         expect(answers(page)).to_have_text("w" * 3000)

@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--api-key",
         metavar="KEY",
+        type=_key,
         default=KEY,
         help="the key that is let in, '' for any or none; default %(default)s",
     )
@@ -120,6 +121,12 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: use seconds, 0 or more")
     return seconds
+
+
+def _key(text: str) -> str:
+    if text != text.strip() or not (text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError(f"no client can send {text!r}: use printable ASCII")
+    return text
 
 
 def _script(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> Script:

@@ -9,6 +9,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import quote, unquote, unquote_plus
@@ -73,7 +74,7 @@ def compact(value: Any) -> str:
 
 _CREDENTIAL = re.compile(
     r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
-    r"|(.*[-_])?(key|auth|sig|session)([-_].*)?"
+    r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
 )
 
 
@@ -112,7 +113,10 @@ class Cleaner:
         for name, value in headers:
             if is_credential(name):
                 self.add(value)
-                self.add(value.rpartition(" ")[2])  # after "Bearer"
+                scheme, _, token = value.rpartition(" ")
+                self.add(token)
+                if scheme.lower() == "basic":
+                    self.add(_password(token))
                 if name.lower() == "cookie":
                     for cookie in value.split(";"):
                         self.add(cookie.partition("=")[2])
@@ -181,11 +185,21 @@ class Cleaner:
         """Return a stream as a file may hold it: as it came, but for events that hold too much."""
         return b"".join(map(self._event, events_of(data)))
 
+    def scattered(self, stream: bytes) -> bool:
+        """Tell whether a credential is in a stream piece by piece, as a model writes what it says.
+
+        Joined are the texts at one place of its events, such as `delta.text`.
+        """
+        said: dict[str, list[str]] = {}
+        for event in events_of(stream):
+            with suppress(ValueError, RecursionError):
+                _gather(_exact(_data(event).decode()), "", said)
+        return any(self.hide(text) != text for text in map("".join, said.values()))
+
     def _event(self, event: bytes) -> bytes:
         lines = event.splitlines(keepends=True)  # of bytes: only where SSE ends them too
-        told = b"".join(line[5:] for line in lines if line.startswith(b"data:"))
         try:
-            value = _exact(told.decode())
+            value = _exact(_data(event).decode())
         except (ValueError, RecursionError):
             return self._plain(self._roughly(event))
         clean = self.hidden(self.redacted(value))
@@ -219,6 +233,14 @@ class Cleaner:
         return path + mark + "&".join(_parameter(part, hide) for part in query.split("&"))
 
 
+def _password(token: str) -> str:
+    """Return the password in a token of basic authentication; empty if it is none."""
+    try:
+        return b64decode(token).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
 def _parameter(part: str, hide: Callable[[str], str]) -> str:
     name, equals, value = part.partition("=")
     plain = unquote_plus(value)
@@ -231,6 +253,21 @@ def _rough(name: str) -> re.Pattern[bytes]:
     """Return what finds a field in JSON that may be cut: its name, and as much as may be value."""
     written = re.escape(json.dumps(name, ensure_ascii=False)).encode()
     return re.compile(rb"(?s)(" + written + rb'\s*:\s*)("(?:[^"\\]|\\.)*"?|[\[{].*|[^,}\]\s]+)')
+
+
+def _data(event: bytes) -> bytes:
+    return b"".join(line[5:] for line in event.splitlines(True) if line.startswith(b"data:"))
+
+
+def _gather(value: Any, place: str, said: dict[str, list[str]]) -> None:
+    if isinstance(value, str):
+        said.setdefault(place, []).append(value)
+    elif isinstance(value, dict):
+        for name, inside in cast("dict[str, Any]", value).items():
+            _gather(inside, f"{place}.{name}", said)
+    elif isinstance(value, list):
+        for inside in cast("list[Any]", value):
+            _gather(inside, place, said)
 
 
 _EVENT = re.compile(rb"(?s).+?(?:(?:\r\n|\n|\r(?!\n)){2}|\Z)")

@@ -19,8 +19,8 @@ def difference(expected: Any, found: Any) -> str:
 
     >>> print(difference({"model": "a", "max_tokens": 5}, {"model": "b", "max_tokens": 5}))
      {
-    -  "model": "a",
-    +  "model": "b",
+    -  "model": "a"
+    +  "model": "b"
        "max_tokens": 5
      }
     """
@@ -32,8 +32,11 @@ def difference(expected: Any, found: Any) -> str:
 
 
 def lines_of(value: Any) -> list[str]:
-    """Return a value as lines of JSON, long texts in several."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Return a value as lines of JSON, long texts in several.
+
+    Without commas: the last entry would differ where another came after it.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, separators=("", ": "))
     return [part for line in text.split("\n") for part in _parts(line)]
 
 

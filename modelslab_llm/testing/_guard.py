@@ -152,14 +152,14 @@ def _looking(send: Callable[..., Any], look: Callable[[Any], None]) -> Callable[
 
 
 class _Loader:
-    """Load a module by its own loader, then show it; afterwards nothing tells it apart."""
+    """Be the loader of a module in all things, and show what it loads; then step aside."""
 
     def __init__(self, loader: Any, show: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._show = show
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)  # type: ignore[no-any-return]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)  # get_data, is_package: whatever pkgutil, … ask for
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = self._loader

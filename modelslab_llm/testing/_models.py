@@ -73,6 +73,7 @@ def of_gateway(query: Mapping[str, str]) -> Json | Failure:
                 "id": name,
                 "display_name": name.replace("-", " ").title(),
                 "created_at": "2026-01-01T00:00:00Z",
+                "lifecycle": "active",
                 "max_input_tokens": 200000,
                 "max_tokens": 64000,
             }

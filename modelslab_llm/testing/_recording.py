@@ -84,6 +84,8 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def __enter__(self) -> Self:
         """Read the recording, or get ready to make one."""
         if not self._depth:
+            if self.path.exists() and not self.path.is_dir():
+                raise RecordingError(f"{self.path}: is a file, and a recording is a folder")
             cleaner = Cleaner(self._redact)
             self._side = _Recorder(cleaner) if self.record else _Player(self._read(cleaner))
         self._depth += 1  # an httpx client used in a `with` block enters its transport too

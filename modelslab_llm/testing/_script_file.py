@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, TypeAlias, cast
 
 from .._faults import joined
@@ -121,7 +122,10 @@ _REPLY: Mapping[str, _Check] = {
     "usage": _OBJECT,
     "model": _TEXT,
     "id": _TEXT,
-    "pause": (lambda value: type(value) in (int, float) and value >= 0, "seconds, 0 or more"),
+    "pause": (
+        lambda value: type(value) in (int, float) and 0 <= value < inf,
+        "seconds, 0 or more",
+    ),
     "split": (
         lambda value: value in ("word", "character") or (type(value) is int and value > 0),
         "'word', 'character' or a number of bytes",

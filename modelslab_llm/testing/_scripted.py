@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import h11
 from typing_extensions import Unpack
 
 from .. import endpoints
@@ -27,9 +28,12 @@ if TYPE_CHECKING:  # what a test that brings its own client need not load
     from .._config import Options
     from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 
-__all__ = ["KEY", "Log", "Scripted"]
+__all__ = ["KEY", "UNSENDABLE", "Log", "Scripted"]
 
 KEY = "local-test-key"
+
+UNSENDABLE = (h11.LocalProtocolError, UnicodeEncodeError, TypeError)
+"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is no text."""
 
 
 @dataclass

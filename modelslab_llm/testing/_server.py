@@ -31,7 +31,7 @@ from ._plan import Plan
 from ._received import ReceivedRequest, receive
 from ._routes import unreadable
 from ._script import Script
-from ._scripted import KEY, Log, Scripted
+from ._scripted import KEY, UNSENDABLE, Log, Scripted
 
 if TYPE_CHECKING:
     from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
@@ -276,7 +276,7 @@ class _Connection(asyncio.Protocol):
                     wire.start_next_cycle()
         except h11.RemoteProtocolError as error:
             await self._send(unreadable(error.error_status_hint, str(error)))
-        except h11.LocalProtocolError as error:  # a scripted header that HTTP does not allow
+        except UNSENDABLE as error:  # a scripted header that HTTP does not allow
             self._log.errors.append(error)
         finally:
             self._transport.close()

@@ -184,6 +184,11 @@ def _files(
         if is_stream(take.headers.get("content-type", ""), data.lstrip(BLANK)[:100]):
             response["stream"] = f"{name}.sse"
             files[f"{name}.sse"] = cleaner.stream(data)
+            if cleaner.scattered(files[f"{name}.sse"]):
+                raise RecordingError(
+                    f"the answer to {take.method} {request['path']} holds a key, cut into pieces "
+                    "by its stream, which cannot be hidden: nothing was saved"
+                )
             whole = whole or _OVER.search(data) is not None
         else:
             response |= cleaner.content(data)

@@ -19,7 +19,7 @@ from ._fault import Ending
 from ._plan import Plan
 from ._received import ReceivedRequest, receive
 from ._script import Script
-from ._scripted import KEY, Log, Scripted
+from ._scripted import KEY, UNSENDABLE, Log, Scripted
 
 if TYPE_CHECKING:
     from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
@@ -93,7 +93,7 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
             body.end()
         try:
             head = h11.Response(status_code=plan.status, headers=list(plan.headers.items()))
-        except h11.LocalProtocolError as error:  # a scripted header that HTTP does not allow
+        except UNSENDABLE as error:  # a scripted header that HTTP does not allow
             self._log.errors.append(error)
             raise _broken("cut", request, begun=False) from None
         return httpx.Response(head.status_code, headers=list(head.headers), stream=body)
