@@ -322,6 +322,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "export": export,
     "curl": curl,
     "git": lambda _: None,
+    "pre-commit": lambda _: None,
     "cd": lambda _: None,
 }
 
