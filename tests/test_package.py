@@ -159,4 +159,4 @@ def test_the_quickstart_streams_piece_by_piece() -> None:
     """What `make demo` shows, from the checkout."""
     shown = run(sys.executable, QUICKSTART)
     assert "Server: http://127.0.0.1:" in shown
-    assert "→ You said: What is my name?" in shown
+    assert "→ Your name is Ada." in shown
