@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 
 from modelslab_llm import APIError, AuthenticationError, MessageParam, ModelsLab
-from modelslab_llm.testing import LocalServer
+from modelslab_llm.testing import LocalServer, ReceivedRequest
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 
@@ -20,9 +20,9 @@ def main() -> None:
         if os.environ.get("MODELSLAB_API_KEY"):
             client = stack.enter_context(ModelsLab())
         else:
-            server = stack.enter_context(LocalServer(pause=0.05))
-            client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, by echo.")
+            server = stack.enter_context(LocalServer(as_a_model, pause=0.05))
+            client = stack.enter_context(server.client())
+            print("No MODELSLAB_API_KEY: a local server plays the model.")
         print(f"Server: {client.endpoint.base_url}\n")
 
         ask(client)
@@ -78,6 +78,14 @@ def fail(client: ModelsLab) -> None:
             print(f"   {type(error).__name__}: {error}")
         except APIError as error:  # … and one for all of them
             print(f"   unexpected: {error}")
+
+
+def as_a_model(request: ReceivedRequest) -> str:
+    """Answer as a model would that knows only what stands in the request."""
+    if request.text == "What is my name?":
+        first = str(request.messages[0]["content"])
+        return f"Your name is {first.removeprefix('My name is ')}"
+    return f"You said: {request.text}"
 
 
 if __name__ == "__main__":

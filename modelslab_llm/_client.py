@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import httpx
-from typing_extensions import Self, Unpack
+from typing_extensions import Self, TypeForm, Unpack
+
+import modelslab_llm  # loads late what few programs use, and then `get_type_hints` finds it here
 
 from . import _calls
 from ._calls import Call
@@ -30,13 +32,7 @@ from .types.models import ModelList
 from .types.requests import CountTokensParams, MessageParams
 
 if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    from typing_extensions import TypeForm  # a class, a union, a Literal: whatever is a type
-
-    from ._output import Asked, Strategy
-    from ._parse import AsyncParsedMessageStream, ParsedMessageStream
-    from ._runner import AsyncToolRunner, ToolRunner
-    from ._tool_loop import OnError
-    from .types.parsed import ParsedMessage
+    from ._output import Asked
 
 T = TypeVar("T")
 
@@ -183,8 +179,12 @@ class Messages:
         return MessageStream(lambda: self._session.open(call))
 
     def run_tools(
-        self, *, max_turns: int = 20, on_error: OnError = "report", **params: Unpack[MessageParams]
-    ) -> ToolRunner:
+        self,
+        *,
+        max_turns: int = 20,
+        on_error: Literal["report", "raise"] = "report",
+        **params: Unpack[MessageParams],
+    ) -> modelslab_llm.ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
@@ -206,10 +206,10 @@ class Messages:
         self,
         *,
         output: TypeForm[T],
-        strategy: Strategy = "tool",
+        strategy: modelslab_llm.Strategy = "tool",
         retries: int = 0,
         **params: Unpack[MessageParams],
-    ) -> ParsedMessage[T]:
+    ) -> modelslab_llm.ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
@@ -233,9 +233,9 @@ class Messages:
         self,
         *,
         output: TypeForm[T],
-        strategy: Strategy = "tool",
+        strategy: modelslab_llm.Strategy = "tool",
         **params: Unpack[MessageParams],
-    ) -> ParsedMessageStream[T]:
+    ) -> modelslab_llm.ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         from ._output import asked_for
         from ._parse import ParsedMessageStream
@@ -401,8 +401,12 @@ class AsyncMessages:
         return AsyncMessageStream(lambda: self._session.open(call))
 
     def run_tools(
-        self, *, max_turns: int = 20, on_error: OnError = "report", **params: Unpack[MessageParams]
-    ) -> AsyncToolRunner:
+        self,
+        *,
+        max_turns: int = 20,
+        on_error: Literal["report", "raise"] = "report",
+        **params: Unpack[MessageParams],
+    ) -> modelslab_llm.AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         All is as for the sync one, but that calls run at the same time.
@@ -421,10 +425,10 @@ class AsyncMessages:
         self,
         *,
         output: TypeForm[T],
-        strategy: Strategy = "tool",
+        strategy: modelslab_llm.Strategy = "tool",
         retries: int = 0,
         **params: Unpack[MessageParams],
-    ) -> ParsedMessage[T]:
+    ) -> modelslab_llm.ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         All is as for the sync one.
@@ -441,9 +445,9 @@ class AsyncMessages:
         self,
         *,
         output: TypeForm[T],
-        strategy: Strategy = "tool",
+        strategy: modelslab_llm.Strategy = "tool",
         **params: Unpack[MessageParams],
-    ) -> AsyncParsedMessageStream[T]:
+    ) -> modelslab_llm.AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         from ._output import asked_for
         from ._parse import AsyncParsedMessageStream

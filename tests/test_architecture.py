@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from typing_extensions import get_type_hints
 
 import modelslab_llm
 from modelslab_llm import (
@@ -268,17 +269,17 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
     assert not hidden, f"add {sorted(hidden)} to __all__, or begin the name with an underscore"
 
 
-@pytest.mark.parametrize(
-    ("sync", "twin"),
-    [
-        (_client.ModelsLab, _client.AsyncModelsLab),
-        (_client.Messages, _client.AsyncMessages),
-        (_client.Models, _client.AsyncModels),
-        (_stream.MessageStream, _stream.AsyncMessageStream),
-        (_runner.ToolRunner, _runner.AsyncToolRunner),
-        (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
-    ],
-)
+TWINS = [
+    (_client.ModelsLab, _client.AsyncModelsLab),
+    (_client.Messages, _client.AsyncMessages),
+    (_client.Models, _client.AsyncModels),
+    (_stream.MessageStream, _stream.AsyncMessageStream),
+    (_runner.ToolRunner, _runner.AsyncToolRunner),
+    (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
+]
+
+
+@pytest.mark.parametrize(("sync", "twin"), TWINS)
 def test_async_has_what_sync_has(sync: type, twin: type) -> None:
     """The same names with the same parameters; only `aclose` is more."""
 
@@ -294,6 +295,17 @@ def test_async_has_what_sync_has(sync: type, twin: type) -> None:
         f"only {sync.__name__} has {sorted(here - there)}, only {twin.__name__} has"
         f" {sorted(there - here)}: give both the same, and decide in a module that both call"
     )
+
+
+@pytest.mark.parametrize("kind", [kind for pair in TWINS for kind in pair])
+def test_the_types_of_what_is_called_can_be_asked_for(kind: type) -> None:
+    """Frameworks ask, at run time, for what a signature names."""
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("_"):
+            try:
+                get_type_hints(method)
+            except NameError as error:
+                pytest.fail(f"{method.__qualname__}: {error}: spell it modelslab_llm.…, as others")
 
 
 WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"

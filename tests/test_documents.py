@@ -323,6 +323,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "export": export,
     "curl": curl,
     "git": lambda _: None,
+    "pre-commit": lambda _: None,
     "cd": lambda _: None,
 }
 

