@@ -79,6 +79,8 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     def test_the_environment_points_to_it(modelslab_server, monkeypatch):
         with ModelsLab() as client:
             assert client.messages.create(**ASK).text == "You said: Hello there"
+            with pytest.raises(ModelsLabError, match="temperature"):  # as v7 would
+                client.messages.create(**ASK, temperature=1.5)
         with anthropic.Anthropic() as client:
             assert client.messages.create(**ASK).content[0].text == "You said: Hello there"
             with pytest.raises(anthropic.NotFoundError) as caught:
