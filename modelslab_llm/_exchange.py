@@ -109,6 +109,8 @@ def exchange(
         else:
             failure = outcome
         wait = retry.pause(failure, tries)
+        if wait is None:
+            failure.hint = failure.hint or retry.given_up(failure, tries)
         if wait is None or (until is not None and clock() + wait >= until):
             try:
                 raise failure

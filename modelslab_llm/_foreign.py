@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, TypeVar
 
@@ -92,7 +93,7 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
     elif isinstance(error, httpx.ProxyError):
         what = "the proxy refuses"
     elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
-        what = "cannot connect"
+        what, words = "cannot connect", _reason(error) or words
     else:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
@@ -109,6 +110,19 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
 _NEVER = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
 _NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return what the system says of a connection that could not be made.
+
+    asyncio and trio, which try every address of a host, say themselves only that all failed.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+            return f"[Errno {error.errno}] {os.strerror(error.errno)}"
+        inside: Sequence[BaseException] = getattr(error, "exceptions", ())
+        error = inside[0] if inside else error.__cause__ or error.__context__
+    return ""
 
 
 def _behind(error: BaseException | None, kind: type[E]) -> E | None:

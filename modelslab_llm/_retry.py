@@ -35,6 +35,13 @@ class Retry:
             return min(FIRST * 2.0 ** min(tries - 1, 10), LONGEST) * random.uniform(0.75, 1)
         return hint if hint <= self.max_wait else None
 
+    def given_up(self, failure: APIError, tries: int) -> str:
+        """Say why a failure that is worth another try gets none, where the wait is the reason."""
+        wait = failure.retry_after if isinstance(failure, APIStatusError) else None
+        if tries > self.max_retries or not self.worth_it(failure) or (wait or 0) <= self.max_wait:
+            return ""
+        return f"not retried: the wait is above max_retry_wait, {self.max_wait:g} s"
+
     def worth_it(self, failure: APIError) -> bool:
         """Tell whether the same request may succeed later (protocol.md §7.5)."""
         if isinstance(failure, APIStatusError):
@@ -58,6 +65,10 @@ class UntilReady(Retry):
             return None
         hint = failure.retry_after if isinstance(failure, APIStatusError) else None
         return max(hint or 0.0, min(FIRST * 1.5 ** min(tries - 1, 10), 5.0))
+
+    def given_up(self, failure: APIError, tries: int) -> str:
+        """Say nothing: no wait is too long for it."""
+        return ""
 
     def worth_it(self, failure: APIError) -> bool:
         """Tell whether this is what a server says, or does, while it comes up."""

@@ -148,19 +148,30 @@ http:// or https://
 def for_url(base_url: str) -> Endpoint:
     """Return the endpoint behind a base URL: ModelsLab's own by their address, else a gateway.
 
+    A host that is this machine itself counts as ModelsLab where it has ModelsLab's paths: there a
+    stand-in is met, such as `modelslab_llm.testing`, and is to be asked as the original is.
+
     >>> for_url("https://modelslab.com/api/v7/llm/v1").kind
     'v7'
     >>> for_url("https://modelslab.com/api/gguf/dep_123").default_model
     'local'
-    >>> for_url("http://127.0.0.1:8080").kind
-    'gateway'
+    >>> for_url("http://127.0.0.1:8080/api/v7/llm").kind
+    'v7'
+    >>> for_url("http://127.0.0.1:8080").kind, for_url("https://relay.example/api/v7/llm").kind
+    ('gateway', 'gateway')
     """
     found = gateway(base_url)
-    if found.base_url == llm_v7().base_url:
-        return llm_v7()
-    if found.base_url.startswith(f"{ORIGIN}/api/gguf/"):
-        return gguf(found.base_url.removeprefix(f"{ORIGIN}/api/gguf/"))
+    parts = urlsplit(found.base_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if origin == ORIGIN or parts.hostname in _THIS_MACHINE:
+        if parts.path == "/api/v7/llm":
+            return llm_v7(origin=origin)
+        if parts.path.startswith("/api/gguf/"):
+            return gguf(parts.path.removeprefix("/api/gguf/"), origin=origin)
     return found
+
+
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def _plain_url(url: str, name: str) -> str:

@@ -379,6 +379,25 @@ def test_the_environment_and_what_wins(
     assert client(KEY, **arguments).endpoint.base_url == url
 
 
+@pytest.mark.parametrize(
+    ("url", "kind", "base"),
+    [
+        ("http://localhost:9000/api/v7/llm/v1/", "v7", "http://localhost:9000/api/v7/llm"),
+        ("http://[::1]:9000/api/gguf/dep_1", "gguf", "http://[::1]:9000/api/gguf/dep_1"),
+        ("http://127.0.0.1:9000/relay/api/v7/llm", "gateway", None),
+        ("http://127.0.0.1:9000/api/v7/llm-2", "gateway", None),
+        ("http://relay.example/api/v7/llm", "gateway", None),
+        ("http://127.0.0.1.example/api/v7/llm", "gateway", None),
+        ("http://modelslab.com.example/api/v7/llm", "gateway", None),
+    ],
+)
+def test_a_stand_in_on_this_machine_is_asked_as_the_original(
+    url: str, kind: str, base: str | None
+) -> None:
+    found = endpoints.for_url(url)
+    assert (found.kind, found.base_url) == (kind, base or url)
+
+
 def test_the_key_of_the_environment_and_what_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELSLAB_API_KEY", "key-of-the-environment")
     assert Config.build().credential() == {"x-api-key": "key-of-the-environment"}

@@ -208,6 +208,7 @@ def test_a_hint_above_the_limit_is_told() -> None:
     error = failure(flow, refusal(429, retry_after="3600"))
     assert isinstance(error, errors.RateLimitError)
     assert error.retry_after == 3600.0
+    assert "(not retried: the wait is above max_retry_wait, 5 s; retry after" in str(error)
 
 
 def test_the_key_is_hidden_in_what_the_server_says() -> None:

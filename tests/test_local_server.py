@@ -365,6 +365,7 @@ def test_model_list_in_pages(http: httpx.Client) -> None:
         ("POST", "/v1/messages?beta=true", 200),
         ("POST", "/any/prefix/v1/messages", 200),
         ("POST", "/v1/messages/", 404),
+        ("POST", "/v1/chat/completions", 404),
         ("POST", "//v1/messages", 404),
         ("POST", "/v1/v1/messages", 404),
         ("POST", "/api/v7/llm/v1/v1/messages", 404),

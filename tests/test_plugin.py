@@ -79,6 +79,8 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     def test_the_environment_points_to_it(modelslab_server, monkeypatch):
         with ModelsLab() as client:
             assert client.messages.create(**ASK).text == "You said: Hello there"
+            with pytest.raises(ModelsLabError, match="temperature"):  # as v7 would
+                client.messages.create(**ASK, temperature=1.5)
         with anthropic.Anthropic() as client:
             assert client.messages.create(**ASK).content[0].text == "You said: Hello there"
             with pytest.raises(anthropic.NotFoundError) as caught:
@@ -275,6 +277,9 @@ DRIFTED = """
 
     def test_that_never_runs(modelslab_recording, prepared):
         swallow(modelslab_recording, "one")
+
+    def test_let_through(modelslab_recording):
+        ask(modelslab_recording, "one" if RECORDING else "something else")
 """
 
 
@@ -282,10 +287,10 @@ def test_drift_from_a_recording_fails_the_test(
     pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELSLAB_RECORD", "1")
-    run(pytester, RECORDED + DRIFTED, "--strict-markers", alone=True).assert_outcomes(passed=6)
+    run(pytester, RECORDED + DRIFTED, "--strict-markers", alone=True).assert_outcomes(passed=7)
     monkeypatch.delenv("MODELSLAB_RECORD")
     result = run(pytester, RECORDED + DRIFTED)
-    result.assert_outcomes(passed=1, skipped=1, failed=3, errors=1)
+    result.assert_outcomes(passed=1, skipped=1, failed=4, errors=1)
     result.stdout.fnmatch_lines(
         [
             "FAILED *::test_drift - *RecordingError: *",
@@ -295,6 +300,10 @@ def test_drift_from_a_recording_fails_the_test(
         ]
     )
     assert "AssertionError: there is more" in result.stdout.str()
+    _, _, shown = result.stdout.str().partition("_ test_let_through _")
+    shown, _, _ = shown.partition("short test summary")
+    assert "in ask" in shown or "def ask" in shown  # the application's own, and nothing below it
+    assert "_drive" not in shown and "handle_request" not in shown
 
 
 # The guard

@@ -909,6 +909,13 @@ def test_a_request_that_was_not_recorded(colour: Sync | Async, tmp_path: Path) -
     assert "more)" not in text  # asked once: it is no failure that is tried again
 
 
+def test_another_base_url_is_named(tmp_path: Path) -> None:
+    recorded(tmp_path, "one")
+    moved = r"another base URL, whose path is / and not /api/v7/llm: replay it with"
+    with pytest.raises(RecordingError, match=moved), Recording(tmp_path) as recording:
+        ask(recording.client(endpoint=endpoints.llm_v7()), "one")
+
+
 def test_drift_that_was_swallowed_is_told_at_the_end(tmp_path: Path) -> None:
     recorded(tmp_path, "one")
     with pytest.raises(RecordingError, match=r"(?s)was not recorded.*\(and 1 more\)"):

@@ -6,7 +6,9 @@ The servers ask for a wait of nothing, and the backoff is made short, so that no
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import gc
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -271,6 +273,9 @@ def test_a_server_that_comes_up_between_the_tries(
             assert server.requests == 1
 
 
+REFUSED = os.strerror(errno.ECONNREFUSED)
+
+
 @each_verb
 def test_a_connection_that_is_refused_to_the_end(colour: Sync | Async, verb: Verb) -> None:
     client = colour.client(base_url=f"http://127.0.0.1:{free_port()}", api_key=KEY)
@@ -279,7 +284,7 @@ def test_a_connection_that_is_refused_to_the_end(colour: Sync | Async, verb: Ver
             ask(client, verb)
         assert caught.value.attempts == 3
         assert type(caught.value) is APIConnectionError  # no stream ended: none had begun
-        assert "cannot connect" in str(caught.value)
+        assert f"cannot connect: [Errno {errno.ECONNREFUSED}] {REFUSED} (" in str(caught.value)
 
 
 # A stream

@@ -126,6 +126,13 @@ def test_messages_and_blocks_count_as_what_they_are_in_a_request() -> None:
     transport.assert_asked(messages=[*ASK["messages"], said, asked_next])
 
 
+def test_a_field_that_is_misspelt() -> None:
+    request = asked()
+    said = failing(request.assert_has, max_token=16, top_q=None)
+    assert said.endswith("\nmax_token: did you mean 'max_tokens'?\ntop_q: did you mean 'top_p'?")
+    assert "did you mean" not in failing(request.assert_has, chat_template_kwargs={})
+
+
 def test_a_difference_is_readable() -> None:
     request = asked(temperature=0.5)
     assert failing(request.assert_has, model="m/2", max_tokens=16) == (

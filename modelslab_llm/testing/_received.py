@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -121,6 +121,7 @@ class ReceivedRequest:
             expected["api_key"] = "the right key"
         shown = difference(_without_nulls(expected), _without_nulls(found))
         words = f"{self.method} {self.path}: expected (-), sent (+)\n{shown}"
+        words += "".join(f"\n{misspelt}" for misspelt in _misspelt(fields, self._fields))
         raise AssertionError(self.hide_keys(words))
 
     def hide_keys(self, text: str) -> str:
@@ -164,6 +165,16 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in cast("Sequence[object]", value)]
     return value if value is None or isinstance(value, str | int | float) else repr(value)
+
+
+def _misspelt(names: Iterable[str], sent: Iterable[str]) -> Iterator[str]:
+    from .._faults import did_you_mean  # what a test that passes need not load
+    from ..types import MessageParams
+
+    known = {*MessageParams.__annotations__, *sent, "text", "stream", "deployment_id", "api_key"}
+    for name in names:
+        if name not in known and (question := did_you_mean(name, known)):
+            yield f"{name}: {question.strip()}"
 
 
 def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:

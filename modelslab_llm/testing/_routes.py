@@ -37,6 +37,8 @@ _ROUTES: Mapping[str, Route] = {
     "/v1/models": Route("GET", list_models),
 }
 
+_ONLY = "This server speaks Messages only."
+
 
 def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: int) -> Plan:
     """Decide the whole response to a request, the `number`th of its server.
@@ -48,7 +50,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     dialect, request_id = rules.dialect, f"req_local_{number:04}"
     outcome: Plan | Failure | None
     if (route := _ROUTES.get(place["rest"])) is None:
-        outcome = Failure(404, NOTHING_THERE.format(request.path))
+        outcome = Failure(404, f"{NOTHING_THERE.format(request.path)} {_ONLY}")
     elif outcome := (
         wrong_method(request, route.method)
         or wrong_key(request, kind, rules)

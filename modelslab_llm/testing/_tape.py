@@ -345,7 +345,8 @@ class Tape:
 
         nearest = max(self._saved, key=likeness)
         shown = difference(nearest.request, asked)
-        return f"{here}. The nearest is {nearest.name} (- recorded, + asked):\n{shown}"
+        moved = _moved(nearest.request["path"], asked["path"])
+        return f"{here}. {moved}The nearest is {nearest.name} (- recorded, + asked):\n{shown}"
 
     def end_unknown(self, saved: Saved) -> RecordingError:
         """Return the error for reading on where the application once left."""
@@ -365,6 +366,17 @@ class Tape:
             return None
         names = ", ".join(self._unused)
         return RecordingError(f"{self._where}: recorded, but not asked for: {names}\n{CURE}")
+
+
+def _moved(recorded: str, asked: str) -> str:
+    """Tell of two paths that are the same but for what stands before `/v1/`."""
+    (was, _, rest), (now, _, same) = recorded.rpartition("/v1/"), asked.rpartition("/v1/")
+    if was == now or rest != same:
+        return ""
+    return (
+        f"It was recorded at another base URL, whose path is {was or '/'} and not {now or '/'}: "
+        "replay it with the endpoint, base_url or MODELSLAB_BASE_URL it was recorded with. "
+    )
 
 
 def _sorted(request: Mapping[str, Any]) -> str:

@@ -89,6 +89,7 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     recorded, and an exchange that nobody asked for, fail the test.
     """
     from ._recording import Recording
+    from ._tape import RecordingError
 
     options = _marked(request, "modelslab_recording")
     folder = request.path.parent / "recordings" / request.path.stem
@@ -100,11 +101,27 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     block.enter_context(recording)
 
     def verdict(error: BaseException | None) -> None:
+        if isinstance(error, RecordingError):
+            _cut_short(error)
         block.__exit__(type(error) if error else None, error, None)
 
     _verdicts(request).append(verdict)
     yield recording
     verdict(GeneratorExit())  # ends it without a word where the test never began
+
+
+def _cut_short(error: BaseException) -> None:
+    """End a traceback where the application called: what follows is how, and tells nobody why."""
+    last, step = None, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals.get("__name__", "").split(".")[0] not in _INSIDE:
+            last = step
+        step = step.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
+_INSIDE = ("modelslab_llm", "httpx")
 
 
 def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
