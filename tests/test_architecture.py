@@ -332,7 +332,7 @@ def test_what_is_loaded_later_is_there() -> None:
 import modelslab_llm
 for name in modelslab_llm.__all__:
     assert getattr(modelslab_llm, name) is not None
-    assert name in dir(modelslab_llm)
+assert dir(modelslab_llm) == sorted(modelslab_llm.__all__)
 from modelslab_llm import *
 print(Conversation, tool, image, ToolRunner)
 """
