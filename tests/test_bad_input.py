@@ -511,9 +511,7 @@ def test_an_option_that_stands_elsewhere(
 
 @pytest.mark.parametrize("build", [lambda: Timeout(5), lambda: Timeout(total=5)])  # type: ignore[call-arg,misc]
 def test_a_timeout_names_its_waits(build: Callable[[], object]) -> None:
-    with pytest.raises(
-        TypeError, match="connect, read, write, pool, each by its name"
-    ):
+    with pytest.raises(TypeError, match="connect, read, write, pool, each by its name"):
         build()
 
 
