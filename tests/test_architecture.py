@@ -39,7 +39,7 @@ MODULES = {
 
 # A module may import from the layers below its own, and from its own where that makes no circle.
 LAYERS = [
-    ["_version", "_sniff", "_faults"],
+    ["_version", "_sniff", "_faults", "_moved"],
     ["errors", "types._base"],
     ["_refusals", "endpoints", "types.content", "types.models"],
     ["types.message"],
@@ -93,6 +93,7 @@ PURE = {
     "_faults",
     "_history",
     "_json",
+    "_moved",
     "_output",
     "_parse",
     "_partial",
