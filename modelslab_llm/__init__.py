@@ -16,7 +16,6 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 before.)
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._version import __version__
@@ -132,15 +131,19 @@ _LATER = {name: module for module, names in _FROM.items() for name in names.spli
 _MODULES = ("endpoints", "errors", "media", "types")
 
 
-def __getattr__(name: str) -> object:
-    if name in _LATER:
-        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
-        globals()[name] = found  # so that it is asked for here once
-        return found
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker it would say that the package has every name there is
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name in _LATER:
+            found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+            globals()[name] = found  # so that it is asked for here once
+            return found
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -52,10 +52,20 @@ def checked(
 
 
 def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) -> None:
-    """Raise a `TypeError` for a name that is no parameter, as any Python call does."""
+    """Raise a `TypeError` for a name that is no parameter, as any Python call does.
+
+    A parameter that another client's mark stands for is refused as `InvalidRequestError`.
+    """
     for name in params.keys() - known:
         if name != "stream" or params[name]:
             raise TypeError(f"messages.{verb}() has no parameter {name!r}: {_cure(name, known)}")
+    raise_for(
+        [
+            f"{name}: leave it out, instead of {type(value).__name__}"
+            for name, value in params.items()
+            if type(value).__name__ in ("NotGiven", "Omit")  # what anthropic and openai write
+        ]
+    )
 
 
 def raise_for(faults: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from ._drive import adrive, drive
 from ._exchange import all_models, exchange, until_ready
 from ._foreign import proxies_of_the_environment
 from ._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
+from ._moved import HintsAtNames
 from ._reader import Opened
 from ._stream import AsyncMessageStream, MessageStream
 from .endpoints import Endpoint
@@ -64,7 +65,7 @@ class _Session:
         return drive(flow, self.http)
 
 
-class ModelsLab:
+class ModelsLab(HintsAtNames):
     """Talk to a server of the Messages format. One client serves many threads.
 
     Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
@@ -160,7 +161,7 @@ class ModelsLab:
         return _shown(self)
 
 
-class Messages:
+class Messages(HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
     def __init__(self, session: _Session) -> None:
@@ -288,7 +289,7 @@ class _AsyncSession:
         return await adrive(flow, self.http)
 
 
-class AsyncModelsLab:
+class AsyncModelsLab(HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
     It takes what `ModelsLab` takes, but an `httpx.AsyncClient`. One client lives through several
@@ -382,7 +383,7 @@ class AsyncModelsLab:
         return _shown(self)
 
 
-class AsyncMessages:
+class AsyncMessages(HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
     def __init__(self, session: _AsyncSession) -> None:

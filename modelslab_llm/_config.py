@@ -34,8 +34,19 @@ MIB = 1024 * 1024
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
+class _ByName:
+    # Apart from Timeout, whose signature it would hide.
+    def __new__(cls, *given: object, **waits: float | None) -> Self:
+        if given or not waits.keys() <= cls.__annotations__.keys():
+            raise TypeError(
+                f"Timeout takes {', '.join(cls.__annotations__)}, each by its name;"
+                " one number for all is timeout=5"
+            )
+        return super().__new__(cls)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Timeout:
+class Timeout(_ByName):
     """Say how long each kind of waiting may last, in seconds; None for no limit.
 
     `read` is the longest silence between bytes and not the length of an answer: see `deadline`.
@@ -176,17 +187,19 @@ class Config:
         """Return the configuration, arguments before environment, or say what is wrong."""
         env = os.environ if env is None else env
         found = _endpoint(endpoint, base_url, deployment_id, env)
-        return cls(found, _key(api_key, found, env)).changed(**options)
+        # Options before the key: a misspelt api_key is no missing one.
+        config = cls(found, None).changed(**options)
+        return replace(config, key=_key(api_key, found, env))
 
     def changed(self, **options: Unpack[Options]) -> Self:
         """Return a copy with these options, checked."""
         known = sorted(Options.__annotations__)
         for name in options:
             if name not in known:
-                cure = _ELSEWHERE.get(name, f"known are {', '.join(known)}")
-                raise TypeError(
-                    f"unknown option {name!r}: {did_you_mean(name, (*known, *_ONCE))}{cure}"
+                cure = _ELSEWHERE.get(name) or (
+                    did_you_mean(name, (*known, *_ONCE)) + f"known are {', '.join(known)}"
                 )
+                raise TypeError(f"unknown option {name!r}: {cure}")
         values: dict[str, Any] = dict(options)
         if "timeout" in options:
             values["timeout"] = Timeout.of(options["timeout"])
@@ -248,7 +261,10 @@ _ELSEWHERE = {  # what people pass who know another client
     "default_query": "give it to http_client=DefaultHttpxClient(params=…)",
     "auth_token": "give it as api_key; its header is said by endpoints.gateway(…, auth=…)",
     "auth": "it belongs to the endpoint: endpoint=endpoints.gateway(…, auth=…)",
-    "model": "give it with each request, or to the endpoint: endpoints.llm_v7(default_model=…)",
+    **dict.fromkeys(
+        ("model", "default_model"),
+        "give it with each request, or to the endpoint: endpoints.llm_v7(default_model=…)",
+    ),
     **dict.fromkeys(("api_base", "url"), "the argument is base_url"),
 }
 

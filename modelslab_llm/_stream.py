@@ -12,6 +12,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from typing_extensions import Self
 
+from ._moved import HintsAtNames
 from ._reader import Events, Opened
 from .errors import APIError, StreamInterruptedError
 from .types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
@@ -52,7 +53,7 @@ def piece_of(event: Event) -> Piece | None:
 T = TypeVar("T")
 
 
-class _State(Generic[Events]):
+class _State(HintsAtNames, Generic[Events]):
     """What is the same for both colours: what has come, and how it ended."""
 
     def __init__(self) -> None:

@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from ._moved import HintsAtNames
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -160,7 +162,7 @@ class _Known(TypedDict, total=False):
     partial_message: Message | None
 
 
-class APIError(ModelsLabError):
+class APIError(HintsAtNames, ModelsLabError):
     """A call failed after it started. `str(error)` is one line with all that is known."""
 
     message: str

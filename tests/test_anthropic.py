@@ -7,6 +7,7 @@ otherwise fails a test, and the page can be mended.
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from raw_server import (
 )
 from raw_server import stream as stream_of
 
+import modelslab_llm
 from modelslab_llm import (
     APIError,
     APIStatusError,
     Endpoint,
+    InvalidRequestError,
     ModelsLab,
     ModelsLabError,
     StreamInterruptedError,
@@ -155,6 +158,54 @@ def test_every_name_on_the_page_is_there_or_not_as_it_says() -> None:
     assert (theirs.max_retries, theirs.timeout.read, theirs.timeout.connect) == (2, 600, 5)
     assert theirs.default_headers["anthropic-version"] == "2026-10-21"
     theirs.close()
+
+
+def test_the_table_of_types_names_types_of_both() -> None:
+    table = PAGE.partition("### Types")[2].partition("### Requests")[0]
+    rows = re.findall(r"^\| (`.*`.*?) \| (`.*`.*) \|$", table, re.M)
+    assert len(rows) > 10
+    for theirs, ours in rows[1:]:  # the first is the heading
+        for name in re.findall(r"\b[A-Z]\w+", theirs):
+            assert hasattr(anthropic.types, name)
+            assert not hasattr(modelslab_llm.types, name), f"{name} is here too"
+        for name in re.findall(r"\b[A-Z]\w{3,}", ours):  # all but "Raw"
+            assert hasattr(modelslab_llm.types, name)
+
+
+@pytest.mark.parametrize("mark", [anthropic.NOT_GIVEN, anthropic.omit], ids=repr)
+@pytest.mark.parametrize("name", ["temperature", "system", "messages", "timeout"])
+def test_its_mark_for_nothing_is_to_be_left_out(name: str, mark: object) -> None:
+    with ModelsLab("k") as ours:
+        for call in (ours.messages.create, ours.messages.stream):
+            with pytest.raises(InvalidRequestError, match=f"{name}: leave it out"):
+                call(**ASK | {name: mark})
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("client.base_url", "client.endpoint.base_url"),
+        ("client.copy", "with_options"),
+        ("client.beta", "betas="),
+        ("client.messages.tool_runner", "messages.run_tools"),
+        ("client.messages.with_raw_response", "request_id"),
+        ("stream.current_message_snapshot", "it is current_message$"),
+        ("stream.until_done", "get_final_message"),
+        ("error.response", "status_code, headers and body"),
+        ("client.colour", "'ModelsLab' object has no attribute 'colour'$"),
+    ],
+)
+def test_its_names_are_answered_with_ours(path: str, hint: str) -> None:
+    with ModelsLab("k") as client:
+        value: Any = {"client": client, "error": APIError("x")}
+        value["stream"] = client.messages.stream(**ASK)
+        first, *names = path.split(".")
+        value = value[first]
+        for name in names[:-1]:
+            value = getattr(value, name)
+        with pytest.raises(AttributeError, match=hint) as refused:
+            getattr(value, names[-1])
+        assert refused.value.name == names[-1]
 
 
 def test_its_stream_has_events_of_its_own(server: LocalServer) -> None:

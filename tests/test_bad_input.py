@@ -510,6 +510,8 @@ def test_an_unknown_option(client: type[Any]) -> None:
         ("auth_token", r"give it as api_key.*endpoints\.gateway\(…, auth=…\)"),
         ("auth", r"endpoints\.gateway\(…, auth=…\)"),
         ("model", r"default_model=…"),
+        ("default_model", r"give it with each request, or to the endpoint"),
+        ("apikey", "did you mean 'api_key'"),
         ("default_query", r"http_client=DefaultHttpxClient\(params=…\)"),
         ("verify", r"http_client=DefaultHttpxClient\(verify=…\)"),
         ("api_base", "base_url"),
@@ -517,9 +519,19 @@ def test_an_unknown_option(client: type[Any]) -> None:
         ("base_urll", "did you mean 'base_url'"),
     ],
 )
-def test_an_option_that_stands_elsewhere(client: type[Any], name: str, cure: str) -> None:
-    with pytest.raises(TypeError, match=f"unknown option {name!r}: .*{cure}"):
-        client(KEY, **{name: "x"})
+def test_an_option_that_stands_elsewhere(
+    client: type[Any], name: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELSLAB_API_KEY", raising=False)
+    for key in ({"api_key": KEY}, {}):  # without one too: it may be the name of the key
+        with pytest.raises(TypeError, match=f"unknown option {name!r}: .*{cure}"):
+            client(**key, **{name: "x"})
+
+
+@pytest.mark.parametrize("build", [lambda: Timeout(5), lambda: Timeout(total=5)])  # type: ignore[call-arg,misc]
+def test_a_timeout_names_its_waits(build: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="connect, read, write, pool, each by its name"):
+        build()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import httpx
 
+import modelslab_llm.testing
 from modelslab_llm import (
     AsyncModelsLab,
     Conversation,
     MessageParam,
     ModelsLab,
+    Timeout,
     document,
     endpoints,
     image,
@@ -22,8 +24,11 @@ from modelslab_llm import (
 )
 from modelslab_llm.openai import to_chat_completion, to_messages
 
+print(modelslab_llm.APIErorr)  # type: ignore[attr-defined]
+print(modelslab_llm.testing.LocalServr)  # type: ignore[attr-defined]
 endpoints.gateway("https://x", auth="basic")  # type: ignore[arg-type]
 endpoints.gguf(12)  # type: ignore[arg-type]
+Timeout(5)  # type: ignore[call-arg]
 ModelsLab(timeout="soon")  # type: ignore[arg-type]
 ModelsLab(retries=3)  # type: ignore[call-arg]
 ModelsLab(http_client=httpx.AsyncClient())  # type: ignore[arg-type]
