@@ -93,7 +93,7 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
     elif isinstance(error, httpx.ProxyError):
         what = "the proxy refuses"
     elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
-        what, words = "cannot connect", _reason(error) or words
+        what, words = "cannot connect", system_reason(error) or words
     else:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
@@ -112,7 +112,7 @@ _NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches 
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
-def _reason(error: BaseException | None) -> str:
+def system_reason(error: BaseException | None) -> str:
     """Return what the system says of a connection that could not be made.
 
     asyncio and trio, which try every address of a host, say themselves only that all failed.

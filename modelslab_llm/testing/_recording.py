@@ -19,7 +19,7 @@ import httpx
 from typing_extensions import Self, Unpack
 
 from .._config import API_KEY, Config
-from .._foreign import proxies_of_the_environment
+from .._foreign import proxies_of_the_environment, system_reason
 from .._http_clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._unpack import ACCEPTED
 from ._cleaner import Cleaner
@@ -387,7 +387,9 @@ def _end(take: Take, error: BaseException) -> None:
     if isinstance(error, httpx.TransportError):
         kinds = (kind.__name__ for kind in type(error).__mro__)
         if name := next((name for name in kinds if name in get_args(Lost)), None):
-            take.failure = name, str(error)
+            # A replayed failure has no cause behind it, in which the system's word could be found.
+            unconnected = isinstance(error, httpx.ConnectError)
+            take.failure = name, (unconnected and system_reason(error)) or str(error)
 
 
 def _teed(response: httpx.Response, take: Take) -> httpx.Response:
