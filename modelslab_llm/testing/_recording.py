@@ -137,7 +137,10 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
                 add_note(f"{self.path}: nothing was saved, because this ended the recording")
             return
         if not recorder.takes:
-            raise RecordingError(f"{self.path}: no request was made, so there is nothing to save")
+            raise RecordingError(
+                f"{self.path}: no request went through this recording, so there is nothing to "
+                "save: give your code recording.client(), or a client with transport=recording"
+            )
         files = written(recorder.takes, recorder.cleaner, self._headers)
         if unmet := recorder.cleaner.unmet():
             text = f"{self.path}: redact names what no recorded body has: {', '.join(unmet)}"
