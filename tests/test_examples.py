@@ -20,7 +20,7 @@ import pytest
 from examples import batch
 from examples._private_network import private_network
 from modelslab_llm import AsyncModelsLab, PaymentRequiredError
-from modelslab_llm.testing import Failure, LocalServer, Reply
+from modelslab_llm.testing import Answer, Failure, LocalServer, ReceivedRequest, Reply
 
 FOLDER = Path(__file__).parent.parent / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
@@ -34,7 +34,7 @@ EXAMPLES = [
 SHOWN = {
     "batch": [
         "97 answered, with 679 tokens; 3 failed",
-        "How high is river 0? OverloadedError: HTTP 529",
+        "? OverloadedError: HTTP 529",  # of those that came first, which is chance
         "100 answered, with 700 tokens; 0 failed",
         "103 calls in all",
         'The first line: {"question": "How high is river 0?", "answer": "You said: How high',
@@ -160,7 +160,11 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
     other = {"question": "Of another list?", "answer": "Kept too."}
     cut = '{"question": "One?", "ans'
     answers.write_text(f"{json.dumps(kept)}\n{json.dumps(other)}\n{cut}")
-    with LocalServer([Failure(400, "No."), "Three."]) as server:
+
+    def by_question(request: ReceivedRequest) -> Answer:  # they are asked at the same time
+        return Failure(400, "No.") if request.text == "One?" else "Three."
+
+    with LocalServer(by_question) as server:
         out, _ = run("batch", server, questions, answers)
         assert len(server.requests) == 2
     assert "2 answered, with 1 tokens; 1 failed" in out

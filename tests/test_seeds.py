@@ -38,7 +38,7 @@ REPLACED: dict[str, tuple[str, str, str, str, str]] = {
         "from modelslab_llm import ModelsLab\n",
         f'client = ModelsLab(\n    api_key="{KEY}",\n    base_url="ORIGIN/api/v7/llm",\n)\n',
         "/api/v7/llm/v1/messages",
-        "authorization",
+        "x-api-key",  # recognised, as at the address of ModelsLab
     ),
     "gguf": (
         "seed_gguf",
@@ -54,7 +54,7 @@ REPLACED: dict[str, tuple[str, str, str, str, str]] = {
         f'client = ModelsLab(\n    api_key="{KEY}",\n'
         '    base_url="ORIGIN/api/gguf/YOUR_DEPLOYMENT_ID",\n)\n',
         "/api/gguf/YOUR_DEPLOYMENT_ID/v1/messages",
-        "authorization",
+        "x-api-key",  # recognised, as at the address of ModelsLab
     ),
 }
 
