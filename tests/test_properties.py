@@ -254,7 +254,7 @@ def test_the_model_has_an_opinion() -> None:
     """Doubt where it matters would prove nothing: it must be rare, and both outcomes common."""
     if not seen:
         pytest.skip("counts what the test before it saw")
-    assert seen["doubt"] < 0.1 * seen.total()
+    assert seen["doubt"] < 0.15 * seen.total()
     assert min(seen["whole"], seen["broken"]) > 0.2 * seen.total()
 
 
