@@ -423,3 +423,12 @@ def test_every_promise_of_security_is_held_by_a_test() -> None:
     for promise in re.findall(r"^\*\*.*?(?=^\*\*|\Z)", promises, re.M | re.S):
         assert "`tests/" in promise, f"name the test that holds it: {promise}"
     assert len(named) > 10
+
+
+def test_the_ratios_of_the_readme_were_measured() -> None:
+    """Copy them from docs/performance.md, which `make bench` writes."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("(`make bench`)")[2]
+    ratios = re.findall(r"\| ([\d./]+(?: ×)?) \|$", section.partition("\nAll rows")[0], re.M)
+    measured = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert len(ratios) == 5
+    assert [ratio for ratio in ratios if f"| {ratio} |" not in measured] == []
