@@ -23,17 +23,17 @@ from .errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from . import endpoints, errors, media, types
-    from ._client import AsyncModelsLab, ModelsLab
-    from ._config import Timeout
-    from ._http_clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
-    from ._output import Strategy
-    from ._parse import AsyncParsedMessageStream, ParsedMessageStream
-    from ._runner import AsyncToolRunner, ToolRunner
-    from ._stream import AsyncMessageStream, MessageStream, Piece
-    from ._tool_loop import ToolCall
+    from ._client.client import AsyncModelsLab, ModelsLab
+    from ._http.clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
+    from ._protocol.config import Timeout
+    from ._protocol.stream import AsyncMessageStream, MessageStream, Piece
     from .conversation import Conversation
+    from .conversation._runner import AsyncToolRunner, ToolRunner
+    from .conversation._tool_loop import ToolCall
     from .endpoints import Endpoint
     from .media import adocument, aimage, document, image
+    from .structured._asked import Strategy
+    from .structured._parse import AsyncParsedMessageStream, ParsedMessageStream
     from .tools import Tool, tool, tool_result
     from .types import (
         ContentBlock,
@@ -111,14 +111,14 @@ __all__ += errors.__all__
 # starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
 # that has it installed, does not wait for the HTTP library.
 _FROM = {
-    "_client": "AsyncModelsLab ModelsLab",
-    "_config": "Timeout",
-    "_http_clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "_output": "Strategy",
-    "_parse": "AsyncParsedMessageStream ParsedMessageStream",
-    "_runner": "AsyncToolRunner ToolRunner",
-    "_stream": "AsyncMessageStream MessageStream Piece",
-    "_tool_loop": "ToolCall",
+    "_client.client": "AsyncModelsLab ModelsLab",
+    "_protocol.config": "Timeout",
+    "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
+    "structured._asked": "Strategy",
+    "structured._parse": "AsyncParsedMessageStream ParsedMessageStream",
+    "conversation._runner": "AsyncToolRunner ToolRunner",
+    "_protocol.stream": "AsyncMessageStream MessageStream Piece",
+    "conversation._tool_loop": "ToolCall",
     "conversation": "Conversation",
     "endpoints": "Endpoint",
     "media": "adocument aimage document image",

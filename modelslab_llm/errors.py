@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from ._moved import HintsAtNames
+from ._hints import HintsAtNames
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 from modelslab_llm import InvalidRequestError, endpoints
-from modelslab_llm._check import MESSAGE, checked
+from modelslab_llm._protocol.check import MESSAGE, checked
 
 # The same examples in each run, however busy the machine is: a submission must not fail by the
 # luck of another one's test.

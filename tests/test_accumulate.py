@@ -16,10 +16,10 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
-from modelslab_llm._accumulate import Accumulator
-from modelslab_llm._reader import Reader
-from modelslab_llm._refusals import from_payload
-from modelslab_llm._sse import EventDecoder
+from modelslab_llm._protocol.accumulate import Accumulator
+from modelslab_llm._protocol.reader import Reader
+from modelslab_llm._protocol.refusals import from_payload
+from modelslab_llm._protocol.sse import EventDecoder
 from modelslab_llm.errors import APIError, StreamInterruptedError
 from modelslab_llm.types import (
     CompactionBlock,

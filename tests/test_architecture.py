@@ -17,19 +17,13 @@ import pytest
 from typing_extensions import get_type_hints
 
 import modelslab_llm
-from modelslab_llm import (
-    _client,
-    _parse,
-    _runner,
-    _stream,
-    conversation,
-    endpoints,
-    errors,
-    media,
-    openai,
-    tools,
-    types,
-)
+from modelslab_llm import conversation, endpoints, errors, media, openai, tools, types
+from modelslab_llm._client import client as _client
+from modelslab_llm._client import messages as _messages
+from modelslab_llm._client import models as _models
+from modelslab_llm._protocol import stream as _stream
+from modelslab_llm.conversation import _runner
+from modelslab_llm.structured import _parse
 from modelslab_llm.types import content, events, message, models, parsed, requests
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -38,101 +32,33 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 
-# A module may import from the layers below its own, and from its own where that makes no circle.
-LAYERS = [
-    ["_version", "_sniff", "_faults", "_moved"],
-    ["errors", "types._base"],
-    ["_refusals", "endpoints", "types.content", "types.models"],
-    ["types.message"],
-    ["types.events", "types.parsed", "types.requests"],
-    ["types", "_docstrings", "_schema"],
-    ["_retry", "tools", "media"],
-    ["_config", "_json"],
-    ["_check", "_sse", "_accumulate", "_partial", "_unpack", "_history"],
-    ["_output"],
-    ["_reader"],
-    ["_calls", "_stream", "_tool_loop", "_chat", "conversation"],
-    ["openai"],
-    ["_exchange", "_runner"],
-    ["_parse"],
-    ["_pools", "_sockets", "_pace"],
-    ["_foreign", "_transport"],
-    ["_http_clients"],
-    ["_drive"],
-    ["_client"],
-    ["__init__"],
-    ["testing._difference", "testing._fault", "testing._cleaner"],
-    ["testing._received"],
-    ["testing._tape"],
-    ["testing._script"],
-    ["testing._events"],
-    ["testing._models", "testing._rewrites", "testing._envelopes"],
-    ["testing._dialects", "testing._kinds"],
-    ["testing._plan", "testing._refusals"],
-    ["testing._operations"],
-    ["testing._routes"],
-    ["testing._clients"],
-    ["testing._scripted"],
-    ["testing._transport", "testing._server", "testing._recording"],
-    ["testing"],
-    ["testing._guard", "testing._script_file"],
-    ["testing.__main__"],
-    ["testing.plugin"],
-]
-LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
-
-NAMES_HTTPX = {"_client", "_drive", "_foreign", "_http_clients", "_transport"}
-NAMES_HTTPX |= {"testing._recording", "testing._transport"}
-PURE = {
-    "_accumulate",
-    "_calls",
-    "_chat",
-    "_check",
-    "_config",
-    "_docstrings",
-    "_exchange",
-    "_faults",
-    "_history",
-    "_json",
-    "_moved",
-    "_output",
-    "_parse",
-    "_partial",
-    "_pools",
-    "_reader",
-    "_refusals",
-    "_retry",
-    "_schema",
-    "_sniff",
-    "_sse",
-    "_stream",
-    "_tool_loop",
-    "_unpack",
-    "conversation",
-    "endpoints",
-    "errors",
-    "openai",
-    "testing._cleaner",
-    "testing._dialects",
-    "testing._difference",
-    "testing._envelopes",
-    "testing._events",
-    "testing._fault",
-    "testing._kinds",
-    "testing._models",
-    "testing._operations",
-    "testing._plan",
-    "testing._received",
-    "testing._refusals",
-    "testing._rewrites",
-    "testing._routes",
-    "testing._script",
-    "testing._script_file",
-    "testing._tape",
-    "tools",
+# Each room may import from the rooms named beside it, and from itself. A new room is one line here.
+ROOMS = {
+    "vocabulary": "",
+    "_protocol": "vocabulary",
+    "_http": "_protocol vocabulary",
+    "tools": "_protocol vocabulary",
+    "media": "_protocol vocabulary",
+    "structured": "tools _protocol vocabulary",
+    "conversation": "tools _protocol vocabulary",
+    "openai": "media _protocol vocabulary",
+    "_client": "_http structured conversation tools media openai _protocol vocabulary",
+    "testing": "_client _http openai media _protocol vocabulary",
 }
-DOES = {"socket", "asyncio", "anyio", "threading", "httpcore", "subprocess", "selectors", "ssl"}
-DOES_BY_CALL = {"time.sleep", "open", "print", "input"}
+VOCABULARY = {"types", "errors", "endpoints", "_hints", "_version"}
+
+HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
+WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
+WAITS_BY_CALL = {"time.sleep", "open", "print", "input"}
+CARRIES = {"_http", "testing"}
+"""The rooms that may name an HTTP library, a socket or a thread."""
+EXCEPTIONS = {
+    "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
+    "_client.client": {"httpx"},
+    "_client.session": {"httpx"},
+    "conversation._runner": {"anyio", "threading"},  # runs the caller's functions
+    "media": {"anyio", "open"},  # reads the caller's files
+}
 RUNS = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
 RUNS_BY_CALL = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 
@@ -150,11 +76,16 @@ def imports(name: str, *, for_types: bool = True) -> set[str]:
         here = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").split(".")[0])
+            for alias in node.names:
+                first, _, rest = alias.name.partition(".")
+                found.add(first if first != "modelslab_llm" else f".{rest or '__init__'}")
         elif isinstance(node, ast.ImportFrom):
-            base = here[: len(here) - node.level + 1] + (node.module or "").split(".")
+            base = (node.module or "").split(".")
+            if node.level:
+                base = here[: len(here) - node.level + 1] + base
+            elif base.pop(0) != "modelslab_llm":
+                found.add((node.module or "").split(".")[0])
+                continue
             base = [part for part in base if part]
             for alias in node.names:
                 whole, part = ".".join([*base, alias.name]), ".".join(base)
@@ -167,19 +98,27 @@ def called(name: str) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
-def test_every_module_has_its_place() -> None:
-    new, gone = MODULES.keys() - LAYER.keys(), LAYER.keys() - MODULES.keys()
-    assert not new, f"put {sorted(new)} into LAYERS: above all it imports, below all that import it"
-    assert not gone, f"take {sorted(gone)} out of LAYERS and the other tables: no such module"
+def room_of(name: str) -> str:
+    first = name.split(".")[0]
+    return "vocabulary" if first in VOCABULARY else first
 
 
-@pytest.mark.parametrize("name", sorted(MODULES.keys() & LAYER.keys()))
-def test_imports_point_one_way(name: str) -> None:
+INSIDE = sorted(MODULES.keys() - {"__init__"})
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_every_module_has_its_room(name: str) -> None:
+    assert room_of(name) in ROOMS, f"give {name} a room: see docs/architecture.md"
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_rooms_import_one_way(name: str) -> None:
+    here = room_of(name)
+    allowed = {here, *ROOMS[here].split()}
     for found in imports(name, for_types=False):
-        if found.startswith(".") and found[1:] in LAYER:
-            assert LAYER[found[1:]] <= LAYER[name], (
-                f"{name} may not import {found[1:]}, which stands above it in LAYERS: move what it"
-                " needs to a module below both, or have the caller hand it in"
+        if found.startswith(".") and found != ".__init__":
+            assert room_of(found[1:]) in allowed, (
+                f"{name} may not import {found[1:]}: {here!r} knows {ROOMS[here] or 'none'}. Move what it needs to a room below both, or have the caller hand it in"
             )
 
 
@@ -195,23 +134,13 @@ def test_no_module_imports_in_a_circle() -> None:
         pytest.fail(f"a circle: {circle}. Move what they share to a module below them.")
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_the_http_library_is_named_in_few_places(name: str) -> None:
-    found = imports(name, for_types=False)
-    assert "httpx" not in found or name in NAMES_HTTPX, (
-        f"{name} may not import httpx: what it does with it belongs to one of {sorted(NAMES_HTTPX)}"
-    )
-    assert "httpx_sse" not in found or name == "_sse", (
-        f"{name} may not import httpx_sse: bytes become events in _sse alone"
-    )
-
-
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_what_decides_does_nothing(name: str) -> None:
-    does = imports(name, for_types=False) & DOES | called(name) & DOES_BY_CALL
-    assert not does, (
-        f"{name} decides, so it may not use {sorted(does)}: have it return what is to be done, and"
-        " a driver do it (_drive, _runner, _transport, media)"
+@pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) not in CARRIES])
+def test_only_what_carries_names_an_http_library_or_waits(name: str) -> None:
+    used = imports(name, for_types=False) & (HTTP | WAITS) | called(name) & WAITS_BY_CALL
+    used -= EXCEPTIONS.get(name, set())
+    assert not used, (
+        f"{name} may not use {sorted(used)}: have it return what is to be done, and a room that"
+        f" carries do it ({', '.join(sorted(CARRIES))})"
     )
 
 
@@ -272,8 +201,8 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
 
 TWINS = [
     (_client.ModelsLab, _client.AsyncModelsLab),
-    (_client.Messages, _client.AsyncMessages),
-    (_client.Models, _client.AsyncModels),
+    (_messages.Messages, _messages.AsyncMessages),
+    (_models.Models, _models.AsyncModels),
     (_stream.MessageStream, _stream.AsyncMessageStream),
     (_runner.ToolRunner, _runner.AsyncToolRunner),
     (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
@@ -309,7 +238,7 @@ def test_the_types_of_what_is_called_can_be_asked_for(kind: type) -> None:
                 pytest.fail(f"{method.__qualname__}: {error}: spell it modelslab_llm.…, as others")
 
 
-WHAT_CALLS = "modelslab_llm._client, modelslab_llm.types"
+WHAT_CALLS = "modelslab_llm._client.client, modelslab_llm.types"
 
 
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
@@ -325,7 +254,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "openai", "tools", "media", "conversation", "_runner", "_output", "_parse"}
+    later = {"testing", "openai", "tools", "media", "conversation", "structured"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
     assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
 

@@ -27,7 +27,7 @@ from modelslab_llm import (
     Timeout,
     endpoints,
 )
-from modelslab_llm._config import Config
+from modelslab_llm._protocol.config import Config
 
 Json = dict[str, Any]
 
@@ -165,7 +165,7 @@ def test_a_client_cannot_be_pickled(colour: Sync | Async, way: Callable[[object]
 
 
 def test_a_request_shows_no_key() -> None:
-    from modelslab_llm._calls import create_message
+    from modelslab_llm._protocol.calls import create_message
 
     call = create_message(Config.build(api_key=KEY, env={}), ASK)
     assert call.request.headers["x-api-key"] == KEY

@@ -55,9 +55,9 @@ from modelslab_llm import (
     StreamInterruptedError,
     UnexpectedResponseError,
 )
-from modelslab_llm._reader import Reader
-from modelslab_llm._refusals import from_status
-from modelslab_llm._unpack import PIECE, Unpacker, UnpackingError
+from modelslab_llm._http.unpack import PIECE, Unpacker, UnpackingError
+from modelslab_llm._protocol.reader import Reader
+from modelslab_llm._protocol.refusals import from_status
 
 MB = 1024 * 1024
 MOST = 200 * MB  # above the start of the process, whatever the server does

@@ -13,7 +13,7 @@ from scripted import ASK, Way
 
 from modelslab_llm import errors
 from modelslab_llm.testing import DialectName, Failure, Fault, LocalServer, Reply, ScriptedTransport
-from modelslab_llm.testing._dialects import DIALECTS
+from modelslab_llm.testing._dialect.dialects import DIALECTS
 from modelslab_llm.types import Message, Usage
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -33,7 +33,7 @@ from PIL import Image
 
 import modelslab_llm
 from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, ModelsLab, endpoints
-from modelslab_llm._config import API_KEY, BASE_URL, DEPLOYMENT_ID
+from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.testing import LocalServer
 
 ROOT = Path(__file__).parent.parent

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from modelslab_llm import Message, ModelList, endpoints, errors
-from modelslab_llm._calls import Answer, Call, create_message, list_models, stream_message
-from modelslab_llm._config import Config
-from modelslab_llm._exchange import Attempt, Outcome, all_models, exchange, until_ready
-from modelslab_llm._reader import Opened, Reader
-from modelslab_llm._refusals import from_payload
-from modelslab_llm._retry import Retry
+from modelslab_llm._protocol.calls import create_message, list_models, stream_message
+from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.exchange import all_models, exchange, until_ready
+from modelslab_llm._protocol.reader import Opened, Reader
+from modelslab_llm._protocol.refusals import from_payload
+from modelslab_llm._protocol.retry import Retry
+from modelslab_llm._protocol.values import Answer, Attempt, Call, Outcome
 from modelslab_llm.errors import APIConnectionError, APIError
 
 Flow = Generator[Attempt, Outcome, Any]

@@ -88,8 +88,8 @@ def asked(number: int) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.0005)
-    monkeypatch.setattr("modelslab_llm._retry.LONGEST", 0.002)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.0005)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.LONGEST", 0.002)
 
 
 class Retries(logging.Handler):

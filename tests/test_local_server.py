@@ -14,13 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
+from modelslab_llm.testing._script.script.received import receive
+from modelslab_llm.testing._script.script.script import Replies
 from patience import patient
 
 from modelslab_llm.testing import Failure, LocalServer, ReceivedRequest, Reply
-from modelslab_llm.testing._received import receive
-from modelslab_llm.testing._refusals import Rules
-from modelslab_llm.testing._routes import answer
-from modelslab_llm.testing._script import Replies
+from modelslab_llm.testing._serve.answer import answer
+from modelslab_llm.testing._serve.refusals import Rules
 
 BASES = {"v7": "/api/v7/llm", "gguf": "/api/gguf/dep_1", "gateway": "/gateway"}
 ASK: dict[str, Any] = {

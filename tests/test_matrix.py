@@ -46,7 +46,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.001)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def ask(client: Any, verb: str) -> Message | None:

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modelslab_llm import InvalidRequestError, adocument, aimage, document, image
-from modelslab_llm._sniff import PICTURES, kind_of, size_of
 from modelslab_llm.media import MAX_IMAGE
+from modelslab_llm.media._sniff import PICTURES, kind_of, size_of
 from modelslab_llm.testing import LocalServer
 
 

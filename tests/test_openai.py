@@ -25,7 +25,7 @@ from llama.server import LlamaServer
 from pydantic import BaseModel
 
 from modelslab_llm import Endpoint, InvalidRequestError, Message, ModelsLab, endpoints
-from modelslab_llm._check import MESSAGE, checked
+from modelslab_llm._protocol.check import MESSAGE, checked
 from modelslab_llm.openai import NotCarriedOver, to_chat_completion, to_messages
 from modelslab_llm.testing import LocalServer, Reply
 

@@ -29,7 +29,7 @@ from modelslab_llm import (
     endpoints,
     tool,
 )
-from modelslab_llm._output import asked_for, json_objects
+from modelslab_llm.structured._asked import asked_for, json_objects
 from modelslab_llm.testing import Failure, LocalServer, Reply
 
 Client = SyncClient | AsyncClient

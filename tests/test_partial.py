@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelslab_llm import _partial
-from modelslab_llm._partial import STEP, PartialObject
+from modelslab_llm.structured import _partial
+from modelslab_llm.structured._partial import STEP, PartialObject
 
 VALUES = st.recursive(
     st.none()

@@ -64,7 +64,7 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
-from modelslab_llm.testing._cleaner import content_of, data_of, events_of
+from modelslab_llm.testing._record.cleaner import content_of, data_of, events_of
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"

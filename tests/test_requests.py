@@ -22,8 +22,14 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import InvalidRequestError, Message, TextBlock, __version__, endpoints
-from modelslab_llm._calls import Request, count_tokens, create_message, list_models, stream_message
-from modelslab_llm._config import Config, Timeout
+from modelslab_llm._protocol.calls import (
+    count_tokens,
+    create_message,
+    list_models,
+    stream_message,
+)
+from modelslab_llm._protocol.config import Config, Timeout
+from modelslab_llm._protocol.values import Request
 from modelslab_llm.testing import LocalServer
 from modelslab_llm.types import MessageStartEvent
 

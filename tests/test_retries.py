@@ -69,7 +69,7 @@ def _nothing_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.001)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def connect(
@@ -180,8 +180,10 @@ def test_a_changed_copy_has_its_own_retries(colour: Sync | Async) -> None:
 def test_the_server_says_how_long(
     colour: Sync | Async, hint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 3600.0)  # with the backoff it would not end
-    monkeypatch.setattr("modelslab_llm._retry.LONGEST", 3600.0)
+    monkeypatch.setattr(
+        "modelslab_llm._protocol.retry.FIRST", 3600.0
+    )  # with the backoff it would not end
+    monkeypatch.setattr("modelslab_llm._protocol.retry.LONGEST", 3600.0)
     refusal = failure(429, **{"retry-after-ms": "", **hint})
     with RawServer(refusal, REPLY) as server, connect(colour, server, deadline=30) as client:
         assert client.create(**ASK).text == "Tamar"
@@ -261,7 +263,7 @@ def test_a_refusal_that_breaks_off_is_still_a_refusal(colour: Sync | Async) -> N
 def test_a_server_that_comes_up_between_the_tries(
     colour: Sync | Async, verb: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.05)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.05)
     port = free_port()
     client = colour.client(base_url=f"http://127.0.0.1:{port}", api_key=KEY, max_retries=50)
     with closing(client), ThreadPoolExecutor(1) as pool:

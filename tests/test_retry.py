@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelslab_llm._refusals import from_payload, from_status
-from modelslab_llm._retry import Retry, UntilReady
+from modelslab_llm._protocol.refusals import from_payload, from_status
+from modelslab_llm._protocol.retry import Retry, UntilReady
 from modelslab_llm.errors import (
     APIConnectionError,
     APIError,

@@ -18,8 +18,8 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import errors
-from modelslab_llm._reader import Reader
-from modelslab_llm._refusals import from_payload
+from modelslab_llm._protocol.reader import Reader
+from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm.errors import APIError, APIStatusError, StreamInterruptedError
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,

@@ -126,7 +126,7 @@ def test_after_the_fault_the_server_goes_on(way: Way, split: Any) -> None:
 
 
 def test_what_may_be_retried_is(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.001)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
     server = way.server([Fault.reset(), Reply(TEXT, fault=Fault.cut(after=2)), TEXT])
     with way.client(server, max_retries=2).stream(**ASK) as stream:
         assert stream.message().text == TEXT

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from modelslab_llm.testing._script.script.received import receive
 from scripted import ASK, Way
 
 from modelslab_llm import AuthenticationError, ModelsLab, endpoints, tool
@@ -17,7 +18,6 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
-from modelslab_llm.testing._received import receive
 
 KEY = "sk-of-this-test-0123456789"
 

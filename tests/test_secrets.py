@@ -56,9 +56,9 @@ from modelslab_llm import (
     ModelsLabError,
     endpoints,
 )
-from modelslab_llm._calls import Answer, Request
-from modelslab_llm._config import Config, Timeout
-from modelslab_llm._exchange import _same_origin_target
+from modelslab_llm._protocol.config import Config, Timeout
+from modelslab_llm._protocol.exchange import _same_origin_target
+from modelslab_llm._protocol.values import Answer, Request
 
 KEYS = {
     "plain": "sk-0123456789abcdef",

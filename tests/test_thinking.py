@@ -22,8 +22,8 @@ from llama.server import LlamaServer
 from raw_server import RawServer, reply
 
 from modelslab_llm import Endpoint, InvalidRequestError, ThinkingBlock, endpoints
-from modelslab_llm._check import MESSAGE, checked
-from modelslab_llm._stream import text_of
+from modelslab_llm._protocol.check import MESSAGE, checked
+from modelslab_llm._protocol.stream import text_of
 from modelslab_llm.testing import LocalServer, Reply
 from modelslab_llm.types import ContentBlockStartEvent
 

@@ -52,10 +52,10 @@ from modelslab_llm import (
     InternalServerError,
     Timeout,
 )
-from modelslab_llm._calls import stream_message
-from modelslab_llm._config import Config
-from modelslab_llm._exchange import Attempt
-from modelslab_llm._pace import Pace
+from modelslab_llm._http.pace import Pace
+from modelslab_llm._protocol.calls import stream_message
+from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.values import Attempt
 from modelslab_llm.types import PingEvent
 
 SLACK = 4.0
@@ -256,7 +256,7 @@ def test_the_deadline_ends_the_retries(colour: Sync | Async, verb: Verb, unit: f
 def test_the_deadline_ends_the_retries_of_broken_connections(
     colour: Sync | Async, script: Script, monkeypatch: pytest.MonkeyPatch, unit: float
 ) -> None:
-    monkeypatch.setattr("modelslab_llm._retry.FIRST", 0.01)
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.01)
     with RawServer(script) as server:
         client = colour.client(
             base_url=server.url, api_key="k", max_retries=MANY, deadline=2 * unit
@@ -316,7 +316,7 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("modelslab_llm._pace.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("modelslab_llm._http.pace.time", SimpleNamespace(monotonic=lambda: now))
     config = Config.build(api_key="k", progress_timeout=10, env={})
     pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config, "m"))
     reader = SimpleNamespace(moved=True)

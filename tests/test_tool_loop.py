@@ -16,7 +16,7 @@ from modelslab_llm import (
     endpoints,
     tool,
 )
-from modelslab_llm._tool_loop import OnError, ToolLoop
+from modelslab_llm.conversation._tool_loop import OnError, ToolLoop
 
 HELLO = [{"role": "user", "content": "How high?"}]
 

@@ -75,9 +75,9 @@ from modelslab_llm import (
     Timeout,
     endpoints,
 )
-from modelslab_llm._pools import SWEEP
-from modelslab_llm._pools import Pools as RealPools
-from modelslab_llm._transport import AsyncPooledTransport, _shared_context
+from modelslab_llm._http.pools import SWEEP
+from modelslab_llm._http.pools import Pools as RealPools
+from modelslab_llm._http.transport import AsyncPooledTransport, _shared_context
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)

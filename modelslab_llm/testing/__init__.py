@@ -20,14 +20,14 @@ the dialect of a server you name), and keep what they were asked::
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._dialects import DialectName
-    from ._fault import Fault
-    from ._received import ReceivedRequest
-    from ._recording import Recording
-    from ._script import Answer, Failure, Reply, Script
-    from ._server import LocalServer
-    from ._tape import RecordingError
-    from ._transport import ScriptedTransport
+    from ._dialect.dialects import DialectName
+    from ._record.recording import Recording
+    from ._record.tape import RecordingError
+    from ._script.fault import Fault
+    from ._script.received import ReceivedRequest
+    from ._script.script import Answer, Failure, Reply, Script
+    from ._serve.server import LocalServer
+    from ._serve.transport import ScriptedTransport
 
 __all__ = [
     "Answer",
@@ -45,14 +45,14 @@ __all__ = [
 
 # Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
 _FROM = {
-    "_dialects": "DialectName",
-    "_fault": "Fault",
-    "_received": "ReceivedRequest",
-    "_recording": "Recording",
-    "_script": "Answer Failure Reply Script",
-    "_server": "LocalServer",
-    "_tape": "RecordingError",
-    "_transport": "ScriptedTransport",
+    "_dialect.dialects": "DialectName",
+    "_script.fault": "Fault",
+    "_script.received": "ReceivedRequest",
+    "_record.recording": "Recording",
+    "_script.script": "Answer Failure Reply Script",
+    "_serve.server": "LocalServer",
+    "_record.tape": "RecordingError",
+    "_serve.transport": "ScriptedTransport",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 

@@ -19,8 +19,8 @@ from ._guard import Guard
 
 if TYPE_CHECKING:
     from .. import AsyncModelsLab, ModelsLab
-    from ._recording import Recording
-    from ._server import LocalServer
+    from ._record.recording import Recording
+    from ._serve.server import LocalServer
 
 __all__ = [
     "async_modelslab_client",
@@ -44,7 +44,7 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     and `anthropic.Anthropic()` find the server and its key in the environment. What a script
     function raises fails the test.
     """
-    from ._server import LocalServer
+    from ._serve.server import LocalServer
 
     server = LocalServer(**_marked(request, "modelslab_server"))
     with server, pytest.MonkeyPatch.context() as patch:
@@ -72,7 +72,7 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     The fixture itself is not async: it works with pytest-asyncio, with anyio's plugin and with
     `asyncio.run` or `trio.run` in the test, on whatever event loops the test uses the client.
     """
-    from .._http_clients import close_from_outside
+    from .._http.clients import close_from_outside
 
     client = modelslab_server.async_client()
     yield client
@@ -88,8 +88,8 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
     recorded, and an exchange that nobody asked for, fail the test.
     """
-    from ._recording import Recording
-    from ._tape import RecordingError
+    from ._record.recording import Recording
+    from ._record.tape import RecordingError
 
     options = _marked(request, "modelslab_recording")
     folder = request.path.parent / "recordings" / request.path.stem

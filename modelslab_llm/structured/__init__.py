@@ -1,0 +1,1 @@
+"""Structured output: how it is asked for, read and streamed."""
