@@ -118,7 +118,8 @@ def test_rooms_import_one_way(name: str) -> None:
     for found in imports(name, for_types=False):
         if found.startswith(".") and found != ".__init__":
             assert room_of(found[1:]) in allowed, (
-                f"{name} may not import {found[1:]}: {here!r} knows {ROOMS[here] or 'none'}. Move what it needs to a room below both, or have the caller hand it in"
+                f"{name} may not import {found[1:]}: {here!r} knows {ROOMS[here] or 'none'}."
+                " Move what it needs to a room below both, or have the caller hand it in"
             )
 
 
