@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypeForm, Unpack
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
 
 from .session import AsyncSession, Session
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -109,6 +111,81 @@ class Messages(HintsAtNames):
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return ParsedMessageStream(lambda: self._session.open(call), asked)
 
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.BulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.BulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.BulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`. Taken one by
+                one, as they are needed. A DataFrame is taken row by row, as dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`; default "tool".
+            retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        from ..bulk import BulkRun
+
+        default_model = self._session.config.endpoint.default_model
+        return BulkRun.of(
+            self,
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=default_model,
+            output=output,
+            strategy=strategy,
+            retries=retries,
+            options=options,
+        )
+
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -193,6 +270,81 @@ class AsyncMessages(HintsAtNames):
         asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
+
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.AsyncBulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.AsyncBulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: modelslab_llm.Strategy = "tool",
+        retries: int = 0,
+        **options: Unpack[modelslab_llm.bulk.BulkOptions],
+    ) -> modelslab_llm.bulk.AsyncBulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`. Taken one by
+                one, as they are needed. A DataFrame is taken row by row, as dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`; default "tool".
+            retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        from ..bulk import AsyncBulkRun
+
+        default_model = self._session.config.endpoint.default_model
+        return AsyncBulkRun.of(
+            self,
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=default_model,
+            output=output,
+            strategy=strategy,
+            retries=retries,
+            options=options,
+        )
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
