@@ -1,8 +1,8 @@
 """Recordings: what was sent and answered once, saved to read and review, and replayed exactly.
 
-`tests/recordings/llama` is a recording of a real llama-server. To make it anew:
+`recordings/llama` is a recording of a real llama-server. To make it anew:
 
-    MODELSLAB_RECORD=1 python -m pytest tests/test_recording.py -k committed
+    MODELSLAB_RECORD=1 python -m pytest tests/testing/test_recording.py -k committed
 """
 
 from __future__ import annotations
