@@ -67,7 +67,9 @@ def test_what_servers_send_is_shown_with_its_text(sample: Path) -> None:
 
 def test_the_notebook_shows_what_it_is_stored_with() -> None:
     stored = nbformat.read(NOTEBOOK, as_version=4)
-    assert executed() == stored, "look at what changed, then run: python tests/examples/test_notebook.py"
+    assert executed() == stored, (
+        "look at what changed, then run: python tests/examples/test_notebook.py"
+    )
 
 
 def executed() -> Any:

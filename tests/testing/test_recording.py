@@ -46,7 +46,6 @@ from raw_server import (
     head,
     reply,
 )
-from test_secrets import KEYS, PLACES, holds, quoting
 
 from modelslab_llm import (
     APIConnectionError,
@@ -65,6 +64,7 @@ from modelslab_llm.testing import (
     ScriptedTransport,
 )
 from modelslab_llm.testing._record.cleaner import content_of, data_of, events_of
+from tests.client.test_secrets import KEYS, PLACES, holds, quoting
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"
