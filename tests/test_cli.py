@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from modelslab_llm.testing._script.script.script_file import KINDS, ScriptError, script_in
 
 from modelslab_llm import APIStatusError, ModelsLab, OverloadedError, StreamInterruptedError
 from modelslab_llm.testing import ErrorReply, Fault, Reply
 from modelslab_llm.testing.__main__ import main
+from modelslab_llm.testing._script.script_file import KINDS, ScriptError, script_in
 
 COMMAND = (sys.executable, "-W", "error", "-m", "modelslab_llm.testing")
 ASK: dict[str, Any] = {

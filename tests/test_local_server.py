@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
-from modelslab_llm.testing._script.script.received import receive
-from modelslab_llm.testing._script.script.script import Replies
 from patience import patient
 
 from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply
+from modelslab_llm.testing._script.received import receive
+from modelslab_llm.testing._script.script import Replies
 from modelslab_llm.testing._serve.answer import answer
 from modelslab_llm.testing._serve.refusals import Rules
 

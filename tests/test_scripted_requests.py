@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from modelslab_llm.testing._script.script.received import receive
 from scripted import ASK, Way
 
 from modelslab_llm import AuthenticationError, ModelsLab, endpoints, tool
@@ -18,6 +17,7 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
+from modelslab_llm.testing._script.received import receive
 
 KEY = "sk-of-this-test-0123456789"
 
