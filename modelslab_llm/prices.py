@@ -1,4 +1,4 @@
-"""Price tokens, and say when a budget is spent. Knows no price by itself: the table is the caller's.
+"""Price tokens, and say when a budget is spent. The prices are the caller's own table.
 
     prices = Prices({
         "Qwen/*": Price(input=0.9, output=0.9),               # per million tokens, any currency

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -108,7 +109,9 @@ class AsyncBulkRun(Generic[R, T]):
                 raise ConfigurationError(
                     "rows is an iterator, which plan() has used up: pass a list, or new rows"
                 )
-            self._crew = _Crew(self._messages, self._rows, self._order)
+            crew = _Crew(self._messages, self._rows, self._order)
+            weakref.finalize(self, crew.abandon)
+            self._crew = crew
         try:
             return await self._crew.next()
         except StopAsyncIteration:
@@ -128,10 +131,6 @@ class AsyncBulkRun(Generic[R, T]):
     ) -> None:
         if self._crew is not None:
             await self._crew.leave(exc or LeftEarly())
-
-    def __del__(self) -> None:
-        if getattr(self, "_crew", None) is not None:
-            cast("_Crew[R, T]", self._crew).abandon()
 
 
 class _Crew(Generic[R, T]):

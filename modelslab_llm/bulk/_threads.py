@@ -10,6 +10,7 @@ import _thread
 import contextvars
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import SimpleQueue
@@ -103,7 +104,9 @@ class BulkRun(Generic[R, T]):
                 raise ConfigurationError(
                     "rows is an iterator, which plan() has used up: pass a list, or new rows"
                 )
-            self._crew = _Crew(self._messages, iter(self._rows), self._order)
+            crew = _Crew(self._messages, iter(self._rows), self._order)
+            weakref.finalize(self, crew.abandon)  # also at the end of the program
+            self._crew = crew
         try:
             return self._crew.next()
         except StopIteration:
@@ -123,10 +126,6 @@ class BulkRun(Generic[R, T]):
     ) -> None:
         if self._crew is not None:
             self._crew.leave(exc or LeftEarly())
-
-    def __del__(self) -> None:
-        if (crew := getattr(self, "_crew", None)) is not None:
-            crew.abandon()
 
 
 class _Crew(Generic[R, T]):
