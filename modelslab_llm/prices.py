@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from threading import Lock
+from typing import Any, cast
 
 from .errors import BudgetSpentError, ConfigurationError
 from .types.message import Usage
@@ -231,7 +232,7 @@ def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
     if isinstance(entry, Price):
         return entry
     try:
-        return Price(**entry)
+        return Price(**cast("Any", entry))
     except TypeError:
         raise ConfigurationError(
             f"prices[{pattern!r}]: must be a Price, or a dict with its fields, not {entry!r}"
@@ -239,8 +240,9 @@ def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
 
 
 def _is_amount(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value >= 0
 
 
 def _or(price: float | None, instead: float) -> float:

@@ -121,7 +121,7 @@ class Messages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: None = None,
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.BulkRun[R, None]: ...
     @overload
@@ -134,7 +134,7 @@ class Messages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.BulkRun[R, T]: ...
     def bulk(
@@ -146,7 +146,7 @@ class Messages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: Any = None,
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.BulkRun[R, Any]:
         """Ask many rows at once and hand out each result as soon as it is there.
@@ -163,7 +163,7 @@ class Messages(HintsAtNames):
             defaults: parameters that all rows share; those of a row win.
             output: a type to answer with, as for `parse`; then results have `.parsed`.
             strategy: as for `parse`; default "tool".
-            retries: as for `parse`; default 0.
+            validation_retries: as for `parse`; default 0.
             options: the store, limits, budget and progress; see `BulkOptions`.
 
         Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
@@ -182,7 +182,7 @@ class Messages(HintsAtNames):
             default_model=default_model,
             output=output,
             strategy=strategy,
-            retries=retries,
+            validation_retries=validation_retries,
             options=options,
         )
 
@@ -281,7 +281,7 @@ class AsyncMessages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: None = None,
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.AsyncBulkRun[R, None]: ...
     @overload
@@ -294,7 +294,7 @@ class AsyncMessages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.AsyncBulkRun[R, T]: ...
     def bulk(
@@ -306,7 +306,7 @@ class AsyncMessages(HintsAtNames):
         defaults: Mapping[str, Any] | None = None,
         output: Any = None,
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
+        validation_retries: int = 0,
         **options: Unpack[modelslab_llm.bulk.BulkOptions],
     ) -> modelslab_llm.bulk.AsyncBulkRun[R, Any]:
         """Ask many rows at once and hand out each result as soon as it is there.
@@ -323,7 +323,7 @@ class AsyncMessages(HintsAtNames):
             defaults: parameters that all rows share; those of a row win.
             output: a type to answer with, as for `parse`; then results have `.parsed`.
             strategy: as for `parse`; default "tool".
-            retries: as for `parse`; default 0.
+            validation_retries: as for `parse`; default 0.
             options: the store, limits, budget and progress; see `BulkOptions`.
 
         Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
@@ -342,7 +342,7 @@ class AsyncMessages(HintsAtNames):
             default_model=default_model,
             output=output,
             strategy=strategy,
-            retries=retries,
+            validation_retries=validation_retries,
             options=options,
         )
 

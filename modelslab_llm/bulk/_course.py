@@ -42,6 +42,8 @@ class Course:
     """Rows that failed in this run."""
     end: BaseException | None = None
     """Why no more rows are asked; None while the run goes on."""
+    rows_raised: BaseException | None = None
+    """What the caller's rows raised; the rows before it are asked all the same."""
 
     def verdict(
         self, ask: Ask[Any], twin: Ask[Any] | None, stored: Kept | None, equal: Kept | None
@@ -62,6 +64,11 @@ class Course:
             ):
                 return "stored"
         return "ask" if equal is None else "equal"
+
+    @property
+    def why(self) -> BaseException | None:
+        """What the run ends with; None for a run that comes to its end."""
+        return self.end or self.rows_raised
 
     def may_ask(self, model: str) -> bool:
         """Tell whether another request may be sent; if not, `end` says why."""

@@ -14,7 +14,14 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from ..errors import APIError, ConfigurationError, InvalidRequestError, ModelsLabError, OutputError
+from ..errors import (
+    APIError,
+    ConfigurationError,
+    InvalidRequestError,
+    ModelsLabError,
+    OutputError,
+    StoreError,
+)
 from ..prices import Prices
 from ..types.message import Message, Usage
 from ..types.parsed import ParsedMessage
@@ -102,10 +109,12 @@ class Desk(Generic[R, T]):
         try:
             key = self._recipe.key_of(index, row)
             ask = self._recipe.ask(index, row, key)
+            self._place(ask)
         except InvalidRequestError as error:
             self._refuse(index, row, key, error)
-        else:
-            self._place(ask)
+        except StoreError as error:
+            self.course.stop(error)
+            self._in_hand -= 1
 
     def next(self) -> Ask[R] | None:
         """Return the next request to be sent, or None if none may be."""
@@ -329,9 +338,9 @@ class Desk(Generic[R, T]):
 def attempts_of(message: Message | None, error: ModelsLabError | None) -> int:
     """Return how often a request was sent, as far as its outcome tells."""
     if message is not None:
-        return 1 + (len(message.earlier) if isinstance(message, ParsedMessage) else 0)
+        return 1 + (len(message.previous_attempts) if isinstance(message, ParsedMessage) else 0)
     if isinstance(error, OutputError):
-        return 1 + len(error.earlier)
+        return 1 + len(error.previous_attempts)
     return error.attempts if isinstance(error, APIError) else 0
 
 

@@ -111,7 +111,7 @@ class Shelf:
     def last_run(self) -> int:
         """Return the number of the last run."""
         with self._using() as db:
-            return db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
+            return int(db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0])
 
     def all(self, run: int | None = None) -> Iterator[Kept]:
         """Yield the rows in the order of the input, of one run or all that are stored."""

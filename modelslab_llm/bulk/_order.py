@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
@@ -26,6 +26,9 @@ from ._plan import Planner
 from ._progress import BulkProgress, Tally
 from ._result import adapter_of
 from ._rows import PARAMETERS, Key, Recipe
+
+if TYPE_CHECKING:
+    from ..structured._asked import Strategy
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -62,11 +65,12 @@ class BulkOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Call:
-    """Say which operation of the client asks a row, and with what beside its parameters."""
+class Output:
+    """Say what `messages.parse` is to ask for, beside the parameters of a row."""
 
-    verb: Literal["create", "parse"]
-    options: Mapping[str, Any]
+    type: Any
+    strategy: Strategy
+    validation_retries: int
 
 
 class Order(Generic[R, T]):
@@ -81,18 +85,18 @@ class Order(Generic[R, T]):
         defaults: Mapping[str, Any] | None,
         default_model: str | None,
         output: Any,
-        strategy: str,
-        retries: int,
+        strategy: Strategy,
+        validation_retries: int,
         options: BulkOptions,
     ) -> None:
         _check(options, defaults or {})
         self.options = options
         self.adapter: TypeAdapter[T] | None = None
         about: dict[str, Any] | None = None
-        self.call = Call("create", {})
+        self.output: Output | None = None
         if output is not None:
             self.adapter = adapter_of(output)
-            self.call = Call("parse", {"output": output, "strategy": strategy, "retries": retries})
+            self.output = Output(output, strategy, validation_retries)
             about = {"schema": self.adapter.json_schema(), "strategy": strategy}
         self.recipe: Recipe[R] = Recipe(make, key, dict(defaults or {}), default_model, about)
         self.max_in_flight = options.get("max_in_flight", IN_FLIGHT)
@@ -124,11 +128,11 @@ class Order(Generic[R, T]):
             self.ledger.close()
         progress = desk.progress(time.monotonic())
         self.screen.close(progress)
-        end = why or desk.course.end
+        end = why or desk.course.why
         if end is None:
             log.info("bulk run: ended: %s%s", progress, self._failed_rows(progress))
             return
-        level = logging.INFO if isinstance(end, LeftEarly) else logging.WARNING
+        level = logging.INFO if type(end) is LeftEarly else logging.WARNING
         log.log(level, "bulk run: stopped by %s: %s; %s", _named(end), progress, self._go_on())
 
     def nothing_yet(self) -> BulkProgress:
@@ -196,7 +200,11 @@ class Order(Generic[R, T]):
 
 
 class LeftEarly(Exception):
-    """Stands for a caller who wants no more results."""
+    """Stands for a caller who closed the run before its end. Never raised."""
+
+
+class Abandoned(LeftEarly):
+    """Stands for a caller who is gone: the loop was left by `break`, or by an exception in it."""
 
 
 def _named(end: BaseException) -> str:

@@ -148,11 +148,11 @@ class BulkResult(Generic[R, T]):
 def usage_of(message: Message | None, error: ModelsLabError | None) -> Usage:
     """Return what an answer or a failure used, with the answers that came before it."""
     if message is None and isinstance(error, OutputError):
-        return _sum([*error.earlier, error.message])
+        return _sum([*error.previous_attempts, error.message])
     if message is None:
         partial = error.partial_message if isinstance(error, APIError) else None
         return partial.usage if partial is not None else Usage()
-    earlier = message.earlier if isinstance(message, ParsedMessage) else ()
+    earlier = message.previous_attempts if isinstance(message, ParsedMessage) else ()
     return _sum([*earlier, message]) if earlier else message.usage
 
 
@@ -167,19 +167,13 @@ def usage_from(kept: Kept) -> Usage:
 
 
 def _sum(messages: list[Message]) -> Usage:
-    counts = dict.fromkeys(_COUNTS, 0)
-    for message in messages:
-        for name in counts:
-            counts[name] += getattr(message.usage, name)
-    return Usage(**counts)
-
-
-_COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
+    usages = [message.usage for message in messages]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        cache_read_input_tokens=sum(usage.cache_read_input_tokens for usage in usages),
+        cache_creation_input_tokens=sum(usage.cache_creation_input_tokens for usage in usages),
+    )
 
 
 def message_json(message: Message) -> str:
@@ -231,4 +225,10 @@ def error_from(text: str, message: str | None) -> ModelsLabError:
     return error
 
 
-_NOT_KEPT: dict[str, Any] = {"headers": {}, "body": None, "messages": [], "earlier": ()}
+_NOT_KEPT: dict[str, Any] = {
+    "headers": {},
+    "body": None,
+    "messages": [],
+    "tool_use": None,
+    "previous_attempts": (),
+}

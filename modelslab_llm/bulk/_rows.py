@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 from pydantic import BaseModel
 
 from ..errors import InvalidRequestError
-from ..types.requests import MessageParams
+from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
 
 Key: TypeAlias = str | int
 """What names a row for good: a text, or a whole number."""
 
-PARAMETERS = frozenset(MessageParams.__annotations__)
+PARAMETERS = frozenset(MessageCreateParams.__annotations__)
 NOT_ASKED = frozenset({"extra_headers", "timeout"})
 """What says how a request is sent, and not what it asks."""
 LARGEST = 2**63

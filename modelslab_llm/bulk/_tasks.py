@@ -23,7 +23,7 @@ from typing_extensions import Self
 
 from ..errors import ConfigurationError
 from ._desk import Desk
-from ._order import LeftEarly, Order
+from ._order import Abandoned, LeftEarly, Order
 from ._plan import BulkPlan
 from ._progress import BulkProgress
 from ._result import BulkResult
@@ -33,6 +33,7 @@ from ._threads import GATHER, TICK
 if TYPE_CHECKING:
     from .._client.messages import AsyncMessages
     from ..types.message import Message
+    from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -150,6 +151,7 @@ class _Crew(Generic[R, T]):
         self._news = anyio.Event()
         self._ended = anyio.Event()
         self._why: BaseException | None = None
+        self._told = False  # whether the caller knows why it ended
         self._soon = spawn(self._run)
 
     async def next(self) -> BulkResult[R, T]:
@@ -157,10 +159,10 @@ class _Crew(Generic[R, T]):
         desk = self._desk
         while not desk.ready:
             if self._ended.is_set():
-                end, desk.course.end = desk.course.end, None
-                if end is not None:
-                    raise end
-                raise StopAsyncIteration
+                if self._told or desk.course.why is None:
+                    raise StopAsyncIteration
+                self._told = True
+                raise desk.course.why
             self._news = anyio.Event()
             await self._news.wait()
         result = desk.hand_out()
@@ -179,12 +181,12 @@ class _Crew(Generic[R, T]):
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
         self._desk.ready.clear()
-        self._desk.course.end = None
+        self._told = True
 
     def abandon(self) -> None:
         """Leave from wherever the garbage collector runs."""
         if not self._ended.is_set():
-            self._why = self._why or LeftEarly()
+            self._why = self._why or Abandoned()
             with suppress(RuntimeError):  # the loop has ended, and everything with it
                 self._soon(self._scope.cancel)
 
@@ -239,8 +241,8 @@ class _Crew(Generic[R, T]):
                 in_a_row += 1
                 if in_a_row % WITHOUT_A_PAUSE == 0:
                     await anyio.lowlevel.checkpoint()
-        except Exception as error:  # noqa: BLE001  the caller's rows: what is in flight still counts
-            desk.course.stop(error)
+        except Exception as error:  # noqa: BLE001  the caller's rows may raise anything
+            desk.exhausted, desk.course.rows_raised = True, error
         finally:
             with anyio.CancelScope(shield=True):
                 await rows.close()
@@ -287,10 +289,16 @@ class _Crew(Generic[R, T]):
             self._room.set()
 
     async def _ask(self, ask: Ask[R]) -> Message | BaseException:
-        call = self._order.call
-        verb: Any = getattr(self._messages, call.verb)
+        params, output = cast("MessageCreateParams", ask.params), self._order.output
         try:
-            return await verb(**call.options, **ask.params)
+            if output is None:
+                return await self._messages.create(**params)
+            return await self._messages.parse(
+                output=output.type,
+                strategy=output.strategy,
+                validation_retries=output.validation_retries,
+                **params,
+            )
         except Exception as error:  # noqa: BLE001  the desk says what it is
             return error
 
@@ -346,11 +354,11 @@ _RUNNING: set[Any] = set()
 """asyncio itself holds tasks weakly."""
 
 
-def spawn(run: Callable[[], Awaitable[None]]) -> Callable[[Callable[[], object]], object]:
-    """Start a task that belongs to the running event loop; return what calls a function in it."""
+def spawn(run: Callable[[], Awaitable[None]]) -> Any:
+    """Start a task that belongs to the running event loop; return what calls a function there."""
     if (trio := cast("Any", sys.modules.get("trio"))) and trio.lowlevel.in_trio_run():
         trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
-        return cast("Any", trio.lowlevel.current_trio_token().run_sync_soon)
+        return trio.lowlevel.current_trio_token().run_sync_soon
     import asyncio
 
     loop = asyncio.get_running_loop()

@@ -13,15 +13,15 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from typing_extensions import Self
 
 from ..errors import ConfigurationError
 from ._desk import Desk
-from ._order import LeftEarly, Order
+from ._order import Abandoned, LeftEarly, Order
 from ._plan import BulkPlan
 from ._progress import BulkProgress
 from ._result import BulkResult
@@ -30,6 +30,7 @@ from ._rows import Ask, records
 if TYPE_CHECKING:
     from .._client.messages import Messages
     from ..types.message import Message
+    from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -135,8 +136,11 @@ class _Crew(Generic[R, T]):
         self._messages = messages
         self._rows = rows
         self._order = order
-        self._changed = threading.Condition(threading.Lock())
+        # A plain lock, and no condition: Ctrl-C cannot strike between its being taken and the block
+        # that lets go of it, since both are in C.
+        self._lock = threading.Lock()
         self._caller_waits = False
+        self._news: SimpleQueue[bool] = SimpleQueue()
         self._permits: SimpleQueue[bool] = SimpleQueue()
         """One for each request in line; False sends a thread home."""
         self._permitted = 0
@@ -156,7 +160,7 @@ class _Crew(Generic[R, T]):
         """Return the next result. Raises what ended the run, or `StopIteration`."""
         desk = self._desk
         while True:
-            with self._changed:
+            with self._lock:
                 if self._left:
                     raise StopIteration
                 if not desk.wants_row:
@@ -164,22 +168,24 @@ class _Crew(Generic[R, T]):
                         return self._handed_out()
                     if desk.settled:
                         break
-                    self._wait()
-                    continue
-            self._bring()
+                self._caller_waits = not desk.wants_row
+            if self._caller_waits:
+                self._wait()
+            else:
+                self._bring()
         self._go_home()
         self._order.close(desk)
-        if desk.course.end is not None:
-            raise desk.course.end
+        if desk.course.why is not None:
+            raise desk.course.why
         raise StopIteration
 
     def progress(self) -> BulkProgress:
-        with self._changed:
+        with self._lock:
             return self._desk.progress(time.monotonic())
 
     def leave(self, why: BaseException) -> None:
         """Give up what is in flight; store what is done. Does nothing once the run has ended."""
-        with self._changed:
+        with self._lock:
             if self._left:
                 return
             self._left = True
@@ -198,9 +204,9 @@ class _Crew(Generic[R, T]):
             return
         if threading.get_ident() in self._threads:
             with suppress(RuntimeError):  # the interpreter is ending
-                _thread.start_new_thread(self.leave, (LeftEarly(),))
+                _thread.start_new_thread(self.leave, (Abandoned(),))
         else:
-            self.leave(LeftEarly())
+            self.leave(Abandoned())
 
     def _bring(self) -> None:
         """Take one row from the caller's iterable, in the caller's thread."""
@@ -209,10 +215,10 @@ class _Crew(Generic[R, T]):
         except StopIteration:
             self._desk.exhausted = True
             return
-        except Exception as error:  # noqa: BLE001  the caller's rows: what is in flight still counts
-            self._desk.course.stop(error)
+        except Exception as error:  # noqa: BLE001  the caller's rows may raise anything
+            self._desk.exhausted, self._desk.course.rows_raised = True, error
             return
-        with self._changed:
+        with self._lock:
             self._desk.take(row)
             more = len(self._desk.line) > self._permitted
             self._tell_writer()
@@ -228,14 +234,14 @@ class _Crew(Generic[R, T]):
     def _work(self) -> None:
         desk = self._desk
         while self._permits.get():
-            with self._changed:
+            with self._lock:
                 self._permitted -= 1
                 ask = desk.next()
                 if ask is None:
                     self._wake()
                     continue
             outcome = self._ask(ask)
-            with self._changed:
+            with self._lock:
                 if self._left:
                     return
                 desk.ended(ask, outcome)
@@ -244,10 +250,16 @@ class _Crew(Generic[R, T]):
                     self._wake()
 
     def _ask(self, ask: Ask[R]) -> Message | BaseException:
-        call = self._order.call
-        verb: Any = getattr(self._messages, call.verb)
+        params, output = cast("MessageCreateParams", ask.params), self._order.output
         try:
-            return verb(**call.options, **ask.params)
+            if output is None:
+                return self._messages.create(**params)
+            return self._messages.parse(
+                output=output.type,
+                strategy=output.strategy,
+                validation_retries=output.validation_retries,
+                **params,
+            )
         except BaseException as error:  # noqa: BLE001  the desk says what it is
             return error
 
@@ -255,11 +267,11 @@ class _Crew(Generic[R, T]):
         while self._unsafe.get():
             if self._desk.tally.in_flight:
                 time.sleep(GATHER)
-            with self._changed:
+            with self._lock:
                 self._told_writer = False
                 batch = self._desk.take_unstored()
             self._write(batch)
-            with self._changed:
+            with self._lock:
                 self._desk.stored(batch)
                 self._wake()
 
@@ -277,9 +289,8 @@ class _Crew(Generic[R, T]):
         return self._desk.hand_out()
 
     def _wait(self) -> None:
-        self._caller_waits = True
-        self._changed.wait(TICK)
-        self._caller_waits = False
+        with suppress(Empty):
+            self._news.get(timeout=TICK)
         if self._order.screen.is_due:
             self._order.screen.show(self._desk.progress(time.monotonic()))
 
@@ -290,7 +301,8 @@ class _Crew(Generic[R, T]):
 
     def _wake(self) -> None:
         if self._caller_waits:
-            self._changed.notify()
+            self._caller_waits = False
+            self._news.put(True)
 
     def _go_home(self) -> None:
         for _ in range(self._workers):
