@@ -159,7 +159,7 @@ class Budget:
         for name, limit in (("tokens", tokens), ("money", money)):
             if limit is not None and not _is_amount(limit):
                 raise ConfigurationError(
-                    f"Budget: {name} must be a number from 0 on, not {limit!r}"
+                    f"Budget({name}=...) must be a number from 0 on, not {limit!r}"
                 )
         if money is not None and prices is None:
             raise ConfigurationError("Budget: money=... needs prices=Prices(...)")

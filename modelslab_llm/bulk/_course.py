@@ -46,15 +46,21 @@ class Course:
     """What the caller's rows raised; the rows before it are asked all the same."""
 
     def verdict(
-        self, ask: Ask[Any], twin: Ask[Any] | None, stored: Kept | None, equal: Kept | None
+        self,
+        ask: Ask[Any],
+        same: Ask[Any] | None,
+        stored: Kept | None,
+        twin: Ask[Any] | None,
+        equal: Kept | None,
     ) -> Verdict:
         """Return what becomes of a row.
 
-        `twin` is the row in flight with its key, or with its digest where duplicates are asked
-        once; `stored` is what there is under its key; `equal` is a stored answer to its request.
+        `same` is the row in flight with its key, `stored` what the store has under its key. Where
+        duplicates are asked once, `twin` is a row in flight with its request, and `equal` a stored
+        answer to it.
         """
-        if twin is not None:
-            return "follow" if twin.digest == ask.digest else "taken"
+        if same is not None:
+            return "follow" if same.digest == ask.digest else "taken"
         if stored is not None:
             here = stored.run == self.run
             if stored.digest != ask.digest and here:
@@ -63,6 +69,8 @@ class Course:
                 stored.error is None or here or not self.retry_failed
             ):
                 return "stored"
+        if twin is not None:
+            return "follow"
         return "ask" if equal is None else "equal"
 
     @property

@@ -160,19 +160,21 @@ class Desk(Generic[R, T]):
         return self.tally.snapshot(now, len(self.line))
 
     def _place(self, ask: Ask[R]) -> None:
-        twin = self._twin(ask)
-        stored = self._stored(ask.key) if twin is None else None
-        equal = self._equal(ask, stored) if twin is None else None
-        verdict = self.course.verdict(ask, twin, stored, equal)
+        same = twin = stored = equal = None
+        if self._ledger is not None and (same := self._keys.get(ask.key)) is None:
+            stored = self._stored(ask.key)
+            if self.course.deduplicate and (twin := self._digests.get(ask.digest)) is None:
+                equal = self._equal(ask, self._ledger)
+        verdict = self.course.verdict(ask, same, stored, twin, equal)
         if verdict == "ask":
             if stored is not None and stored.digest == ask.digest:
                 ask.attempts = stored.attempts
             self._keys[ask.key] = ask
             self._digests[ask.digest] = ask
             self.line.append(ask)
-        elif verdict == "follow" and twin is not None:
-            self._keys[ask.key] = twin
-            twin.followers.append(ask)
+        elif verdict == "follow" and (leader := same or twin) is not None:
+            self._keys[ask.key] = leader
+            leader.followers.append(ask)
         elif verdict == "stored" and stored is not None:
             self._replay(ask, stored)
         elif verdict == "equal" and equal is not None:
@@ -182,21 +184,11 @@ class Desk(Generic[R, T]):
             why = f"row {ask.index}: another row, with another request, has its key {ask.key!r}"
             self._refuse(ask.index, ask.row, None, InvalidRequestError(why), shown=ask.key)
 
-    def _twin(self, ask: Ask[R]) -> Ask[R] | None:
-        if self._ledger is None:
-            return None
-        twin = self._keys.get(ask.key)
-        return self._digests.get(ask.digest) if twin is None and self.course.deduplicate else twin
-
     def _stored(self, key: Key) -> Kept | None:
         return self._fresh.get(key) or self._ledger.find(key) if self._ledger is not None else None
 
-    def _equal(self, ask: Ask[R], stored: Kept | None) -> Kept | None:
-        if not self.course.deduplicate or self._ledger is None:
-            return None
-        if stored is not None and stored.digest == ask.digest:
-            return None
-        return self._fresh_answers.get(ask.digest) or self._ledger.find_equal(ask.digest)
+    def _equal(self, ask: Ask[R], ledger: Ledger) -> Kept | None:
+        return self._fresh_answers.get(ask.digest) or ledger.find_equal(ask.digest)
 
     def _forget(self, leader: Ask[R]) -> None:
         self._digests.pop(leader.digest, None)

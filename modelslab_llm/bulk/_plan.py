@@ -77,7 +77,7 @@ class Planner(Generic[R]):
         noted = self._noted.find(ask.key)
         stored = noted or (self._shelf.find(ask.key) if self._shelf is not None else None)
         equal = self._equal(ask) if stored is None or stored.digest != ask.digest else None
-        verdict = self._course.verdict(ask, None, stored, equal)
+        verdict = self._course.verdict(ask, None, stored, None, equal)
         if verdict == "taken":
             self._refuse(f"row {index}: its key {ask.key!r} is taken by an earlier row")
         elif verdict == "equal" or noted is not None:
