@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from .._version import __version__
 from ..errors import APIError, UnexpectedResponseError
 from ..types._base import tolerated
+from ..types._reading import read_json, whole
 from ..types.message import Message, TokenCount
 from ..types.models import ModelInfo
 from .check import COUNT, MESSAGE, checked
@@ -128,9 +129,26 @@ def read_message(answer: Answer) -> Message:
 M = TypeVar("M", bound=BaseModel)
 
 
+def from_json(model: type[M], body: bytes) -> M:
+    """Read a model from JSON, by the fast reader where the JSON is as the standard has it.
+
+    Raises `ValidationError` for what neither reader can read, or what is not the model.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+            raise
+        try:
+            payload = whole(read_json(body))
+        except (ValueError, RecursionError):
+            raise error from None
+    return model.model_validate(payload)
+
+
 def _read(answer: Answer, model: type[M], what: str) -> M:
     try:
-        return model.model_validate_json(answer.body)
+        return from_json(model, answer.body)
     except ValidationError as error:
         why = first_fault(error)
     raise _not_expected(answer, what, parse_body(answer.body), why)

@@ -5,7 +5,6 @@ Pure: it takes what came, in whichever envelope (protocol.md §7), and never ask
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timezone
@@ -21,6 +20,7 @@ from ..errors import (
     InternalServerError,
     UnsupportedOperationError,
 )
+from ..types._reading import read_json, whole
 
 STATUS_BY_TYPE: dict[str, int] = {  # protocol.md §7.6: what an error event stands for
     "invalid_request_error": 400,
@@ -101,12 +101,29 @@ def error_inside(payload: object, *, in_stream: bool = False) -> bool:
 
 
 def parse_body(body: bytes) -> object:
-    """Return the body as JSON, else as text."""
-    text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    """Return the body as JSON, else as text; of an event stream, the JSON of its first event."""
     try:
-        return cast("object", json.loads(text))
+        return whole(read_json(body.strip()))
     except (ValueError, RecursionError):
-        return text
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    return _said_in_events(text) if re.match(r"(event|data|id|retry)?:", text) else text
+
+
+def _said_in_events(text: str) -> object:
+    """Return what an event stream says: some proxies refuse a stream request with a status and an
+    `error` event as the body. Of several events the one that is an error counts, else the first."""
+    said: list[object] = []
+    for event in re.split(r"(?:\r\n|\r|\n){2,}", text):
+        lines = event.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        data = "\n".join(line[5:].removeprefix(" ") for line in lines if line.startswith("data:"))
+        try:
+            payload = whole(read_json(data))
+        except (ValueError, RecursionError):
+            payload = data
+        if payload and (error_inside(payload) or "event: error" in lines):
+            return payload
+        said.append(payload)
+    return next((payload for payload in said if payload), text)
 
 
 def fields_of(payload: object) -> dict[str, Any]:
