@@ -61,6 +61,8 @@ class Halves:
         if isinstance(event, ContentBlockDeltaEvent):
             field = _TEXT_OF.get(type(event.delta), "")
             before = self._lone(event.index, but=field)
+            if field and not (low or high or getattr(event.delta, field)):
+                return [*before, event]  # empty: the other half may still come
             head = self.held.pop((event.index, field), "") + low
             if head and field:
                 text = whole(head) + getattr(event.delta, field)

@@ -21,6 +21,7 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from ..types._reading import read_json, whole
+from .overflow import TYPES, Overflow, overflow_in
 
 STATUS_BY_TYPE: dict[str, int] = {  # protocol.md §7.6: what an error event stands for
     "invalid_request_error": 400,
@@ -52,6 +53,9 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
+
+# A 400 by the rules; 413 and 422 elsewhere, and 500 from gateways that wrap another server's 400.
+_MAY_BE_OVERFLOW = (400, 413, 422, 500)
 
 _NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
 _NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
@@ -171,7 +175,7 @@ def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
     """Return the class: the status decides (protocol.md §7.3), the words where they say more."""
     if status in (503, 529) and said.endpoint_status:
         return EndpointNotReadyError
-    if status == 400 and said.is_overflow:
+    if status in _MAY_BE_OVERFLOW and said.overflow:
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
     if status == 404 and operation and not re.search("deployment|model", said.message.lower()):
@@ -191,8 +195,9 @@ def _explain(error: APIStatusError, said: _Said) -> None:
             else "client.wait_until_ready() waits longer"
         )
     elif isinstance(error, ContextOverflowError):
-        error.prompt_tokens = said.integer("n_prompt_tokens")
-        error.context_size = said.integer("n_ctx")
+        error.permanent = True
+        assert said.overflow is not None
+        error.prompt_tokens, error.context_size = said.overflow
         error.hint = "shorten the messages; messages.count_tokens(…) measures them"
     elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
         error.hint = "check the base URL"
@@ -255,16 +260,20 @@ class _Said:
         return "loading" if loading else ""
 
     @property
-    def is_overflow(self) -> bool:
-        """Whether it says that the prompt is too long for the model."""
-        return self.type == "exceed_context_size_error" or (
-            self.type == "invalid_request_error" and self.message.startswith("prompt is too long")
+    def overflow(self) -> Overflow | None:
+        """What it says of a prompt that is too long for the model, if it says so."""
+        told = overflow_in(self.message)
+        if told is None and not {self.type, self.code} & TYPES:
+            return None
+        told = told or Overflow(None, None)
+        return Overflow(
+            self._integer("n_prompt_tokens", told.prompt_tokens),
+            self._integer("n_ctx", told.context_size),
         )
 
-    def integer(self, name: str) -> int | None:
-        """Return a number that stands beside the message, if there is one of this name."""
+    def _integer(self, name: str, otherwise: int | None) -> int | None:
         value = self._inner.get(name)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) else otherwise
 
 
 def _readable(content: object, depth: int = 5) -> str:

@@ -95,6 +95,8 @@ class EventDecoder:
         self._pending = bytearray()  # a list would cost far more than the bytes, if they drip in
         self._first = True
         self._halves = Halves()
+        self.words: str = ""
+        """The last data in words: should the message never be complete, they may say why."""
 
     def one(self, chunk: bytes) -> Event | None:
         """Return the event of a chunk that is just one of the usual form, as most chunks are.
@@ -186,9 +188,8 @@ class EventDecoder:
 
     def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
         """Read what is not one of the usual events, which is not a matter of speed."""
-        try:
-            payload = read_json(data)
-        except ValueError:
+        payload = _payload(data)
+        if payload is _NOT_JSON:
             return self._read_words(name, data, "is not JSON")
         if name == "error" or error_inside(payload, in_stream=True):
             raise self._failure(whole(payload))
@@ -231,6 +232,7 @@ class EventDecoder:
             raise self._failure(whole(data))
         if name not in _KNOWN - {"ping"} and (name not in ("", "message") or _is_a_word(data)):
             self._tolerated(f"a keep-alive whose data {what}")
+            self.words = self._shown(data)
             return PingEvent()
         raise self._broken(data, what)
 
@@ -241,8 +243,21 @@ class EventDecoder:
         self._tolerated("a byte that is not UTF-8 in an event without content")
 
     def _broken(self, data: str, what: str) -> StreamInterruptedError:
-        shown = self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
-        return StreamInterruptedError(f"the stream broke: an event {what}: {shown!r}")
+        return StreamInterruptedError(f"the stream broke: an event {what}: {self._shown(data)!r}")
+
+    def _shown(self, data: str) -> str:
+        return self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
+
+
+_NOT_JSON = object()
+
+
+def _payload(data: str) -> object:
+    # The error of the reader quotes all of the data, so it must not stay behind another one.
+    try:
+        return read_json(data)
+    except ValueError:
+        return _NOT_JSON
 
 
 def _decoded(frame: bytes) -> tuple[str, re.Pattern[str] | None]:
