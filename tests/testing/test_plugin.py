@@ -49,7 +49,12 @@ def answering_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
 
 
 def run(
-    pytester: pytest.Pytester, tests: str, *options: str, alone: bool = False, uses: str = "", guarded: bool = True
+    pytester: pytest.Pytester,
+    tests: str,
+    *options: str,
+    alone: bool = False,
+    uses: str = "",
+    guarded: bool = True,
 ) -> pytest.RunResult:
     """Run a test module with the plugin, and of those for async with the one that it `uses`."""
     pytester.makepyfile(textwrap.dedent(ASKING) + textwrap.dedent(tests))
