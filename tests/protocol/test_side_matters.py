@@ -448,3 +448,16 @@ def test_a_call_never_gets_what_json_cannot_carry(arguments: str, road: str) -> 
 
 def _whole(body: bytes) -> Message:
     return read_message(Answer(200, {}, body))
+
+
+@pytest.mark.parametrize("written", [r"a\ud83d", r"a\\ud83d"])
+def test_half_of_a_character_in_an_output(colour: Sync | Async, written: str) -> None:
+    """In the text of the answer, as the model's own JSON escapes it, or as the server does."""
+    text = rf'{{\"city\": \"{written}\"}}'
+    body = rf'{{"type":"message","content":[{{"type":"text","text":"{text}"}}]}}'
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Chunks([body.encode()]))
+
+    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    assert client.parse(output=dict[str, str], **ASK).parsed == {"city": "a\ufffd"}
