@@ -168,7 +168,7 @@ def plain(value: object) -> Any:
 
 
 def _misspelt(names: Iterable[str], sent: Iterable[str]) -> Iterator[str]:
-    from ..._protocol.faults import did_you_mean  # what a test that passes need not load
+    from ..._hints import did_you_mean  # what a test that passes need not load
     from ...types import MessageParams
 
     known = {*MessageParams.__annotations__, *sent, "text", "stream", "deployment_id", "api_key"}
