@@ -6,7 +6,7 @@ Reads no bytes and raises only for what cannot be one message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import StreamInterruptedError
@@ -250,28 +250,6 @@ class Accumulator:
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value
-
-
-def replay(message: Message) -> Iterator[Event]:
-    """Yield the events of a stream that brings exactly this message."""
-    yield MessageStartEvent(message=message.model_copy(update={"content": [], "stop_reason": None}))
-    for index, block in enumerate(message.content):
-        start, delta = _taken_apart(block)
-        yield ContentBlockStartEvent(index=index, content_block=start)
-        if delta:
-            yield ContentBlockDeltaEvent(index=index, delta=delta)
-        yield ContentBlockStopEvent(index=index)
-    end = {name: getattr(message, name) for name in MessageDelta.model_fields}
-    yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
-    yield MessageStopEvent()
-
-
-def _taken_apart(block: ContentBlock) -> tuple[ContentBlock, Delta | None]:
-    if isinstance(block, TextBlock):
-        return block.model_copy(update={"text": ""}), TextDelta(text=block.text)
-    if isinstance(block, ThinkingBlock):
-        return block.model_copy(update={"thinking": ""}), ThinkingDelta(thinking=block.thinking)
-    return block, None
 
 
 def is_begun(block: ContentBlock) -> bool:

@@ -13,7 +13,8 @@ from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import telling_once
 from ..types.events import Event, PingEvent
 from ..types.message import Message
-from .accumulate import Accumulator, replay
+from .accumulate import Accumulator
+from .replay import replay
 from .sse import BLANK, EventDecoder, is_called_stream, is_stream, too_large
 
 WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again

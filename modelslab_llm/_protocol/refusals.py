@@ -23,23 +23,28 @@ from ..errors import (
 )
 from ..types._json import fields_of, is_list, is_object
 
-STATUS_BY_TYPE: dict[str, int] = {  # protocol.md §7.6: what an error event stands for
-    "invalid_request_error": 400,
+TYPE_BY_STATUS: dict[int, str] = {  # what Anthropic calls each of its errors (protocol.md §7.1)
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+STATUS_BY_TYPE: dict[str, int] = {  # the other way, and others' words (protocol.md §7.6)
+    **{name: status for status, name in TYPE_BY_STATUS.items()},
     "exceed_context_size_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
     "server_error": 500,
     "internal_error": 500,
     "not_supported_error": 501,
     "unavailable_error": 503,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
 
 _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last

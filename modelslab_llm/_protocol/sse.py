@@ -168,7 +168,7 @@ class EventDecoder:
 
     def _read(self, name: str, data: str) -> Event:
         try:
-            return _known_events().validate_json(data)
+            return known_events().validate_json(data)
         except (ValidationError, UnicodeEncodeError) as error:
             reason = error
         # Outside the handler, so that no error carries this one, which quotes the whole event.
@@ -192,7 +192,7 @@ class EventDecoder:
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
             try:
-                return _known_events().validate_python({**payload, "type": name})
+                return known_events().validate_python({**payload, "type": name})
             except ValidationError as error:
                 why = first_fault(error)
             raise self._broken(data, f"does not fit its event line ({why})")
@@ -237,7 +237,8 @@ def _usual(frame: bytes) -> Event | None:
 
 
 @cache
-def _known_events() -> TypeAdapter[Event]:
+def known_events() -> TypeAdapter[Event]:
+    """Return what reads an event of a kind that is known."""
     # Built at the first event: building costs more than importing the rest of the package.
     return TypeAdapter(KnownEvent)
 
@@ -245,4 +246,4 @@ def _known_events() -> TypeAdapter[Event]:
 @cache
 def _from_json() -> Callable[[bytes], Event]:
     """Return what the adapter itself calls, which is one call less for each event."""
-    return _known_events().validator.validate_json
+    return known_events().validator.validate_json
