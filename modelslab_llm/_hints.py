@@ -39,8 +39,8 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(
             ("output", "output_format", "strategy"), "messages.parse(output=…) takes that"
         ),
-        "retries": "messages.parse(output=…, retries=…) takes that, a stream is not asked for "
-        "again",
+        "validation_retries": "messages.parse(output=…, validation_retries=…) takes that; "
+        "a stream is not asked for again",
         **dict.fromkeys(("max_turns", "on_error"), "messages.run_tools(…) takes that"),
         "max_iterations": "messages.run_tools(max_turns=…) takes that",
     },

@@ -22,7 +22,7 @@ from ..structured._asked import Asked, asked_for
 from ..structured._parse import AsyncParsedMessageStream, ParsedMessageStream, parsing
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
-from ..types.requests import CountTokensParams, MessageParams
+from ..types.requests import CountTokensParams, MessageCreateParams
 from .run import arun, run
 
 T = TypeVar("T")
@@ -63,11 +63,11 @@ class Messages(HintsAtNames):
         self._config = config
         self._http = http
 
-    def create(self, **params: Unpack[MessageParams]) -> Message:
+    def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
         return run(_calls.create_message(self._config, params), self._http)
 
-    def stream(self, **params: Unpack[MessageParams]) -> MessageStream:
+    def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
         """Ask for an answer and return it as it comes; the request is sent by the `with` block.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
@@ -80,7 +80,7 @@ class Messages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
@@ -102,8 +102,8 @@ class Messages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: Strategy | None = None,
-        retries: int = 0,
-        **params: Unpack[MessageParams],
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
@@ -111,13 +111,14 @@ class Messages(HintsAtNames):
         list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
         a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
         `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `retries` times.
+        again, at most `validation_retries` times.
 
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
         asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
-        return drive(parsing(self._config, asked, retries, time.monotonic), self._http)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        return drive(flow, self._http)
 
     @_hinting
     def parse_stream(
@@ -125,7 +126,7 @@ class Messages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: Strategy | None = None,
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
@@ -150,11 +151,11 @@ class AsyncMessages(HintsAtNames):
         self._config = config
         self._http = http
 
-    async def create(self, **params: Unpack[MessageParams]) -> Message:
+    async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
         return await arun(_calls.create_message(self._config, params), self._http)
 
-    def stream(self, **params: Unpack[MessageParams]) -> AsyncMessageStream:
+    def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
@@ -167,7 +168,7 @@ class AsyncMessages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
@@ -186,15 +187,17 @@ class AsyncMessages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: Strategy | None = None,
-        retries: int = 0,
-        **params: Unpack[MessageParams],
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         All is as for the sync one.
         """
         asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
-        return await adrive(parsing(self._config, asked, retries, time.monotonic), self._http)
+        return await adrive(
+            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+        )
 
     @_hinting
     def parse_stream(
@@ -202,7 +205,7 @@ class AsyncMessages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: Strategy | None = None,
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint

@@ -17,14 +17,14 @@ from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
 from ..types._json import is_iterable, is_mapping
 from ..types.message import Message, is_empty_text
-from ..types.requests import CountTokensParams, MessageParams
+from ..types.requests import CountTokensParams, MessageCreateParams
 from .config import Options
 from .faults import joined
 from .json import as_param
 
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
-MESSAGE = frozenset(MessageParams.__annotations__)
+MESSAGE = frozenset(MessageCreateParams.__annotations__)
 COUNT = frozenset(CountTokensParams.__annotations__)
 
 

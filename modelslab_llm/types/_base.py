@@ -66,7 +66,7 @@ class Tolerant(Reply):
     What the answer consists of is never dropped; if it does not fit, reading it fails.
     """
 
-    essential: ClassVar[frozenset[str]] = frozenset(
+    _essential: ClassVar[frozenset[str]] = frozenset(
         {"type", "content", "text", "thinking", "input"}
     )
 
@@ -77,7 +77,7 @@ class Tolerant(Reply):
             return handler(value)
         except ValidationError as error:
             misfits = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
-            if not is_object(value) or not misfits or misfits & cls.essential:
+            if not is_object(value) or not misfits or misfits & cls._essential:
                 raise
             dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))
             tolerated(f"{cls.__name__}: dropped what does not fit: {dropped}")

@@ -21,7 +21,7 @@ class ParsedMessage(Message, Generic[T]):
 
     _parsed: Any = PrivateAttr(default=None)
     _tool: str | None = PrivateAttr(default=None)
-    _earlier: tuple[Message, ...] = PrivateAttr(default=())
+    _previous_attempts: tuple[Message, ...] = PrivateAttr(default=())
 
     @property
     def parsed(self) -> T:
@@ -30,9 +30,12 @@ class ParsedMessage(Message, Generic[T]):
         return found
 
     @property
-    def earlier(self) -> tuple[Message, ...]:
-        """The answers that did not fit, which were paid for too; empty unless `retries` was set."""
-        return self._earlier
+    def previous_attempts(self) -> tuple[Message, ...]:
+        """The answers that did not fit, which were paid for too.
+
+        Empty unless `validation_retries` was set.
+        """
+        return self._previous_attempts
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:
@@ -59,9 +62,10 @@ class ParsedMessage(Message, Generic[T]):
 
     @classmethod
     def of(
-        cls, message: Message, parsed: T, tool: str | None, earlier: tuple[Message, ...]
+        cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
         found = made(cls, message, message.request_id)
-        found._parsed, found._tool, found._earlier = parsed, tool, earlier
+        found._parsed, found._tool = parsed, tool
+        found._previous_attempts = previous_attempts
         return found

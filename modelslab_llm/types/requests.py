@@ -19,7 +19,7 @@ from .turns import CacheControlParam, MessageParam, TextBlockParam
 __all__: list[str] = [
     "CountTokensParams",
     "HasToolParam",
-    "MessageParams",
+    "MessageCreateParams",
     "MetadataParam",
     "OutputConfigParam",
     "OutputFormatParam",
@@ -178,7 +178,7 @@ class CountTokensParams(_Options, total=False):
     cache_control: CacheControlParam | None
 
 
-class MessageParams(CountTokensParams, total=False):
+class MessageCreateParams(CountTokensParams, total=False):
     """The parameters of `messages.create` and `messages.stream` (protocol.md §3).
 
     A parameter that is absent or None is not sent, and the server's default holds.
