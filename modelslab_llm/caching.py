@@ -6,10 +6,11 @@ breakpoint costs is the server's business (protocol.md §4; the page on prompt c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 from .errors import InvalidRequestError
+from .types._json import is_iterable, is_mapping
 from .types.message import Message, Usage
 from .types.requests import MessageCreateParams
 
@@ -109,7 +110,7 @@ def cache_use(answer: Message | Usage) -> CacheUse:
 
 
 def _listed(value: Any) -> list[Any]:
-    if value is None or isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if not is_iterable(value):
         return []  # what is wrong with it is said when the request is checked
     return [entry.to_param() if hasattr(entry, "to_param") else entry for entry in value]
 
@@ -121,15 +122,15 @@ def _blocks(value: Any) -> list[Any]:
 
 
 def _is_users(turn: Any) -> bool:
-    return isinstance(turn, Mapping) and turn.get("role") == "user"
+    return is_mapping(turn) and turn.get("role") == "user"
 
 
 def _content(turn: Any) -> list[Any]:
-    return _blocks(turn.get("content")) if isinstance(turn, Mapping) else []
+    return _blocks(turn.get("content")) if is_mapping(turn) else []
 
 
 def _is_marked(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("cache_control") is not None
+    return is_mapping(block) and block.get("cache_control") is not None
 
 
 def _marks(blocks: list[Any]) -> int:
@@ -140,7 +141,7 @@ def _mark_last(blocks: list[Any], mark: Mapping[str, Any]) -> bool:
     """Mark the last block that can be; False if it is marked already, or there is none."""
     for i in reversed(range(len(blocks))):
         block = blocks[i]
-        if not isinstance(block, Mapping) or block.get("type") in _UNMARKABLE:
+        if not is_mapping(block) or block.get("type") in _UNMARKABLE:
             continue
         if block.get("type") == "text" and not block.get("text"):
             continue

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
+from ..types._json import is_object
 from ..types._reading import edges, whole
 from ..types.content import CompactionDelta, InputJSONDelta, TextDelta, ThinkingDelta
 from ..types.events import (
@@ -21,13 +24,13 @@ from ..types.events import (
     MessageStopEvent,
 )
 
-_TEXT_OF = {  # a delta and the field of it that lengthens a block
+_TEXT_OF: dict[type[BaseModel], str] = {  # a delta and the field of it that lengthens a block
     TextDelta: "text",
     ThinkingDelta: "thinking",
     InputJSONDelta: "partial_json",
     CompactionDelta: "content",
 }
-_DELTA_OF = {field: kind for kind, field in _TEXT_OF.items()}
+_KIND = {field: kind.model_fields["type"].default for kind, field in _TEXT_OF.items()}
 
 
 class Halves:
@@ -45,10 +48,10 @@ class Halves:
         """
         fields = dict(payload)
         for place in ("delta", "content_block"):
-            part = fields.get(place)
-            if isinstance(part, dict):
+            part: object = fields.get(place)
+            if is_object(part):
                 part = fields[place] = dict(part)
-                for name in _DELTA_OF.keys() & part.keys():
+                for name in _KIND.keys() & part.keys():
                     if isinstance(part[name], str):
                         self._low, part[name], self._high = edges(part[name])
                         break
@@ -75,7 +78,7 @@ class Halves:
             before = self._lone(event.index)
             block = event.content_block
             field = next(
-                (name for name in _DELTA_OF if isinstance(getattr(block, name, None), str)), ""
+                (name for name in _KIND if isinstance(getattr(block, name, None), str)), ""
             )
             if low:
                 update = {field: whole(low) + getattr(block, field)}
@@ -100,5 +103,5 @@ class Halves:
     def _alone(self, key: tuple[int, str]) -> Event:
         index, field = key
         text = whole(self.held.pop(key))
-        delta = _DELTA_OF[field].model_validate({field: text})
-        return ContentBlockDeltaEvent(index=index, delta=delta)
+        delta = {"type": _KIND[field], field: text}
+        return ContentBlockDeltaEvent.model_validate({"index": index, "delta": delta})

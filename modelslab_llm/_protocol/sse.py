@@ -16,11 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import tolerated
+from ..types._json import is_object
 from ..types._reading import read_json, whole
 from ..types.events import Event, KnownEvent, PingEvent, UnknownEvent
 from .faults import first_fault
 from .halves import Halves
-from .refusals import error_inside, fields_of
+from .refusals import error_inside
 
 if TYPE_CHECKING:
     import httpx
@@ -180,7 +181,7 @@ class EventDecoder:
 
     def _read(self, name: str, data: str) -> Event:
         try:
-            return _known_events().validate_json(data)
+            return known_events().validate_json(data)
         except (ValidationError, UnicodeEncodeError) as error:
             reason = error
         # Outside the handler, so that no error carries this one, which quotes the whole event.
@@ -193,11 +194,10 @@ class EventDecoder:
             return self._read_words(name, data, "is not JSON")
         if name == "error" or error_inside(payload, in_stream=True):
             raise self._failure(whole(payload))
-        if not isinstance(payload, dict):
+        if not is_object(payload):
             return self._read_words(name, data, "is not an object")
-        fields = self._halves.cut(fields_of(cast("object", payload)))
-        kind = fields.get("type")
-        if kind in _KNOWN:
+        fields = self._halves.cut(payload)
+        if fields.get("type") in _KNOWN:
             return self._known(
                 fields, data, f"does not have the form of its type ({first_fault(reason)})"
             )
@@ -214,7 +214,7 @@ class EventDecoder:
 
     def _known(self, fields: dict[str, Any], data: str, what: str) -> Event:
         try:
-            return _known_events().validate_python(fields)
+            return known_events().validate_python(fields)
         except ValidationError as error:
             why = first_fault(error)
         if fields["type"] == "ping":  # says nothing, in whichever form
@@ -304,7 +304,8 @@ def _usual(frame: bytes) -> Event | None:
 
 
 @cache
-def _known_events() -> TypeAdapter[Event]:
+def known_events() -> TypeAdapter[Event]:
+    """Return what reads an event of a kind that is known."""
     # Built at the first event: building costs more than importing the rest of the package.
     return TypeAdapter(KnownEvent)
 
@@ -312,4 +313,4 @@ def _known_events() -> TypeAdapter[Event]:
 @cache
 def _from_json() -> Callable[[bytes], Event]:
     """Return what the adapter itself calls, which is one call less for each event."""
-    return cast("Callable[[bytes], Event]", _known_events().validator.validate_json)
+    return known_events().validator.validate_json

@@ -10,11 +10,13 @@ import json
 import math
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from ._base import tolerated
+from ._json import is_list, is_object
 
 REPLACEMENT = "\ufffd"
 """What stands for a character of which only half arrived."""
@@ -37,9 +39,30 @@ def read_json(data: bytes | str) -> object:
     if text.startswith(_BOM):
         tolerated("a byte order mark")
     try:
-        return _TOLERANT.decode(text.lstrip(_BOM))  # type: ignore[no-any-return]
+        found: object = _TOLERANT.decode(text.lstrip(_BOM))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return found
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def from_json(model: type[M], body: bytes) -> M:
+    """Read a model from JSON, by pydantic where the JSON is as the standard has it.
+
+    Raises `ValidationError` for what neither reader can read, or what is not the model.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+            raise
+        try:
+            payload = whole(read_json(body))
+        except (ValueError, RecursionError):
+            raise error from None
+    return model.model_validate(payload)
 
 
 def whole(value: Any) -> Any:
@@ -52,9 +75,9 @@ def whole(value: Any) -> Any:
     """
     if isinstance(value, str):
         return str(_mended(value))
-    if isinstance(value, dict):
+    if is_object(value):
         return {whole(name): whole(entry) for name, entry in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [whole(entry) for entry in value]
     return value
 
@@ -86,7 +109,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
     """
     try:
         found = STRICT_JSON.decode(text)
-        return whole(found) if isinstance(found, dict) else None
+        return whole(found) if is_object(found) else None
     except (ValueError, RecursionError):
         return None
 
@@ -134,22 +157,23 @@ def _call_as_written(fields: dict[str, Any]) -> dict[str, Any]:
     """Give the arguments of a call as their text where a number in them became text: a tool must
     not run with a guess."""
     given = fields.get("input")
-    if not (isinstance(given, dict) and _holds_digits(given)):
+    if not (is_object(given) and _holds_digits(given)):
         return fields
     return {**fields, "input": to_json(_with_numbers(given)).decode()}
 
 
 def _holds_digits(value: object) -> bool:
-    if isinstance(value, (dict, list)):
-        inside = value.values() if isinstance(value, dict) else value
-        return any(_holds_digits(entry) for entry in inside)
+    if is_object(value):
+        return any(map(_holds_digits, value.values()))
+    if is_list(value):
+        return any(map(_holds_digits, value))
     return isinstance(value, _Digits)
 
 
 def _with_numbers(value: Any) -> Any:
-    if isinstance(value, dict):
+    if is_object(value):
         return {name: _with_numbers(entry) for name, entry in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [_with_numbers(entry) for entry in value]
     return int(Decimal(value)) if isinstance(value, _Digits) else value
 

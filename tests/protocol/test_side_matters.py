@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from modelslab_llm import APIStatusError, BadRequestError, StreamInterruptedError
 from modelslab_llm._http.unpack import Unpacker
-from modelslab_llm._protocol.calls import read_message
+from modelslab_llm._protocol.messages import read_message
 from modelslab_llm._protocol.reader import Reader
 from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm._protocol.values import Answer
@@ -453,7 +453,7 @@ def _whole(body: bytes) -> Message:
 @pytest.mark.parametrize("written", [r"a\ud83d", r"a\\ud83d"])
 def test_half_of_a_character_in_an_output(colour: Sync | Async, written: str) -> None:
     """In the text of the answer, as the model's own JSON escapes it, or as the server does."""
-    text = rf'{{\"city\": \"{written}\"}}'
+    text = rf"{{\"city\": \"{written}\"}}"
     body = rf'{{"type":"message","content":[{{"type":"text","text":"{text}"}}]}}'
 
     def handler(_: httpx.Request) -> httpx.Response:
