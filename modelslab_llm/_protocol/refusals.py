@@ -138,7 +138,13 @@ def _said_in_events(text: str) -> object:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id under which the server or its proxy knows the request."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    found = (_printable(headers.get(name, "")) for name in _REQUEST_ID_HEADERS)
+    return next(filter(None, found), None)
+
+
+def _printable(text: str) -> str:
+    """Return an id that can be written to a log: an escape character would command a terminal."""
+    return "".join(c for c in text[:200] if c.isprintable()).strip()
 
 
 def _error(
@@ -179,7 +185,8 @@ def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
     if status in _MAY_BE_OVERFLOW and said.overflow:
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
-    if status == 404 and operation and not re.search("deployment|model", said.message.lower()):
+    about = "deployment" if operation == "models.list" else "deployment|model"
+    if status in (404, 405, 501) and operation and not re.search(about, said.message.lower()):
         return UnsupportedOperationError
     return BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
 
@@ -244,7 +251,8 @@ class _Said:
             code = fields_of(inner.get("details")).get("error_code")
         if isinstance(code, (int, str)) and not isinstance(code, bool):
             self.code = _name(code) if isinstance(code, str) else code
-        self.request_id = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        told = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        self.request_id = _printable(told or "") or None
         if self.request_id is None and (
             found := re.search(r"\(request id: ([\w-]+)\)", self.message)
         ):
