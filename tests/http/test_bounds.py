@@ -402,8 +402,6 @@ def arguments(count: int) -> list[bytes]:
     ]
 
 
-GZIPPED = gzipped(b" " * (64 * MB))
-
 WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
     "line": (2000, lambda n: read([b"data: ", *[b"x" * 1000] * n])),
     "dripping-line": (20_000, lambda n: read([b"data: ", *[b"x"] * n])),
@@ -426,7 +424,7 @@ WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
         300,
         lambda n: read([event("message_delta", delta={}, usage={f"k{i}": 1}) for i in range(n)]),
     ),
-    "gzip": (2000, lambda n: [list(Unpacker("gzip").feed(GZIPPED[:n]))]),
+    "gzip": (2000, lambda n: [list(Unpacker("gzip").feed(bomb(31)[:n]))]),
     "page-of-titles": (1000, lambda n: refused(b"<html>" + b"<title" * n)),
     "page-of-headings": (1000, lambda n: refused(b"<html>" + b"<h1>" * n)),
     "page-of-open-headings": (1000, lambda n: refused(b"<html>" + b"<h1 " * n)),

@@ -13,13 +13,14 @@ from typing import Any, get_args
 import anyio.from_thread
 import pydantic
 import pytest
+from lazy import Lazy
 from llama.scripts import ONE_CALL_INPUT
 from llama.server import LlamaServer
 
 from modelslab_llm import ModelsLab
 from modelslab_llm.testing import DialectName, Failure, Fault, LocalServer, Reply
 
-anthropic = pytest.importorskip("anthropic", "2.12", reason="anthropic 2.12 is not installed")
+anthropic = Lazy("anthropic", "2.12")
 
 Json = dict[str, Any]
 ASK: Json = {
