@@ -40,7 +40,7 @@ from modelslab_llm import (
     UnknownBlock,
     endpoints,
 )
-from modelslab_llm.testing import Failure, LocalServer, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 anthropic = Lazy("anthropic", "2.12")
 
@@ -336,7 +336,7 @@ def test_what_it_refuses_by_itself(server: LocalServer) -> None:
     ],
 )
 def test_the_names_of_errors(status: int, theirs: str, ours: str) -> None:
-    with LocalServer([Failure(status)] * 2) as server:
+    with LocalServer([ErrorReply(status)] * 2) as server:
         with anthropic.Anthropic(
             base_url=server.url, api_key=server.api_key, max_retries=0
         ) as client:
@@ -353,7 +353,7 @@ def test_the_names_of_errors(status: int, theirs: str, ours: str) -> None:
 
 
 def test_what_errors_hold() -> None:
-    with LocalServer([Failure(429, headers={"Retry-After": "7"})] * 2) as server:
+    with LocalServer([ErrorReply(429, headers={"Retry-After": "7"})] * 2) as server:
         key = server.api_key
         theirs = anthropic.Anthropic(base_url=server.gateway().base_url, api_key=key, max_retries=0)
         ours = ModelsLab(key, endpoint=server.gateway(), max_retries=0)

@@ -63,15 +63,15 @@ def test_thinking_comes_before_the_answer(
 ) -> None:
     client = thinker(llama_thinking)
     with client.stream(max_tokens=200, temperature=0.0, messages=HELLO) as stream:
-        pieces = list(stream.pieces())
+        deltas = list(stream.deltas())
         message = stream.message()
-    kinds = [piece.kind for piece in pieces]
+    kinds = [delta.kind for delta in deltas]
     assert kinds == sorted(kinds, reverse=True)  # all thinking, then all text
     assert kinds.count("thinking") > 1 < kinds.count("text")
-    thought = "".join(text for kind, text in pieces if kind == "thinking")
+    thought = "".join(text for kind, text in deltas if kind == "thinking")
     assert thought.strip() == THOUGHT.strip()
     assert thought == message.thinking
-    assert "".join(text for kind, text in pieces if kind == "text") == QUESTION_REPLY
+    assert "".join(text for kind, text in deltas if kind == "text") == QUESTION_REPLY
     assert message.text == QUESTION_REPLY
 
 
@@ -122,10 +122,10 @@ def test_a_turn_goes_back_exactly_as_it_came(thinker: Callable[..., Client], str
         asked: dict[str, Any] = {"max_tokens": 4096, "thinking": {"type": "adaptive"}}
         if streams:
             with client.stream(messages=HELLO, **asked) as stream:
-                pieces = list(stream.pieces())
+                deltas = list(stream.deltas())
                 message = stream.message()
-            assert pieces[0] == ("thinking", "Two ")
-            assert pieces[-1] == ("text", "ports.")
+            assert deltas[0] == ("thinking", "Two ")
+            assert deltas[-1] == ("text", "ports.")
         else:
             message = client.create(messages=HELLO, **asked)
         assert message.thinking == "Two ports are named. "
@@ -135,25 +135,25 @@ def test_a_turn_goes_back_exactly_as_it_came(thinker: Callable[..., Client], str
         assert second["messages"][1] == {"role": "assistant", "content": THOUGHTFUL}
 
 
-def test_thinking_the_server_keeps_to_itself_has_no_pieces(thinker: Callable[..., Client]) -> None:
+def test_thinking_the_server_keeps_to_itself_has_no_deltas(thinker: Callable[..., Client]) -> None:
     hidden = [{"type": "thinking", "thinking": "", "signature": "c2ln"}, THOUGHTFUL[2]]
     with LocalServer([Reply(hidden)]) as server:
         with thinker(server).stream(max_tokens=9, messages=HELLO) as stream:
-            assert {kind for kind, _ in stream.pieces()} == {"text"}
+            assert {kind for kind, _ in stream.deltas()} == {"text"}
             message = stream.message()
     assert message.thinking == ""
     assert message.content[0] == ThinkingBlock(thinking="", signature="c2ln")
 
 
-def test_a_whole_message_in_place_of_a_stream_has_pieces_too(colour: Sync | Async) -> None:
+def test_a_whole_message_in_place_of_a_stream_has_deltas_too(colour: Sync | Async) -> None:
     whole = {"type": "message", "content": THOUGHTFUL, "stop_reason": "end_turn"}
     with RawServer(reply(200, whole)) as server:
         client = colour.client(api_key="k", base_url=server.url)
         with client.stream(model="m", max_tokens=9, messages=HELLO) as stream:
-            pieces = list(stream.pieces())
+            deltas = list(stream.deltas())
             assert [block.to_param() for block in stream.message().content] == THOUGHTFUL
         client.close()
-    assert pieces == [("thinking", "Two ports are named. "), ("text", "Checking both ports.")]
+    assert deltas == [("thinking", "Two ports are named. "), ("text", "Checking both ports.")]
 
 
 def test_text_that_comes_with_the_start_of_its_block_is_handed_out() -> None:

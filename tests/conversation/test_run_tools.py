@@ -27,7 +27,7 @@ from modelslab_llm import (
     TooManyTurnsError,
     tool,
 )
-from modelslab_llm.testing import Failure, LocalServer, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 HELLO: Any = [{"role": "user", "content": "How high are they?"}]
 ASKED: Any = {"max_tokens": 50, "messages": HELLO, "model": "m"}
@@ -180,7 +180,7 @@ def test_leaving_closes_the_stream(colour: Sync | Async) -> None:
 
 @ways
 def test_after_an_api_error_it_can_go_on(colour: Sync | Async, ask: Any) -> None:
-    with LocalServer([TWO, Failure(500), "The Exe stands at 18 cm."]) as server:
+    with LocalServer([TWO, ErrorReply(500), "The Exe stands at 18 cm."]) as server:
         with runner_of(colour, server) as runner:
             with pytest.raises(InternalServerError):
                 ask(runner)

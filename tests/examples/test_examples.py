@@ -20,7 +20,7 @@ import pytest
 from examples import batch
 from examples._private_network import private_network
 from modelslab_llm import AsyncModelsLab, PaymentRequiredError
-from modelslab_llm.testing import Answer, Failure, LocalServer, ReceivedRequest, Reply
+from modelslab_llm.testing import Answer, ErrorReply, LocalServer, ReceivedRequest, Reply
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
@@ -162,7 +162,7 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
     answers.write_text(f"{json.dumps(kept)}\n{json.dumps(other)}\n{cut}")
 
     def by_question(request: ReceivedRequest) -> Answer:  # they are asked at the same time
-        return Failure(400, "No.") if request.text == "One?" else "Three."
+        return ErrorReply(400, "No.") if request.text == "One?" else "Three."
 
     with LocalServer(by_question) as server:
         out, _ = run("batch", server, questions, answers)
@@ -177,7 +177,7 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
 def test_a_batch_ends_where_no_call_can_succeed(run: Run, tmp_path: Path) -> None:
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     questions.write_text("".join(f"{number}?\n" for number in range(100)))
-    script = [*["Yes."] * 20, *[Failure(402, "No credit is left.")] * 100]
+    script = [*["Yes."] * 20, *[ErrorReply(402, "No credit is left.")] * 100]
     with LocalServer(script) as server:
         with pytest.raises(PaymentRequiredError):
             run("batch", server, questions, answers)

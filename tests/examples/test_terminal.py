@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from examples import command_line
-from modelslab_llm.testing import Failure, LocalServer, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine that is busy
@@ -89,16 +89,16 @@ def test_arguments_and_a_pipe_are_one_question(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("script", "status", "shown"),
     [
-        (Failure(400, "No such model."), 2, "BadRequestError: HTTP 400"),
-        (Failure(402, "No credit is left."), 3, "PaymentRequiredError: HTTP 402"),
-        (Failure(429, headers={"x-should-retry": "false"}), 4, "RateLimitError: HTTP 429"),
-        (Failure(529, headers={"x-should-retry": "false"}), 4, "OverloadedError: HTTP 529"),
-        (Failure(404, "Nobody is here."), 5, "NotFoundError: HTTP 404"),
+        (ErrorReply(400, "No such model."), 2, "BadRequestError: HTTP 400"),
+        (ErrorReply(402, "No credit is left."), 3, "PaymentRequiredError: HTTP 402"),
+        (ErrorReply(429, headers={"x-should-retry": "false"}), 4, "RateLimitError: HTTP 429"),
+        (ErrorReply(529, headers={"x-should-retry": "false"}), 4, "OverloadedError: HTTP 529"),
+        (ErrorReply(404, "Nobody is here."), 5, "NotFoundError: HTTP 404"),
         (Reply("Half of", stop_reason="max_tokens"), 6, "cut after 2 tokens (--max-tokens)"),
     ],
 )
 def test_the_status_says_what_to_do(
-    ask: Ask, script: Failure | Reply, status: int, shown: str
+    ask: Ask, script: ErrorReply | Reply, status: int, shown: str
 ) -> None:
     with LocalServer(script) as server:
         found, out, err = ask(server, "Well?")
@@ -123,7 +123,7 @@ def test_an_answer_that_breaks_off_is_4(ask: Ask) -> None:
     half = (
         b"""data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Half"}}\n\n"""
     )
-    failure = Failure(200, headers={"content-type": "text/event-stream"}, body=half)
+    failure = ErrorReply(200, headers={"content-type": "text/event-stream"}, body=half)
     with LocalServer(failure) as server:
         status, out, err = ask(server, "Hello?")
     assert (status, out) == (4, "Half")
@@ -296,7 +296,7 @@ def test_ctrl_c_before_the_first_word() -> None:
 
 
 def test_an_error_ends_the_answer_and_not_the_program() -> None:
-    with LocalServer([Failure(402, "No credit is left."), "Welcome."]) as server:
+    with LocalServer([ErrorReply(402, "No credit is left."), "Welcome."]) as server:
         with chat(server) as terminal:
             terminal.type("Hello?\n")
             terminal.expect("PaymentRequiredError: HTTP 402 .*No credit is left.*\r\n\r\n> ")

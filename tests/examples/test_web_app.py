@@ -35,7 +35,7 @@ from llama.server import LlamaServer
 from modelslab_llm import AsyncModelsLab, endpoints
 from modelslab_llm.testing import (
     Answer,
-    Failure,
+    ErrorReply,
     LocalServer,
     ReceivedRequest,
     Recording,
@@ -307,7 +307,7 @@ def test_leaving_the_page_stops_the_model(page: Page) -> None:
 
 
 def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
-    with LocalServer([Failure(402, "No credit is left."), "Welcome back."]) as server:
+    with LocalServer([ErrorReply(402, "No credit is left."), "Welcome back."]) as server:
         with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Hello?")
@@ -319,7 +319,7 @@ def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
 
 
 def test_half_an_answer_and_its_error(page: Page) -> None:
-    half = Failure(
+    half = ErrorReply(
         200,
         headers={"content-type": "text/event-stream"},
         body=b'event: message_start\ndata: {"type":"message_start","message":{"role":"assistant"}}'

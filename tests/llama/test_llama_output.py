@@ -152,9 +152,9 @@ def test_what_no_grammar_holds_is_checked_here_and_asked_again(
         client.create(tools=[tool], tool_choice={"type": "any"}, **params("The gauge?"))
     with pytest.raises(OutputInvalidError, match="code: String should match pattern"):
         client.parse(output=Gauge, **params("The gauge?"))
-    message = client.parse(output=Gauge, retries=1, **params("The gauge?"))
+    message = client.parse(output=Gauge, validation_retries=1, **params("The gauge?"))
     assert message.parsed == Gauge(code="123", price=Decimal("2.5"))
-    assert len(message.earlier) == 1
+    assert len(message.previous_attempts) == 1
     client.close()
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from modelslab_llm import Endpoint, InvalidRequestError, Message, ModelsLab, endpoints
 from modelslab_llm._protocol.check import MESSAGE, checked
-from modelslab_llm.openai import NotCarriedOver, to_chat_completion, to_messages
+from modelslab_llm.openai import NotCarriedOverWarning, to_chat_completion, to_messages
 from modelslab_llm.testing import LocalServer, Reply
 
 Json = dict[str, Any]
@@ -43,7 +43,7 @@ def carried(body: Json, **options: Any) -> tuple[Json, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         params: Any = to_messages(body, **options)
-    assert all(each.category is NotCarriedOver for each in caught)
+    assert all(each.category is NotCarriedOverWarning for each in caught)
     assert all(each.filename == __file__ for each in caught)  # they point at the caller
     return params, sorted(str(each.message).partition(": ")[0] for each in caught)
 
@@ -369,7 +369,7 @@ def test_any_body_is_carried_over_or_refused(body: Json) -> None:
 @pytest.fixture
 def loud() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", NotCarriedOver)
+        warnings.simplefilter("error", NotCarriedOverWarning)
         yield
 
 

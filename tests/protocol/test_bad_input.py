@@ -805,7 +805,7 @@ def test_stream_is_a_verb(colour: Sync | Async) -> None:
         ("stop", "stop_sequences"),
         ("max_completion_tokens", "max_tokens"),
         ("output_format", r"messages\.parse\(output=…\)"),
-        ("retries", r"messages\.parse\(output=…, retries=…\)"),
+        ("validation_retries", r"messages\.parse\(output=…, validation_retries=…\)"),
         ("max_turns", r"messages\.run_tools"),
         ("max_iterations", r"run_tools\(max_turns=…\)"),
     ],

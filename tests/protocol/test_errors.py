@@ -82,7 +82,7 @@ TREE = {  # child: parents, as in the design
     "ToolError": "ModelsLabError",
     "ToolInputError": "ToolError",
     "TooManyTurnsError": "ToolError",
-    "OutputError": "ToolError",
+    "OutputError": "ModelsLabError",
     "OutputTruncatedError": "OutputError",
     "OutputRefusedError": "OutputError",
     "OutputInvalidError": "OutputError",
@@ -637,7 +637,7 @@ def every_error() -> Iterator[ModelsLabError]:
             error = kind("No.", type="t", code=5, body=["b"], partial_message=partial)
         elif issubclass(kind, errors.OutputError):
             error = kind("No.")
-            error.message, error.raw_text, error.earlier = partial, "half", (partial,)
+            error.message, error.raw_text, error.previous_attempts = partial, "half", (partial,)
         else:
             error = kind("No.")
         if isinstance(error, APIError):

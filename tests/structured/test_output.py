@@ -30,7 +30,7 @@ from modelslab_llm import (
     tool,
 )
 from modelslab_llm.structured._asked import asked_for, json_objects
-from modelslab_llm.testing import Failure, LocalServer, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 Client = SyncClient | AsyncClient
 ASK = [{"role": "user", "content": "How high is the Tamar?"}]
@@ -265,7 +265,7 @@ def test_truncated(colour: Sync | Async, ask: Any, reply: Reply) -> None:
         with pytest.raises(OutputTruncatedError, match="max_tokens") as cut:
             ask(client, output=Level)
         error = cut.value
-        assert isinstance(error, ToolError)
+        assert not isinstance(error, ToolError)
         assert error.usage is error.message.usage
         assert error.usage.input_tokens > 0
         assert error.raw_text == (
@@ -388,9 +388,9 @@ def test_asking_again_shows_the_fault_in_a_valid_history(colour: Sync | Async) -
     ]
     with LocalServer([Reply(wrong), called(LEVEL)]) as server:
         client = client_of(colour, server)
-        answer = parsed(client, output=Level, retries=1)
+        answer = parsed(client, output=Level, validation_retries=1)
         assert answer.parsed == THE_LEVEL
-        assert [len(each.tool_uses) for each in answer.earlier] == [2]
+        assert [len(each.tool_uses) for each in answer.previous_attempts] == [2]
         first, second = (request.body for request in server.requests)
         assert second["messages"][:2] == [*ASK, {"role": "assistant", "content": wrong}]
         assert second["messages"][2] == {
@@ -430,8 +430,8 @@ def test_errors_have_what_a_request_can_go_on_from(colour: Sync | Async) -> None
 def test_asking_again_in_text(colour: Sync | Async) -> None:
     with LocalServer(["It is high.", "", json.dumps(LEVEL)]) as server:
         client = client_of(colour, server)
-        answer = parsed(client, output=Level, retries=2, strategy="prompt")
-        assert (answer.parsed, len(answer.earlier)) == (THE_LEVEL, 2)
+        answer = parsed(client, output=Level, validation_retries=2, strategy="prompt")
+        assert (answer.parsed, len(answer.previous_attempts)) == (THE_LEVEL, 2)
         roles = [[turn["role"] for turn in request.body["messages"]] for request in server.requests]
         # The second answer was empty: servers take no empty turn, so the same is asked again.
         assert roles == [["user"], ["user", "assistant", "user"], ["user", "assistant", "user"]]
@@ -444,16 +444,16 @@ def test_asking_again_has_an_end(colour: Sync | Async) -> None:
     with LocalServer(called({"river": "Exe"})) as server:
         client = client_of(colour, server)
         with pytest.raises(OutputInvalidError) as invalid:
-            parsed(client, output=Level, retries=2)
-        assert (len(server.requests), len(invalid.value.earlier)) == (3, 2)
+            parsed(client, output=Level, validation_retries=2)
+        assert (len(server.requests), len(invalid.value.previous_attempts)) == (3, 2)
         client.close()
 
 
 def test_what_fails_while_asking_again_is_an_api_error(colour: Sync | Async) -> None:
-    with LocalServer([called({}), Failure(400, "No.")]) as server:
+    with LocalServer([called({}), ErrorReply(400, "No.")]) as server:
         client = client_of(colour, server)
         with pytest.raises(APIStatusError, match="No"):
-            parsed(client, output=Level, retries=3)
+            parsed(client, output=Level, validation_retries=3)
         assert len(server.requests) == 2
         client.close()
 
@@ -553,8 +553,16 @@ def test_a_stream_that_is_cut_raises_as_always(colour: Sync | Async) -> None:
         (object(), {}, "use a pydantic model, a dataclass"),
         (type("Plain", (), {}), {}, "use a pydantic model, a dataclass"),
         (Level, {"strategy": "json"}, "strategy: must be one of 'tool', 'output_config'"),
-        (Level, {"retries": -1}, "retries: must be a whole number from 0 on"),
-        (Level, {"retries": "1"}, "retries: must be a whole number from 0 on"),
+        (
+            Level,
+            {"validation_retries": -1},
+            "must be a whole number, at least 0",
+        ),
+        (
+            Level,
+            {"validation_retries": "1"},
+            "must be a whole number, at least 0",
+        ),
         (Level, {"tool_choice": {"type": "auto"}}, "tool_choice: is set by parse"),
         (Level, {"extra_body": {"tool_choice": {}}}, "extra_body.*: is set by parse"),
         (Level, {"tools": [{"name": "output"}]}, "'output' is the name of the tool"),
@@ -578,7 +586,7 @@ def test_bad_input(output: Any, more: dict[str, Any], cure: str) -> None:
         client = client_of(Sync(), server)
         with pytest.raises(InvalidRequestError, match=cure):
             parsed(client, output=output, **more)
-        if "retries" not in more:
+        if "validation_retries" not in more:
             with pytest.raises(InvalidRequestError, match=cure):
                 streamed(client, output=output, **more)
         assert not server.requests

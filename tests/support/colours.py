@@ -16,9 +16,9 @@ from modelslab_llm import (
     AsyncMessageStream,
     AsyncModelsLab,
     AsyncToolRunner,
+    ContentDelta,
     MessageStream,
     ModelsLab,
-    Piece,
     ToolRunner,
 )
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
@@ -39,8 +39,8 @@ class SyncStream:
     def texts(self) -> Iterator[str]:
         return self.stream.text_stream
 
-    def pieces(self) -> Iterator[Piece]:
-        return self.stream.pieces
+    def deltas(self) -> Iterator[ContentDelta]:
+        return self.stream.deltas
 
     def partials(self) -> Iterator[Any]:
         return self.stream.partial_stream  # type: ignore[attr-defined]
@@ -147,8 +147,8 @@ class AsyncStream:
         while (text := self.portal.call(_anext, texts)) is not None:
             yield text
 
-    def pieces(self) -> Iterator[Piece]:
-        pieces = self.stream.pieces
+    def deltas(self) -> Iterator[ContentDelta]:
+        pieces = self.stream.deltas
         while (piece := self.portal.call(_anext, pieces)) is not None:
             yield piece
 

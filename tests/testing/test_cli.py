@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from modelslab_llm import APIStatusError, ModelsLab, OverloadedError, StreamInterruptedError
-from modelslab_llm.testing import Failure, Fault, Reply
+from modelslab_llm.testing import ErrorReply, Fault, Reply
 from modelslab_llm.testing.__main__ import main
 from modelslab_llm.testing._script.script_file import KINDS, ScriptError, script_in
 
@@ -249,9 +249,9 @@ def test_a_script_in_json_can_say_all_that_one_in_python_can() -> None:
     assert script_in(json.dumps(usual)) == Reply(**usual)  # type: ignore[arg-type]
     assert script_in('{"content": "a"}', pause=2.0) == Reply("a", pause=2.0)
     failure: dict[str, object] = {"status": 503, "message": "m", "type": "t", "headers": {}}
-    assert failure.keys() | {"body"} == {f.name for f in dataclasses.fields(Failure)}
-    assert script_in(json.dumps([failure])) == [Failure(**failure)]  # type: ignore[arg-type]
-    assert script_in('{"status": 500, "body": "<p>"}') == Failure(500, body=b"<p>")
+    assert failure.keys() | {"body"} == {f.name for f in dataclasses.fields(ErrorReply)}
+    assert script_in(json.dumps([failure])) == [ErrorReply(**failure)]  # type: ignore[arg-type]
+    assert script_in('{"status": 500, "body": "<p>"}') == ErrorReply(500, body=b"<p>")
     assert script_in('{"type": "message", "x": 1}') == {"type": "message", "x": 1}
     garbage = '{"fault": {"kind": "garbage", "data": "?", "within": 2}}'
     assert script_in(garbage) == Reply(fault=Fault.garbage(b"?", within=2))

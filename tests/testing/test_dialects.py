@@ -12,7 +12,14 @@ import pytest
 from scripted import ASK, Way
 
 from modelslab_llm import errors
-from modelslab_llm.testing import DialectName, Failure, Fault, LocalServer, Reply, ScriptedTransport
+from modelslab_llm.testing import (
+    DialectName,
+    ErrorReply,
+    Fault,
+    LocalServer,
+    Reply,
+    ScriptedTransport,
+)
 from modelslab_llm.testing._dialect.dialects import DIALECTS
 from modelslab_llm.types import Message, Usage
 
@@ -92,7 +99,7 @@ def test_a_refusal_keeps_its_class(way: Way, dialect: DialectName) -> None:
         503: errors.ServiceUnavailableError,
         529: errors.OverloadedError,
     }
-    client = way.client(way.server([Failure(s, "Not now.") for s in kinds], dialect=dialect))
+    client = way.client(way.server([ErrorReply(s, "Not now.") for s in kinds], dialect=dialect))
     for status, kind in kinds.items():
         with pytest.raises(errors.APIStatusError) as caught:
             client.create(**ASK)
@@ -256,7 +263,7 @@ def test_whole_messages_have_the_shape_of_the_samples(name: str, dialect: Dialec
 def test_errors_are_those_of_the_samples(name: str, dialect: DialectName) -> None:
     stored = json.loads((SAMPLES / name).read_bytes())
     error = stored["body"]["error"]
-    script = Failure(stored["status"], error["message"])
+    script = ErrorReply(stored["status"], error["message"])
     server = ScriptedTransport(script, dialect=dialect, api_key=None)
     with httpx.Client(transport=server) as http:
         response = http.post(server.gateway().base_url + "/v1/messages", json=ASK)
@@ -379,7 +386,7 @@ def test_who_answers_with_which_id(way: Way) -> None:
 
 
 def test_a_gguf_gateway_refuses_in_its_own_words() -> None:
-    server = ScriptedTransport(Failure(500), dialect="llama-server", deployments={"a": "paused"})
+    server = ScriptedTransport(ErrorReply(500), dialect="llama-server", deployments={"a": "paused"})
     with httpx.Client(transport=server) as http:
         url = server.gguf("a").base_url + "/v1/messages"
         wrong_key = http.post(url, json=ASK)

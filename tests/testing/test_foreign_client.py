@@ -18,7 +18,7 @@ from llama.scripts import ONE_CALL_INPUT
 from llama.server import LlamaServer
 
 from modelslab_llm import ModelsLab
-from modelslab_llm.testing import DialectName, Failure, Fault, LocalServer, Reply
+from modelslab_llm.testing import DialectName, ErrorReply, Fault, LocalServer, Reply
 
 anthropic = Lazy("anthropic", "2.12")
 
@@ -350,11 +350,11 @@ def test_a_tool_and_its_result(theirs: Theirs) -> None:
     server = theirs.server([Reply([CALL]), "It is 214 cm."])
     client = theirs.client(server)
     message = client.create(tools=tools)
-    server.assert_asked(tools=tools, text="How high is the Tamar?")
+    server.assert_called(tools=tools, text="How high is the Tamar?")
     result = {"type": "tool_result", "tool_use_id": message.content[0].id, "content": "214 cm"}
     turns = [*ASK["messages"], message.to_param(), {"role": "user", "content": [result]}]
     assert client.create(tools=tools, messages=turns).content[0].text == "It is 214 cm."
-    last = server.assert_asked(text="214 cm")
+    last = server.assert_called(text="214 cm")
     assert last.messages[1] == {"role": "assistant", "content": [CALL]}
     server.assert_script_used()
 
@@ -368,7 +368,7 @@ def test_their_tool_runner(theirs: Theirs, stream: bool) -> None:
     assert kept(calling, last)
     assert (calling.stop_reason, last.stop_reason) == ("tool_use", "end_turn")
     assert last.content[0].text == "It is 214 cm."
-    asked = server.assert_asked(text="214 cm", stream=stream)
+    asked = server.assert_called(text="214 cm", stream=stream)
     assert asked.tools[0]["name"] == "river_level"
     assert asked.messages[1] == {"role": "assistant", "content": RICH.content}
     server.assert_script_used()
@@ -380,7 +380,7 @@ def test_their_tool_runner_leaves_the_history_to_the_server(
     """Unless it is told otherwise; and a server that knows no threads answers without it."""
     server = theirs.server([RICH, "It is 214 cm."])
     theirs.client(server).run_tool([])
-    asked = server.assert_asked(
+    asked = server.assert_called(
         thread={"type": "continue", "previous_message_id": "msg_local_0001"}
     )
     assert [turn["role"] for turn in asked.messages] == ["user"]
@@ -413,7 +413,7 @@ TYPES = {
 
 @pytest.mark.parametrize("status", TYPES)
 def test_an_error(theirs: Theirs, status: int) -> None:
-    client = theirs.asked(Failure(status, "Not today."))
+    client = theirs.asked(ErrorReply(status, "Not today."))
     with pytest.raises(anthropic.APIStatusError) as failed:
         client.create()
     error = failed.value
@@ -452,7 +452,9 @@ def test_a_deployment_that_is_paused_and_a_wrong_key(theirs: Theirs) -> None:
 
 
 def test_it_tries_again_as_it_is_told(theirs: Theirs) -> None:
-    server = theirs.server([Failure(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."])
+    server = theirs.server(
+        [ErrorReply(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."]
+    )
     assert theirs.client(server, max_retries=2).create().content[0].text == "Yes."
     assert len(server.requests) == 3
     server.script = lambda request: 1 / 0  # type: ignore[assignment,return-value]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from patience import patient
 
-from modelslab_llm.testing import Failure, LocalServer, ReceivedRequest, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply
 from modelslab_llm.testing._script.received import receive
 from modelslab_llm.testing._script.script import Replies
 from modelslab_llm.testing._serve.answer import answer
@@ -252,7 +252,7 @@ def test_a_mapping_is_sent_as_it_is(http: httpx.Client) -> None:
 
 
 def test_script_of_successive_answers(http: httpx.Client) -> None:
-    with LocalServer(["first", Failure(529), Reply("third")]) as server:
+    with LocalServer(["first", ErrorReply(529), Reply("third")]) as server:
         assert ask(http, server).json()["content"][0]["text"] == "first"
         assert ask(http, server).status_code == 529
         ask(http, server, model="")  # refused, so it takes no answer
@@ -266,10 +266,10 @@ def test_script_of_successive_answers(http: httpx.Client) -> None:
 
 
 def test_script_function(http: httpx.Client) -> None:
-    def script(request: ReceivedRequest) -> str | Failure:
+    def script(request: ReceivedRequest) -> str | ErrorReply:
         assert request.body["model"] != "bad", "no such model here"
         if request.stream:
-            return Failure(400, "no streams")
+            return ErrorReply(400, "no streams")
         return f"{request.body['messages'][-1]['content']}!"
 
     with LocalServer(script) as server:
@@ -455,7 +455,7 @@ def test_error_envelopes(http: httpx.Client, kind: str, body: object) -> None:
 
 
 def test_gateway_answers_carry_a_request_id(http: httpx.Client) -> None:
-    with LocalServer(["x", "y", Failure(500, body=b"")]) as server:
+    with LocalServer(["x", "y", ErrorReply(500, body=b"")]) as server:
         ids = [
             ask(http, server).headers["request-id"],
             ask(http, server, stream=True).headers["request-id"],
@@ -470,11 +470,11 @@ def test_gateway_answers_carry_a_request_id(http: httpx.Client) -> None:
 
 def test_failures(http: httpx.Client) -> None:
     script = [
-        Failure(429, "Slow.", headers={"Retry-After": "2"}),
-        Failure(503, type="odd_error"),
-        Failure(418),
-        Failure(524, body=b"<html>", headers={"Content-Type": "text/html"}),
-        Failure(204),
+        ErrorReply(429, "Slow.", headers={"Retry-After": "2"}),
+        ErrorReply(503, type="odd_error"),
+        ErrorReply(418),
+        ErrorReply(524, body=b"<html>", headers={"Content-Type": "text/html"}),
+        ErrorReply(204),
     ]
     with LocalServer(script) as server:
         slow, odd, teapot, html, nothing = (ask(http, server) for _ in script)
@@ -488,11 +488,11 @@ def test_failures(http: httpx.Client) -> None:
     assert (html.headers["content-type"], html.content) == ("text/html", b"<html>")
     assert (nothing.status_code, nothing.content) == (204, b"")
     with pytest.raises(ValueError, match="200 to 599"):
-        Failure(100)
+        ErrorReply(100)
 
 
 def test_a_header_that_http_does_not_allow(http: httpx.Client) -> None:
-    with LocalServer([Failure(429, headers={"a": "b\nc"}), "fine"]) as server:
+    with LocalServer([ErrorReply(429, headers={"a": "b\nc"}), "fine"]) as server:
         with pytest.raises(httpx.RemoteProtocolError):
             ask(http, server)
         assert len(server.script_errors) == 1

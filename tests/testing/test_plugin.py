@@ -23,7 +23,7 @@ ASKING = """
     import asyncio, threading, time
     import pytest
     from modelslab_llm import AsyncModelsLab, ModelsLab, ModelsLabError
-    from modelslab_llm.testing import Failure
+    from modelslab_llm.testing import ErrorReply
 
     ASK = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello there"}]}
 """
@@ -89,7 +89,7 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
         monkeypatch.undo()
         ModelsLab().close()
 
-    @pytest.mark.modelslab_server(script=[Failure(401), "Paris."], api_key=None)
+    @pytest.mark.modelslab_server(script=[ErrorReply(401), "Paris."], api_key=None)
     def test_a_script_by_a_mark(modelslab_server, modelslab_client):
         with pytest.raises(ModelsLabError):
             modelslab_client.messages.create(**ASK)

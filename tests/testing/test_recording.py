@@ -56,7 +56,7 @@ from modelslab_llm import (
     endpoints,
 )
 from modelslab_llm.testing import (
-    Failure,
+    ErrorReply,
     LocalServer,
     Recording,
     RecordingError,
@@ -358,7 +358,7 @@ def test_retries_are_recorded_as_they_happened(colour: Sync | Async, tmp_path: P
         finally:
             client.close()
 
-    script = [Failure(529, headers=now), Failure(503, headers=now), "Paris."]
+    script = [ErrorReply(529, headers=now), ErrorReply(503, headers=now), "Paris."]
     with LocalServer(script, api_key=KEY) as server:
         with Recording(tmp_path, record=True) as recording:
             assert talk(recording, colour, server.url) == "Paris."

@@ -25,7 +25,7 @@ from modelslab_llm import (
     errors,
 )
 from modelslab_llm.testing import (
-    Failure,
+    ErrorReply,
     LocalServer,
     ReceivedRequest,
     Reply,
@@ -98,7 +98,7 @@ def test_the_other_operations(way: Way) -> None:
 
 
 def test_an_answer_after_a_failure(way: Way) -> None:
-    server = way.server([Failure(429, headers={"retry-after-ms": "1"}), "after the retry"])
+    server = way.server([ErrorReply(429, headers={"retry-after-ms": "1"}), "after the retry"])
     assert way.client(server, max_retries=1).create(**ASK).text == "after the retry"
     assert len(server.requests) == 2
 
@@ -229,7 +229,7 @@ def test_a_header_that_http_does_not_allow(way: Way, value: Any) -> None:
 
 def test_requests_are_recorded_alike() -> None:
     def recorded(way: Way) -> list[tuple[Any, ...]]:
-        server = way.server(["x", Failure(500), "y"])
+        server = way.server(["x", ErrorReply(500), "y"])
         client = way.client(server, default_headers={"X-Team": "a"})
         client.create(**ASK, system="Be brief.", tools=[])
         with pytest.raises(errors.InternalServerError):
@@ -430,7 +430,7 @@ def test_a_pause_ends_by_the_callers_limits(way: Way, unit: float) -> None:
 
 
 def test_retries_through_a_transport_wait_as_told() -> None:
-    transport = ScriptedTransport(Failure(429, headers={"retry-after": "1000"}))
+    transport = ScriptedTransport(ErrorReply(429, headers={"retry-after": "1000"}))
     with transport.client() as client, pytest.raises(RateLimitError) as caught:
         client.messages.create(**ASK)
     assert caught.value.retry_after == 1000

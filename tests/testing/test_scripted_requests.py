@@ -10,7 +10,7 @@ from scripted import ASK, Way
 
 from modelslab_llm import AuthenticationError, ModelsLab, endpoints, tool
 from modelslab_llm.testing import (
-    Failure,
+    ErrorReply,
     Fault,
     LocalServer,
     ReceivedRequest,
@@ -122,8 +122,8 @@ def test_messages_and_blocks_count_as_what_they_are_in_a_request() -> None:
         client.messages.create(**{**ASK, "messages": turns})
     asked_next = {"role": "user", "content": "And?"}
     said = {"role": "assistant", "content": first.content}
-    transport.assert_asked(messages=[*ASK["messages"], first, asked_next])
-    transport.assert_asked(messages=[*ASK["messages"], said, asked_next])
+    transport.assert_called(messages=[*ASK["messages"], first, asked_next])
+    transport.assert_called(messages=[*ASK["messages"], said, asked_next])
 
 
 def test_a_field_that_is_misspelt() -> None:
@@ -183,9 +183,9 @@ def test_the_last_call_is_the_one_that_counts(way: Way) -> None:
     client.create(**{**ASK, "model": "second"})
     client.count_tokens(model="third", messages=ASK["messages"])
     client.models()
-    assert server.assert_asked(model="second") is server.requests[1]
-    assert '-  "model": "m/1"' in failing(server.assert_asked, model="m/1")
-    said = failing(server.assert_asked_once, model="second")
+    assert server.assert_called(model="second") is server.requests[1]
+    assert '-  "model": "m/1"' in failing(server.assert_called, model="m/1")
+    said = failing(server.assert_called_once, model="second")
     assert said == (
         "2 message calls came: the requests were\n"
         "  1. POST /api/v7/llm/v1/messages m/1: 'Name a tidal river.'\n"
@@ -197,19 +197,19 @@ def test_the_last_call_is_the_one_that_counts(way: Way) -> None:
 
 
 def test_asked_once(way: Way) -> None:
-    server = way.server([Failure(500, headers={"retry-after-ms": "1"}), "ok"])
+    server = way.server([ErrorReply(500, headers={"retry-after-ms": "1"}), "ok"])
     client = way.client(server, max_retries=1)
     client.models()
     server.assert_not_asked()
-    assert failing(server.assert_asked).startswith("no message was asked for; the requests were")
+    assert failing(server.assert_called).startswith("no message was asked for; the requests were")
     client.create(**ASK)
-    assert failing(server.assert_asked_once).startswith("2 message calls came")
+    assert failing(server.assert_called_once).startswith("2 message calls came")
     other = way.server()
-    assert failing(other.assert_asked_once) == (
+    assert failing(other.assert_called_once) == (
         "no message was asked for; there was no request at all"
     )
     way.client(other).create(**ASK)
-    assert other.assert_asked_once(text="Name a tidal river.").model == "m/1"
+    assert other.assert_called_once(text="Name a tidal river.").model == "m/1"
 
 
 def test_a_call_that_was_refused_was_asked_too() -> None:
@@ -217,7 +217,7 @@ def test_a_call_that_was_refused_was_asked_too() -> None:
     with httpx.Client(transport=transport) as http:
         http.post(transport.url + "/v1/messages?beta=true", json={"model": "m"})
         http.post(transport.url + "/v1/messages", json={"messages": "none"})
-    transport.assert_asked(model=None, api_key=None, messages="none")
+    transport.assert_called(model=None, api_key=None, messages="none")
     assert "2. POST /v1/messages None: ''" in failing(transport.assert_not_asked)
 
 
@@ -266,7 +266,7 @@ def test_a_real_endpoint_never_hears_of_a_transport() -> None:
         ModelsLab(KEY, endpoint=endpoints.gguf("dep_9"), http_client=http).messages.create(
             max_tokens=5, messages=ASK["messages"]
         )
-    transport.assert_asked_once(model="local", deployment_id="dep_9", api_key=KEY)
+    transport.assert_called_once(model="local", deployment_id="dep_9", api_key=KEY)
 
 
 @pytest.mark.parametrize("kind", [LocalServer, ScriptedTransport])
@@ -278,4 +278,4 @@ def test_what_is_recorded_outlives_the_server(kind: Any) -> None:
         client.messages.create(**ASK)
     if isinstance(server, LocalServer):
         server.close()
-    server.assert_asked_once(model="m/1")
+    server.assert_called_once(model="m/1")
