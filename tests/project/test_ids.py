@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_every_process_lists_the_same_tests_in_the_same_order() -> None:
     """An id from an address, a time or the order of a set differs between the two."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     processes = [
         subprocess.Popen(
