@@ -268,6 +268,7 @@ def test_it_reads_an_unknown_block_as_a_known_one() -> None:
             assert isinstance(ours.messages.create(**ASK).content[0], UnknownBlock)
 
 
+@pytest.mark.slow
 def test_it_gives_up_at_an_error_before_the_first_content() -> None:
     usage = {"input_tokens": 1, "output_tokens": 1}
     begun = event("message_start", message={"id": "m", "content": [], "usage": usage})

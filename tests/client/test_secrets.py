@@ -198,7 +198,13 @@ def quoting(connection: Connection) -> None:
 each_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 
 
-@each_key
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, id=name, marks=() if name == "plain" else pytest.mark.slow)
+        for name, key in KEYS.items()
+    ],
+)
 def test_no_error_no_log_and_no_warning_shows_the_key(
     colour: Sync | Async, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -329,6 +335,7 @@ places = st.one_of(
 )
 
 
+@pytest.mark.slow
 @fuzzed
 @given(places, st.sampled_from(["POST", "GET"]), st.sampled_from([301, 302, 307, 308]))
 def test_no_redirect_leads_elsewhere(location: str, method: str, status: int) -> None:
@@ -369,6 +376,7 @@ def test_no_redirect_brings_the_key_to_another_origin(colour: Sync | Async, stat
 # What is put into addresses
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.text(max_size=20) | odd | st.from_regex(r"[\w.~-]+", fullmatch=True))
 def test_a_deployment_id_stays_in_its_place(deployment_id: str) -> None:
@@ -386,6 +394,7 @@ def test_a_deployment_id_stays_in_its_place(deployment_id: str) -> None:
 schemes = st.sampled_from(["http://", "https://", "HTTP://", ""])
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.builds(lambda *parts: "".join(parts), schemes, odd, hosts, odd, odd))
 def test_a_base_url_means_the_same_to_every_parser(base_url: str) -> None:

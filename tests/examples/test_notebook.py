@@ -67,6 +67,7 @@ def test_what_servers_send_is_shown_with_its_text(sample: Path) -> None:
     assert all(use.name in found._repr_markdown_() for use in found.tool_uses)
 
 
+@pytest.mark.slow
 def test_the_notebook_shows_what_it_is_stored_with() -> None:
     stored = nbformat.read(NOTEBOOK, as_version=4)
     assert executed() == stored, (

@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from lazy import Lazy
 from llama.fixtures import MODEL_NAME, serve
 from llama.scripts import COUNT, SPLIT_CHARACTER_REPLY, TEXT_MODEL, TEXT_REPLY
 from llama.server import LlamaServer
+from patience import until
 
 from modelslab_llm import AsyncModelsLab, endpoints
 from modelslab_llm.testing import (
@@ -127,18 +127,11 @@ def served(client: AsyncModelsLab, max_tokens: int = 1000) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            wait_until(lambda: server.started or not thread.is_alive())
+            until(lambda: server.started or not thread.is_alive())
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def body(*said: str) -> dict[str, Any]:
@@ -235,7 +228,7 @@ def test_the_model_stops_when_the_browser_goes_away(
             lines = answer.iter_lines()  # held: httpx closes the answer when it is let go
             assert list(json.loads(next(lines))) == ["text"]
             assert busy() == 1
-        wait_until(lambda: busy() == 0)
+        until(lambda: busy() == 0)
 
 
 def test_the_model_stops_before_its_first_word_too() -> None:
@@ -244,10 +237,10 @@ def test_the_model_stops_before_its_first_word_too() -> None:
             with httpx.Client() as http:
                 asked = http.build_request("POST", f"{url}/answer", json=body("Well?"))
                 answer = http.send(asked, stream=True)
-                wait_until(lambda: len(server.requests) == 1)
+                until(lambda: len(server.requests) == 1)
                 assert server.disconnects == 0
                 answer.close()
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
 
 
 # What the page shows
@@ -286,7 +279,7 @@ def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
             playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
             page.get_by_role("button", name="Stop").click()
             playwright.expect(note(page)).to_have_text("stopped")
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
             so_far = answers(page).inner_text()
 
             say(page, "Go on.")
@@ -303,7 +296,7 @@ def test_leaving_the_page_stops_the_model(page: Page) -> None:
             say(page, "Count.")
             playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
             page.goto("about:blank")
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
 
 
 def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
@@ -370,7 +363,7 @@ def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
             playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1"))
             page.get_by_role("button", name="New").click()
             playwright.expect(page.locator(".turn")).to_have_count(0)
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
             playwright.expect(page.get_by_role("button", name="Send")).to_be_visible()
             say(page, "One and one?")
             playwright.expect(answers(page)).to_have_text(["Two."])
@@ -392,6 +385,7 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
 # As a program
 
 
+@pytest.mark.slow
 def test_it_runs_by_itself(tmp_path: Path) -> None:
     app = subprocess.Popen(
         [sys.executable, "-W", "error", "-u", str(web_app.PAGE.with_suffix(".py")), "--port=0"],

@@ -227,6 +227,7 @@ CASES: dict[str, Callable[[], Case]] = {
 SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds each; in one colour
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="measures memory as POSIX does")
 @pytest.mark.parametrize("name", CASES)
 def test_memory_is_bounded(name: str) -> None:
@@ -331,6 +332,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 def test_an_error_is_gone_with_the_last_who_holds_it() -> None:
     """Its body may be large, so it must not wait for the garbage collector."""
@@ -443,6 +445,7 @@ def seconds(work: Callable[[int], Any], count: int) -> float:
     return min(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
 def test_time_is_linear_in_the_bytes(name: str) -> None:
     """Four times as much takes four times as long, and sixteen times if the time is quadratic.

@@ -451,6 +451,7 @@ def test_a_deployment_that_is_paused_and_a_wrong_key(theirs: Theirs) -> None:
         client.create()
 
 
+@pytest.mark.slow
 def test_it_tries_again_as_it_is_told(theirs: Theirs) -> None:
     server = theirs.server(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."]

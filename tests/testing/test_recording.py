@@ -867,6 +867,7 @@ def test_a_broken_file_is_named(text: str | bytes, fault: str, tmp_path: Path) -
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     st.binary()
