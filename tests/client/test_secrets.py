@@ -283,11 +283,16 @@ def test_no_variable_of_ours_shows_the_key_of_a_client_set_up_wrong(
 
 
 @each_key
-def test_nothing_that_is_made_of_a_client_shows_its_key(key: str) -> None:
-    client = ModelsLab(key, base_url="http://h.invalid")
+@pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
+def test_nothing_that_is_made_of_a_client_shows_its_key(
+    kind: type[ModelsLab | AsyncModelsLab], key: str
+) -> None:
+    client = kind(key, base_url="http://h.invalid")
+    assert "Secret(***)" in walked(client)  # it is walked to where the key is
     stream = client.messages.stream(**ASK)
     config = client._session.config
-    for value in (client, client.messages, client.models, stream, config, config.key):
+    copied = client.with_options(max_retries=5)
+    for value in (client, client.messages, client.models, stream, config, config.key, copied):
         assert not holds(walked(value), key)
         for way in (pickle.dumps, copy.deepcopy):
             try:
