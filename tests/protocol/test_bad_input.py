@@ -130,7 +130,7 @@ def test_a_client_says_where_it_asks(colour: Sync | Async) -> None:
 
 
 def test_a_request_shows_no_key() -> None:
-    from modelslab_llm._protocol.calls import create_message
+    from modelslab_llm._protocol.messages import create_message
 
     call = create_message(Config.build(api_key=KEY, env={}), ASK)
     assert call.request.headers["x-api-key"] == KEY
@@ -348,7 +348,7 @@ def test_a_stand_in_on_this_machine_is_asked_as_the_original(
     url: str, kind: str, base: str | None
 ) -> None:
     found = endpoints.for_url(url)
-    assert (found.kind, found.base_url) == (kind, base or url)
+    assert (found.name, found.base_url) == (kind, base or url)
 
 
 def test_the_key_of_the_environment_and_what_wins(monkeypatch: pytest.MonkeyPatch) -> None:
