@@ -183,6 +183,7 @@ ASYNC = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "uses", "options", "passed"),
     [
@@ -230,6 +231,7 @@ KEPT = """
 """
 
 
+@pytest.mark.slow
 def test_a_recording_is_made_once_and_replayed(
     pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +290,7 @@ DRIFTED = """
 """
 
 
+@pytest.mark.slow
 def test_drift_from_a_recording_fails_the_test(
     pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +484,7 @@ def test_a_project_that_does_not_ask_for_the_guard_is_left_alone(
     assert answering_proxy.requests == 1
 
 
+@pytest.mark.slow
 def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,6 +520,7 @@ def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     result.stdout.fnmatch_lines(["*would have reached a real service: GET https://modelslab.com,*"])
 
 
+@pytest.mark.slow
 def test_pytest_does_not_warn_where_the_package_was_loaded_before_it(
     pytester: pytest.Pytester,
 ) -> None:
@@ -546,6 +551,7 @@ def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> N
     assert before == (list(sys.meta_path), httpcore.ConnectionPool.handle_request)
 
 
+@pytest.mark.slow
 def test_with_xdist(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
     tests = f"""{LIVE}
     @pytest.mark.modelslab_live
