@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-import httpx
 from typing_extensions import Self, Unpack
 
 from .._hints import HintsAtNames
-from .._http.clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._http.drive import adrive, drive
-from .._http.foreign import proxies_of_the_environment
+from .._http.httpx_wire import awire_of, wire_of
+from .._http.wire import AsyncHTTPClient, HTTPClient
 from .._protocol.config import Config, Options
 from .._protocol.exchange import until_ready
 from ..endpoints import Endpoint
@@ -37,7 +36,8 @@ class ModelsLab(HintsAtNames):
     Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
     server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
     without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
-    `httpx.Client` of your own, which you close yourself. Raises `ConfigurationError`.
+    `httpx.Client` or `httpx2.Client` of your own, which you close yourself. Raises
+    `ConfigurationError`.
     """
 
     messages: Messages
@@ -52,7 +52,7 @@ class ModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: HTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -67,13 +67,7 @@ class ModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                "http_client must be an httpx.Client; async has AsyncModelsLab"
-            )
-        with proxies_of_the_environment():
-            http = http_client or DefaultHttpxClient()
-        self._set(Session(config, http), closes=http_client is None)
+        self._set(Session(config, wire_of(http_client)), closes=http_client is None)
 
     def _set(self, session: Session, *, closes: bool) -> None:
         self._session = session
@@ -130,8 +124,8 @@ class ModelsLab(HintsAtNames):
 class AsyncModelsLab(HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
-    It takes what `ModelsLab` takes, but an `httpx.AsyncClient`. One client lives through several
-    `asyncio.run` calls.
+    It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
+    lives through several `asyncio.run` calls.
     """
 
     messages: AsyncMessages
@@ -146,7 +140,7 @@ class AsyncModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncHTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -161,11 +155,7 @@ class AsyncModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
-        with proxies_of_the_environment():
-            http = http_client or DefaultAsyncHttpxClient()
-        self._set(AsyncSession(config, http), closes=http_client is None)
+        self._set(AsyncSession(config, awire_of(http_client)), closes=http_client is None)
 
     def _set(self, session: AsyncSession, *, closes: bool) -> None:
         self._session = session

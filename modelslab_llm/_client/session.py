@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, TypeVar, cast
-
-import httpx
+from typing import TypeVar, cast
 
 from .._http.drive import adrive, drive
+from .._http.wire import AsyncWire, Wire
 from .._protocol.config import Config
 from .._protocol.exchange import exchange
 from .._protocol.reader import Opened
@@ -16,16 +15,13 @@ from .._protocol.values import Call
 from ..types.events import Event
 from ..types.message import Message
 
-if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    pass
-
 T = TypeVar("T")
 
 
 class Session:
     """What the parts of one client share: its configuration and its connections."""
 
-    def __init__(self, config: Config, http: httpx.Client) -> None:
+    def __init__(self, config: Config, http: Wire) -> None:
         self.config = config
         self.http = http
 
@@ -45,7 +41,7 @@ class Session:
 class AsyncSession:
     """`Session` for async."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+    def __init__(self, config: Config, http: AsyncWire) -> None:
         self.config = config
         self.http = http
 
