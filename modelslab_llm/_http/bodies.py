@@ -29,7 +29,7 @@ def read(incoming: Incoming, attempt: Attempt, pace: Pace) -> Outcome:
     """Return what came of an attempt: a stream that has begun, a whole answer, or a failure."""
     headers = _headers(incoming, attempt)
     if attempt.request.stream and 200 <= incoming.status < 300:
-        return _opened(incoming, _reader(incoming.status, headers, attempt), pace)
+        return _opened(incoming, headers, attempt, pace)
     body = _Body(incoming.status, headers, attempt)
     try:
         with foreign_is_ours(pace, "answer"):
@@ -47,7 +47,7 @@ async def aread(incoming: AsyncIncoming, attempt: Attempt, pace: Pace) -> Outcom
     """Return what came of an attempt; `read` for async."""
     headers = _headers(incoming, attempt)
     if attempt.request.stream and 200 <= incoming.status < 300:
-        return await _aopened(incoming, _reader(incoming.status, headers, attempt), pace)
+        return await _aopened(incoming, headers, attempt, pace)
     body = _Body(incoming.status, headers, attempt)
     try:
         with foreign_is_ours(pace, "answer"):
@@ -61,10 +61,13 @@ async def aread(incoming: AsyncIncoming, attempt: Attempt, pace: Pace) -> Outcom
     return body.answer()
 
 
-def _opened(incoming: Incoming, reader: Reader, pace: Pace) -> Outcome:
+def _opened(
+    incoming: Incoming, headers: Mapping[str, str], attempt: Attempt, pace: Pace
+) -> Outcome:
     """Read a stream as far as its first content: until then it may be sent again."""
+    reader = _reader(incoming.status, headers, attempt)
     events = _events(incoming, reader, pace)
-    opened = Opened(reader, events, partial(_shut, events, incoming), request_id(incoming.headers))
+    opened = Opened(reader, events, partial(_shut, events, incoming), request_id(headers))
     try:
         for event in events:
             opened.hold(event)
@@ -75,9 +78,12 @@ def _opened(incoming: Incoming, reader: Reader, pace: Pace) -> Outcome:
     return opened
 
 
-async def _aopened(incoming: AsyncIncoming, reader: Reader, pace: Pace) -> Outcome:
+async def _aopened(
+    incoming: AsyncIncoming, headers: Mapping[str, str], attempt: Attempt, pace: Pace
+) -> Outcome:
+    reader = _reader(incoming.status, headers, attempt)
     events = _aevents(incoming, reader, pace)
-    opened = Opened(reader, events, partial(_ashut, events, incoming), request_id(incoming.headers))
+    opened = Opened(reader, events, partial(_ashut, events, incoming), request_id(headers))
     try:
         async for event in events:
             opened.hold(event)

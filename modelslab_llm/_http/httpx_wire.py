@@ -205,7 +205,7 @@ class AsyncHttpxIncoming:
         extensions = self._response.extensions
         # One connection of HTTP/2 carries other streams, so it is not closed: a look would wait.
         if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
-            with suppress(*foreign()):
+            with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
                 async for _ in self._source:
                     pass
 
@@ -247,7 +247,7 @@ def _bare_request(request: Request, pace: Pace) -> httpx.Request:
         request.method,
         url,
         headers=headers,
-        stream=_sent(httpx)(request.content or b""),
+        stream=_sent(library_of(None))(request.content or b""),
         extensions={"timeout": waits_of(request, pace)},
     )
     made.read()  # so that who mocks the transport finds its `content`
@@ -282,9 +282,11 @@ def _sent(library: ModuleType) -> Callable[[bytes], Any]:
     The libraries' own are generators, which a failed send leaves open.
     """
 
-    class Sent(library.ByteStream):  # type: ignore[misc, name-defined]
+    byte_stream: Any = library.ByteStream
+
+    class Sent(byte_stream):  # type: ignore[misc]
         def __init__(self, content: bytes) -> None:
-            super().__init__(content)
+            byte_stream.__init__(self, content)
             self._content = content
 
         def __iter__(self) -> Iterator[bytes]:
