@@ -55,10 +55,6 @@ CARRIES = {"_http", "testing"}
 """The rooms that may name an HTTP library, a socket or a thread."""
 EXCEPTIONS = {
     "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
-    "_client.client": {"httpx"},
-    "_client.messages": {"httpx"},
-    "_client.models": {"httpx"},
-    "_client.run": {"httpx"},
     "conversation._runner": {"anyio", "threading"},  # runs the caller's functions
     "media": {"anyio", "open"},  # reads the caller's files
 }
