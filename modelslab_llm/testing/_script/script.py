@@ -83,7 +83,7 @@ class ErrorReply:
 
 
 Answer: TypeAlias = str | Reply | ErrorReply | Fault | Message | Mapping[str, Any]
-"""What one message call gets: text, a `Reply`, a `ErrorReply`, a `Fault` before the headers, a
+"""What one message call gets: text, a `Reply`, an `ErrorReply`, a `Fault` before the headers, a
 `Message`, or a message's body."""
 
 Script: TypeAlias = Answer | Sequence[Answer] | Callable[[ReceivedRequest], Answer] | None
