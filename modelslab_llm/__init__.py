@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from ._http.clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
     from ._protocol.config import Timeout
     from ._protocol.stream import AsyncMessageStream, ContentDelta, MessageStream
-    from .conversation import Conversation
-    from .conversation._runner import AsyncToolRunner, ToolRunner
-    from .conversation._tool_loop import ToolCall
+    from .conversation import AsyncToolRunner, Conversation, ToolCall, ToolRunner
     from .endpoints import Endpoint
     from .media import adocument, aimage, document, image
-    from .structured._asked import Strategy
-    from .structured._parse import AsyncParsedMessageStream, ParsedMessageStream
+    from .structured import AsyncParsedMessageStream, ParsedMessageStream, Strategy
     from .tools import Tool, tool, tool_result
     from .types import (
         ContentBlock,
@@ -114,12 +111,9 @@ _FROM = {
     "_client.client": "AsyncModelsLab ModelsLab",
     "_protocol.config": "Timeout",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "structured._asked": "Strategy",
-    "structured._parse": "AsyncParsedMessageStream ParsedMessageStream",
-    "conversation._runner": "AsyncToolRunner ToolRunner",
+    "structured": "AsyncParsedMessageStream ParsedMessageStream Strategy",
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
-    "conversation._tool_loop": "ToolCall",
-    "conversation": "Conversation",
+    "conversation": "AsyncToolRunner Conversation ToolCall ToolRunner",
     "endpoints": "Endpoint",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",

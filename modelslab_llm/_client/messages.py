@@ -17,7 +17,7 @@ from ..types.message import Message, TokenCount
 from ..types.requests import CountTokensParams, MessageCreateParams
 
 if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    from ..structured._asked import Asked
+    from ..structured import OutputRequest
 
 from .session import AsyncSession, Session
 
@@ -56,8 +56,7 @@ class Messages(HintsAtNames):
         or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
         request alone. Raises `InvalidRequestError` here.
         """
-        from ..conversation._runner import ToolRunner
-        from ..conversation._tool_loop import ToolLoop
+        from ..conversation import ToolLoop, ToolRunner
 
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return ToolRunner(
@@ -85,11 +84,10 @@ class Messages(HintsAtNames):
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        from ..structured import output_request, parsing
 
         session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        asked: OutputRequest[T] = output_request(output, strategy, params, session.config.endpoint)
         flow = parsing(session.config, asked, validation_retries, time.monotonic)
         return drive(flow, session.http)
 
@@ -101,11 +99,12 @@ class Messages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import ParsedMessageStream
+        from ..structured import ParsedMessageStream, output_request
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
+        asked: OutputRequest[T] = output_request(
+            output, strategy, params, config.endpoint, "parse_stream"
+        )
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return ParsedMessageStream(lambda: self._session.open(call), asked)
 
@@ -148,8 +147,7 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one, but that calls run at the same time.
         """
-        from ..conversation._runner import AsyncToolRunner
-        from ..conversation._tool_loop import ToolLoop
+        from ..conversation import AsyncToolRunner, ToolLoop
 
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
@@ -170,11 +168,10 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        from ..structured import output_request, parsing
 
         session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
+        asked: OutputRequest[T] = output_request(output, strategy, params, session.config.endpoint)
         flow = parsing(session.config, asked, validation_retries, time.monotonic)
         return await adrive(flow, session.http)
 
@@ -186,11 +183,12 @@ class AsyncMessages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import AsyncParsedMessageStream
+        from ..structured import AsyncParsedMessageStream, output_request
 
         config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
+        asked: OutputRequest[T] = output_request(
+            output, strategy, params, config.endpoint, "parse_stream"
+        )
         call = _calls.stream_message(config, asked.params, "parse_stream")
         return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
 
@@ -204,8 +202,8 @@ class AsyncMessages(HintsAtNames):
         return await self._session.run(_calls.count_tokens(self._session.config, params))
 
 
-# Type checkers want an `output`. At run time its absence is left to `asked_for`, which can name the
-# argument that was meant to be it.
+# Type checkers want an `output`. At run time its absence is left to `output_request`, which can name
+# the argument that was meant to be it.
 for _verb in (
     Messages.parse,
     Messages.parse_stream,

@@ -1,1 +1,17 @@
-"""Structured output: how it is asked for, read and streamed."""
+"""Structured output: how it is asked for (`_ask`), read (`_read`) and streamed (`_stream`).
+
+The public face of the room. Knows no HTTP library; `_client` sends what is asked here.
+"""
+
+from ._ask import Strategy, output_request, parsing
+from ._read import OutputRequest
+from ._stream import AsyncParsedMessageStream, ParsedMessageStream
+
+__all__ = [
+    "AsyncParsedMessageStream",
+    "OutputRequest",
+    "ParsedMessageStream",
+    "Strategy",
+    "output_request",
+    "parsing",
+]
