@@ -29,7 +29,7 @@ from modelslab_llm import (
     endpoints,
     tool,
 )
-from modelslab_llm.structured import output_request
+from modelslab_llm.structured._ask import output_request
 from modelslab_llm.structured._read import json_objects
 from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 

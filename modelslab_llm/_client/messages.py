@@ -17,7 +17,7 @@ from ..types.message import Message, TokenCount
 from ..types.requests import CountTokensParams, MessageCreateParams
 
 if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    from ..structured import OutputRequest
+    from ..structured._read import OutputRequest
 
 from .session import AsyncSession, Session
 
@@ -56,7 +56,8 @@ class Messages(HintsAtNames):
         or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
         request alone. Raises `InvalidRequestError` here.
         """
-        from ..conversation import ToolLoop, ToolRunner
+        from ..conversation import ToolRunner
+        from ..conversation._tool_loop import ToolLoop
 
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return ToolRunner(
@@ -84,7 +85,7 @@ class Messages(HintsAtNames):
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        from ..structured import output_request, parsing
+        from ..structured._ask import output_request, parsing
 
         session = self._session
         asked: OutputRequest[T] = output_request(output, strategy, params, session.config.endpoint)
@@ -99,7 +100,8 @@ class Messages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured import ParsedMessageStream, output_request
+        from ..structured import ParsedMessageStream
+        from ..structured._ask import output_request
 
         config = self._session.config
         asked: OutputRequest[T] = output_request(
@@ -147,7 +149,8 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one, but that calls run at the same time.
         """
-        from ..conversation import AsyncToolRunner, ToolLoop
+        from ..conversation import AsyncToolRunner
+        from ..conversation._tool_loop import ToolLoop
 
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
@@ -168,7 +171,7 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one.
         """
-        from ..structured import output_request, parsing
+        from ..structured._ask import output_request, parsing
 
         session = self._session
         asked: OutputRequest[T] = output_request(output, strategy, params, session.config.endpoint)
@@ -183,7 +186,8 @@ class AsyncMessages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured import AsyncParsedMessageStream, output_request
+        from ..structured import AsyncParsedMessageStream
+        from ..structured._ask import output_request
 
         config = self._session.config
         asked: OutputRequest[T] = output_request(
@@ -202,8 +206,8 @@ class AsyncMessages(HintsAtNames):
         return await self._session.run(_calls.count_tokens(self._session.config, params))
 
 
-# Type checkers want an `output`. At run time its absence is left to `output_request`, which can name
-# the argument that was meant to be it.
+# Type checkers want an `output`. At run time its absence is left to `output_request`, which can
+# name the argument that was meant to be it.
 for _verb in (
     Messages.parse,
     Messages.parse_stream,

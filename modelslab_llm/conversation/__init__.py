@@ -6,6 +6,6 @@ with tools goes on, and the runners of `_runner` do it. Knows no HTTP library.
 
 from ._conversation import Conversation
 from ._runner import AsyncToolRunner, ToolRunner
-from ._tool_loop import OnError, ToolCall, ToolLoop
+from ._tool_loop import ToolCall
 
-__all__ = ["AsyncToolRunner", "Conversation", "OnError", "ToolCall", "ToolLoop", "ToolRunner"]
+__all__ = ["AsyncToolRunner", "Conversation", "ToolCall", "ToolRunner"]

@@ -86,11 +86,11 @@ class Conversation:
                 parts = _history.answered(parts, asked)
             elif not history:
                 continue
-            _history.append(history, _history.as_param((role, parts)))
+            _history.append(history, _history.turn_param((role, parts)))
             asked = _history.call_ids(history[-1][1]) if role == "assistant" else []
         if asked:
             history.append(("user", _history.answered([], asked)))
-        return [_history.as_param(turn) for turn in history]
+        return [_history.turn_param(turn) for turn in history]
 
     @property
     def pending(self) -> list[ToolUseBlock]:

@@ -76,7 +76,7 @@ def answered(parts: list[Part], asked: list[str]) -> list[Part]:
     ]
 
 
-def as_param(turn: Turn) -> MessageParam:
+def turn_param(turn: Turn) -> MessageParam:
     """Return a turn as a request takes it."""
     role, parts = turn
     content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]

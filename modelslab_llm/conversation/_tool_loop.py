@@ -18,7 +18,7 @@ from ..tools import Tool, tool_result
 from ..types.content import ToolUseBlock
 from ..types.message import Message
 from ..types.requests import MessageParam, ToolResultBlockParam
-from ._history import as_param, call_ids, sound, why_not_run
+from ._history import call_ids, sound, turn_param, why_not_run
 
 log = logging.getLogger("modelslab_llm")
 
@@ -118,7 +118,7 @@ class ToolLoop:
         self._turns += 1
         self.message = message
         turns = sound([message.to_param()])  # one or none
-        self._reply = [as_param(turn) for turn in turns]
+        self._reply = [turn_param(turn) for turn in turns]
         asked = [id for _, parts in turns for id in call_ids(parts)]
         uses = {use.id: use for use in reversed(message.tool_uses) if use.name}  # the first counts
         self.calls = [ToolCall(uses[id], self.tools.get(uses[id].name)) for id in asked]

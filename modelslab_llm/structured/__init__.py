@@ -3,15 +3,7 @@
 The public face of the room. Knows no HTTP library; `_client` sends what is asked here.
 """
 
-from ._ask import Strategy, output_request, parsing
-from ._read import OutputRequest
+from ._ask import Strategy
 from ._stream import AsyncParsedMessageStream, ParsedMessageStream
 
-__all__ = [
-    "AsyncParsedMessageStream",
-    "OutputRequest",
-    "ParsedMessageStream",
-    "Strategy",
-    "output_request",
-    "parsing",
-]
+__all__ = ["AsyncParsedMessageStream", "ParsedMessageStream", "Strategy"]

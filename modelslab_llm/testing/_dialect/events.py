@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 from ...types.message import Message
-from .._script.received import text_of
+from .._script.received import joined_text
 from .._script.script import Reply, Split
 
 __all__ = ["Json", "events_of", "message_of", "prompt_words"]
@@ -49,7 +49,7 @@ def prompt_words(asked: Json) -> int:
 
 
 def _words(value: Any) -> int:
-    return len(text_of(value).split())
+    return len(joined_text(value).split())
 
 
 # What a message knows only at its end, so that a stream says it in message_delta.

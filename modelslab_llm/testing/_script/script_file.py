@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from ..._protocol.faults import joined
 from .fault import KINDS, Fault
-from .script import Answer, ErrorReply, Reply
+from .script import ErrorReply, Reply, ReplyLike
 
 __all__ = ["ScriptError", "script_in"]
 
@@ -24,7 +24,7 @@ class ScriptError(ValueError):
     """A text is no script; it says what is wrong at each place."""
 
 
-def script_in(text: str, *, pause: float = 0.0) -> Answer | Sequence[Answer]:
+def script_in(text: str, *, pause: float = 0.0) -> ReplyLike | Sequence[ReplyLike]:
     """Return the script that a JSON text holds: one answer, or a list of them.
 
     An answer is a text; an object with a `status` and other fields of `ErrorReply`; an object with
@@ -49,7 +49,7 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
         return _read(found, "the script", pause)  # pyright: ignore[reportUnknownArgumentType]
     if not found:
         raise ScriptError("the list holds no answer")
-    answers: list[Answer] = []
+    answers: list[ReplyLike] = []
     faults: list[str] = []
     for place, each in enumerate(cast("list[object]", found)):
         try:
@@ -61,7 +61,7 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
     return answers
 
 
-def _read(found: object, place: str, pause: float) -> Answer:
+def _read(found: object, place: str, pause: float) -> ReplyLike:
     if isinstance(found, str):
         return found
     if not isinstance(found, dict):
