@@ -23,7 +23,7 @@ import pytest
 
 from modelslab_llm import __version__
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart.py"
 NAME = f"modelslab_llm-{__version__}"
 WHEEL = f"{NAME}-py3-none-any.whl"

@@ -16,7 +16,7 @@ import pytest
 from modelslab_llm import ModelsLab
 from modelslab_llm.testing import LocalServer
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 IMPORT = "from anthropic import Anthropic\n"
 CONSTRUCTOR = re.compile(r"client = Anthropic\(\n.*?\n\)\n", re.DOTALL)

@@ -4,7 +4,7 @@
 fixture that yields a `Make` whose answers are those of `as_the_model`, and name it in `ANSWERING`.
 The recordings beside this file are made anew, from a real llama-server, by
 
-    MODELSLAB_RECORD=1 python -m pytest tests/test_web_app.py -k committed
+    MODELSLAB_RECORD=1 python -m pytest tests/examples/test_web_app.py -k committed
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from modelslab_llm._protocol.values import Answer
 from modelslab_llm.types import Message, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-SAMPLES = sorted((Path(__file__).parent / "samples").glob("s*.sse"))
+SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("s*.sse"))
 
 
 def examples(count: int) -> Any:

@@ -33,7 +33,7 @@ from modelslab_llm._protocol.values import Request
 from modelslab_llm.testing import LocalServer
 from modelslab_llm.types import MessageStartEvent
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 Json = dict[str, Any]
 
 KEY = "test-key-0000"

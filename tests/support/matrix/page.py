@@ -12,7 +12,7 @@ from typing import Any
 from .faults import FAMILIES, ROWS, Family, Fault
 from .verdict import KINDS, Verdict, nameless, promised, words
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reliability.md"
 MEASURED = Path(__file__).parent / "measured.json"
 

@@ -1,6 +1,6 @@
 """A message in a notebook, and the example notebook: it runs, and shows what it is stored with.
 
-`python tests/test_notebook.py` stores what it shows now.
+`python tests/examples/test_notebook.py` stores what it shows now.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from nbclient import NotebookClient
 
 from modelslab_llm.types import Message
 
-NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
-SAMPLES = Path(__file__).parent / "samples"
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def message(*content: dict[str, Any]) -> Message:
@@ -67,7 +67,9 @@ def test_what_servers_send_is_shown_with_its_text(sample: Path) -> None:
 
 def test_the_notebook_shows_what_it_is_stored_with() -> None:
     stored = nbformat.read(NOTEBOOK, as_version=4)
-    assert executed() == stored, "look at what changed, then run: python tests/test_notebook.py"
+    assert executed() == stored, (
+        "look at what changed, then run: python tests/examples/test_notebook.py"
+    )
 
 
 def executed() -> Any:

@@ -34,7 +34,7 @@ from modelslab_llm.types import (
     ToolUseBlock,
 )
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 EXPECTED: dict[str, dict[str, Any]] = json.loads(
     (SAMPLES / "expected.json").read_text(encoding="utf-8")
 )

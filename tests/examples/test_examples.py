@@ -22,7 +22,7 @@ from examples._private_network import private_network
 from modelslab_llm import AsyncModelsLab, PaymentRequiredError
 from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply, ReplyLike
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
 """They wait for somebody: how they run by themselves is in a file of their own."""
 EXAMPLES = [

@@ -32,7 +32,7 @@ from modelslab_llm.testing import LocalServer, Reply
 Json = dict[str, Any]
 SAMPLES = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted((Path(__file__).parent / "samples" / "openai").glob("*.json"))
+    for path in sorted((Path(__file__).parents[1] / "samples" / "openai").glob("*.json"))
 }
 CARRIED = {name: sample for name, sample in SAMPLES.items() if "params" in sample}
 REFUSED = {name: sample for name, sample in SAMPLES.items() if "faults" in sample}
@@ -410,7 +410,7 @@ def test_a_chat_program_runs_on_llama_server(
 def test_the_page_changes_a_program_in_the_marked_lines_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "from-openai.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "from-openai.md").read_text(encoding="utf-8")
     (before,) = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
     after = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0]
     kept = [line for line in after.splitlines() if "←" not in line]

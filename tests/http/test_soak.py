@@ -36,7 +36,7 @@ def answer(connection: Connection) -> None:
 @pytest.mark.parametrize("colour", ["sync", "asyncio", "trio"])
 def test_nothing_grows(colour: str) -> None:
     calls = CALLS // 4 if colour == "trio" and CALLS == 2000 else CALLS  # the code is asyncio's
-    program = Path(__file__).with_name("soaked_calls.py")
+    program = Path(__file__).parents[1] / "support" / "soaked_calls.py"
     with RawServer(answer) as server:
         done = subprocess.run(
             [sys.executable, "-W", "error", str(program), server.url, colour, str(calls)],

@@ -232,7 +232,7 @@ SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds e
 def test_memory_is_bounded(name: str) -> None:
     case = CASES[name]()
     colours = ["sync"] if name in SLOW else ["sync", "asyncio"]
-    program = [sys.executable, str(Path(__file__).with_name("bounded_call.py"))]
+    program = [sys.executable, str(Path(__file__).parents[1] / "support" / "bounded_call.py")]
     with RawServer(case.script) as server:
         done = subprocess.run(
             [*program, server.url, case.verb, *colours],

@@ -50,7 +50,7 @@ ASK: Json = {
     "messages": [{"role": "user", "content": "Hello there"}],
 }
 KINDS = ["v7", "gguf", "gateway"]
-PAGE = (Path(__file__).parent.parent / "docs" / "from-anthropic.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "from-anthropic.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)

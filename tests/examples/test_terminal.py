@@ -22,7 +22,7 @@ import pytest
 from examples import command_line
 from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine that is busy
 ENDLESS = Reply("I count: " + " ".join(map(str, range(2000))), pause=0.02)
 

@@ -1,8 +1,8 @@
 """Recordings: what was sent and answered once, saved to read and review, and replayed exactly.
 
-`tests/recordings/llama` is a recording of a real llama-server. To make it anew:
+`recordings/llama` is a recording of a real llama-server. To make it anew:
 
-    MODELSLAB_RECORD=1 python -m pytest tests/test_recording.py -k committed
+    MODELSLAB_RECORD=1 python -m pytest tests/testing/test_recording.py -k committed
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from raw_server import (
     head,
     reply,
 )
-from test_secrets import KEYS, PLACES, holds, quoting
 
 from modelslab_llm import (
     APIConnectionError,
@@ -65,6 +64,7 @@ from modelslab_llm.testing import (
     ScriptedTransport,
 )
 from modelslab_llm.testing._record.cleaner import content_of, data_of, frames_in
+from tests.client.test_secrets import KEYS, PLACES, holds, quoting
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"

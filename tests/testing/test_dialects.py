@@ -23,7 +23,7 @@ from modelslab_llm.testing import (
 from modelslab_llm.testing._dialect.dialects import DIALECTS
 from modelslab_llm.types import Message, Usage
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 EXPECTED = json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8"))
 
 NAMES: tuple[DialectName, ...] = get_args(DialectName)
@@ -128,7 +128,7 @@ def test_an_error_in_a_stream_keeps_its_class(way: Way, dialect: DialectName) ->
 
 @each_dialect
 def test_each_says_where_it_is_told(dialect: DialectName) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     source = DIALECTS[dialect].source
     sections = re.findall(r"§(\d+)", source)
     assert sections or source.startswith("as vllm")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BUILD = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "build.py"))
+BUILD = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "build.py"))
 
 HEADING = '<h2 id="there">There</h2>'
 
