@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
 
 import httpx
+from PIL import Image
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, assert_type
 
@@ -351,6 +352,7 @@ async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> li
 async def media(client: AsyncModelsLab, file: Path) -> None:
     assert_type(image(file), ImageBlockParam)
     assert_type(document(text="x", title="y"), DocumentBlockParam)
+    assert_type(image(Image.open(file)), ImageBlockParam)
     with open(file, "rb") as opened:
         blocks: list[ContentBlockParam] = [
             *(image(b"x"), image(memoryview(b"x")), image(opened, max_bytes=None), image("a.png")),
