@@ -47,19 +47,22 @@ class Messages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
         most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
-        or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
-        request alone. Raises `InvalidRequestError` here.
+        or raised as `ToolError` with `on_error="raise"`. The calls of an answer that was cut off at
+        `max_tokens` or the end of the context are not run, and the model is told so, unless
+        `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
+        forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
         """
         from ..conversation import ToolRunner
         from ..conversation._tool_loop import ToolLoop
 
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error, on_cut)
         return ToolRunner(
             loop,
             lambda params: self.create(**cast("MessageCreateParams", params)),
@@ -143,6 +146,7 @@ class AsyncMessages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
@@ -152,7 +156,7 @@ class AsyncMessages(HintsAtNames):
         from ..conversation import AsyncToolRunner
         from ..conversation._tool_loop import ToolLoop
 
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error, on_cut)
         return AsyncToolRunner(
             loop,
             lambda params: self.create(**cast("MessageCreateParams", params)),

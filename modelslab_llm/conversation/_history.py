@@ -101,6 +101,14 @@ def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
     return f"not run, because the arguments are no whole JSON object; call it again{came}"
 
 
+def not_run_after_cut(stop_reason: str | None) -> str:
+    """Tell the model why a call that came whole was not run in a turn that was cut after it."""
+    return (
+        f"not run, because the answer was cut off ({stop_reason}) and its other calls may be "
+        "missing; call it again in a shorter answer"
+    )
+
+
 def _is_empty(part: Part) -> bool:
     if isinstance(part, str):
         return not part

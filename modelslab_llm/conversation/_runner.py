@@ -101,8 +101,9 @@ class ToolRunner(_State[MessageStream]):
     def get_final_message(self) -> Message:
         """Go on to the end, and return the answer.
 
-        That is the first message without calls, or with a call that you have to answer yourself
-        (see `calls`) because its definition has no function. Raises `TooManyTurnsError`,
+        That is the first message without calls, one that the model refused to go on with (its calls
+        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        definition has no function. Raises `TooManyTurnsError`,
         `ToolError` with `on_error="raise"`, and `APIError`.
         """
         for _ in self:
@@ -223,8 +224,9 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
     async def get_final_message(self) -> Message:
         """Go on to the end, and return the answer.
 
-        That is the first message without calls, or with a call that you have to answer yourself
-        (see `calls`) because its definition has no function. Raises `TooManyTurnsError`,
+        That is the first message without calls, one that the model refused to go on with (its calls
+        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        definition has no function. Raises `TooManyTurnsError`,
         `ToolError` with `on_error="raise"`, and `APIError`.
         """
         async for _ in self:

@@ -19,7 +19,7 @@ from typing import Any, cast
 from .._protocol.check import hottest
 from ..endpoints import Endpoint
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
-from ..types.message import CUT, Message
+from ..types.message import CUT, REFUSED, Message
 from ..types.parsed import ParsedMessage
 from ..types.requests import MessageCreateParams
 from ._chat import Json, NotCarriedOverWarning, Notes, Turns
@@ -115,8 +115,7 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
 
 _FINISH = {
     **dict.fromkeys(CUT, "length"),
-    "refusal": "content_filter",
-    "content_filter": "content_filter",  # gateways pass OpenAI's own words through
+    **dict.fromkeys(REFUSED, "content_filter"),
 }
 
 

@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..tools import tool_result
 from ..types.content import STRICT_JSON, ToolUseBlock
-from ..types.message import CUT, Message
+from ..types.message import CUT, REFUSED, Message
 from ..types.parsed import ParsedMessage
 from ..types.requests import MessageParam
 
@@ -52,7 +52,7 @@ class OutputRequest(Generic[T]):
 
         What is there whole counts, even where the server says that the answer was cut after it.
         """
-        if message.stop_reason == "refusal":
+        if message.stop_reason in REFUSED:
             details = message.stop_details
             why = (details.explanation or details.category) if details else None
             reason = f"the model refused to answer{f': {why}' if why else ''}"

@@ -45,6 +45,10 @@ CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
 """The stop reasons of an answer that was cut (protocol.md §5); the last is OpenAI's word, which
 gateways pass through."""
 
+REFUSED = frozenset({"refusal", "content_filter"})
+"""The stop reasons of an answer that the model, or a filter after it, refused; the last is OpenAI's
+word, which gateways pass through."""
+
 
 class CacheCreation(Reply):
     """Tokens written to the prompt cache, by how long they live."""
