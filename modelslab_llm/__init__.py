@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ._protocol.config import Timeout
     from ._protocol.stream import AsyncMessageStream, ContentDelta, MessageStream
     from .conversation import AsyncToolRunner, Conversation, ToolCall, ToolRunner
-    from .endpoints import Endpoint
+    from .endpoints import Endpoint, Strategy
     from .media import adocument, aimage, document, image
-    from .structured import AsyncParsedMessageStream, ParsedMessageStream, Strategy
+    from .structured import AsyncParsedMessageStream, ParsedMessageStream
     from .tools import Tool, tool, tool_result
     from .types import (
         ContentBlock,
@@ -111,10 +111,10 @@ _FROM = {
     "_client.client": "AsyncModelsLab ModelsLab",
     "_protocol.config": "Timeout",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "structured": "AsyncParsedMessageStream ParsedMessageStream Strategy",
+    "structured": "AsyncParsedMessageStream ParsedMessageStream",
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
     "conversation": "AsyncToolRunner Conversation ToolCall ToolRunner",
-    "endpoints": "Endpoint",
+    "endpoints": "Endpoint Strategy",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
     "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "

@@ -16,7 +16,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .._protocol.check import hottest
 from ..endpoints import Endpoint
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
@@ -52,7 +51,7 @@ def to_messages(
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
     params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
-    _limits(rest, params, 1 if endpoint is None else hottest(endpoint), notes)
+    _limits(rest, params, 1 if endpoint is None else endpoint.max_temperature, notes)
     _form(rest, params, system, notes)
     _tools(rest, params, notes)
     _remarks(rest, params, notes)

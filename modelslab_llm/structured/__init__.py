@@ -3,7 +3,7 @@
 The public face of the room. Knows no HTTP library; `_client` sends what is asked here.
 """
 
-from ._ask import Strategy
+from ..endpoints import Strategy
 from ._stream import AsyncParsedMessageStream, ParsedMessageStream
 
 __all__ = ["AsyncParsedMessageStream", "ParsedMessageStream", "Strategy"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
-from .._protocol.calls import create_message
 from .._protocol.check import MESSAGE, refuse_unknown
 from .._protocol.config import Config
 from .._protocol.exchange import exchange
+from .._protocol.messages import create_message
 from .._protocol.schema import adapter_of, for_grammar, for_output_config, schema_of
-from .._protocol.values import Attempt, Outcome
-from ..endpoints import Endpoint
+from .._protocol.values import Attempt, Deadline, Outcome
+from ..endpoints import Endpoint, Strategy
 from ..errors import InvalidRequestError, OutputInvalidError
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
@@ -24,17 +24,13 @@ from ._read import OutputRequest
 
 T = TypeVar("T")
 
-Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
-"""How an output is asked for: as the call of a tool that the model must make, by
-`output_config.format` (Anthropic, vLLM), by llama-server's field `json_schema`, or in words."""
-
 TOOL = "output"
 """The name of the tool whose arguments are the output."""
 
 
 def output_request(
     output: Any,
-    strategy: Strategy,
+    strategy: Strategy | None,
     params: Mapping[str, Any],
     endpoint: Endpoint,
     verb: str = "parse",
@@ -43,15 +39,16 @@ def output_request(
     refuse_unknown(params, MESSAGE, verb)  # first: of an output under another name
     adapter = adapter_of(output)
     schema, wrapped = schema_of(adapter)
-    if strategy not in get_args(Strategy):
-        known = ", ".join(map(repr, get_args(Strategy)))
+    strategy = endpoint.default_strategy if strategy is None else strategy
+    if strategy not in endpoint.strategies:
+        known = ", ".join(map(repr, endpoint.strategies))
         raise InvalidRequestError(f"strategy: must be one of {known}, not {strategy!r}")
     params = {name: value for name, value in params.items() if value is not None}
     _check_turns(params)
     _check_free(params, strategy)
     if strategy == "tool":
         _check_thinking(params, endpoint)
-        params = _by_tool(params, for_grammar(schema), alone=endpoint.kind == "gguf")
+        params = _by_tool(params, for_grammar(schema), alone=endpoint.output_tool_stands_alone)
     elif strategy == "output_config":
         form = {"type": "json_schema", "schema": for_output_config(schema)}
         params["output_config"] = {**params.get("output_config", {}), "format": form}
@@ -75,10 +72,9 @@ def parsing(
         raise InvalidRequestError(
             f"validation_retries: must be a whole number, at least 0, not {given}"
         )
-    until = None if config.deadline is None else clock() + config.deadline
+    deadline = Deadline.of(config, clock)
     while True:
-        call = create_message(config, asked.params, "parse")
-        message = cast("Message", (yield from exchange(call, config, config.retry, clock, until)))
+        message = yield from exchange(create_message(config, asked.params, "parse"), deadline)
         try:
             return asked.read(message)
         except OutputInvalidError as error:
@@ -162,7 +158,7 @@ def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Refuse what Anthropic does (protocol.md §4); llama-server, behind GGUF, thinks and calls."""
     thinking: Any = params.get("thinking")
     enabled = isinstance(thinking, Mapping) and cast("Any", thinking).get("type") == "enabled"
-    if enabled and endpoint.kind != "gguf":
+    if enabled and not endpoint.thinks_before_forced_tool:
         raise InvalidRequestError(
             "thinking: 'enabled' and a tool that must be called exclude each other; "
             "use strategy='output_config' or 'prompt', or leave thinking out"
