@@ -136,7 +136,9 @@ if not TYPE_CHECKING:  # to a type checker it would say that the package has eve
             return found
         if name in _MODULES:
             return import_module(f".{name}", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._hints import no_name
+
+        raise no_name(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

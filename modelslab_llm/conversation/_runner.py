@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import Self
 
+from .._hints import HintsAtNames
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..errors import InvalidRequestError, ToolError
 from ..types.message import Message
@@ -23,8 +24,8 @@ from ._tool_loop import ToolCall, ToolLoop
 S = TypeVar("S", MessageStream, AsyncMessageStream)
 
 
-class _State(Generic[S]):
-    """What is the same for both colours: the conversation, and the answer that is streaming in."""
+class _State(HintsAtNames, Generic[S]):
+    """What sync and async share: the conversation, and the answer that is streaming in."""
 
     def __init__(self, loop: ToolLoop) -> None:
         self._loop = loop

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
+from .._hints import HintsAtNames
 from .._protocol.check import LISTS, MESSAGE, checked
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
@@ -27,7 +28,7 @@ OnCut: TypeAlias = Literal["report", "run"]
 SAID = 1000  # characters of an exception that the model is told
 
 
-class ToolCall:
+class ToolCall(HintsAtNames):
     """A call the model made. Look at it, change its `input`, or answer it yourself.
 
     What is neither answered nor refused is run when the runner goes on.

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from .._hints import Place, no_attribute
 from ._json import is_object
 
 log = logging.getLogger("modelslab_llm")
@@ -58,6 +59,17 @@ class Reply(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="allow", defer_build=True, protected_namespaces=(), coerce_numbers_to_str=True
     )
+    _place: ClassVar[Place] = "reply"
+
+    if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if hasattr(type(self), name):  # a property failed, and says at what
+                    raise
+                raise no_attribute(self._place, self, name) from None
 
 
 class Tolerant(Reply):
