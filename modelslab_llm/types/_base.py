@@ -49,7 +49,7 @@ def telling_once(request_id: str | None) -> Callable[[str], None]:
     return tell
 
 
-class Reply(BaseModel):
+class ServerValue(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 
     Unknown fields can be read as attributes, and are listed in `model_extra`.
@@ -72,7 +72,7 @@ class Reply(BaseModel):
                 raise no_attribute(self._place, self, name) from None
 
 
-class Tolerant(Reply):
+class Tolerant(ServerValue):
     """A reply that is not lost over a side field: what does not fit its type counts as not sent.
 
     What the answer consists of is never dropped; if it does not fit, reading it fails.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 from pydantic import Field
 
 from .._hints import Place
-from ._base import BY_TYPE, NO_TYPE, Count, Reply, Tolerant, Unheard, or_empty
+from ._base import BY_TYPE, NO_TYPE, Count, ServerValue, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason, Usage
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-class _Event(Reply):
+class _Event(ServerValue):
     _place: ClassVar[Place] = "event"
 
 
