@@ -22,7 +22,8 @@ from ..errors import (
     OutputTruncatedError,
 )
 from ..tools import tool_result
-from ..types.content import STRICT_JSON, ToolUseBlock
+from ..types._reading import STRICT_JSON, whole
+from ..types.content import ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
 from ..types.parsed import ParsedMessage
 from ..types.requests import MessageParam
@@ -172,7 +173,7 @@ def json_objects(text: str) -> list[dict[str, Any]]:
             value, end = STRICT_JSON.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
             return []
-        found.append(value)
+        found.append(whole(value))
     return found
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from modelslab_llm.testing import LocalServer, Reply
 
 LEAVE_AND_ASK = """
@@ -39,6 +41,7 @@ print("all well")
 """
 
 
+@pytest.mark.slow
 def test_a_stream_left_in_a_cycle_blocks_nobody() -> None:
     with LocalServer(Reply("one two three four", pause=0.002)) as server:
         done = subprocess.run(

@@ -32,6 +32,7 @@ import httpx
 import pytest
 from certificates import Authority
 from colours import Async, AsyncClient, Sync, SyncClient
+from patience import until
 from raw_server import (
     ASK,
     BEGUN,
@@ -55,7 +56,6 @@ from raw_server import (
     RawServer,
     Script,
     chunk,
-    error_event,
     failure,
     free_port,
     reply,
@@ -120,6 +120,17 @@ def ask(client: SyncClient | AsyncClient, verb: Verb = "create", text: str = "Ta
         return client.create(**asked).text
     with client.stream(**asked) as streamed:
         return streamed.text()
+
+
+def stays_open(connections: list[Connection], count: int) -> bool:
+    """Tell whether so many connections stay open, once the others have had time to be closed."""
+
+    def still_open() -> int:
+        return sum(not connection.left.is_set() for connection in connections)
+
+    until(lambda: still_open() <= count)
+    time.sleep(0.02)
+    return still_open() == count
 
 
 def asked_for(text: str) -> dict[str, Any]:
@@ -211,6 +222,7 @@ def test_two_hundred_threads_on_ten_connections() -> None:
         assert len(server.connections) <= 10
 
 
+@pytest.mark.slow
 @each_loop
 def test_two_hundred_tasks_on_ten_connections(backend: str) -> None:
     answers: dict[str, str] = {}
@@ -248,6 +260,7 @@ def test_streams_count_until_they_are_read() -> None:
         assert len(server.connections) <= 10
 
 
+@pytest.mark.slow
 def test_fifty_threads_on_one_client() -> None:
     with RawServer(echo) as server, ModelsLab(base_url=server.url, api_key=KEY) as client:
 
@@ -504,8 +517,7 @@ def test_an_idle_connection_to_another_server_counts_too(colour: Sync | Async, v
         for server in (first, second, first):
             client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == "Tamar"
-            others = [c for c in (*first.connections, *second.connections) if not c.left.wait(0.3)]
-            assert len(others) == 1
+            assert stays_open([*first.connections, *second.connections], 1)
 
 
 def test_a_pool_that_failed_is_not_used_again_unless_others_are_on_it() -> None:
@@ -570,6 +582,7 @@ def test_who_waits_for_a_pool_that_cannot_be_made_is_told_and_nobody_else() -> N
     assert after.small is only
 
 
+@pytest.mark.slow
 def test_a_call_is_not_lost_to_another_that_waits_in_vain(
     colour: Sync | Async, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -611,8 +624,7 @@ def test_no_more_idle_connections_than_may_be_kept(colour: Sync | Async) -> None
         with ThreadPoolExecutor(12) as threads:
             for call in [threads.submit(ask, client) for _ in range(12)]:
                 assert call.result(10) == "Tamar"
-        gone = [connection for connection in server.connections if connection.left.wait(0.2)]
-        assert len(gone) == len(server.connections) - 3
+        assert stays_open(server.connections, 3)
 
 
 def test_the_pool_of_the_package_is_small_and_many() -> None:
@@ -1079,6 +1091,7 @@ print("all well")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
 def test_parent_and_child_of_a_fork(fork: str) -> None:
@@ -1335,15 +1348,6 @@ FAILURES: dict[str, Script] = {
     "stalled-stream": [BEGUN, SILENCE],
     "refused": failure(401),
 }
-QUOTES: dict[str, Script] = {
-    "refused": reply(401, {"error": {"type": KEY, "message": f"no {KEY}", "code": KEY}}),
-    "in-a-200": reply(200, {"error": {"type": "overloaded_error", "message": f"no {KEY}"}}),
-    "in-html": reply(200, f"<html>{KEY}</html>".encode(), {"content-type": "text/html"}),
-    "in-a-header": failure(503, **{"request-id": KEY, "x-quoted": KEY}),
-    "redirect": reply(307, b"", {"location": f"http://127.0.0.1:1/?key={KEY}"}),
-    "in-a-stream": stream(START, error_event(KEY)),
-    "broken-stream": stream(START, OPEN, f'data: {{"type": "{KEY}\n\n'.encode()),
-}
 
 
 def keyed(
@@ -1366,19 +1370,6 @@ def test_no_error_tells_the_key(
                 ask(client, verb)
             assert KEY.encode() in server.connections[0].requests[0]  # it was there to be told
     assert KEY not in everything_about(caught.value)
-
-
-@each_verb
-@pytest.mark.parametrize("script", QUOTES.values(), ids=QUOTES)
-def test_no_error_tells_a_key_that_the_server_quotes(
-    colour: Sync | Async, script: Script, verb: Verb
-) -> None:
-    with RawServer(script) as server:
-        with keyed(colour, server.url, "x-api-key", max_retries=0) as client:
-            with pytest.raises(APIError) as caught:
-                ask(client, verb)
-    for error in chain_of(caught.value):
-        assert KEY not in f"{error!s} {error!r} {vars(error)}"
 
 
 @each_verb

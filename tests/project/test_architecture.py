@@ -40,6 +40,7 @@ ROOMS = {
     "structured": "tools _protocol vocabulary",
     "conversation": "tools _protocol vocabulary",
     "openai": "media _protocol vocabulary",
+    "caching": "vocabulary",
     "_client": "_http structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
 }

@@ -5,9 +5,6 @@ Every client here is answered by a handler that fails the test: nothing may get 
 
 from __future__ import annotations
 
-import copy
-import logging
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +19,6 @@ from modelslab_llm import (
     Message,
     ModelsLab,
     ModelsLabError,
-    RateLimitError,
     TextBlock,
     Timeout,
     endpoints,
@@ -127,41 +123,10 @@ def test_white_space_around_the_key_is_removed() -> None:
     assert settings.credential() == {"x-api-key": KEY}
 
 
-def dump(value: object, seen: set[int] | None = None) -> str:
-    """Return the repr of a value and of all that is found by walking its attributes and items."""
-    seen = set() if seen is None else seen
-    if id(value) in seen or isinstance(value, (type, str, int, float, bytes)):
-        return repr(value)
-    seen.add(id(value))
-    inside: list[object] = list(vars(value).values()) if hasattr(value, "__dict__") else []
-    inside += [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
-    if isinstance(value, dict):
-        inside += [*value, *value.values()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside += value
-    return "\n".join([repr(value), *(dump(entry, seen) for entry in inside)])
-
-
-def test_a_client_shows_no_key(colour: Sync | Async) -> None:
+def test_a_client_says_where_it_asks(colour: Sync | Async) -> None:
     client = quiet_client(colour).real
-    assert (
-        repr(client)
-        == str(client)
-        == (f"{type(client).__name__}(base_url='https://modelslab.com/api/gguf/dep_1')")
-    )
-    everything = dump(client)
-    assert "Secret(***)" in everything  # it was walked to where the key is
-    assert KEY not in everything
-    assert KEY not in dump(client.with_options(max_retries=5))
-
-
-@pytest.mark.parametrize("way", [pickle.dumps, copy.deepcopy])
-def test_a_client_cannot_be_pickled(colour: Sync | Async, way: Callable[[object], object]) -> None:
-    client = quiet_client(colour).real
-    for value in (client, client._config, client._config.key):
-        with pytest.raises(TypeError) as caught:
-            way(value)
-        assert KEY not in str(caught.value)
+    said = f"{type(client).__name__}(base_url='https://modelslab.com/api/gguf/dep_1')"
+    assert repr(client) == str(client) == said
 
 
 def test_a_request_shows_no_key() -> None:
@@ -170,18 +135,6 @@ def test_a_request_shows_no_key() -> None:
     call = create_message(Config.build(api_key=KEY, env={}), ASK)
     assert call.request.headers["x-api-key"] == KEY
     assert KEY not in repr(call)
-
-
-def test_the_log_shows_no_key(colour: Sync | Async, caplog: pytest.LogCaptureFixture) -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        said = f'{{"error": {{"message": "Slow down, {KEY}."}}}}'.encode()
-        return httpx.Response(429, headers={"retry-after-ms": "1"}, stream=Chunks([said]))
-
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.example", max_retries=1)
-    with caplog.at_level(logging.DEBUG), pytest.raises(RateLimitError):
-        client.create(**ASK)
-    assert "try 1 failed" in caplog.text
-    assert KEY not in caplog.text
 
 
 # Where the server is
