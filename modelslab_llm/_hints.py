@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-Place: TypeAlias = Literal["module", "attribute", "reply", "event", "parameter", "list", "option"]
+Place: TypeAlias = Literal[
+    "module", "attribute", "reply", "event", "parameter", "parse", "list", "option"
+]
 """Where a name is written: `modelslab_llm.name`, `client.name` (or of its resources, streams and
 errors), `message.name` (or of its parts), `event.name`, `messages.create(name=...)`,
-`models.list(name=...)`, `ModelsLab(name=...)`."""
+`messages.parse(name=...)`, `models.list(name=...)`, `ModelsLab(name=...)`."""
 
 _OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
 
@@ -154,6 +156,11 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(("max_turns", "on_error", "on_cut"), "messages.run_tools(...) takes that"),
         "max_iterations": "messages.run_tools(max_turns=...) takes that",
     },
+    "parse": dict.fromkeys(
+        ("output_format", "response_format", "response_model", "schema", "output_type"),
+        "the parameter is output",
+    )
+    | {"retries": "the parameter is validation_retries"},
     "list": dict.fromkeys(
         ("limit", "after_id", "before_id", "after"),
         "it returns all models, page after page; slice the list",
