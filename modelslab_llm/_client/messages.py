@@ -3,79 +3,114 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from typing_extensions import TypeForm, Unpack
 
-import modelslab_llm  # loads late what few programs use, and then `get_type_hints` finds it here
-
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
-from .._protocol import calls as _calls
+from .._http.wire import AsyncWire, Wire
+from .._protocol import messages as _calls
+from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
+from ..bulk._order import Order
+from ..conversation import AsyncToolRunner, ToolRunner
+from ..conversation._tool_loop import ToolLoop
+from ..endpoints import Strategy
+from ..structured import AsyncParsedMessageStream, ParsedMessageStream
+from ..structured._ask import output_request, parsing
+from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
+from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
+from .run import arun, run
 
-if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    from ..structured._asked import Asked
-
-from .session import AsyncSession, Session
-
-R = TypeVar("R")
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
+
+    Around the verb, so that its signature says what is wanted; Python would only say that it is
+    missing.
+    """
+
+    @wraps(verb)
+    def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return verb(*args, **params)
+
+    return called
+
+
+def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """`_hinting` for an async verb, which has to be seen to be one."""
+
+    @wraps(verb)
+    async def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return await verb(*args, **params)
+
+    return called
 
 
 class Messages(HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: Wire) -> None:
+        self._config = config
+        self._http = http
 
     def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return self._session.run(_calls.create_message(self._session.config, params))
+        return run(_calls.create_message(self._config, params), self._http)
 
     def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
         """Ask for an answer and return it as it comes; the request is sent by the `with` block.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._session.config, params)
-        return MessageStream(lambda: self._session.open(call))
+        call = _calls.stream_message(self._config, params)
+        return MessageStream(lambda: run(call, self._http))
 
     def run_tools(
         self,
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ToolRunner:
+    ) -> ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
         most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
-        or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
-        request alone. Raises `InvalidRequestError` here.
+        or raised as `ToolError` with `on_error="raise"`. The calls of an answer that was cut off at
+        `max_tokens` or the end of the context are not run, and the model is told so, unless
+        `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
+        forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
         """
-        from ..conversation._runner import ToolRunner
-        from ..conversation._tool_loop import ToolLoop
-
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
         return ToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageCreateParams", params)),
-            lambda params: self.stream(**cast("MessageCreateParams", params)),
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
         )
 
+    @_hinting
     def parse(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessage[T]:
+    ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
@@ -87,29 +122,23 @@ class Messages(HintsAtNames):
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        return drive(flow, self._http)
 
-        session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, validation_retries, time.monotonic)
-        return drive(flow, session.http)
-
+    @_hinting
     def parse_stream(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessageStream[T]:
+    ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import ParsedMessageStream
-
-        config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
-        call = _calls.stream_message(config, asked.params, "parse_stream")
-        return ParsedMessageStream(lambda: self._session.open(call), asked)
+        endpoint = self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return ParsedMessageStream(lambda: run(call, self._http), asked)
 
     @overload
     def bulk(
@@ -120,10 +149,10 @@ class Messages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: None = None,
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.BulkRun[R, None]: ...
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, None]: ...
     @overload
     def bulk(
         self,
@@ -133,10 +162,10 @@ class Messages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.BulkRun[R, T]: ...
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, T]: ...
     def bulk(
         self,
         rows: Iterable[R],
@@ -145,24 +174,24 @@ class Messages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: Any = None,
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.BulkRun[R, Any]:
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, Any]:
         """Ask many rows at once and hand out each result as soon as it is there.
 
         Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
         killed, if it has a `store`: run it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`. Taken one by
-                one, as they are needed. A DataFrame is taken row by row, as dicts.
+            rows: dicts of parameters for `create`, or records of any kind with `make`;
+                taken one by one, as they are needed. A DataFrame is taken row by row, as dicts.
             make: returns the parameters of a record.
             key: what names a row for good: a field or attribute, or a function of the row. By
                 default its position, which changes when rows are inserted.
             defaults: parameters that all rows share; those of a row win.
             output: a type to answer with, as for `parse`; then results have `.parsed`.
-            strategy: as for `parse`; default "tool".
+            strategy: as for `parse`.
             validation_retries: as for `parse`; default 0.
             options: the store, limits, budget and progress; see `BulkOptions`.
 
@@ -170,21 +199,25 @@ class Messages(HintsAtNames):
         result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
         `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
         """
-        from ..bulk import BulkRun
-
-        default_model = self._session.config.endpoint.default_model
-        return BulkRun.of(
-            self,
+        order: Order[R, Any] = Order(
             rows,
             make=make,
             key=key,
             defaults=defaults,
-            default_model=default_model,
+            default_model=self._config.endpoint.default_model,
             output=output,
             strategy=strategy,
-            validation_retries=validation_retries,
             options=options,
         )
+
+        def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return self.create(**params)
+            return self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return BulkRun(ask, order)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -193,83 +226,78 @@ class Messages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return self._session.run(_calls.count_tokens(self._session.config, params))
+        return run(_calls.count_tokens(self._config, params), self._http)
 
 
 class AsyncMessages(HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: AsyncWire) -> None:
+        self._config = config
+        self._http = http
 
     async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return await self._session.run(_calls.create_message(self._session.config, params))
+        return await arun(_calls.create_message(self._config, params), self._http)
 
     def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._session.config, params)
-        return AsyncMessageStream(lambda: self._session.open(call))
+        call = _calls.stream_message(self._config, params)
+        return AsyncMessageStream(lambda: arun(call, self._http))
 
     def run_tools(
         self,
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.AsyncToolRunner:
+    ) -> AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         All is as for the sync one, but that calls run at the same time.
         """
-        from ..conversation._runner import AsyncToolRunner
-        from ..conversation._tool_loop import ToolLoop
-
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
         return AsyncToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageCreateParams", params)),
-            lambda params: self.stream(**cast("MessageCreateParams", params)),
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
         )
 
+    @_ahinting
     async def parse(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessage[T]:
+    ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         All is as for the sync one.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        return await adrive(
+            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+        )
 
-        session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, validation_retries, time.monotonic)
-        return await adrive(flow, session.http)
-
+    @_hinting
     def parse_stream(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.AsyncParsedMessageStream[T]:
+    ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import AsyncParsedMessageStream
-
-        config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
-        call = _calls.stream_message(config, asked.params, "parse_stream")
-        return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
+        endpoint = self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
     @overload
     def bulk(
@@ -280,10 +308,10 @@ class AsyncMessages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: None = None,
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.AsyncBulkRun[R, None]: ...
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, None]: ...
     @overload
     def bulk(
         self,
@@ -293,10 +321,10 @@ class AsyncMessages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.AsyncBulkRun[R, T]: ...
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, T]: ...
     def bulk(
         self,
         rows: Iterable[R] | AsyncIterable[R],
@@ -305,24 +333,24 @@ class AsyncMessages(HintsAtNames):
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
         output: Any = None,
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
-        **options: Unpack[modelslab_llm.bulk.BulkOptions],
-    ) -> modelslab_llm.bulk.AsyncBulkRun[R, Any]:
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, Any]:
         """Ask many rows at once and hand out each result as soon as it is there.
 
         Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
         killed, if it has a `store`: run it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`. Taken one by
-                one, as they are needed. A DataFrame is taken row by row, as dicts.
+            rows: dicts of parameters for `create`, or records of any kind with `make`; sync or async;
+                taken one by one, as they are needed. A DataFrame is taken row by row, as dicts.
             make: returns the parameters of a record.
             key: what names a row for good: a field or attribute, or a function of the row. By
                 default its position, which changes when rows are inserted.
             defaults: parameters that all rows share; those of a row win.
             output: a type to answer with, as for `parse`; then results have `.parsed`.
-            strategy: as for `parse`; default "tool".
+            strategy: as for `parse`.
             validation_retries: as for `parse`; default 0.
             options: the store, limits, budget and progress; see `BulkOptions`.
 
@@ -330,21 +358,25 @@ class AsyncMessages(HintsAtNames):
         result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
         `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
         """
-        from ..bulk import AsyncBulkRun
-
-        default_model = self._session.config.endpoint.default_model
-        return AsyncBulkRun.of(
-            self,
+        order: Order[R, Any] = Order(
             rows,
             make=make,
             key=key,
             defaults=defaults,
-            default_model=default_model,
+            default_model=self._config.endpoint.default_model,
             output=output,
             strategy=strategy,
-            validation_retries=validation_retries,
             options=options,
         )
+
+        async def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return await self.create(**params)
+            return await self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return AsyncBulkRun(ask, order)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -353,15 +385,4 @@ class AsyncMessages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return await self._session.run(_calls.count_tokens(self._session.config, params))
-
-
-# Type checkers want an `output`. At run time its absence is left to `asked_for`, which can name the
-# argument that was meant to be it.
-for _verb in (
-    Messages.parse,
-    Messages.parse_stream,
-    AsyncMessages.parse,
-    AsyncMessages.parse_stream,
-):
-    _verb.__kwdefaults__ = {**(_verb.__kwdefaults__ or {}), "output": None}
+        return await arun(_calls.count_tokens(self._config, params), self._http)

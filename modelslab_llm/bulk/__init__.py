@@ -10,9 +10,8 @@ from ._order import BulkOptions
 from ._plan import BulkPlan
 from ._progress import BulkProgress
 from ._result import BulkResult
+from ._runs import AsyncBulkRun, BulkRun
 from ._store import BulkStore
-from ._tasks import AsyncBulkRun
-from ._threads import BulkRun
 
 __all__ = [
     "AsyncBulkRun",

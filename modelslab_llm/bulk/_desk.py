@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -26,10 +26,12 @@ from ..prices import Prices
 from ..types.message import Message, Usage
 from ..types.parsed import ParsedMessage
 from ._course import Course, blamed
-from ._ledger import Ledger
 from ._progress import BulkProgress, Tally
 from ._result import BulkResult, Kept, error_json, message_json, usage_from, usage_of
 from ._rows import Ask, Key, Recipe
+
+if TYPE_CHECKING:
+    from ._ledger import Ledger
 
 R = TypeVar("R")
 T = TypeVar("T")

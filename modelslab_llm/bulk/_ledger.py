@@ -7,20 +7,20 @@ has lost none of it. (`synchronous=NORMAL`: after a power failure the last secon
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 from typing_extensions import Self
 
 from .._version import __version__
 from ..errors import StoreError
 from ._lock import FileLock
+from ._progress import Counts
 from ._result import Kept
 from ._rows import Key
 
@@ -54,13 +54,6 @@ BEGAN = "INSERT INTO runs(started, process, host, version) VALUES (?, ?, ?, ?)"
 ENDED = "UPDATE runs SET ended = ? WHERE id = ?"
 LAST = "SELECT process, host FROM runs ORDER BY id DESC LIMIT 1"
 MARK = "UPDATE results SET run = ?, position = ? WHERE key = ?"
-
-
-class Counts(NamedTuple):
-    """How many rows a store holds."""
-
-    answered: int
-    failed: int
 
 
 class Shelf:
@@ -188,7 +181,7 @@ class Ledger(Shelf):
             self._open(place, "rwc")
             with self._using() as db:
                 db.execute("PRAGMA synchronous = NORMAL")
-                who = (time.time(), os.getpid(), socket.gethostname(), __version__)
+                who = (time.time(), os.getpid(), platform.node(), __version__)
                 self.run: int = db.execute(BEGAN, who).lastrowid or 0
         except BaseException:
             self._release()

@@ -8,27 +8,27 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from ..endpoints import Strategy
 from ..errors import ConfigurationError
 from ..prices import Budget, Prices
+from ..types._json import is_mapping
 from ._course import Course
 from ._desk import Desk
 from ._display import Screen
-from ._ledger import Counts, Ledger
 from ._plan import Planner
-from ._progress import BulkProgress, Tally
+from ._progress import BulkProgress, Counts, Tally
 from ._result import adapter_of
-from ._rows import PARAMETERS, Key, Recipe
+from ._rows import PARAMETERS, Key, Recipe, records
 
 if TYPE_CHECKING:
-    from ..structured._asked import Strategy
+    from ._ledger import Ledger
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -64,15 +64,6 @@ class BulkOptions(TypedDict, total=False):
     """How many rows there are, where `len(rows)` does not tell."""
 
 
-@dataclass(frozen=True)
-class Output:
-    """Say what `messages.parse` is to ask for, beside the parameters of a row."""
-
-    type: Any
-    strategy: Strategy
-    validation_retries: int
-
-
 class Order(Generic[R, T]):
     """Everything that one run is told, checked. Raises `ConfigurationError` or `TypeError`."""
 
@@ -85,18 +76,16 @@ class Order(Generic[R, T]):
         defaults: Mapping[str, Any] | None,
         default_model: str | None,
         output: Any,
-        strategy: Strategy,
-        validation_retries: int,
+        strategy: Strategy | None,
         options: BulkOptions,
     ) -> None:
         _check(options, defaults or {})
+        self.rows: Any = records(rows)
         self.options = options
         self.adapter: TypeAdapter[T] | None = None
         about: dict[str, Any] | None = None
-        self.output: Output | None = None
         if output is not None:
             self.adapter = adapter_of(output)
-            self.output = Output(output, strategy, validation_retries)
             about = {"schema": self.adapter.json_schema(), "strategy": strategy}
         self.recipe: Recipe[R] = Recipe(make, key, dict(defaults or {}), default_model, about)
         self.max_in_flight = options.get("max_in_flight", IN_FLIGHT)
@@ -105,8 +94,8 @@ class Order(Generic[R, T]):
         self.store = None if store is None else Path(store).absolute()
         self.ledger: Ledger | None = None
         self._total = options.get("total")
-        if self._total is None and hasattr(rows, "__len__"):
-            self._total = len(rows)
+        if self._total is None and isinstance(self.rows, Sized):
+            self._total = len(self.rows)
 
     def begin(self) -> Desk[R, T]:
         """Open the store, say what will be done, and return the desk. Raises `StoreError`."""
@@ -140,6 +129,8 @@ class Order(Generic[R, T]):
         return Tally(self._total, priced=self._prices() is not None).snapshot(0.0, 0)
 
     def _desk(self) -> Desk[R, T]:
+        from ._ledger import Ledger  # SQLite, which a program without bulk runs need not load
+
         options = self.options
         course = self._course()
         if self.store is not None or course.deduplicate:
@@ -217,16 +208,16 @@ def _named(end: BaseException) -> str:
     return f"{type(end).__name__}: {end}" if str(end) else type(end).__name__
 
 
-def _check(options: Mapping[str, Any], defaults: Any) -> None:
+def _check(options: Mapping[str, Any], defaults: object) -> None:
     known = BulkOptions.__annotations__.keys()
     for name in options.keys() - known:
         cure = f"known are {', '.join(sorted(known))}"
         if name in PARAMETERS:
             cure = f"what all rows share goes in defaults={{{name!r}: ...}}"
         raise TypeError(f"messages.bulk() has no parameter {name!r}: {cure}")
-    if not isinstance(defaults, Mapping):
+    if not is_mapping(defaults):
         raise ConfigurationError(f"defaults: must be a dict, not {type(defaults).__name__}")
-    unknown = sorted(map(str, cast("Mapping[str, Any]", defaults).keys() - PARAMETERS))
+    unknown = sorted(map(str, defaults.keys() - PARAMETERS))
     if unknown:
         raise TypeError(f"defaults: messages.create() has no parameter {', '.join(unknown)}")
     for name in ("max_in_flight", "max_failures", "total"):

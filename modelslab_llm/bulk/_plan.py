@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from typing_extensions import Self
+
 from ..errors import InvalidRequestError
 from ._course import Course
-from ._ledger import Ledger, Shelf
 from ._result import Kept
 from ._rows import Ask, Recipe
 
@@ -51,6 +52,8 @@ class Planner(Generic[R]):
     """Count rows. What it would ask it notes in a store of its own, so memory is bounded."""
 
     def __init__(self, course: Course, recipe: Recipe[R], store: Path | None) -> None:
+        from ._ledger import Ledger, Shelf  # SQLite, as in `_order`
+
         self.plan = BulkPlan()
         self._course = course
         self._recipe = recipe
@@ -95,8 +98,10 @@ class Planner(Generic[R]):
         if noted is None and verdict != "taken":
             self._note(ask)
 
-    def close(self) -> None:
-        """Forget all that was noted."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._noted.close()
         if self._shelf is not None:
             self._shelf.close()

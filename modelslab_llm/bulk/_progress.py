@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._result import BulkResult
 
 WINDOW = 60.0  # seconds that a rate is taken over
 SAMPLE = 1.0  # seconds between two samples
+
+
+class Counts(NamedTuple):
+    """How many rows a store holds."""
+
+    answered: int
+    failed: int
 
 
 @dataclass(frozen=True)

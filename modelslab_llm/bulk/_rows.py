@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
 from ..errors import InvalidRequestError
+from ..types._json import is_iterable, is_mapping
 from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
@@ -86,14 +87,14 @@ class Recipe(Generic[R]):
                 made = self.make(row)
             except Exception as error:
                 raise InvalidRequestError(f"row {index}: make failed: {_said(error)}") from error
-        if not isinstance(made, Mapping):
+        if not is_mapping(made):
             kind = type(made).__name__
             raise InvalidRequestError(
                 f"row {index}: make returned a value of type {kind}, not a dict of parameters"
                 if self.make is not None
                 else f"row {index}: is of type {kind}, not a dict of parameters; pass make=..."
             )
-        given = {**self.defaults, **cast("Mapping[str, Any]", made)}
+        given = {**self.defaults, **made}
         if self.make is None and isinstance(self.key, str) and self.key not in PARAMETERS:
             given.pop(self.key, None)
         return {name: _lasting(value) for name, value in given.items() if value is not None}
@@ -122,9 +123,9 @@ def records(rows: Any) -> Any:
         return _Again(lambda: _of_pandas(rows), len(rows))
     if hasattr(rows, "to_batches") and hasattr(rows, "column_names"):  # pyarrow
         return _Again(lambda: _of_arrow(rows), len(rows))
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, (Iterable, AsyncIterable)):
+    if not (is_iterable(rows) or isinstance(rows, AsyncIterable)):
         raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}")
-    return cast("Any", rows)
+    return rows
 
 
 class _Again:
@@ -152,7 +153,7 @@ def _of_arrow(table: Any) -> Iterator[dict[str, Any]]:
 
 
 def _field(row: Any, name: str) -> Any:
-    return row[name] if isinstance(row, Mapping) else getattr(row, name)
+    return row[name] if is_mapping(row) else getattr(row, name)
 
 
 def _checked_key(index: int, key: Any) -> Key:
@@ -188,15 +189,15 @@ class _OneShotError(Exception):
 
 def _lasting(value: Any) -> Any:
     """Return a list for what can be iterated once only, such as a generator of turns."""
-    return list(cast("Iterator[Any]", value)) if isinstance(value, Iterator) else value
+    return list(value) if is_iterable(value) and isinstance(value, Iterator) else value
 
 
 def _solid(value: Any) -> Any:
     """Return a value without iterators in it, at any depth."""
-    if isinstance(value, Mapping):
-        return {k: _solid(v) for k, v in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, (list, tuple, Iterator)):
-        return [_solid(each) for each in cast("Iterable[Any]", value)]
+    if is_mapping(value):
+        return {k: _solid(v) for k, v in value.items()}
+    if is_iterable(value) and not isinstance(value, (bytearray, memoryview)):
+        return [_solid(each) for each in value]
     return value
 
 
@@ -206,12 +207,12 @@ def _plain(value: Any) -> Any:
         return value.to_param()
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_unset=True)
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[Any, Any]", value))
+    if is_mapping(value):
+        return dict(value)
     if isinstance(value, Iterator):
         raise _OneShotError
-    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return list(cast("Iterable[Any]", value))
+    if is_iterable(value) and not isinstance(value, (bytearray, memoryview)):
+        return list(value)
     return repr(value)  # the client refuses it before sending, and says where it stands
 
 

@@ -5,7 +5,6 @@ Files are written beside their place and then moved there, so that one that is t
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,6 @@ from pydantic import TypeAdapter
 from typing_extensions import Self, TypeForm
 
 from ..errors import ConfigurationError
-from ._ledger import Shelf
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
 from ._rows import Key
 
@@ -77,6 +75,8 @@ class BulkStore(Generic[T]):
     def __init__(
         self, path: str | os.PathLike[str], output: Any = None, *, last_run: bool = False
     ) -> None:
+        from ._ledger import Shelf  # SQLite, as in `_order`
+
         self._adapter: TypeAdapter[T] | None = None if output is None else adapter_of(output)
         self._shelf = Shelf(path)
         self._run = self._shelf.last_run() if last_run else None
@@ -114,6 +114,8 @@ class BulkStore(Generic[T]):
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table of comma-separated values, with a line of headings."""
         with _replacing(path) as file:
+            import csv
+
             table = csv.DictWriter(file, list(COLUMNS))
             table.writeheader()
             table.writerows(self._records())

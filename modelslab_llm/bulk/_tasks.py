@@ -11,29 +11,30 @@ from __future__ import annotations
 import contextvars
 import sys
 import time
-import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
-from typing_extensions import Self
 
-from ..errors import ConfigurationError
+from ..types.message import Message
+from ..types.requests import MessageCreateParams
 from ._desk import Desk
 from ._order import Abandoned, LeftEarly, Order
-from ._plan import BulkPlan
 from ._progress import BulkProgress
 from ._result import BulkResult
-from ._rows import Ask, records
+from ._rows import Ask
 from ._threads import GATHER, TICK
-
-if TYPE_CHECKING:
-    from .._client.messages import AsyncMessages
-    from ..types.message import Message
-    from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -41,105 +42,13 @@ T = TypeVar("T")
 WITHOUT_A_PAUSE = 100  # rows that are taken before other tasks have a turn
 
 
-class AsyncBulkRun(Generic[R, T]):
-    """The results of many rows, each as soon as it is there; made by `client.messages.bulk`.
-
-    Iterate it once, with `async for`. Nothing is asked before that. Where you leave it early, use
-    it as an async context manager, so that it ends there; rows in flight are then given up, stored
-    ones are not asked again. It belongs to one task.
-    """
-
-    def __init__(self, messages: AsyncMessages, rows: Any, order: Order[R, T]) -> None:
-        self._messages = messages
-        self._rows = rows
-        self._order = order
-        self._crew: _Crew[R, T] | None = None
-        self._planned = False
-
-    @classmethod
-    def of(cls, messages: AsyncMessages, rows: Any, **told: Any) -> Self:
-        """Return a run as it was told to `messages.bulk`; called by that alone."""
-        rows = records(rows)
-        return cls(messages, rows, Order(rows, **told))
-
-    @property
-    def progress(self) -> BulkProgress:
-        """How far the run has come."""
-        return self._order.nothing_yet() if self._crew is None else self._crew.progress()
-
-    async def plan(self) -> BulkPlan:
-        """Say what the run would do, and ask nothing: a dry run.
-
-        It reads all rows, so they must be a list or another iterable that can be read again. Raises
-        `ConfigurationError` if the run has begun.
-        """
-        if self._crew is not None:
-            raise ConfigurationError("plan() comes before the run; this one has begun")
-        self._planned = isinstance(self._rows, (Iterator, AsyncIterator))
-        planner = self._order.planner()
-        try:
-            rows = _Rows(self._rows)
-            async for row in rows:
-                planner.take(row)
-        finally:
-            planner.close()
-        return planner.plan
-
-    async def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone; return the counts.
-
-        Raises what ends the run early, as iterating does.
-        """
-        async for _ in self:
-            pass
-        return self.progress
-
-    async def close(self) -> None:
-        """End the run; rows in flight are given up. A run that has ended is left as it is."""
-        if self._crew is not None:
-            await self._crew.leave(LeftEarly())
-
-    aclose = close
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> BulkResult[R, T]:
-        if self._crew is None:
-            if self._planned:
-                raise ConfigurationError(
-                    "rows is an iterator, which plan() has used up: pass a list, or new rows"
-                )
-            crew = _Crew(self._messages, self._rows, self._order)
-            weakref.finalize(self, crew.abandon)
-            self._crew = crew
-        try:
-            return await self._crew.next()
-        except StopAsyncIteration:
-            raise
-        except BaseException as error:
-            await self._crew.leave(error)
-            raise
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._crew is not None:
-            await self._crew.leave(exc or LeftEarly())
-
-
-class _Crew(Generic[R, T]):
+class AsyncCrew(Generic[R, T]):
     """The tasks of one run. They know nothing of the `AsyncBulkRun`, which may be garbage."""
 
-    def __init__(self, messages: AsyncMessages, rows: Any, order: Order[R, T]) -> None:
-        self._messages = messages
-        self._rows = rows
+    def __init__(
+        self, ask: Callable[[MessageCreateParams], Awaitable[Message]], order: Order[R, T]
+    ) -> None:
+        self._send = ask
         self._order = order
         self._desk: Desk[R, T] = order.begin()
         self._ledger = order.ledger
@@ -173,10 +82,10 @@ class _Crew(Generic[R, T]):
     def progress(self) -> BulkProgress:
         return self._desk.progress(time.monotonic())
 
-    async def leave(self, why: BaseException) -> None:
+    async def leave(self, error: BaseException | None = None) -> None:
         """Give up what is in flight; store what is done. Does nothing once the run has ended."""
         if not self._ended.is_set():
-            self._why = self._why or why
+            self._why = self._why or error or LeftEarly()
             self._scope.cancel()
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
@@ -228,7 +137,7 @@ class _Crew(Generic[R, T]):
     async def _bring(self, tasks: Any) -> None:
         """Take rows while there is room, and put their requests in line."""
         desk, in_a_row = self._desk, 0
-        rows = _Rows(self._rows)
+        rows = Rows(self._order.rows)
         try:
             while await self._has_room():
                 try:
@@ -289,16 +198,8 @@ class _Crew(Generic[R, T]):
             self._room.set()
 
     async def _ask(self, ask: Ask[R]) -> Message | BaseException:
-        params, output = cast("MessageCreateParams", ask.params), self._order.output
         try:
-            if output is None:
-                return await self._messages.create(**params)
-            return await self._messages.parse(
-                output=output.type,
-                strategy=output.strategy,
-                validation_retries=output.validation_retries,
-                **params,
-            )
+            return await self._send(ask.params)
         except Exception as error:  # noqa: BLE001  the desk says what it is
             return error
 
@@ -330,39 +231,43 @@ class _Crew(Generic[R, T]):
             await anyio.sleep(TICK)
 
 
-class _Rows(AsyncIterator[Any]):
+class Rows(AsyncIterator[R]):
     """The caller's rows, sync or async. No generator: one that is left early needs closing."""
 
-    def __init__(self, rows: Any) -> None:
-        self._async = aiter(rows) if isinstance(rows, AsyncIterable) else None
-        self._sync = iter(rows) if self._async is None else None
+    def __init__(self, rows: Iterable[R] | AsyncIterable[R]) -> None:
+        if isinstance(rows, AsyncIterable):
+            self._async: AsyncIterator[R] | None = aiter(rows)
+            self._sync: Iterator[R] = iter(())
+        else:
+            self._async, self._sync = None, iter(rows)
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> R:
         if self._async is not None:
             return await anext(self._async)
-        for row in cast("Iterator[Any]", self._sync):
+        for row in self._sync:
             return row
         raise StopAsyncIteration
 
     async def close(self) -> None:
         """Close an async generator of the caller's: nobody else can while it is in this task."""
-        if hasattr(self._async, "aclose"):
-            await cast("Any", self._async).aclose()
+        if isinstance(self._async, AsyncGenerator):
+            await self._async.aclose()
 
 
 _RUNNING: set[Any] = set()
 """asyncio itself holds tasks weakly."""
 
 
-def spawn(run: Callable[[], Awaitable[None]]) -> Any:
+def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> Any:
     """Start a task that belongs to the running event loop; return what calls a function there."""
-    if (trio := cast("Any", sys.modules.get("trio"))) and trio.lowlevel.in_trio_run():
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
         trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
         return trio.lowlevel.current_trio_token().run_sync_soon
     import asyncio
 
     loop = asyncio.get_running_loop()
-    task = loop.create_task(cast("Any", run()))
+    task = loop.create_task(run())
     _RUNNING.add(task)
     task.add_done_callback(_RUNNING.discard)
     return loop.call_soon_threadsafe

@@ -10,27 +10,18 @@ import _thread
 import contextvars
 import threading
 import time
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-from typing_extensions import Self
-
-from ..errors import ConfigurationError
+from ..types.message import Message
+from ..types.requests import MessageCreateParams
 from ._desk import Desk
 from ._order import Abandoned, LeftEarly, Order
-from ._plan import BulkPlan
 from ._progress import BulkProgress
 from ._result import BulkResult
-from ._rows import Ask, records
-
-if TYPE_CHECKING:
-    from .._client.messages import Messages
-    from ..types.message import Message
-    from ..types.requests import MessageCreateParams
+from ._rows import Ask
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -39,103 +30,13 @@ GATHER = 0.005  # seconds in which results are gathered into one transaction
 TICK = 0.5  # seconds until a caller who waits looks up: at the progress, and for Ctrl-C on Windows
 
 
-class BulkRun(Generic[R, T]):
-    """The results of many rows, each as soon as it is there; made by `client.messages.bulk`.
-
-    Iterate it once. Nothing is asked before that. Where you leave it early, use it as a context
-    manager, so that it ends there; rows in flight are then given up, stored ones are not asked
-    again. It belongs to one thread.
-    """
-
-    def __init__(self, messages: Messages, rows: Any, order: Order[R, T]) -> None:
-        self._messages = messages
-        self._rows = rows
-        self._order = order
-        self._crew: _Crew[R, T] | None = None
-        self._planned = False
-
-    @classmethod
-    def of(cls, messages: Messages, rows: Any, **told: Any) -> Self:
-        """Return a run as it was told to `messages.bulk`; called by that alone."""
-        rows = records(rows)
-        return cls(messages, rows, Order(rows, **told))
-
-    @property
-    def progress(self) -> BulkProgress:
-        """How far the run has come."""
-        return self._order.nothing_yet() if self._crew is None else self._crew.progress()
-
-    def plan(self) -> BulkPlan:
-        """Say what the run would do, and ask nothing: a dry run.
-
-        It reads all rows, so they must be a list or another iterable that can be read again. Raises
-        `ConfigurationError` if the run has begun.
-        """
-        if self._crew is not None:
-            raise ConfigurationError("plan() comes before the run; this one has begun")
-        self._planned = isinstance(self._rows, Iterator)
-        planner = self._order.planner()
-        try:
-            for row in self._rows:
-                planner.take(row)
-        finally:
-            planner.close()
-        return planner.plan
-
-    def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone; return the counts.
-
-        Raises what ends the run early, as iterating does.
-        """
-        for _ in self:
-            pass
-        return self.progress
-
-    def close(self) -> None:
-        """End the run; rows in flight are given up. A run that has ended is left as it is."""
-        if self._crew is not None:
-            self._crew.leave(LeftEarly())
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> BulkResult[R, T]:
-        if self._crew is None:
-            if self._planned:
-                raise ConfigurationError(
-                    "rows is an iterator, which plan() has used up: pass a list, or new rows"
-                )
-            crew = _Crew(self._messages, iter(self._rows), self._order)
-            weakref.finalize(self, crew.abandon)  # also at the end of the program
-            self._crew = crew
-        try:
-            return self._crew.next()
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._crew.leave(error)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._crew is not None:
-            self._crew.leave(exc or LeftEarly())
-
-
-class _Crew(Generic[R, T]):
+class Crew(Generic[R, T]):
     """The threads of one run. They know nothing of the `BulkRun`, which may be garbage."""
 
-    def __init__(self, messages: Messages, rows: Iterator[R], order: Order[R, T]) -> None:
-        self._messages = messages
-        self._rows = rows
+    def __init__(self, ask: Callable[[MessageCreateParams], Message], order: Order[R, T]) -> None:
+        self._send = ask
         self._order = order
+        self._rows: Iterator[R] = iter(order.rows)
         # A plain lock, and no condition: Ctrl-C cannot strike between its being taken and the block
         # that lets go of it, since both are in C.
         self._lock = threading.Lock()
@@ -183,8 +84,9 @@ class _Crew(Generic[R, T]):
         with self._lock:
             return self._desk.progress(time.monotonic())
 
-    def leave(self, why: BaseException) -> None:
+    def leave(self, error: BaseException | None = None) -> None:
         """Give up what is in flight; store what is done. Does nothing once the run has ended."""
+        why = error or LeftEarly()
         with self._lock:
             if self._left:
                 return
@@ -250,16 +152,8 @@ class _Crew(Generic[R, T]):
                     self._wake()
 
     def _ask(self, ask: Ask[R]) -> Message | BaseException:
-        params, output = cast("MessageCreateParams", ask.params), self._order.output
         try:
-            if output is None:
-                return self._messages.create(**params)
-            return self._messages.parse(
-                output=output.type,
-                strategy=output.strategy,
-                validation_retries=output.validation_retries,
-                **params,
-            )
+            return self._send(ask.params)
         except BaseException as error:  # noqa: BLE001  the desk says what it is
             return error
 
