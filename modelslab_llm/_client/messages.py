@@ -343,8 +343,9 @@ class AsyncMessages(HintsAtNames):
         killed, if it has a `store`: run it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`; sync or async;
-                taken one by one, as they are needed. A DataFrame is taken row by row, as dicts.
+            rows: dicts of parameters for `create`, or records of any kind with `make`, sync or
+                async; taken one by one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
             make: returns the parameters of a record.
             key: what names a row for good: a field or attribute, or a function of the row. By
                 default its position, which changes when rows are inserted.

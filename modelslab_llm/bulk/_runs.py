@@ -9,13 +9,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import Self
 
 from ..errors import ConfigurationError
 from ..types.message import Message
-from ..types.requests import MessageCreateParams
 from ._order import Order
 from ._plan import BulkPlan
 from ._progress import BulkProgress
@@ -40,7 +39,7 @@ class BulkRun(Generic[R, T]):
     again. It belongs to one thread.
     """
 
-    def __init__(self, ask: Callable[[MessageCreateParams], Message], order: Order[R, T]) -> None:
+    def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         self._ask = ask
         self._order = order
         self._crew: Crew[R, T] | None = None
@@ -124,9 +123,7 @@ class AsyncBulkRun(Generic[R, T]):
     ones are not asked again. It belongs to one task.
     """
 
-    def __init__(
-        self, ask: Callable[[MessageCreateParams], Awaitable[Message]], order: Order[R, T]
-    ) -> None:
+    def __init__(self, ask: Callable[[Any], Awaitable[Message]], order: Order[R, T]) -> None:
         self._ask = ask
         self._order = order
         self._crew: AsyncCrew[R, T] | None = None

@@ -28,7 +28,6 @@ import anyio
 import anyio.lowlevel
 
 from ..types.message import Message
-from ..types.requests import MessageCreateParams
 from ._desk import Desk
 from ._order import Abandoned, LeftEarly, Order
 from ._progress import BulkProgress
@@ -45,9 +44,7 @@ WITHOUT_A_PAUSE = 100  # rows that are taken before other tasks have a turn
 class AsyncCrew(Generic[R, T]):
     """The tasks of one run. They know nothing of the `AsyncBulkRun`, which may be garbage."""
 
-    def __init__(
-        self, ask: Callable[[MessageCreateParams], Awaitable[Message]], order: Order[R, T]
-    ) -> None:
+    def __init__(self, ask: Callable[[Any], Awaitable[Message]], order: Order[R, T]) -> None:
         self._send = ask
         self._order = order
         self._desk: Desk[R, T] = order.begin()

@@ -16,7 +16,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ..types.message import Message
-from ..types.requests import MessageCreateParams
 from ._desk import Desk
 from ._order import Abandoned, LeftEarly, Order
 from ._progress import BulkProgress
@@ -33,7 +32,7 @@ TICK = 0.5  # seconds until a caller who waits looks up: at the progress, and fo
 class Crew(Generic[R, T]):
     """The threads of one run. They know nothing of the `BulkRun`, which may be garbage."""
 
-    def __init__(self, ask: Callable[[MessageCreateParams], Message], order: Order[R, T]) -> None:
+    def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         self._send = ask
         self._order = order
         self._rows: Iterator[R] = iter(order.rows)
