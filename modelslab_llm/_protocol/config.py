@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf
@@ -19,6 +19,7 @@ from .. import endpoints
 from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
+from ..observers import Observer
 from ..types.requests import TimeoutLike
 from .headers import checked_headers, credential, keys_in
 from .retry import Retry
@@ -104,6 +105,8 @@ class Options(TypedDict, total=False):
     """Headers for every request; they win over the client's own."""
     max_response_bytes: int
     """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
+    observers: Sequence[Observer]
+    """Who is told of each call, attempt, retry and ending; default none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Config:
     max_retry_wait: float = 60.0
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
+    observers: Sequence[Observer] = ()
     brought: tuple[Secret, ...] = ()
     """Keys that a single request brings in its own headers."""
 
@@ -167,6 +171,8 @@ class Config:
                 raise ConfigurationError(
                     f"{name} must be a whole number from {least} on, not {values[name]!r}"
                 )
+        if "observers" in values:
+            values["observers"] = _observers(values["observers"])
         if "default_headers" in values:
             try:
                 headers = checked_headers(values["default_headers"], "default_headers")
@@ -194,6 +200,19 @@ class Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
         strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
         return replace(self, brought=tuple(map(Secret, strange))) if strange else self
+
+
+def _observers(given: Any) -> tuple[Observer, ...]:
+    if isinstance(given, Observer):
+        raise ConfigurationError("observers must be a list: observers=[...]")
+    observers = tuple(given or ())
+    for observer in observers:
+        if not isinstance(observer, Observer):
+            what = "the class itself" if isinstance(observer, type) else type(observer).__name__
+            raise ConfigurationError(
+                f"observers must hold instances of a subclass of Observer, not {what}"
+            )
+    return observers
 
 
 def _seconds(name: str, value: Any, least: float | None = None) -> float:

@@ -50,7 +50,7 @@ ROOMS = {
     "_client": "_http structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
 }
-VOCABULARY = {"types", "errors", "endpoints", "_hints", "_version"}
+VOCABULARY = {"observers", "types", "errors", "endpoints", "_hints", "_version"}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}

@@ -109,11 +109,17 @@ def test_a_gateway_without_a_list_of_models_can_be_ready(
 ) -> None:
     """Where `create` works, `wait_until_ready` must not fail for want of another operation."""
 
+    seen: list[tuple[str, bytes]] = []
+
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, stream=Chunks([said]))
+        seen.append((request.url.path, request.content))
+        if request.url.path != "/v1/messages":
+            return httpx.Response(status, stream=Chunks([said]))
+        return httpx.Response(400, stream=Chunks([b'{"error": {"message": "model: required"}}']))
 
     client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
     client.wait_until_ready(timeout=5)
+    assert seen == [("/v1/models", b""), ("/v1/messages", b"{}")]
 
 
 def test_a_wrong_key_still_ends_the_wait(colour: Sync | Async) -> None:
