@@ -46,7 +46,7 @@ def _probe(config: Config) -> Call[TokenCount] | None:
 
 
 def _empty_message(config: Config) -> Call[None]:
-    """Return a call that costs nothing: a server that has the operation says what the body lacks."""
+    """Return a call that costs nothing: where there are messages, the body is refused."""
 
     def read(arrived: Arrived) -> None:
         if isinstance(arrived, Answer) and arrived.status not in (400, 422):
