@@ -24,10 +24,12 @@ from ..types.requests import TimeoutLike
 from .headers import checked_headers, credential, keys_in
 from .retry import Retry
 from .secret import Secret, Secrets
+from .watch import log_to_stderr
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
 DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
+LOG = "MODELSLAB_LOG"
 
 MIB = 1024 * 1024
 LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
@@ -144,6 +146,8 @@ class Config:
     ) -> Self:
         """Return the configuration, arguments before environment, or say what is wrong."""
         env = os.environ if env is None else env
+        if level := _unquoted(env.get(LOG, "")):
+            log_to_stderr(level)
         found = _endpoint(endpoint, base_url, deployment_id, env)
         # Options before the key: a misspelt api_key is no missing one.
         config = cls(found, None).changed(**options)
@@ -205,7 +209,7 @@ class Config:
 def _observers(given: Any) -> tuple[Observer, ...]:
     if isinstance(given, Observer):
         raise ConfigurationError("observers must be a list: observers=[...]")
-    observers = tuple(given or ())
+    observers: tuple[Any, ...] = tuple(given or ())
     for observer in observers:
         if not isinstance(observer, Observer):
             what = "the class itself" if isinstance(observer, type) else type(observer).__name__

@@ -45,15 +45,16 @@ def all_models(
     deadline = Deadline.of(config, clock)
     models: dict[str, ModelInfo] = {}
     after: str | None = None
+    info: CallInfo | None = None
     for _ in range(MANY_PAGES):
         page = yield from exchange(list_models(config, after), deadline)
-        known = len(models)
+        info, known = page.info, len(models)
         for model in page.models:
             models.setdefault(model.id, model)
         after = page.next_after
         if after is None or len(models) == known:  # a server that repeats itself has no more
             break
-    return ModelList(list(models.values()), page.info)
+    return ModelList(list(models.values()), info)
 
 
 def _read_page(arrived: Arrived) -> ModelPage:

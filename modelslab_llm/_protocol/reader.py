@@ -148,9 +148,9 @@ class Opened(Generic[Events]):
         """When the first event came, on the clock of `time.monotonic`."""
         self.sign: Callable[[APIError], object] = lambda _: None
         """Write on an error what was asked, how often, and for how long."""
-        self.describe: Callable[[Opened[Any]], CallInfo | None] = lambda _: None
+        self.describe: Callable[[Opened[Any]], CallInfo | None] = _unknown
         """Return what is known of the call by now."""
-        self.end: Callable[[Opened[Any], Outcome, APIError | None], None] = lambda *_: None
+        self.end: Callable[[Opened[Any], Outcome, APIError | None], None] = _no_end
         """Tell who watches the call how it ended; only the first time counts."""
 
     def hold(self, event: Event) -> None:
@@ -180,3 +180,11 @@ class Opened(Generic[Events]):
     def close_ends(self) -> None:
         """Tell who watches that nothing more will be read."""
         self.end(self, "complete" if self.reader.message.complete else "left", None)
+
+
+def _unknown(opened: Opened[Any]) -> None:
+    """Know nothing of the call: nobody sent it."""
+
+
+def _no_end(opened: Opened[Any], outcome: Outcome, error: APIError | None) -> None:
+    """Tell nobody."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import APIError
+from ..errors import APIError, ConfigurationError
 from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, Outcome, RetryPlan
 from ..types.call_info import CallInfo
 from ..types.message import Message
@@ -17,6 +17,28 @@ from ..types.message import Message
 log = logging.getLogger("modelslab_llm")
 
 _PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "service_tier")
+
+
+_STDERR = "modelslab_llm to stderr"
+"""The name of our handler, to be told from the program's own."""
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def log_to_stderr(level: str) -> None:
+    """Write the package's log to stderr, as `MODELSLAB_LOG=debug|info|warning` asks a script to.
+
+    Raises `ConfigurationError` for another word. A second call changes nothing but the level.
+    """
+    if level.lower() not in LEVELS:
+        raise ConfigurationError(f"MODELSLAB_LOG must be debug, info or warning, not {level!r}")
+    log.setLevel(LEVELS[level.lower()])
+    if all(handler.name != _STDERR for handler in log.handlers):
+        handler = logging.StreamHandler()
+        handler.name = _STDERR
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False  # or a program that logs by itself would write each line twice
 
 
 class Watch:

@@ -328,3 +328,35 @@ def test_one_line_a_call(
     assert json.dumps(fields)
     assert PROMPT not in caplog.text
     assert str(server.api_key) not in caplog.text
+
+
+@pytest.mark.parametrize("level", ["info", "DEBUG", '"info"'])
+def test_a_script_can_ask_for_the_log(server: LocalServer, level: str) -> None:
+    import os
+    import subprocess
+    import sys
+
+    code = f"""
+import logging
+from modelslab_llm import ModelsLab
+for _ in range(2):
+    client = ModelsLab()
+client.messages.create(**{ASK!r})
+client.close()
+"""
+    env = {**os.environ, "MODELSLAB_LOG": level, "MODELSLAB_API_KEY": str(server.api_key)}
+    env["MODELSLAB_BASE_URL"] = server.gateway().base_url
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("INFO modelslab_llm: messages.create m, complete, in") == 1
+    assert ("DEBUG modelslab_llm" in ran.stderr) is (level == "DEBUG")
+    assert PROMPT not in ran.stderr
+    assert str(server.api_key) not in ran.stderr
+
+
+def test_another_word_than_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelslab_llm import ModelsLab
+
+    monkeypatch.setenv("MODELSLAB_LOG", "loud")
+    with pytest.raises(ConfigurationError, match="MODELSLAB_LOG must be debug, info or warning"):
+        ModelsLab("k" * 9)
