@@ -286,8 +286,6 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"the key in {source} holds a space, a line break or a character outside ASCII: "
             "copy it again, alone"
         )
-    if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigurationError(f"the key in {source} has a quote at one end: copy it without")
     return Secret(key)
 
 

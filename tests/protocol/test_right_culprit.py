@@ -32,11 +32,10 @@ def test_quotes_around_a_key_are_taken_off(quote: str, padding: str) -> None:
         assert config.credential() == {"x-api-key": KEY}
 
 
-@pytest.mark.parametrize("key", [f'"{KEY}', f"{KEY}'", '"', '""'])
-def test_half_a_quote_is_said_without_the_key(key: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"quote|no API key") as caught:
+@pytest.mark.parametrize("key", ['""', "''", " "])
+def test_quotes_around_nothing_are_no_key(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="no API key"):
         Config.build(env={"MODELSLAB_API_KEY": key})
-    assert KEY not in str(caught.value)
 
 
 def test_quotes_around_what_names_the_server_are_taken_off() -> None:
