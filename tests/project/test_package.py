@@ -59,9 +59,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that holds the wheel and what it needs, and no extra."""
     env = tmp_path_factory.mktemp("env")
-    venv.create(env, with_pip=True)
+    venv.create(env)
     python = env / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, *PIP, "install", "--quiet", dist / WHEEL)
+    run(sys.executable, *PIP, "--python", python, "install", "--quiet", dist / WHEEL)
     return python
 
 

@@ -422,6 +422,7 @@ REACHING = """
 """
 
 
+@pytest.mark.slow
 def test_the_guard_fails_what_would_reach_a_service(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

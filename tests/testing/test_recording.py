@@ -530,7 +530,14 @@ def assert_hidden(folder: Path, *keys: str) -> None:
             assert not holds(name + data.decode("latin-1"), key), (name, data)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS.values() if key != "anthropic"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, id=name, marks=() if name == "plain" else pytest.mark.slow)
+        for name, key in KEYS.items()
+        if name != "a-word"
+    ],
+)
 def test_the_key_is_nowhere_even_if_the_server_says_it(key: str, tmp_path: Path) -> None:
     # What cannot be unpacked is not saved at all, see below; and the key as the state of a
     # deployment is no state any more.
