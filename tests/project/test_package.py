@@ -133,7 +133,7 @@ def test_the_wheel_runs_the_quickstart_without_any_extra(python: Path) -> None:
     shown = run(python, "-X", "dev", "-W", "error", QUICKSTART)
     assert "Count the waves: one, two, three, four, five." in shown
     assert "AuthenticationError: HTTP 401 authentication_error" in shown
-    listed = run(python, *PIP, "list")
+    listed = run(sys.executable, *PIP, "--python", python, "list")
     assert not re.search("pytest|aiohttp|anthropic|trio", listed), listed
 
 
