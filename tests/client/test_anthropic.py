@@ -32,6 +32,7 @@ import modelslab_llm
 from modelslab_llm import (
     APIError,
     APIStatusError,
+    AsyncModelsLab,
     Endpoint,
     InvalidRequestError,
     ModelsLab,
@@ -207,6 +208,21 @@ def test_its_names_are_answered_with_ours(path: str, hint: str) -> None:
         with pytest.raises(AttributeError, match=hint) as refused:
             getattr(value, names[-1])
         assert refused.value.name == names[-1]
+
+
+@pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
+def test_a_property_that_fails_says_what_it_missed(kind: type[Any]) -> None:
+    """And not that it is missing itself, as Python has it where a class answers for names."""
+
+    class Mine(kind):  # type: ignore[misc,valid-type]
+        @property
+        def region(self) -> str:
+            return self.endpoint.regoin  # type: ignore[no-any-return]
+
+    hint = "'Endpoint' object has no attribute 'regoin'"
+    with pytest.raises(AttributeError, match=hint) as missed:
+        Mine("k").region  # noqa: B018
+    assert missed.value.name == "regoin"
 
 
 def test_its_stream_has_events_of_its_own(server: LocalServer) -> None:

@@ -945,10 +945,8 @@ def test_a_null_error_is_no_error() -> None:
 
 UNREADABLE = {
     "half an event": '{"type":"content_block_delta","index":0,"del',
-    "text": "Internal Server Error",
     "a list": "[1, 2]",
-    "a number": "5",
-    "null": "null",
+    "words around JSON": 'so {"type":"ping"}',
     "too deep": "[" * 100_000,
     "wrong form": '{"type":"content_block_delta","index":"zero","delta":{"type":"text_delta"}}',
 }

@@ -242,7 +242,71 @@ def test_context_overflow_at_anthropic() -> None:
     body = {"error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 4"}}
     error = error_of(400, body)
     assert isinstance(error, errors.ContextOverflowError)
-    assert (error.prompt_tokens, error.context_size) == (None, None)
+    assert (error.prompt_tokens, error.context_size) == (9, 4)
+
+
+OVERFLOWS = {  # what servers say (protocol.md section 7.3): the prompt's tokens and the context's
+    "prompt is too long: 208310 tokens > 200000 maximum": (208310, 200000),
+    "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input "
+    "length or `max_tokens` and try again": (178959, 200000),
+    "This model's maximum context length is 8192 tokens. However, you requested 8203 tokens (7691 "
+    "in the messages, 512 in the completion). Please reduce the length.": (7691, 8192),
+    "This model's maximum context length is 2048 tokens. However, your request has 8 input tokens "
+    "plus 2045 'max_tokens'. Please reduce one or the other.": (8, 2048),
+    "'max_tokens' is too large: 64000. This model's maximum context length is 32768 tokens and "
+    "your request has 1234 input tokens (64000 > 32768-1234).": (1234, 32768),
+    "The decoder prompt (length 5000) is longer than the maximum model length of 4096.": (
+        5000,
+        4096,
+    ),
+    "litellm.ContextWindowExceededError: litellm.BadRequestError: OpenAIException - request (15019 "
+    "tokens) exceeds the available context size (4096 tokens), try increasing it": (15019, 4096),
+    "This endpoint's maximum context length is 16384 tokens. However, you requested about 94307 "
+    "tokens (94307 of text input).": (94307, 16384),
+    "The input (5000 tokens) is longer than the model's context length (4096 tokens).": (
+        5000,
+        4096,
+    ),
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 512 "
+    "`max_new_tokens`": (5000, 4096),
+    "Prompt contains 33,000 tokens and 0 draft tokens, too large for model with 32768 maximum "
+    "context length": (33000, 32768),
+    "The input token count (12345) exceeds the maximum number of tokens allowed (10485).": (
+        12345,
+        10485,
+    ),
+    "Input is too long for requested model.": (None, None),
+    "Your input exceeds the context window of this model.": (None, None),
+}
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@pytest.mark.parametrize("said", OVERFLOWS)
+def test_context_overflow_in_the_words_of_other_servers(said: str, status: int) -> None:
+    error = error_of(status, {"error": {"type": "BadRequestError", "message": said}})
+    assert isinstance(error, errors.ContextOverflowError)
+    assert (error.prompt_tokens, error.context_size) == OVERFLOWS[said]
+    assert (error.permanent, error.status_code) == (True, status)
+
+
+def test_context_overflow_by_the_code_of_another_api() -> None:
+    said = {"message": "Too much.", "type": "x", "code": "context_length_exceeded"}
+    assert isinstance(error_of(400, {"error": said}), errors.ContextOverflowError)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens",
+        "This request would exceed your rate limit of 40,000 input tokens per minute",
+        "context_management: Extra inputs are not permitted",
+        "The image exceeds 5 MB maximum",
+        "context deadline exceeded",
+        "tools.0.description: too long",
+    ],
+)
+def test_other_limits_are_not_a_context_overflow(said: str) -> None:
+    assert not isinstance(error_of(400, {"error": {"message": said}}), errors.ContextOverflowError)
 
 
 @pytest.mark.parametrize(
@@ -553,8 +617,8 @@ ADVICE: dict[str, tuple[Json, str]] = {
         "shorten the messages; messages.count_tokens(…) measures them",
     ),
     "a broken message": (
-        {"status_code": 200, "json": {"content": [None]}},
-        '{"content":[null]}\'; content[0]: Input should be an object (POST',
+        {"status_code": 200, "json": {"content": [7]}},
+        '{"content":[7]}\'; content[0]: Input should be an object (POST',
     ),
 }
 

@@ -578,7 +578,7 @@ ERRORS = {
         code="invalid_parameter",
     ),
     "e16_vllm_400_native_type": Wanted(
-        errors.BadRequestError,
+        errors.ContextOverflowError,
         "Fixture: prompt is longer than the model's context.",
         type="BadRequestError",
     ),
