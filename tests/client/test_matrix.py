@@ -120,6 +120,7 @@ def test_row(colour: Sync | Async, row: str, request: pytest.FixtureRequest) -> 
         outcome_is_right(colour, fault, scene, UNITS[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
 def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) -> None:

@@ -20,6 +20,8 @@ from llama.server import LlamaServer
 from modelslab_llm import ModelsLab
 from modelslab_llm.testing import DialectName, ErrorReply, Fault, LocalServer, Reply
 
+pytestmark = pytest.mark.slow  # its SDK takes seconds to import
+
 anthropic = Lazy("anthropic", "2.12")
 
 Json = dict[str, Any]
@@ -454,7 +456,6 @@ def test_a_deployment_that_is_paused_and_a_wrong_key(theirs: Theirs) -> None:
         client.create()
 
 
-@pytest.mark.slow
 def test_it_tries_again_as_it_is_told(theirs: Theirs) -> None:
     server = theirs.server(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."]
