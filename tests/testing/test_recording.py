@@ -984,6 +984,7 @@ def test_what_is_recorded_and_not_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"max_tokens": 17}, {"model": "n"}, {"temperature": 0.5}])
 def test_every_field_counts(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A request that differs in any field is another request."""
     recorded(tmp_path, "one")
     with pytest.raises(RecordingError, match="was not recorded with this content"):
         with Recording(tmp_path) as recording:
