@@ -128,7 +128,7 @@ class Conversation:
 
 
 def _checked(turn: Any, path: str) -> MessageParam:
-    faults: list[str] = []
-    plain = plain_turn(turn, path, faults)
-    raise_for(faults)
+    problems: list[str] = []
+    plain = plain_turn(turn, path, problems)
+    raise_for(problems)
     return cast("MessageParam", {"role": plain["role"], "content": plain["content"]})

@@ -44,7 +44,7 @@ def to_messages(
     without a signature, which llama-server and Ollama take and Anthropic refuses. `endpoint` is
     where it will be sent, such as `client.endpoint`: a temperature above 1 stays as it is for a
     gateway, and becomes 1 for ModelsLab, or if none is given. Raises `InvalidRequestError` with
-    every fault found, and warns of all else that is left out.
+    every problem found, and warns of all else that is left out.
     """
     notes = Notes()
     rest = {k: v for k, v in notes.dict_at(body, "body").items() if v is not None}

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from .._protocol.faults import faults_in
+from .._protocol.problems import problems_in
 from .._protocol.schema import WRAPPED
 from ..errors import (
     OutputError,
@@ -153,7 +153,7 @@ class OutputRequest(Generic[T]):
         try:  # as JSON: there a date is a string even where a type is strict
             return cast("T", self.adapter.validate_json(json.dumps(found)))
         except ValidationError as error:
-            raise _Misfit(faults_in(error, WRAPPED if self.wrapped else "")) from error
+            raise _Misfit(problems_in(error, WRAPPED if self.wrapped else "")) from error
 
 
 def json_objects(text: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
-from .._protocol.faults import faults_in
+from .._protocol.problems import problems_in
 from .._protocol.schema import for_grammar, json_schema
 from ..errors import ConfigurationError, ToolInputError
 from ..types.content import ToolUseBlock
@@ -106,7 +106,9 @@ class Tool(Generic[P, R]):
             text = to_json(_whole_numbers(dict(input)))
             args, kwargs = self._arguments.validate_json(text, strict=True)
         except ValidationError as error:
-            raise ToolInputError(f"invalid arguments for {self.name}: {faults_in(error)}") from None
+            raise ToolInputError(
+                f"invalid arguments for {self.name}: {problems_in(error)}"
+            ) from None
         except PydanticSerializationError as error:
             raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
         return args, kwargs
