@@ -7,10 +7,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-import httpx
-
 from .._hints import HintsAtNames, hint
 from .._http.drive import adrive, drive
+from .._http.wire import AsyncWire, Wire
 from .._protocol.config import Config
 from .._protocol.models import all_models
 from ..types.models import ModelList
@@ -50,7 +49,7 @@ def _refuse(params: Iterable[str]) -> None:
 class Models(HintsAtNames):
     """The models operations of a `ModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.Client) -> None:
+    def __init__(self, config: Config, http: Wire) -> None:
         self._config = config
         self._http = http
 
@@ -63,7 +62,7 @@ class Models(HintsAtNames):
 class AsyncModels(HintsAtNames):
     """The models operations of an `AsyncModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+    def __init__(self, config: Config, http: AsyncWire) -> None:
         self._config = config
         self._http = http
 

@@ -74,11 +74,9 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     The fixture itself is not async: it works with pytest-asyncio, with anyio's plugin and with
     `asyncio.run` or `trio.run` in the test, on whatever event loops the test uses the client.
     """
-    from .._http.clients import close_from_outside
-
     client = modelslab_server.async_client()
     yield client
-    close_from_outside(client._http)  # pyright: ignore[reportPrivateUsage]
+    client._http.close_from_outside()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture

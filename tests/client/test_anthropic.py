@@ -32,6 +32,7 @@ import modelslab_llm
 from modelslab_llm import (
     APIError,
     APIStatusError,
+    AsyncModelsLab,
     Endpoint,
     InvalidRequestError,
     ModelsLab,
@@ -180,6 +181,21 @@ def test_its_mark_for_nothing_is_to_be_left_out(name: str, mark: str) -> None:
         for call in (ours.messages.create, ours.messages.stream):
             with pytest.raises(InvalidRequestError, match=f"{name}: leave it out"):
                 call(**ASK | {name: getattr(anthropic, mark)})
+
+
+@pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
+def test_a_property_that_fails_says_what_it_missed(kind: type[Any]) -> None:
+    """And not that it is missing itself, as Python has it where a class answers for names."""
+
+    class Mine(kind):  # type: ignore[misc,valid-type]
+        @property
+        def region(self) -> str:
+            return self.endpoint.regoin  # type: ignore[no-any-return]
+
+    hint = "'Endpoint' object has no attribute 'regoin'"
+    with pytest.raises(AttributeError, match=hint) as missed:
+        Mine("k").region  # noqa: B018
+    assert missed.value.name == "regoin"
 
 
 def test_its_stream_has_events_of_its_own(server: LocalServer) -> None:

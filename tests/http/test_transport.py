@@ -32,6 +32,7 @@ import httpx
 import pytest
 from certificates import Authority
 from colours import Async, AsyncClient, Sync, SyncClient
+from libraries import OURS, client_of, each_client, each_library, module
 from patience import until
 from raw_server import (
     ASK,
@@ -102,14 +103,16 @@ def connect(
 
 
 @contextmanager
-def http_of(colour: Sync | Async, plain: bool = False, **settings: Any) -> Iterator[Any]:
-    """Give an HTTP client as callers make it: the package's kind, or a `plain` one of httpx."""
-    if isinstance(colour, Sync):
-        with (httpx.Client if plain else DefaultHttpxClient)(**settings) as http:
+def http_of(colour: Sync | Async, library: str = OURS, **settings: Any) -> Iterator[Any]:
+    """Give an HTTP client as callers make it: the package's kind, or a plain one of a library."""
+    if library != OURS:
+        with client_of(library, colour, **settings) as plain:
+            yield plain
+    elif isinstance(colour, Sync):
+        with DefaultHttpxClient(**settings) as http:
             yield http
     else:
-        kind = httpx.AsyncClient if plain else DefaultAsyncHttpxClient
-        asynchronous = kind(**settings)
+        asynchronous = DefaultAsyncHttpxClient(**settings)
         yield asynchronous
         colour.portal.call(asynchronous.aclose)
 
@@ -644,18 +647,19 @@ def test_the_pool_of_the_package_is_small_and_many() -> None:
 # A client of the caller
 
 
-def test_a_client_of_the_caller_is_used_as_it_is(colour: Sync | Async) -> None:
-    seen: list[httpx.Request] = []
+@each_library
+def test_a_client_of_the_caller_is_used_as_it_is(colour: Sync | Async, library: str) -> None:
+    seen: list[Any] = []
 
-    def hook(request: httpx.Request) -> None:
+    def hook(request: Any) -> None:
         seen.append(request)
 
-    async def ahook(request: httpx.Request) -> None:
+    async def ahook(request: Any) -> None:
         seen.append(request)
 
     hooks: Any = {"request": [hook if isinstance(colour, Sync) else ahook]}
     settings = {"headers": {"x-team": "rivers"}, "cookies": {"c": "1"}, "event_hooks": hooks}
-    with RawServer(echo) as server, http_of(colour, plain=True, **settings) as http:
+    with RawServer(echo) as server, http_of(colour, library, **settings) as http:
         client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
         assert ask(client) == ask(client, "stream") == "Tamar"
         client.close()
@@ -716,9 +720,9 @@ def test_who_puts_a_tracer_around_the_sending_sees_all(
         assert all(b"traceparent" in head for head in server.heads())
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, plain: bool) -> None:
-    with RawServer(echo) as server, http_of(colour, plain) as http:
+@each_client
+def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, library: str) -> None:
+    with RawServer(echo) as server, http_of(colour, library) as http:
         client = colour.client(
             base_url=server.url,
             api_key=KEY,
@@ -731,14 +735,16 @@ def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, plain: bool)
             assert [line for line in lines if line.startswith(b"host:")] == [b"host: h.example"]
 
 
-def test_the_transport_of_the_caller_is_used(colour: Sync | Async) -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=MESSAGE)
+@each_client
+def test_the_transport_of_the_caller_is_used(colour: Sync | Async, library: str) -> None:
+    theirs = httpx if library == OURS else module(library)
 
-    for plain in (True, False):
-        with http_of(colour, plain, transport=httpx.MockTransport(handler)) as http:
-            client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
-            assert ask(client) == ask(client, "stream") == "Tamar"
+    def handler(request: Any) -> Any:
+        return theirs.Response(200, json=MESSAGE)
+
+    with http_of(colour, library, transport=theirs.MockTransport(handler)) as http:
+        client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
+        assert ask(client) == ask(client, "stream") == "Tamar"
 
 
 class Endless(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -772,20 +778,11 @@ def test_a_body_of_the_caller_is_not_read_after_the_stream_was_left(colour: Sync
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers=SSE, stream=body)
 
-    with http_of(colour, plain=True, transport=httpx.MockTransport(handler)) as http:
+    with http_of(colour, "httpx", transport=httpx.MockTransport(handler)) as http:
         client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
         with client.stream(**ASK) as streamed:
             assert next(streamed.texts()) == "Tamar"
         assert body.pieces < 10
-
-
-def test_a_client_of_the_wrong_colour_is_refused() -> None:
-    with httpx.Client() as http, pytest.raises(ConfigurationError, match="AsyncClient"):
-        AsyncModelsLab(api_key=KEY, http_client=http)  # type: ignore[arg-type]
-    wrong = httpx.AsyncClient()
-    with pytest.raises(ConfigurationError, match=r"httpx\.Client"):
-        ModelsLab(api_key=KEY, http_client=wrong)  # type: ignore[arg-type]
-    asyncio.run(wrong.aclose())
 
 
 # Proxies
@@ -896,11 +893,11 @@ def test_a_certificate_that_the_environment_trusts(
 
 
 @each_verb
-@pytest.mark.parametrize("plain", [True, False], ids=["httpx", "ours"])
+@each_client
 def test_a_certificate_that_nobody_trusts(
-    colour: Sync | Async, authority: Authority, verb: Verb, plain: bool
+    colour: Sync | Async, authority: Authority, verb: Verb, library: str
 ) -> None:
-    with RawServer(echo, tls=authority.server) as server, http_of(colour, plain) as http:
+    with RawServer(echo, tls=authority.server) as server, http_of(colour, library) as http:
         client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
         with pytest.raises(APIConnectionError, match="certificate") as caught:
             ask(client, verb)
@@ -1060,13 +1057,13 @@ def act():
 check([in_child(act)])
 """,
     "while-a-thread-chooses-a-connection": """
-lock = client._http._transport._lock
+lock = client._http.http._transport._lock
 with lock:
     child = in_child(lambda: ask("child"))
 check([child])
 """,
     "while-a-thread-has-its-answer": """
-lock = client._http.cookies.jar._cookies_lock
+lock = client._http.http.cookies.jar._cookies_lock
 taken, done = threading.Event(), threading.Event()
 def hold():
     with lock:
@@ -1392,7 +1389,7 @@ def test_no_log_tells_the_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = reply(503, {"error": {"message": f"no {KEY}"}}, {"retry-after-ms": "1"})
-    with http_of(colour, plain=True) as http:  # it logs more than our own
+    with http_of(colour, "httpx") as http:  # it logs more than our own
         for options in ({}, {"http_client": http}):
             with RawServer(quoted, echo, STREAM, [BEGUN, CLOSE]) as server:
                 with keyed(colour, server.url, auth, **options) as client:

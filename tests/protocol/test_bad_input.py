@@ -6,6 +6,7 @@ Every client here is answered by a handler that fails the test: nothing may get 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -693,6 +694,44 @@ def test_a_gateway_may_allow_more(colour: Sync | Async, name: str, value: float)
 
     client = colour.client(handler=handler, api_key=KEY, endpoint=GATEWAY)
     assert client.create(**ASK, **{name: value}).content == []
+
+
+MINE = replace(
+    endpoints.gateway("http://h.example", auth="key"),
+    name="mine",
+    max_temperature=1.5,
+    min_top_k=3,
+    min_thinking_budget=64,
+)
+"""A server of one's own is one value: no code knows its name."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("temperature", 1.6, "from 0 to 1.5"),
+        ("top_k", 2, "at least 3"),
+        ("thinking", {"type": "enabled", "budget_tokens": 63}, "at least 64"),
+        ("thinking", {"type": "enabled"}, "a whole number"),
+    ],
+)
+def test_a_server_of_ones_own(colour: Sync | Async, name: str, value: object, fault: str) -> None:
+    params = {**ASK, "max_tokens": 100, name: value}
+    with pytest.raises(InvalidRequestError, match=f"{name}.*: must be {fault}"):
+        quiet_client(colour, endpoint=MINE).create(**params)
+
+
+def test_another_name_changes_nothing(colour: Sync | Async) -> None:
+    sent: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, stream=Chunks([b'{"type": "message"}']))
+
+    for endpoint in (GGUF, replace(GGUF, name="v7")):
+        colour.client(handler=handler, api_key=KEY, endpoint=endpoint).create(**ASK)
+    first, second = sent
+    assert (first.url, first.headers, first.content) == (second.url, second.headers, second.content)
 
 
 @pytest.mark.parametrize("endpoint", [V7, GATEWAY], ids=["v7", "gateway"])
