@@ -7,9 +7,10 @@ Pure functions on blocks as plain dicts. `Conversation` mends a whole history by
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, Union, cast
+from typing import Any, TypeAlias, Union
 
 from ..tools import tool_result
+from ..types._json import is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import CUT
 from ..types.requests import MessageParam, ToolResultBlockParam
@@ -24,7 +25,7 @@ SHOWN = 1000  # characters of broken arguments that the model is shown
 
 def is_a(part: object, *kinds: str) -> bool:
     """Tell whether a part is a block of one of these kinds."""
-    return isinstance(part, Mapping) and cast("Mapping[str, Any]", part).get("type") in kinds
+    return is_mapping(part) and part.get("type") in kinds
 
 
 def sound(given: Iterable[MessageParam]) -> list[Turn]:
@@ -42,7 +43,7 @@ def append(turns: list[Turn], turn: MessageParam) -> None:
     the id of another one of that turn), and thinking at the end of a turn, where it led to nothing.
     """
     content, role = turn["content"], turn["role"]
-    given = [content] if isinstance(content, str) else cast("Iterable[Part]", content)
+    given: Iterable[Any] = [content] if isinstance(content, str) else content
     joins = bool(turns) and turns[-1][0] == role
     parts = turns[-1][1] if joins else []
     for part in given:
@@ -82,7 +83,7 @@ def turn_param(turn: Turn) -> MessageParam:
     content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
     if len(parts) == 1 and isinstance(parts[0], str):
         content = parts[0]
-    return cast("MessageParam", {"role": role, "content": content})
+    return {"role": "user" if role == "user" else "assistant", "content": content}
 
 
 def not_run(use: ToolUseBlock, stop_reason: str | None) -> ToolResultBlockParam:
@@ -118,4 +119,4 @@ def _is_empty(part: Part) -> bool:
 
 
 def _id(part: Part) -> str:
-    return str(cast("Mapping[str, Any]", part).get("id", ""))
+    return "" if isinstance(part, str) else str(part.get("id", ""))
