@@ -6,13 +6,14 @@ Pure functions on blocks as plain dicts. `Conversation` mends a whole history by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, Union
 
 from ..tools import tool_result
 from ..types._json import is_mapping
 from ..types.content import ToolUseBlock
-from ..types.message import CUT
+from ..types.message import CUT, own_id
 from ..types.requests import MessageParam, ToolResultBlockParam
 
 Part: TypeAlias = Union[str, Mapping[str, Any]]
@@ -31,9 +32,50 @@ def is_a(part: object, *kinds: str) -> bool:
 def sound(given: Iterable[MessageParam]) -> list[Turn]:
     """Return the turns that say something, each without what no server takes."""
     turns: list[Turn] = []
-    for turn in given:
+    for turn in _with_own_ids(given):
         append(turns, turn)
     return turns
+
+
+def _with_own_ids(given: Iterable[MessageParam]) -> Iterator[MessageParam]:
+    """Give calls that share an id in one turn ids of their own, and their results the same.
+
+    Replies have such ids when they are read; this is for histories kept as dicts. Which result is
+    whose is told by their order. The same call again keeps its id.
+    """
+    calls: dict[str, list[Mapping[str, Any]]] = {}  # by the id that they share, each with its own
+    results: Counter[str] = Counter()
+    before = ""
+    for turn in given:
+        if turn["role"] == "assistant" != before:
+            calls, results = {}, Counter()
+        before = turn["role"]
+        content: Any = turn["content"]
+        if not isinstance(content, str):
+            content = [_with_own_id(part, calls, results) for part in content]
+        yield {"role": turn["role"], "content": content}
+
+
+def _with_own_id(
+    part: Part, calls: dict[str, list[Mapping[str, Any]]], results: Counter[str]
+) -> Part:
+    if isinstance(part, str):
+        return part
+    if is_a(part, "tool_result") and (owners := calls.get(part.get("tool_use_id", ""))):
+        nth = results[part["tool_use_id"]]
+        results[part["tool_use_id"]] += 1
+        return {**part, "tool_use_id": _id(owners[min(nth, len(owners) - 1)])}
+    if not is_a(part, "tool_use") or _is_empty(part):
+        return part
+    owners = calls.setdefault(_id(part), [])
+    for owner in owners:
+        if all(owner.get(name) == part.get(name) for name in ("name", "input")):
+            return {**part, "id": _id(owner)}
+    taken = {_id(call) for shared in calls.values() for call in shared}
+    if _id(part) in taken:
+        part = {**part, "id": own_id(_id(part), taken)}
+    owners.append(part)
+    return part
 
 
 def append(turns: list[Turn], turn: MessageParam) -> None:
