@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
-from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import TypeForm, Unpack
 
@@ -26,37 +25,16 @@ from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
+from .hinting import ahinting, hinting
 from .run import arun, run
 
-T = TypeVar("T")
-P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
-    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
-
-    Around the verb, so that its signature says what is wanted; Python would only say that it is
-    missing.
-    """
-
-    @wraps(verb)
-    def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return verb(*args, **params)
-
-    return called
-
-
-def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`_hinting` for an async verb, which has to be seen to be one."""
-
-    @wraps(verb)
-    async def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return await verb(*args, **params)
-
-    return called
+def _leave_output(params: dict[str, object]) -> None:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it."""
+    params.setdefault("output", None)
 
 
 class Messages(HintsAtNames):
@@ -102,7 +80,7 @@ class Messages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse(
         self,
         *,
@@ -126,7 +104,7 @@ class Messages(HintsAtNames):
         flow = parsing(self._config, asked, validation_retries, time.monotonic)
         return drive(flow, self._http)
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,
@@ -184,8 +162,9 @@ class Messages(HintsAtNames):
         killed, if it has a `store`: run it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`;
-                taken one by one, as they are needed. A DataFrame is taken row by row, as dicts.
+            rows: dicts of parameters for `create`, or records of any kind with `make`; taken one by
+                one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
             make: returns the parameters of a record.
             key: what names a row for good: a field or attribute, or a function of the row. By
                 default its position, which changes when rows are inserted.
@@ -267,7 +246,7 @@ class AsyncMessages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_ahinting
+    @ahinting(_leave_output)
     async def parse(
         self,
         *,
@@ -285,7 +264,7 @@ class AsyncMessages(HintsAtNames):
             parsing(self._config, asked, validation_retries, time.monotonic), self._http
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,
