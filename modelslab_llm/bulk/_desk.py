@@ -19,7 +19,6 @@ from ..errors import (
     ConfigurationError,
     InvalidRequestError,
     ModelsLabError,
-    OutputError,
     StoreError,
 )
 from ..prices import Prices
@@ -27,7 +26,15 @@ from ..types.message import Message, Usage
 from ..types.parsed import ParsedMessage
 from ._course import Course, blamed
 from ._progress import BulkProgress, Tally
-from ._result import BulkResult, Kept, error_json, message_json, usage_from, usage_of
+from ._result import (
+    BulkResult,
+    Kept,
+    answers_of,
+    error_json,
+    message_json,
+    usage_from,
+    usage_of,
+)
 from ._rows import Ask, Key, Recipe
 
 if TYPE_CHECKING:
@@ -296,7 +303,7 @@ class Desk(Generic[R, T]):
         attempts: int,
         usage: Usage,
     ) -> Kept:
-        come = message if message is not None else partial_of(error)
+        come = next(reversed(answers_of(message, error)), None)
         return Kept(
             key=ask.key,
             digest=REFUSED if isinstance(error, InvalidRequestError) else ask.digest,
@@ -330,19 +337,13 @@ class Desk(Generic[R, T]):
 
 
 def attempts_of(message: Message | None, error: ModelsLabError | None) -> int:
-    """Return how often a request was sent, as far as its outcome tells."""
-    if message is not None:
-        return 1 + (len(message.previous_attempts) if isinstance(message, ParsedMessage) else 0)
-    if isinstance(error, OutputError):
-        return 1 + len(error.previous_attempts)
-    return error.attempts if isinstance(error, APIError) else 0
-
-
-def partial_of(error: ModelsLabError | None) -> Message | None:
-    """Return what had come of the answer to a row that failed."""
-    if isinstance(error, OutputError):
-        return error.message
-    return error.partial_message if isinstance(error, APIError) else None
+    """Return how often a row was sent: all retries, and all answers that did not fit."""
+    if isinstance(error, APIError):
+        return error.attempts
+    return sum(
+        answer.call_info.attempts if answer.call_info is not None else 1
+        for answer in answers_of(message, error)
+    )
 
 
 def _for(ask: Ask[Any], kept: Kept, run: int) -> Kept:

@@ -147,13 +147,28 @@ class BulkResult(Generic[R, T]):
 
 def usage_of(message: Message | None, error: ModelsLabError | None) -> Usage:
     """Return what an answer or a failure used, with the answers that came before it."""
-    if message is None and isinstance(error, OutputError):
-        return _sum([*error.previous_attempts, error.message])
-    if message is None:
-        partial = error.partial_message if isinstance(error, APIError) else None
-        return partial.usage if partial is not None else Usage()
-    earlier = message.previous_attempts if isinstance(message, ParsedMessage) else ()
-    return _sum([*earlier, message]) if earlier else message.usage
+    answers = answers_of(message, error)
+    if len(answers) == 1:
+        return answers[0].usage
+    return Usage(
+        input_tokens=sum(answer.usage.input_tokens for answer in answers),
+        output_tokens=sum(answer.usage.output_tokens for answer in answers),
+        cache_read_input_tokens=sum(answer.usage.cache_read_input_tokens for answer in answers),
+        cache_creation_input_tokens=sum(
+            answer.usage.cache_creation_input_tokens for answer in answers
+        ),
+    )
+
+
+def answers_of(message: Message | None, error: ModelsLabError | None) -> list[Message]:
+    """Return all that came for a row, oldest first: also what did not fit, or was cut."""
+    if isinstance(error, OutputError):
+        return [*error.previous_attempts, error.message]
+    if isinstance(error, APIError):
+        return [error.partial_message] if error.partial_message is not None else []
+    if isinstance(message, ParsedMessage):
+        return [*message.previous_attempts, message]
+    return [message] if message is not None else []
 
 
 def usage_from(kept: Kept) -> Usage:
@@ -163,16 +178,6 @@ def usage_from(kept: Kept) -> Usage:
         output_tokens=kept.output_tokens,
         cache_read_input_tokens=kept.cache_read_tokens,
         cache_creation_input_tokens=kept.cache_write_tokens,
-    )
-
-
-def _sum(messages: list[Message]) -> Usage:
-    usages = [message.usage for message in messages]
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in usages),
-        output_tokens=sum(usage.output_tokens for usage in usages),
-        cache_read_input_tokens=sum(usage.cache_read_input_tokens for usage in usages),
-        cache_creation_input_tokens=sum(usage.cache_creation_input_tokens for usage in usages),
     )
 
 

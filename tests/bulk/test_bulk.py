@@ -304,6 +304,15 @@ def test_a_row_that_is_no_dict_needs_a_function(client: Any) -> None:
     assert str(result.error) == "row 0: is of type str, not a dict of parameters; pass make=..."
 
 
+def test_every_time_that_a_row_was_sent_counts(colour: Sync | Async, server: LocalServer) -> None:
+    again = ErrorReply(500, "Oh.", headers={"retry-after-ms": "1"})
+    server.script = [again, again, "Well.", again, again, again]
+    client = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=2)
+    run = client.bulk(map(params, range(2)), defaults=SHARED, max_in_flight=1)
+    assert {result.key: result.attempts for result in run.results()} == {0: 3, 1: 3}
+    client.close()
+
+
 # Ends
 
 
