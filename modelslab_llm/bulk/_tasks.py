@@ -118,10 +118,12 @@ class AsyncCrew(Generic[R, T]):
             if self._scope.cancelled_caught:
                 self._desk.course.stop(self._why or LeftEarly())
         except BaseException as error:
-            self._why = self._why or error
-            if not isinstance(error, Exception):  # cancelled with the loop
+            cause = _cause(error)
+            self._why = self._why or cause
+            if isinstance(cause, anyio.get_cancelled_exc_class()):  # with the loop
                 raise
-            self._desk.course.stop(error)
+            # Ctrl-C may strike in any task, but it is the caller's.
+            self._desk.course.stop(cause)
         finally:
             self._finish()
 
@@ -268,6 +270,14 @@ class Rows(AsyncIterator[R]):
         source: Any = self._async
         if isinstance(source, AsyncGenerator):
             await source.aclose()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what a group of errors is about; tasks that were cancelled by it say nothing."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    cancelled = anyio.get_cancelled_exc_class()
+    causes = [cause for cause in map(_cause, inner) if not isinstance(cause, cancelled)]
+    return causes[0] if causes else error
 
 
 _RUNNING: set[Any] = set()

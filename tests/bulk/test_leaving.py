@@ -144,6 +144,8 @@ async def main():
                 raise ValueError
         except ValueError:
             pass
+        while lock.exists():
+            await anyio.sleep(0.01)
 run(main)
 check()
 """,

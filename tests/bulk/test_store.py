@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from colours import Async, AsyncClient, Sync, SyncClient
@@ -72,11 +73,11 @@ def rows(*texts: object) -> list[dict[str, Any]]:
 
 def asked(server: LocalServer) -> list[str]:
     """Return what was asked since the last look."""
-    since, _looked[server.url] = _looked.get(server.url, 0), len(server.requests)
+    since, _looked[server] = _looked.get(server, 0), len(server.requests)
     return sorted(request.text for request in server.requests[since:])
 
 
-_looked: dict[str, int] = {}
+_looked: WeakKeyDictionary[LocalServer, int] = WeakKeyDictionary()
 
 
 # Again
