@@ -47,6 +47,7 @@ ROOMS = {
     "conversation": "tools _protocol vocabulary",
     "openai": "media _protocol vocabulary",
     "caching": "vocabulary",
+    "tracing": "vocabulary",
     "_client": "_http structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
 }
