@@ -26,6 +26,7 @@ from ..observers import AttemptEnd, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
 from ..types.message import Message
+from ..types.usage import Usage
 from .reader import Opened
 from .refusals import request_id
 from .retry import Retry
@@ -104,6 +105,7 @@ class _Sent:
         self._clock = deadline.clock
         self._started = self._sent = deadline.clock()
         self._info: CallInfo | None = None
+        self._retried: Usage | None = None
         url = call.config.hide_key(call.request.url)
         self._watch = watching(
             call.config.observers, call.operation, call.request, call.asked, url, self._started
@@ -126,6 +128,9 @@ class _Sent:
 
     def retries(self, failure: APIError, wait: float) -> None:
         """Tell that the call is repeated: to the log always, for somebody waits."""
+        if failure.partial_message and failure.partial_message.usage.model_fields_set:
+            usage = failure.partial_message.usage
+            self._retried = self._retried + usage if self._retried else usage
         log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
         if self._watch:
             self._watch.retries(RetryPlan(self.tries + 1, wait, failure))
@@ -151,6 +156,7 @@ class _Sent:
                 None,
                 body,
                 time.time(),
+                self._retried,
             )
             return Answer(outcome.status, outcome.headers, outcome.body, outcome.hide, self._info)
         if isinstance(outcome, Opened):
@@ -159,7 +165,7 @@ class _Sent:
 
     def _describe_stream(self, opened: Opened[Any]) -> None:
         began, tries, received = self._clock(), self.tries, time.time()
-        reader, ended = opened.reader, list[float]()
+        reader, ended, retried = opened.reader, list[float](), self._retried
 
         def describe(opened: Opened[Any]) -> CallInfo:
             first = opened.first_event
@@ -173,6 +179,7 @@ class _Sent:
                 began - self._started if reader.message.has_content else None,
                 reader.fed,
                 received,
+                retried,
             )
 
         def end(opened: Opened[Any], outcome: How, error: APIError | None) -> None:
