@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf
@@ -191,14 +191,11 @@ class Config:
             return {}
         return credential(self.endpoint.auth, self.key.reveal())
 
-    def hide_key(self, text: str) -> str:
-        """Return `text` without the key, which servers like to quote in their errors."""
-        return self._secrets.hide(text)
-
     @cached_property
-    def _secrets(self) -> Secrets:
+    def hide_key(self) -> Callable[[str], str]:
+        """Return a text without the key, which servers like to quote in their errors."""
         own = [self.key] if self.key else []
-        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought])
+        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought]).hide
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
