@@ -59,7 +59,7 @@ class Watch:
         for observer in self._observers:
             try:
                 getattr(observer, method)(self._call, *told)
-            except Exception:
+            except Exception:  # noqa: BLE001 - no fault of an observer reaches the call
                 name = f"{type(observer).__name__}.{method}"
                 log.warning("an observer failed: %s", name, exc_info=True)
 
