@@ -28,7 +28,7 @@ from threading import Lock
 from typing import Any, cast
 
 from .errors import BudgetSpentError, ConfigurationError
-from .types.message import Usage
+from .types.usage import Usage
 
 __all__ = ["Budget", "Price", "Prices", "total_tokens"]
 

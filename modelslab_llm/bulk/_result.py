@@ -15,8 +15,9 @@ from pydantic_core import SchemaError
 
 from .. import errors
 from ..errors import APIError, ConfigurationError, ModelsLabError, OutputError
-from ..types.message import Message, Usage
+from ..types.message import Message
 from ..types.parsed import ParsedMessage
+from ..types.usage import Usage
 from ._rows import Key
 
 R = TypeVar("R")
