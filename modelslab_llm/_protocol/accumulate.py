@@ -184,7 +184,7 @@ class Accumulator:
             "usage": Usage.model_validate(self._usage),
             **self._end,
         }
-        message = made(Message, self._start, self._request_id, changes)
+        message = made(Message, self._start, self._request_id or self._start.request_id, changes)
         give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
