@@ -65,7 +65,7 @@ class ServerValue(BaseModel):
     _place: ClassVar[Place] = "reply"
     _dumped: ClassVar[frozenset[str]] = frozenset({"type"})
     """The fields that a dump always has, whether or not they were sent."""
-    _beside: ClassVar[Mapping[str, str]] = {}
+    _dumped_beside: ClassVar[Mapping[str, str]] = {}
     """What a dump has beside the fields, and where it is kept."""
 
     # Without a return type, from which pydantic would make the JSON schema.
@@ -76,7 +76,7 @@ class ServerValue(BaseModel):
         """Dump what the server sent, so that a dump can be read back, and sent back, as it came."""
         dumped: dict[str, Any] = handler(self._saved())
         unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
-        for name, kept in self._beside.items():
+        for name, kept in self._dumped_beside.items():
             if (value := getattr(self, kept)) is not None and _wanted(name, info):
                 dumped[name] = value
         return {name: value for name, value in dumped.items() if name not in unsent}

@@ -40,7 +40,7 @@ SHOWN = {
         'The first line: {"question": "How high is river 0?", "answer": "You said: How high',
     ],
     "cold_start": [
-        "try 1 failed, next in 0.50 s: HTTP 503",
+        "attempt 1 failed, retrying in 0.50 s: HTTP 503",
         "Good morning.",
         "It is paused: HTTP 503",
     ],
@@ -65,6 +65,11 @@ SHOWN = {
         "All that the proxy saw: ['CONNECT 127.0.0.1:",
         "Refused: the server's certificate is not trusted",
     ],
+    "service": [
+        "Paris.\nRome.",
+        "{'model': 'm', 'outcome': 'complete', 'attempts': 2, 'tokens': 4}",
+        "retries: 1",
+    ],
     "quickstart": ["→ Your name is Ada."],
     "structured_output": [
         "Pancakes, easy",
@@ -85,6 +90,7 @@ SHOWN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
+    """As a program, with warnings as errors: it prints what SHOWN says and leaves no file."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(example)],
