@@ -1,0 +1,1 @@
+"""Tests of the command line: in pipes, at a real pseudo-terminal, against real servers."""
