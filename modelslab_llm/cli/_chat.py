@@ -22,7 +22,7 @@ from ._parts import content_of
 from ._screen import screen
 from ._status import Fault, Status, line_of
 from ._target import Target, Where, target_of
-from ._terminal import is_screen, note, write
+from ._terminal import console, is_screen, note
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -171,10 +171,13 @@ class Talk:
 
     def help(self, rest: str) -> None:
         """List the commands."""
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 2))
         for name, command in COMMANDS.items():
-            usage = f"/{name} {command.argument}".rstrip()
-            write(f"{usage:<18} {command.about}\n")
-        write("Alt-Enter begins another line; a line that begins with a space is no command.\n")
+            table.add_row(f"/{name} {command.argument}".rstrip(), command.about)
+        console().print(table)
+        console().print("Alt-Enter begins another line; a line that begins with a space is a question.")
 
     def quit(self, rest: str) -> None:
         """End the conversation."""

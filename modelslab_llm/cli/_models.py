@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from ._ask import model_of, params_of
 from ._parts import content_of
@@ -17,6 +17,9 @@ from ._terminal import console, is_screen, note, shown, write
 if TYPE_CHECKING:
     from modelslab_llm import ModelInfo, ModelList
     from modelslab_llm.types import CountTokensParams
+
+NARROW = 60
+"""Columns below which the less important part of a table is left out."""
 
 
 def models(*, where: Where, as_json: bool) -> Status:
@@ -52,14 +55,18 @@ def _draw(found: ModelList) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, safe_box=True)
-    table.add_column("Model", overflow="fold")  # a name must be there whole, to be copied
-    table.add_column("Context", justify="right")
-    table.add_column("Created")
-    table.add_column("Owner", overflow="fold")
-    for model in found:
-        table.add_row(*map(shown, _row(model)))
-    console().print(table)
+    out = console()
+    rows = [_row(model) for model in found]
+    names = ["Model", "Context", "Created", "Owner"][: 4 if out.width >= NARROW else 2]
+    kept = [at for at, _ in enumerate(names) if at == 0 or any(row[at] for row in rows)]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for at in kept:
+        # A name must be there whole, to be copied.
+        justify: Literal["right", "left"] = "right" if names[at] == "Context" else "left"
+        table.add_column(names[at], overflow="fold", justify=justify, no_wrap=at != 0)
+    for row in rows:
+        table.add_row(*(shown(row[at]) for at in kept))
+    out.print(table)
 
 
 def count(

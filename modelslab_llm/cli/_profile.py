@@ -76,11 +76,20 @@ def list_profiles(as_json: bool) -> Status:
     if as_json:
         write(json.dumps(rows) + "\n")
         return Status.OK
-    for profile in known.by_name.values():
-        mark = "*" if profile.name == known.default else " "
-        endpoint = endpoint_of(gguf=profile.gguf, base_url=profile.base_url)
-        cells = [f"{mark} {profile.name}", endpoint.base_url, profile.model or "-", profile.key or "-"]
-        write("\t".join(cells) + "\n" if not is_screen(sys.stdout) else "  ".join(cells) + "\n")
+    table = [
+        [
+            "*" if profile.name == known.default else "",
+            profile.name,
+            endpoint_of(gguf=profile.gguf, base_url=profile.base_url).base_url,
+            profile.model or "",
+            f"key: {profile.key or 'none'}",
+        ]
+        for profile in known.by_name.values()
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        write(("  ".join(cells).rstrip() if is_screen(sys.stdout) else "\t".join(row)) + "\n")
     if not rows:
         note(f"there are no profiles in {config_file()}; add one: modelslab profile add NAME")
     return Status.OK

@@ -49,6 +49,8 @@ class Target:
     model: str | None = None
     timeout: float | None = None
     retries: int = 2
+    with_v1: bool = False
+    """Whether the URL was given with the /v1 that the client adds by itself."""
 
     def client(self) -> AsyncModelsLab:
         """Return a client of the server. Close it."""
@@ -62,7 +64,13 @@ class Target:
         )
 
 
-def target_of(where: Where, model: str | None = None, env: Mapping[str, str] = os.environ) -> Target:
+def target_of(
+    where: Where,
+    model: str | None = None,
+    env: Mapping[str, str] = os.environ,
+    *,
+    needs_key: bool = True,
+) -> Target:
     """Return the server that the options and the environment mean. Raises `Fault`.
 
     It may ask for the key at the terminal, if no other place has it. Of models, that of a profile
@@ -74,11 +82,12 @@ def target_of(where: Where, model: str | None = None, env: Mapping[str, str] = o
     key, source = _key(where, endpoint, profile, env)
     if key is None and where.auth is None and _is_here(endpoint.base_url):
         endpoint = replace(endpoint, auth=None)  # a server of one's own, as llama-server is
-    if key is None and endpoint.auth is not None:
+    if key is None and endpoint.auth is not None and needs_key:
         key, source = _asked_for(endpoint), "the prompt"
     preferred = model or (profile.model if profile else None) or env.get("MODELSLAB_MODEL")
     preferred = preferred or endpoint.default_model
-    return Target(endpoint, key, source, preferred, where.timeout, where.retries)
+    with_v1 = "/v1" in (where.base_url or "")
+    return Target(endpoint, key, source, preferred, where.timeout, where.retries, with_v1)
 
 
 def _auth(name: str) -> Auth | None:
