@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from modelslab_llm import APIError, AsyncModelsLab, AuthenticationError, PaymentRequiredError
-from modelslab_llm.testing import Answer, Failure, LocalServer, ReceivedRequest
+from modelslab_llm.testing import Answer, ErrorReply, LocalServer, ReceivedRequest
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 AT_ONCE = 8
@@ -148,7 +148,7 @@ def overloaded_at_first(calls: int) -> Callable[[ReceivedRequest], Answer]:
 
     def answer(request: ReceivedRequest) -> Answer:
         if next(left, None) is not None:
-            return Failure(529, "Overloaded.")
+            return ErrorReply(529, "Overloaded.")
         return f"You said: {request.body['messages'][-1]['content']}"
 
     return answer

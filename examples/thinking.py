@@ -62,7 +62,7 @@ def show(client: ModelsLab, conversation: Conversation) -> None:
         messages=conversation,
     ) as stream:
         before = ""
-        for kind, text in stream.pieces:
+        for kind, text in stream.deltas:
             if kind != before:
                 print(f"\n   {kind}: ", end="")
                 before = kind

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._client.client import AsyncModelsLab, ModelsLab
     from ._http.clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
     from ._protocol.config import Timeout
-    from ._protocol.stream import AsyncMessageStream, MessageStream, Piece
+    from ._protocol.stream import AsyncMessageStream, ContentDelta, MessageStream
     from .conversation import Conversation
     from .conversation._runner import AsyncToolRunner, ToolRunner
     from .conversation._tool_loop import ToolCall
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         CountTokensParams,
         Event,
         Message,
+        MessageCreateParams,
         MessageParam,
-        MessageParams,
         ModelInfo,
         ModelList,
         ParsedMessage,
@@ -63,6 +63,7 @@ __all__ = [
     "AsyncToolRunner",
     "ContentBlock",
     "ContentBlockParam",
+    "ContentDelta",
     "Conversation",
     "CountTokensParams",
     "DefaultAioHttpClient",
@@ -71,15 +72,14 @@ __all__ = [
     "Endpoint",
     "Event",
     "Message",
+    "MessageCreateParams",
     "MessageParam",
-    "MessageParams",
     "MessageStream",
     "ModelInfo",
     "ModelList",
     "ModelsLab",
     "ParsedMessage",
     "ParsedMessageStream",
-    "Piece",
     "RedactedThinkingBlock",
     "Strategy",
     "TextBlock",
@@ -117,14 +117,14 @@ _FROM = {
     "structured._asked": "Strategy",
     "structured._parse": "AsyncParsedMessageStream ParsedMessageStream",
     "conversation._runner": "AsyncToolRunner ToolRunner",
-    "_protocol.stream": "AsyncMessageStream MessageStream Piece",
+    "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
     "conversation._tool_loop": "ToolCall",
     "conversation": "Conversation",
     "endpoints": "Endpoint",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
     "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "
-    "MessageParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
+    "MessageCreateParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
     "ThinkingBlock TokenCount ToolParam ToolUseBlock UnknownBlock Usage",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}

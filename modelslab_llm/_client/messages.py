@@ -14,7 +14,7 @@ from .._http.drive import adrive, drive
 from .._protocol import calls as _calls
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..types.message import Message, TokenCount
-from ..types.requests import CountTokensParams, MessageParams
+from ..types.requests import CountTokensParams, MessageCreateParams
 
 if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
     from ..structured._asked import Asked
@@ -30,11 +30,11 @@ class Messages(HintsAtNames):
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def create(self, **params: Unpack[MessageParams]) -> Message:
+    def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
         return self._session.run(_calls.create_message(self._session.config, params))
 
-    def stream(self, **params: Unpack[MessageParams]) -> MessageStream:
+    def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
         """Ask for an answer and return it as it comes; the request is sent by the `with` block.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
@@ -47,7 +47,7 @@ class Messages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
@@ -62,8 +62,8 @@ class Messages(HintsAtNames):
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return ToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageParams", params)),
-            lambda params: self.stream(**cast("MessageParams", params)),
+            lambda params: self.create(**cast("MessageCreateParams", params)),
+            lambda params: self.stream(**cast("MessageCreateParams", params)),
         )
 
     def parse(
@@ -71,8 +71,8 @@ class Messages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
-        **params: Unpack[MessageParams],
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
@@ -80,7 +80,7 @@ class Messages(HintsAtNames):
         list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
         a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
         `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `retries` times.
+        again, at most `validation_retries` times.
 
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
@@ -90,7 +90,7 @@ class Messages(HintsAtNames):
 
         session = self._session
         asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, retries, time.monotonic)
+        flow = parsing(session.config, asked, validation_retries, time.monotonic)
         return drive(flow, session.http)
 
     def parse_stream(
@@ -98,7 +98,7 @@ class Messages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         from ..structured._asked import asked_for
@@ -125,11 +125,11 @@ class AsyncMessages(HintsAtNames):
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def create(self, **params: Unpack[MessageParams]) -> Message:
+    async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
         return await self._session.run(_calls.create_message(self._session.config, params))
 
-    def stream(self, **params: Unpack[MessageParams]) -> AsyncMessageStream:
+    def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
@@ -142,7 +142,7 @@ class AsyncMessages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
@@ -154,8 +154,8 @@ class AsyncMessages(HintsAtNames):
         loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageParams", params)),
-            lambda params: self.stream(**cast("MessageParams", params)),
+            lambda params: self.create(**cast("MessageCreateParams", params)),
+            lambda params: self.stream(**cast("MessageCreateParams", params)),
         )
 
     async def parse(
@@ -163,8 +163,8 @@ class AsyncMessages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        retries: int = 0,
-        **params: Unpack[MessageParams],
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
@@ -175,7 +175,7 @@ class AsyncMessages(HintsAtNames):
 
         session = self._session
         asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, retries, time.monotonic)
+        flow = parsing(session.config, asked, validation_retries, time.monotonic)
         return await adrive(flow, session.http)
 
     def parse_stream(
@@ -183,7 +183,7 @@ class AsyncMessages(HintsAtNames):
         *,
         output: TypeForm[T],
         strategy: modelslab_llm.Strategy = "tool",
-        **params: Unpack[MessageParams],
+        **params: Unpack[MessageCreateParams],
     ) -> modelslab_llm.AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         from ..structured._asked import asked_for

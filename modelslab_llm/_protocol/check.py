@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
 from ..types.message import Message, is_empty_text
-from ..types.requests import CountTokensParams, MessageParams
+from ..types.requests import CountTokensParams, MessageCreateParams
 from .config import Options
 from .faults import did_you_mean, joined
 from .json import as_param
 
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
-MESSAGE = frozenset(MessageParams.__annotations__)
+MESSAGE = frozenset(MessageCreateParams.__annotations__)
 COUNT = frozenset(CountTokensParams.__annotations__)
 
 
@@ -81,7 +81,8 @@ _ELSEWHERE = {  # what people pass who know another client
     "functions": "the parameter is tools",
     "prompt": "the parameter is messages",
     **dict.fromkeys(("output", "output_format", "strategy"), "messages.parse(output=…) takes that"),
-    "retries": "messages.parse(output=…, retries=…) takes that, a stream is not asked for again",
+    "validation_retries": "messages.parse(output=…, validation_retries=…) takes that; "
+    "a stream is not asked for again",
     **dict.fromkeys(("max_turns", "on_error"), "messages.run_tools(…) takes that"),
     "max_iterations": "messages.run_tools(max_turns=…) takes that",
 }

@@ -20,8 +20,8 @@ from ..types.message import Message
 from .reader import Events, Opened
 
 
-class Piece(NamedTuple):
-    """A piece of an answer as it comes: thinking, or text of the answer itself."""
+class ContentDelta(NamedTuple):
+    """What one event adds to the answer: thinking, or text of the answer itself."""
 
     kind: Literal["thinking", "text"]
     text: str
@@ -36,17 +36,17 @@ def text_of(event: Event) -> str:
     return ""
 
 
-def piece_of(event: Event) -> Piece | None:
+def delta_of(event: Event) -> ContentDelta | None:
     """Return the thinking or the text an event adds to the answer; None for most kinds."""
     if text := text_of(event):
-        return Piece("text", text)
+        return ContentDelta("text", text)
     grown: object = None
     if isinstance(event, ContentBlockDeltaEvent):
         grown = event.delta
     elif isinstance(event, ContentBlockStartEvent):
         grown = event.content_block
     if isinstance(grown, (ThinkingDelta, ThinkingBlock)) and grown.thinking:
-        return Piece("thinking", grown.thinking)
+        return ContentDelta("thinking", grown.thinking)
     return None
 
 
@@ -67,12 +67,12 @@ class _State(HintsAtNames, Generic[Events]):
         return self._opened.snapshot() if self._opened else Message()
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the whole message has come."""
         return self._opened is not None and self._opened.reader.message.complete
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether reading it has raised an error."""
         return self._failure is not None
 
@@ -94,7 +94,7 @@ class _State(HintsAtNames, Generic[Events]):
     def _check_whole(self) -> Opened[Events]:
         if self._failure:
             raise self._failure
-        if self._opened is None or not self.complete:
+        if self._opened is None or not self.is_complete:
             raise self._failed(
                 StreamInterruptedError("the stream was closed before the message was complete")
             )
@@ -106,7 +106,7 @@ class _State(HintsAtNames, Generic[Events]):
     def __repr__(self) -> str:
         if self._opened is None:
             state = "closed" if self._closed else "not sent yet"
-        elif self.complete:
+        elif self.is_complete:
             state = "complete"
         else:
             state = "failed" if self._failure else "closed" if self._closed else "streaming"
@@ -114,7 +114,7 @@ class _State(HintsAtNames, Generic[Events]):
 
 
 class MessageStream(_State[Iterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
+    """An answer as it comes: iterate for events, or take `text_stream` or `deltas` for the text.
 
     Use it in a `with` block, which sends the request and closes the connection at the end. It is
     one iterator, so every view of it goes on where the last one stopped. Either the message
@@ -163,15 +163,15 @@ class MessageStream(_State[Iterator[Event]]):
                 yield text
 
     @property
-    def pieces(self) -> Iterator[Piece]:
-        """The thinking and the text, each piece with its kind: `for kind, text in stream.pieces`.
+    def deltas(self) -> Iterator[ContentDelta]:
+        """The thinking and the text, each delta with its kind: `for kind, text in stream.deltas`.
 
         Not `signature`s, and not thinking that the server keeps to itself: those are in the
         blocks of the message.
         """
         for event in self:
-            if piece := piece_of(event):
-                yield piece
+            if delta := delta_of(event):
+                yield delta
 
     def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
@@ -201,7 +201,7 @@ class MessageStream(_State[Iterator[Event]]):
 
 
 class AsyncMessageStream(_State[AsyncIterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` or `pieces` for the text.
+    """An answer as it comes: iterate for events, or take `text_stream` or `deltas` for the text.
 
     Use it in an `async with` block; all else is as for `MessageStream`, with `async for` and
     `await`.
@@ -247,9 +247,9 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         return _AsyncPicked(self, text_of)
 
     @property
-    def pieces(self) -> AsyncIterator[Piece]:
-        """The thinking and the text, each piece with its kind."""
-        return _AsyncPicked(self, piece_of)
+    def deltas(self) -> AsyncIterator[ContentDelta]:
+        """The thinking and the text, each delta with its kind."""
+        return _AsyncPicked(self, delta_of)
 
     async def get_final_message(self) -> Message:
         """Read what is left and return the whole message. Raises `APIError` if it breaks off."""

@@ -46,7 +46,7 @@ class _State(Generic[S]):
         Raises `ToolError` while that answer is still streaming in: its calls come at its end.
         """
         if self._stream and not self._heard:
-            if not self._stream.complete:
+            if not self._stream.is_complete:
                 raise ToolError("the calls are known when the stream was read to its end")
             self._hear(self._stream.current_message)
         return self._loop.calls
@@ -136,7 +136,7 @@ class ToolRunner(_State[MessageStream]):
     def _next_request(self) -> dict[str, Any] | None:
         """End the turn: read the answer, run its calls."""
         stream, self._stream = self._stream, None
-        if stream and not stream.failed:
+        if stream and not stream.has_failed:
             with stream:
                 message = stream.get_final_message()
             self._hear(message)
@@ -258,7 +258,7 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
     async def _next_request(self) -> dict[str, Any] | None:
         """End the turn: read the answer, run its calls."""
         stream, self._stream = self._stream, None
-        if stream and not stream.failed:
+        if stream and not stream.has_failed:
             async with stream:
                 message = await stream.get_final_message()
             self._hear(message)

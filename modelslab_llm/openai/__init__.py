@@ -7,7 +7,7 @@
 
 Pure, and it needs no package of OpenAI's. Nothing is dropped in silence: what has no place in the
 other format is refused with an `InvalidRequestError` where the answer would be another one without
-it, and else named in a `NotCarriedOver` warning; both by its path, such as `messages[2].name`.
+it, and else named in a `NotCarriedOverWarning`; both by its path, such as `messages[2].name`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..endpoints import Endpoint
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from ..types.message import CUT, Message
 from ..types.parsed import ParsedMessage
-from ..types.requests import MessageParams
-from ._chat import Json, NotCarriedOver, Notes, Turns, fields_of, items_of
+from ..types.requests import MessageCreateParams
+from ._chat import Json, NotCarriedOverWarning, Notes, Turns, fields_of, items_of
 
-__all__ = ["NotCarriedOver", "to_chat_completion", "to_messages"]
+__all__ = ["NotCarriedOverWarning", "to_chat_completion", "to_messages"]
 
 _JSON_OBJECT = "Answer with one JSON object and nothing else."
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -36,7 +36,7 @@ def to_messages(
     max_tokens: int = 4096,
     keep_reasoning: bool = False,
     endpoint: Endpoint | None = None,
-) -> MessageParams:
+) -> MessageCreateParams:
     """Return the parameters for `messages.create` or `messages.stream` that ask the same.
 
     `body` is what an OpenAI client takes or sends; its messages may be that client's own objects.
@@ -62,7 +62,7 @@ def to_messages(
         if value is not False and value not in ([], {}) and value != _NEUTRAL.get(name):
             notes.drop(name, _WHY.get(name, "Messages has no such field; see extra_body"))
     notes.raise_or_warn()
-    return cast("MessageParams", params)
+    return cast("MessageCreateParams", params)
 
 
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:

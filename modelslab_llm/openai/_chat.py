@@ -20,10 +20,10 @@ from ..types.content import read_arguments
 Json: TypeAlias = dict[str, Any]
 
 
-class NotCarriedOver(UserWarning):
+class NotCarriedOverWarning(UserWarning):
     """Something of a request or a reply has no place in the other format, and was left out.
 
-    `warnings.simplefilter("error", NotCarriedOver)` makes it an error.
+    `warnings.simplefilter("error", NotCarriedOverWarning)` makes it an error.
     """
 
 
@@ -49,7 +49,7 @@ class Notes:
     def raise_or_warn(self) -> None:
         raise_for(self.faults)
         for note in sorted(self.dropped):
-            warnings.warn(note, NotCarriedOver, stacklevel=3)
+            warnings.warn(note, NotCarriedOverWarning, stacklevel=3)
 
 
 def fields_of(value: object, path: str, notes: Notes) -> Json:

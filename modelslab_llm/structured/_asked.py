@@ -58,7 +58,7 @@ class Asked(Generic[T]):
     """Whether the output is the one property of an object."""
     tool: str | None
     """The tool that the model was told to call, if the output comes as a call."""
-    earlier: tuple[Message, ...] = ()
+    previous_attempts: tuple[Message, ...] = ()
 
     def read(self, message: Message) -> ParsedMessage[T]:
         """Return the message with its output, or raise the `OutputError` that says what it is.
@@ -83,19 +83,25 @@ class Asked(Generic[T]):
             error = OutputInvalidError(str(misfit))
             raise self._failed(error, message) from misfit.__cause__
         kind: type[ParsedMessage[T]] = ParsedMessage  # ParsedMessage[T] would be made at run time
-        return kind.of(message, value, self.tool, self.earlier)
+        return kind.of(message, value, self.tool, self.previous_attempts)
 
     def again(self, error: OutputError) -> Asked[T]:
         """Return the next request: what is asked again, and the answer that is paid for."""
         params = {**self.params, "messages": error.messages}
-        return replace(self, params=params, earlier=(*self.earlier, error.message))
+        return replace(
+            self, params=params, previous_attempts=(*self.previous_attempts, error.message)
+        )
 
     def growing(self) -> Growing:
         """Return what follows the output while it streams in."""
         return Growing(self.tool, self.wrapped)
 
     def _failed(self, error: OutputError, message: Message) -> OutputError:
-        error.message, error.raw_text, error.earlier = message, self._raw(message), self.earlier
+        error.message, error.raw_text, error.previous_attempts = (
+            message,
+            self._raw(message),
+            self.previous_attempts,
+        )
         error.tool_use = self._call(message)
         error.messages = list(self.params["messages"])
         if isinstance(error, OutputInvalidError):

@@ -24,14 +24,17 @@ T = TypeVar("T")
 
 
 def parsing(
-    config: Config, asked: Asked[T], retries: int, clock: Callable[[], float]
+    config: Config, asked: Asked[T], validation_retries: int, clock: Callable[[], float]
 ) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
-    """Ask until an answer fits, at most `retries` times again, all before the one deadline.
+    """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
 
     Only an invalid answer is asked for again: one that was cut or refused would be again.
     """
-    if type(retries) is not int or retries < 0:
-        raise InvalidRequestError(f"retries: must be a whole number from 0 on, not {retries!r}")
+    if type(validation_retries) is not int or validation_retries < 0:
+        given = repr(validation_retries)
+        raise InvalidRequestError(
+            f"validation_retries: must be a whole number, at least 0, not {given}"
+        )
     until = None if config.deadline is None else clock() + config.deadline
     while True:
         call = create_message(config, asked.params, "parse")
@@ -39,7 +42,7 @@ def parsing(
         try:
             return asked.read(message)
         except OutputInvalidError as error:
-            if len(asked.earlier) >= retries:
+            if len(asked.previous_attempts) >= validation_retries:
                 raise
             asked = asked.again(error)
 

@@ -6,9 +6,9 @@ no key and no network, echo by default, answer from a script otherwise (with scr
 the dialect of a server you name), and keep what they were asked::
 
     from modelslab_llm import ModelsLab
-    from modelslab_llm.testing import Failure, LocalServer
+    from modelslab_llm.testing import ErrorReply, LocalServer
 
-    with LocalServer([Failure(529), "Paris."]) as server:
+    with LocalServer([ErrorReply(529), "Paris."]) as server:
         client = ModelsLab(endpoint=server.llm_v7(), api_key=server.api_key)
         message = client.messages.create(
             model="any", max_tokens=64, messages=[{"role": "user", "content": "France's capital?"}]
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ._record.tape import RecordingError
     from ._script.fault import Fault
     from ._script.received import ReceivedRequest
-    from ._script.script import Answer, Failure, Reply, Script
+    from ._script.script import Answer, ErrorReply, Reply, Script
     from ._serve.server import LocalServer
     from ._serve.transport import ScriptedTransport
 
 __all__ = [
     "Answer",
     "DialectName",
-    "Failure",
+    "ErrorReply",
     "Fault",
     "LocalServer",
     "ReceivedRequest",
@@ -49,7 +49,7 @@ _FROM = {
     "_script.fault": "Fault",
     "_script.received": "ReceivedRequest",
     "_record.recording": "Recording",
-    "_script.script": "Answer Failure Reply Script",
+    "_script.script": "Answer ErrorReply Reply Script",
     "_serve.server": "LocalServer",
     "_record.tape": "RecordingError",
     "_serve.transport": "ScriptedTransport",

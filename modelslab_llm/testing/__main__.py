@@ -32,7 +32,7 @@ A script is a JSON file with one answer for every call, or a list with one for e
       pause, split ("word", "character" or a number of bytes), headers, and fault, what goes
       wrong with it, as in Fault: {"kind": "cut", "after": 3}, {"kind": "stall", "within": 2}, ...
   {"status": 529, "message": "Come back later."}
-      an error, as in Failure: status, message, type, headers, body
+      an error, as in ErrorReply: status, message, type, headers, body
   {"type": "message", ...}
       the whole body of a message, sent as it is
 """

@@ -63,7 +63,7 @@ class Tolerant(Reply):
     What the answer consists of is never dropped; if it does not fit, reading it fails.
     """
 
-    essential: ClassVar[frozenset[str]] = frozenset(
+    _essential: ClassVar[frozenset[str]] = frozenset(
         {"type", "content", "text", "thinking", "input"}
     )
 
@@ -74,7 +74,7 @@ class Tolerant(Reply):
             return cast("Self", handler(value))
         except ValidationError as error:
             misfits = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
-            if not isinstance(value, dict) or not misfits or misfits & cls.essential:
+            if not isinstance(value, dict) or not misfits or misfits & cls._essential:
                 raise
             fields = cast("dict[str, Any]", value)
             dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))

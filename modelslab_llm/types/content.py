@@ -169,7 +169,7 @@ class RedactedThinkingBlock(_Block):
 
 
 class _CallBlock(_Block):
-    essential: ClassVar[frozenset[str]] = _Block.essential | {"id", "name"}
+    _essential: ClassVar[frozenset[str]] = _Block._essential | {"id", "name"}
 
     id: Text = ""
     name: Text = ""

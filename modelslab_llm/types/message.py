@@ -73,7 +73,7 @@ class Usage(Tolerant):
     count the whole prompt there (protocol.md §5).
     """
 
-    essential: ClassVar[frozenset[str]] = frozenset()
+    _essential: ClassVar[frozenset[str]] = frozenset()
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -23,7 +23,7 @@ class ParsedMessage(Message, Generic[T]):
 
     _parsed: Any = PrivateAttr(default=None)
     _tool: str | None = PrivateAttr(default=None)
-    _earlier: tuple[Message, ...] = PrivateAttr(default=())
+    _previous_attempts: tuple[Message, ...] = PrivateAttr(default=())
 
     @property
     def parsed(self) -> T:
@@ -31,9 +31,12 @@ class ParsedMessage(Message, Generic[T]):
         return cast("T", self._parsed)
 
     @property
-    def earlier(self) -> tuple[Message, ...]:
-        """The answers that did not fit, which were paid for too; empty unless `retries` was set."""
-        return self._earlier
+    def previous_attempts(self) -> tuple[Message, ...]:
+        """The answers that did not fit, which were paid for too.
+
+        Empty unless `validation_retries` was set.
+        """
+        return self._previous_attempts
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:
@@ -62,10 +65,10 @@ class ParsedMessage(Message, Generic[T]):
 
     @classmethod
     def of(
-        cls, message: Message, parsed: T, tool: str | None, earlier: tuple[Message, ...]
+        cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
         made = cls.model_construct(message.model_fields_set, **dict(message))
         made._request_id = message.request_id
-        made._parsed, made._tool, made._earlier = parsed, tool, earlier
+        made._parsed, made._tool, made._previous_attempts = parsed, tool, previous_attempts
         return made

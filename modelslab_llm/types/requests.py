@@ -25,8 +25,8 @@ __all__ = [
     "FileSourceParam",
     "HasToolParam",
     "ImageBlockParam",
+    "MessageCreateParams",
     "MessageParam",
-    "MessageParams",
     "MetadataParam",
     "MidConvSystemBlockParam",
     "OutputConfigParam",
@@ -384,7 +384,7 @@ class CountTokensParams(_Options, total=False):
     cache_control: CacheControlParam | None
 
 
-class MessageParams(CountTokensParams, total=False):
+class MessageCreateParams(CountTokensParams, total=False):
     """The parameters of `messages.create` and `messages.stream` (protocol.md §3).
 
     A parameter that is absent or None is not sent, and the server's default holds.

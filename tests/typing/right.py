@@ -17,19 +17,19 @@ from modelslab_llm import (
     AsyncMessageStream,
     AsyncModelsLab,
     ContentBlockParam,
+    ContentDelta,
     Conversation,
     Endpoint,
     Event,
     Message,
+    MessageCreateParams,
     MessageParam,
-    MessageParams,
     MessageStream,
     ModelInfo,
     ModelsLab,
     OutputError,
     ParsedMessage,
     ParsedMessageStream,
-    Piece,
     Strategy,
     TextBlock,
     ThinkingBlock,
@@ -162,8 +162,8 @@ async def asynchronous() -> None:
                 assert_type(event, Event)
             async for text in answer.text_stream:
                 assert_type(text, str)
-            async for piece in answer.pieces:
-                assert_type(piece, Piece)
+            async for delta in answer.deltas:
+                assert_type(delta, ContentDelta)
             assert_type(await answer.get_final_text(), str)
         for model in await client.models.list():
             assert_type(model, ModelInfo)
@@ -174,9 +174,9 @@ def thinking(client: ModelsLab, conversation: Conversation) -> None:
     with client.messages.stream(
         max_tokens=4096, messages=conversation, thinking={"type": "adaptive"}
     ) as stream:
-        for piece in stream.pieces:
-            assert_type(piece, Piece)
-        for kind, text in stream.pieces:
+        for delta in stream.deltas:
+            assert_type(delta, ContentDelta)
+        for kind, text in stream.deltas:
             assert_type(kind, Literal["thinking", "text"])
             assert_type(text, str)
         message = stream.get_final_message()
@@ -205,14 +205,14 @@ def conversations(client: ModelsLab, saved: list[MessageParam]) -> None:
 
 def from_openai(client: ModelsLab, body: dict[str, Any]) -> None:
     params = to_messages(body, max_tokens=100, keep_reasoning=True)
-    assert_type(params, MessageParams)
+    assert_type(params, MessageCreateParams)
     assert_type(params["max_tokens"], int)
     message = client.messages.create(**params)
     assert_type(to_chat_completion(message, created=1), dict[str, Any])
 
 
-def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
-    """A wrapper of the user's own, typed by `MessageParams`."""
+def ask(client: ModelsLab, **params: Unpack[MessageCreateParams]) -> str:
+    """A wrapper of the user's own, typed by `MessageCreateParams`."""
     return client.messages.create(**params).text
 
 
@@ -304,7 +304,7 @@ class Named(TypedDict):
 
 
 def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
-    ask: MessageParams = {"max_tokens": 10, "messages": [hello]}
+    ask: MessageCreateParams = {"max_tokens": 10, "messages": [hello]}
     message = client.messages.parse(output=Recipe, model="m", max_tokens=10, messages=[hello])
     assert_type(message, ParsedMessage[Recipe])
     assert_type(message.parsed.title, str)
@@ -317,7 +317,7 @@ def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
     assert_type(client.messages.parse(output=Recipe | None, **ask).parsed, Recipe | None)
     assert_type(client.messages.parse(output=Literal["a", "b"], **ask).parsed, Literal["a", "b"])
     assert_type(client.messages.parse(output=Annotated[int, Field(gt=0)], **ask).parsed, int)
-    client.messages.parse(output=Recipe, strategy=how, retries=1, **ask)
+    client.messages.parse(output=Recipe, strategy=how, validation_retries=1, **ask)
     with client.messages.parse_stream(output=list[Point], **ask) as stream:
         assert_type(stream, ParsedMessageStream[list[Point]])
         for event in stream:
@@ -334,7 +334,7 @@ def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
         assert_type(error.message, Message)
         assert_type(error.usage, Usage)
         assert_type(error.raw_text, str)
-    return len(message.earlier)
+    return len(message.previous_attempts)
 
 
 async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> list[Recipe]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
-from .._script.script import Failure, Split
+from .._script.script import ErrorReply, Split
 from . import models as _models
 from . import rewrites as to
 from . import said as _envelopes
@@ -71,7 +71,7 @@ class Dialect:
     trace: str | None = None
     """The header with the request's id, `""` for none; `None`: as the endpoint has it."""
     envelope: Envelope | None = None
-    """What a `Failure` is put into; `None`: as the endpoint has it."""
+    """What a `ErrorReply` is put into; `None`: as the endpoint has it."""
     types: Mapping[int, str] = field(default_factory=dict[int, str])
     """The types of errors by status, where they are the server's own."""
     event_error: Envelope | None = _envelopes.untraced
@@ -82,7 +82,7 @@ class Dialect:
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
-    models: Callable[[Mapping[str, str]], Json | Failure] | None = None
+    models: Callable[[Mapping[str, str]], Json | ErrorReply] | None = None
     """Lists models, by the query; `None`: as the endpoint has it."""
 
     def said(self, message: Json) -> Json:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .._script.script import Failure
+from .._script.script import ErrorReply
 from . import models as _models
 from . import said as _envelopes
 from .events import Json
@@ -22,7 +22,7 @@ class Kind:
     credentials: tuple[str, ...]
     """The headers that may carry the key (protocol.md §2)."""
     envelope: Envelope
-    models: Callable[[Mapping[str, str]], Json | Failure]
+    models: Callable[[Mapping[str, str]], Json | ErrorReply]
     traced: bool = False
     """Whether each response has a `request-id` header."""
     guarded: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .._script.script import Failure
+from .._script.script import ErrorReply
 from .events import Json
 
 __all__ = ["GGUF", "of_gateway", "of_gguf", "of_v7"]
@@ -56,14 +56,14 @@ def of_gguf(query: Mapping[str, str]) -> Json:
     }
 
 
-def of_gateway(query: Mapping[str, str]) -> Json | Failure:
+def of_gateway(query: Mapping[str, str]) -> Json | ErrorReply:
     """List a page of models, after `after_id` and up to `limit` (protocol.md §9)."""
     names = ["local-large", "local-medium", "local-small"]
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not re.fullmatch(r"[1-9]\d{0,2}|1000", limit):
-        return Failure(400, "limit: must be a whole number from 1 to 1000")
+        return ErrorReply(400, "limit: must be a whole number from 1 to 1000")
     if after is not None and after not in names:
-        return Failure(400, f"after_id: there is no model {after!r}")
+        return ErrorReply(400, f"after_id: there is no model {after!r}")
     rest = names[names.index(after) + 1 :] if after else names
     page = rest[: int(limit)]
     return {

@@ -169,9 +169,16 @@ def plain(value: object) -> Any:
 
 def _misspelt(names: Iterable[str], sent: Iterable[str]) -> Iterator[str]:
     from ..._protocol.faults import did_you_mean  # what a test that passes need not load
-    from ...types import MessageParams
+    from ...types import MessageCreateParams
 
-    known = {*MessageParams.__annotations__, *sent, "text", "stream", "deployment_id", "api_key"}
+    known = {
+        *MessageCreateParams.__annotations__,
+        *sent,
+        "text",
+        "stream",
+        "deployment_id",
+        "api_key",
+    }
     for name in names:
         if name not in known and (question := did_you_mean(name, known)):
             yield f"{name}: {question.strip()}"

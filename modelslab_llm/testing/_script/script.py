@@ -11,7 +11,7 @@ from ...types.message import Message
 from .fault import Fault
 from .received import ReceivedRequest
 
-__all__ = ["Answer", "Failure", "Replies", "Reply", "Script", "Split"]
+__all__ = ["Answer", "ErrorReply", "Replies", "Reply", "Script", "Split"]
 
 Split: TypeAlias = Literal["word", "character"] | int
 """How a stream is cut: after each word, after each character, or, by a number, the bytes on the
@@ -58,12 +58,12 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Failure:
+class ErrorReply:
     """Answer with an error, in the envelope of the endpoint that was called (protocol.md §7.3).
 
     Raises `ValueError` for a status outside 200–599.
 
-    >>> Failure(429, "Slow down.", headers={"Retry-After": "2"}).status
+    >>> ErrorReply(429, "Slow down.", headers={"Retry-After": "2"}).status
     429
     """
 
@@ -82,14 +82,14 @@ class Failure:
             raise ValueError(f"status {self.status} cannot end an exchange: use 200 to 599")
 
 
-Answer: TypeAlias = str | Reply | Failure | Fault | Message | Mapping[str, Any]
-"""What one message call gets: text, a `Reply`, a `Failure`, a `Fault` before the headers, a
+Answer: TypeAlias = str | Reply | ErrorReply | Fault | Message | Mapping[str, Any]
+"""What one message call gets: text, a `Reply`, a `ErrorReply`, a `Fault` before the headers, a
 `Message`, or a message's body."""
 
 Script: TypeAlias = Answer | Sequence[Answer] | Callable[[ReceivedRequest], Answer] | None
 """One answer for every call, one for each successive call, a function, or `None` for an echo."""
 
-_SINGLE = (str, Reply, Failure, Fault, Message, Mapping)
+_SINGLE = (str, Reply, ErrorReply, Fault, Message, Mapping)
 
 NEVER_AGAIN = {"x-should-retry": "false"}
 """What goes with the failure of a script: a client that tried again would hide it."""
@@ -123,7 +123,7 @@ class Replies:
         self._script = script
         self._given = 0
 
-    def next(self, request: ReceivedRequest) -> Reply | Failure | Fault | Mapping[str, Any]:
+    def next(self, request: ReceivedRequest) -> Reply | ErrorReply | Fault | Mapping[str, Any]:
         """Return the answer to the next call; what a script function raises comes through."""
         self.calls += 1
         self._given += 1
@@ -143,7 +143,7 @@ class Replies:
         def successive(request: ReceivedRequest) -> Answer:
             if self._given <= len(answers):
                 return answers[self._given - 1]
-            return Failure(500, self.unused(), headers=NEVER_AGAIN)
+            return ErrorReply(500, self.unused(), headers=NEVER_AGAIN)
 
         return successive
 
@@ -166,7 +166,7 @@ def _checked(found: object) -> Answer:
     if isinstance(found, _SINGLE):
         return found  # pyright: ignore[reportUnknownVariableType]
     raise TypeError(
-        "a script answers with str, Reply, Failure, Fault, Message or a message body, "
+        "a script answers with str, Reply, ErrorReply, Fault, Message or a message body, "
         f"not {type(found).__name__}"
     )
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from ..._protocol.faults import joined
 from .fault import KINDS, Fault
-from .script import Answer, Failure, Reply
+from .script import Answer, ErrorReply, Reply
 
 __all__ = ["ScriptError", "script_in"]
 
@@ -27,13 +27,13 @@ class ScriptError(ValueError):
 def script_in(text: str, *, pause: float = 0.0) -> Answer | Sequence[Answer]:
     """Return the script that a JSON text holds: one answer, or a list of them.
 
-    An answer is a text; an object with a `status` and other fields of `Failure`; an object with a
-    `type`, which is the body of a message and sent as it is; or an object with fields of `Reply`,
+    An answer is a text; an object with a `status` and other fields of `ErrorReply`; an object with
+    a `type`, which is the body of a message and sent as it is; or an object with fields of `Reply`,
     whose `pause` is the one given here if it has none, and whose `fault` is an object with the
     `kind` of a `Fault` and what that takes. Raises `ScriptError`.
 
     >>> script_in('["Hello.", {"status": 529}]')
-    ['Hello.', Failure(status=529, message='', type=None, headers={}, body=None)]
+    ['Hello.', ErrorReply(status=529, message='', type=None, headers={}, body=None)]
     >>> script_in('["Hello.", {"status": 99}, {"contents": "Paris."}, 7]')
     Traceback (most recent call last):
     modelslab_llm.testing._script.script_file.ScriptError: [1].status: must be a number \
@@ -70,7 +70,7 @@ def _read(found: object, place: str, pause: float) -> Answer:
     fields: Json
     if "status" in given:
         fields = _checked(given, _FAILURE, place)
-        return Failure(
+        return ErrorReply(
             **{**fields, "body": fields["body"].encode()} if "body" in fields else fields
         )
     if "type" in given:

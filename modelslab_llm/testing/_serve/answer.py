@@ -13,7 +13,7 @@ from .._dialect.events import Json
 from .._dialect.kinds import Kind, kind_at
 from .._dialect.said import Error, type_of, untraced
 from .._script.received import ReceivedRequest
-from .._script.script import Failure, Replies
+from .._script.script import ErrorReply, Replies
 from .operations import NOTHING_THERE, Visit, count_tokens, create, list_models
 from .plan import Plan, whole
 from .refusals import Rules, wrong_body, wrong_deployment, wrong_key, wrong_method
@@ -26,7 +26,7 @@ class Route:
     """An operation, and what a request needs to reach it."""
 
     method: str
-    act: Callable[[Visit], Plan | Failure]
+    act: Callable[[Visit], Plan | ErrorReply]
     required: tuple[str, ...] = ()
     """The fields of the body without which it is refused."""
 
@@ -48,9 +48,9 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     """
     kind, place = kind_at(request.path.partition("?")[0])
     dialect, request_id = rules.dialect, f"req_local_{number:04}"
-    outcome: Plan | Failure | None
+    outcome: Plan | ErrorReply | None
     if (route := _ROUTES.get(place["rest"])) is None:
-        outcome = Failure(404, f"{NOTHING_THERE.format(request.path)} {_ONLY}")
+        outcome = ErrorReply(404, f"{NOTHING_THERE.format(request.path)} {_ONLY}")
     elif outcome := (
         wrong_method(request, route.method)
         or wrong_key(request, kind, rules)
@@ -61,7 +61,9 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     else:
         visit = Visit(request, request_id, kind, dialect, replies)
         outcome = wrong_body(request, route.required) or route.act(visit)
-    plan = _failed(outcome, kind, dialect, request_id) if isinstance(outcome, Failure) else outcome
+    plan = (
+        _failed(outcome, kind, dialect, request_id) if isinstance(outcome, ErrorReply) else outcome
+    )
     if not plan.status:
         return plan
     trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
@@ -72,7 +74,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     return plan
 
 
-def _failed(failure: Failure, kind: Kind, dialect: Dialect, request_id: str) -> Plan:
+def _failed(failure: ErrorReply, kind: Kind, dialect: Dialect, request_id: str) -> Plan:
     body: Json | bytes | None = failure.body
     if body is None:
         type_ = failure.type or dialect.types.get(failure.status) or type_of(failure.status)

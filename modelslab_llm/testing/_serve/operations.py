@@ -12,7 +12,7 @@ from .._dialect.events import message_of, prompt_words
 from .._dialect.kinds import Kind
 from .._script.fault import Fault
 from .._script.received import ReceivedRequest
-from .._script.script import NEVER_AGAIN, Failure, Replies, Reply
+from .._script.script import NEVER_AGAIN, ErrorReply, Replies, Reply
 from .plan import Manner, Plan, broken, in_one_piece, streamed, whole
 
 __all__ = ["NOTHING_THERE", "Visit", "count_tokens", "create", "list_models"]
@@ -31,12 +31,12 @@ class Visit:
     replies: Replies
 
 
-def create(visit: Visit) -> Plan | Failure:
+def create(visit: Visit) -> Plan | ErrorReply:
     """Answer a message call by the script. What goes wrong with the script is answered with 500."""
     replies = visit.replies
     try:
         found = replies.next(visit.request)
-        if isinstance(found, Failure):
+        if isinstance(found, ErrorReply):
             return found
         if isinstance(found, Fault):
             return broken(found)
@@ -46,7 +46,7 @@ def create(visit: Visit) -> Plan | Failure:
     except BaseException as error:  # noqa: BLE001 - any code of the user; pytest.fail() is no Exception
         replies.errors.append(error)
         words = f"the script raised {type(error).__name__}: {error}"
-        return Failure(500, words, headers=NEVER_AGAIN)
+        return ErrorReply(500, words, headers=NEVER_AGAIN)
 
 
 def _replied(reply: Reply, visit: Visit) -> Plan:
@@ -71,19 +71,19 @@ def _sent(message: Mapping[str, Any], visit: Visit, manner: Manner) -> Plan:
     return in_one_piece(message, manner, visit.dialect)
 
 
-def count_tokens(visit: Visit) -> Plan | Failure:
+def count_tokens(visit: Visit) -> Plan | ErrorReply:
     """Count the words of a prompt, where the server counts at all."""
     asked = visit.request.body
     counted = visit.dialect.count(asked["model"], prompt_words(asked))
     if counted is None:
-        return Failure(404, NOTHING_THERE.format(visit.request.path))
+        return ErrorReply(404, NOTHING_THERE.format(visit.request.path))
     return whole(200, counted, visit.dialect.json_label)
 
 
-def list_models(visit: Visit) -> Plan | Failure:
+def list_models(visit: Visit) -> Plan | ErrorReply:
     """List some models."""
     listed = visit.dialect.models or visit.kind.models
     found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])))
-    if isinstance(found, Failure):
+    if isinstance(found, ErrorReply):
         return found
     return whole(200, found, visit.dialect.json_label)

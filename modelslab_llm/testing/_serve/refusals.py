@@ -9,7 +9,7 @@ from typing import Any
 from .._dialect.dialects import DIALECTS, Dialect
 from .._dialect.kinds import Kind
 from .._script.received import ReceivedRequest
-from .._script.script import Failure
+from .._script.script import ErrorReply
 
 __all__ = ["Rules", "wrong_body", "wrong_deployment", "wrong_key", "wrong_method"]
 
@@ -27,14 +27,14 @@ class Rules:
     dialect: Dialect = DIALECTS["anthropic"]
 
 
-def wrong_method(request: ReceivedRequest, method: str) -> Failure | None:
+def wrong_method(request: ReceivedRequest, method: str) -> ErrorReply | None:
     """Refuse another method than the one there is."""
     if request.method == method:
         return None
-    return Failure(405, f"Use {method} here.", headers={"allow": method})
+    return ErrorReply(405, f"Use {method} here.", headers={"allow": method})
 
 
-def wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> Failure | None:
+def wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply | None:
     """Refuse whoever does not bring the key, or brings another besides."""
     if rules.api_key is None:
         return None
@@ -42,14 +42,14 @@ def wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> Failure | N
     given = {sent[name] for name in kind.credentials if name in sent}
     # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
     # right everywhere only if all of them are.
-    return None if given == {rules.api_key} else Failure(401, "Invalid API key.")
+    return None if given == {rules.api_key} else ErrorReply(401, "Invalid API key.")
 
 
 # llama-server's own body, which the gateway passes on (protocol.md §7.2).
 _LOADING = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
 
 
-def wrong_deployment(deployment: str | None, rules: Rules) -> Failure | None:
+def wrong_deployment(deployment: str | None, rules: Rules) -> ErrorReply | None:
     """Refuse in the gateway's own sentences (protocol.md §7.2)."""
     if deployment is None:
         return None
@@ -58,17 +58,17 @@ def wrong_deployment(deployment: str | None, rules: Rules) -> Failure | None:
         case "ready":
             return None
         case None:
-            return Failure(404, "No deployment found for this endpoint.")
+            return ErrorReply(404, "No deployment found for this endpoint.")
         case "loading":
-            return Failure(503, body=_LOADING)
+            return ErrorReply(503, body=_LOADING)
         case "unreachable":
-            return Failure(
+            return ErrorReply(
                 502,
                 "The model endpoint is unreachable right now. "
                 "It may be restarting — try again in a moment.",
             )
         case _:
-            return Failure(
+            return ErrorReply(
                 503,
                 f"Endpoint is not ready (status: {state}). It may still be deploying or paused.",
             )
@@ -93,12 +93,12 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> Failure | None:
+def wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorReply | None:
     """Refuse a body that lacks one of these fields, or has something else in it."""
     if not required:
         return None
     if not _is_object(request.body):
-        return Failure(400, "The body is not a JSON object.")
+        return ErrorReply(400, "The body is not a JSON object.")
     problems: list[str] = []
     for name in required:
         fits, wanted = _FIELDS[name]
@@ -107,4 +107,4 @@ def wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> Failure |
             problems.append(f"{name}: field required")
         elif not fits(value):
             problems.append(f"{name}: must be {wanted}")
-    return Failure(400, "; ".join(problems)) if problems else None
+    return ErrorReply(400, "; ".join(problems)) if problems else None

@@ -209,7 +209,7 @@ class Scripted(ABC):
     def _calls(self) -> list[ReceivedRequest]:
         return [request for request in self.requests if request.is_message_call]
 
-    def assert_asked(self, **fields: object) -> ReceivedRequest:
+    def assert_called(self, **fields: object) -> ReceivedRequest:
         """Fail unless the last message call has these fields; return it.
 
         See `ReceivedRequest.assert_has` for the fields. Raises `AssertionError` with the
@@ -222,7 +222,7 @@ class Scripted(ABC):
         last.assert_has(**fields)
         return last
 
-    def assert_asked_once(self, **fields: object) -> ReceivedRequest:
+    def assert_called_once(self, **fields: object) -> ReceivedRequest:
         """Fail unless there was one message call, with these fields; return it.
 
         A call that the client tried again counts as often as it was sent.
@@ -230,7 +230,7 @@ class Scripted(ABC):
         __tracebackhide__ = True
         if len(self._calls) > 1:
             raise AssertionError(f"{len(self._calls)} message calls came: {_listed(self.requests)}")
-        return self.assert_asked(**fields)
+        return self.assert_called(**fields)
 
     def assert_not_asked(self) -> None:
         """Fail if a message was asked for."""
