@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from modelslab_llm.errors import APIError
+from modelslab_llm.errors import APIError, NotFoundError
 
 from ._parts import content_of
 from ._screen import screen
@@ -18,7 +18,7 @@ from ._target import Target, Where, target_of
 from ._terminal import is_screen, note, write
 
 if TYPE_CHECKING:
-    from modelslab_llm import AsyncModelsLab, Message, MessageParams, Strategy
+    from modelslab_llm import AsyncModelsLab, Message, MessageCreateParams, Strategy
 
 MAX_TOKENS = 4096
 """The most tokens of an answer where the command does not say."""
@@ -43,7 +43,8 @@ def ask(
 ) -> Status:
     """Ask, show the answer, and return the exit status."""
     question = _question(prompt, files, where)
-    output = _output(schema, strategy)
+    by = _strategy(strategy, schema)
+    output = None if schema is None else _type_of(schema)
     target = target_of(where, model)
     params = params_of(
         messages=[{"role": "user", "content": question}],
@@ -51,7 +52,7 @@ def ask(
         temperature=temperature,
         **limits(max_tokens, thinking),
     )
-    return asyncio.run(_ask(target, params, output, strategy, as_json=as_json, plain=plain))
+    return asyncio.run(_ask(target, params, output, by, as_json=as_json, plain=plain))
 
 
 def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
@@ -61,24 +62,30 @@ def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
     if where.api_key_file == "-" and "-" in names:
         raise Fault("standard input cannot be the key and a part of the question")
     if prompt and not names and os.path.isfile(prompt):
-        note(f"the prompt is the text {prompt!r}; a file comes after it: ask \"...\" {prompt}")
+        note(f'the prompt is the text {prompt!r}; a file comes after it: ask "..." {prompt}')
     question = content_of(prompt or "", names, piped=where.api_key_file != "-")
     if not question:
-        raise Fault("there is no prompt: modelslab ask \"...\", or pipe it in")
+        raise Fault('there is no prompt: modelslab ask "...", or pipe it in')
     return question
 
 
-def _output(schema: str | None, strategy: str | None) -> Any:
-    """Return the type that the answer must have, if a schema was named."""
-    if schema is None:
-        if strategy is not None:
-            raise Fault("--strategy says how a schema is asked for: it needs --schema")
+def _strategy(name: str | None, schema: str | None) -> Strategy | None:
+    """Return how the schema is asked for; None is the endpoint's own way."""
+    if name is None:
         return None
+    if schema is None:
+        raise Fault("--strategy says how a schema is asked for: it needs --schema")
     from modelslab_llm import Strategy
 
-    if strategy is not None and strategy not in get_args(Strategy):
-        raise Fault(f"--strategy {strategy}: is unknown; known are {', '.join(get_args(Strategy))}")
-    from ._schema import type_of
+    known: tuple[Strategy, ...] = get_args(Strategy)
+    for strategy in known:
+        if strategy == name:
+            return strategy
+    raise Fault(f"--strategy {name}: is unknown; known are {', '.join(known)}")
+
+
+def _type_of(schema: str) -> Any:
+    from ._schema import type_of  # loads jsonschema, which few questions need
 
     return type_of(schema)
 
@@ -100,10 +107,10 @@ def limits(max_tokens: int | None, thinking: str | None) -> dict[str, Any]:
     return {"max_tokens": most, "thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def params_of(**params: Any) -> MessageParams:
+def params_of(**params: Any) -> MessageCreateParams:
     """Return the parameters of a request, without those that are not given."""
     given = {name: value for name, value in params.items() if value is not None}
-    return cast("MessageParams", given)  # each name is written out by the callers in this package
+    return cast("MessageCreateParams", given)  # each name is written out by the callers in this package
 
 
 async def model_of(target: Target, client: AsyncModelsLab) -> str:
@@ -113,10 +120,8 @@ async def model_of(target: Target, client: AsyncModelsLab) -> str:
     cure = "name one with --model, in MODELSLAB_MODEL, or in a profile"
     try:
         names = [model.id for model in await client.models.list()]
-    except APIError as error:
-        if error.permanent or isinstance(error, APIError):
-            raise Fault(f"no model is named, and the server lists none ({error}); {cure}") from error
-        raise
+    except NotFoundError as error:
+        raise Fault(f"no model is named, and the server lists none; {cure}") from error
     if len(names) != 1:
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise Fault(f"no model is named; {cure}; the server has: {few or 'none'}")
@@ -125,9 +130,9 @@ async def model_of(target: Target, client: AsyncModelsLab) -> str:
 
 async def _ask(
     target: Target,
-    params: MessageParams,
+    params: MessageCreateParams,
     output: Any,
-    strategy: str | None,
+    strategy: Strategy | None,
     *,
     as_json: bool,
     plain: bool,
@@ -141,16 +146,16 @@ async def _ask(
         return await _streamed(client, params, plain=plain)
 
 
-async def _streamed(client: AsyncModelsLab, params: MessageParams, *, plain: bool) -> Status:
+async def _streamed(client: AsyncModelsLab, params: MessageCreateParams, *, plain: bool) -> Status:
     with screen(plain=plain) as shown:
         async with client.messages.stream(**params) as stream:
-            async for kind, text in stream.pieces:
+            async for kind, text in stream.deltas:
                 (shown.say if kind == "text" else shown.think)(text)
             message = await stream.get_final_message()
     return ended(message)
 
 
-async def _as_json(client: AsyncModelsLab, params: MessageParams) -> Status:
+async def _as_json(client: AsyncModelsLab, params: MessageCreateParams) -> Status:
     try:
         async with client.messages.stream(**params) as stream:
             message = await stream.get_final_message()
@@ -163,10 +168,17 @@ async def _as_json(client: AsyncModelsLab, params: MessageParams) -> Status:
 
 
 async def _structured(
-    client: AsyncModelsLab, params: MessageParams, output: Any, strategy: str | None, *, as_json: bool
+    client: AsyncModelsLab,
+    params: MessageCreateParams,
+    output: Any,
+    strategy: Strategy | None,
+    *,
+    as_json: bool,
 ) -> Status:
-    given = {} if strategy is None else {"strategy": cast("Strategy", strategy)}
-    message = await client.messages.parse(output=output, **given, **params)
+    if strategy is None:
+        message = await client.messages.parse(output=output, **params)
+    else:
+        message = await client.messages.parse(output=output, strategy=strategy, **params)
     if as_json:
         _write_json(message)
     else:

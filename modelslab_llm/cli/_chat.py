@@ -21,7 +21,7 @@ from ._ask import ended, limits, model_of, params_of
 from ._parts import content_of
 from ._screen import screen
 from ._status import Fault, Status, line_of
-from ._target import Target, Where, target_of
+from ._target import Where, target_of
 from ._terminal import console, is_screen, note
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Talk:
         with screen(plain=self._plain) as shown:
             async with self._client.messages.stream(**params) as stream:
                 try:
-                    async for kind, text in stream.pieces:
+                    async for kind, text in stream.deltas:
                         (shown.say if kind == "text" else shown.think)(text)
                 except asyncio.CancelledError:  # Ctrl-C; leaving the block stops the model
                     self._conversation.add(stream.current_message)
@@ -177,7 +177,7 @@ class Talk:
         for name, command in COMMANDS.items():
             table.add_row(f"/{name} {command.argument}".rstrip(), command.about)
         console().print(table)
-        console().print("Alt-Enter begins another line; a line that begins with a space is a question.")
+        console().print("Alt-Enter begins another line; a space before / makes it a question.")
 
     def quit(self, rest: str) -> None:
         """End the conversation."""

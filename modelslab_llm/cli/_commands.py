@@ -7,7 +7,7 @@ click and what is as light; the body of a command imports the module that does t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from modelslab_llm import __version__
 from ._target import AUTHS, Where
 
 F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., int]
 
 
 class Undone(Exception):
@@ -29,7 +30,7 @@ class Undone(Exception):
 
 
 @contextmanager
-def _past_click() -> Iterator[None]:
+def _past_click() -> Generator[None]:
     try:
         yield
     except OSError as error:
@@ -89,9 +90,7 @@ _PATIENCE = [
         help="Send a failed call again; default 2 times.",
     ),
 ]
-_MODEL = click.option(
-    "-m", "--model", metavar="NAME", help="See `modelslab models`."
-)
+_MODEL = click.option("-m", "--model", metavar="NAME", help="See `modelslab models`.")
 _SYSTEM = click.option("-s", "--system", metavar="TEXT", help="How to answer.")
 _MAX_TOKENS = click.option(
     "--max-tokens", metavar="N", type=int, help="The most tokens of an answer; default 4096."
@@ -112,16 +111,17 @@ def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-def _asks(*options: Callable[..., Any]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def _asks(*options: Callable[..., Any]) -> Callable[[Command], Command]:
     """Give a command the options that say which server to ask; it gets them as one `where`."""
 
-    def decorated(command: Callable[..., int]) -> Callable[..., int]:
+    def decorated(command: Command) -> Command:
         @functools.wraps(command)
         def asking(**given: Any) -> int:
             names = Where.__dataclass_fields__.keys() & given.keys()
             return command(where=Where(**{name: given.pop(name) for name in names}), **given)
 
-        return _with(*options, *_ENDPOINT)(asking)
+        decorate: Callable[[Command], Command] = _with(*options, *_ENDPOINT)
+        return decorate(asking)
 
     return decorated
 

@@ -10,14 +10,10 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
-from ._terminal import is_screen, note, write
-
-if TYPE_CHECKING:
-    from modelslab_llm.endpoints import Auth
+from ._terminal import is_screen, write
 
 Changes = dict[str, "str | None"]
 """Variables to set, and with None those to remove."""
@@ -44,7 +40,8 @@ def env(
     target = target_of(where, model)
     changes = _CHANGES[client](target)
     hidden = is_screen(sys.stdout) and not show_key
-    secrets = [name for name, value in changes.items() if value and target.key and target.key in value]
+    key = target.key
+    secrets = {name for name, value in changes.items() if key and value and key in value}
     if as_json:
         told = {name: "***" if hidden and name in secrets else changes[name] for name in changes}
         write(json.dumps({name: value for name, value in told.items() if value is not None}) + "\n")
@@ -67,7 +64,7 @@ def claude_changes(target: Target, context_window: int | None = None) -> Changes
 
 def _openai_changes(target: Target) -> Changes:
     if target.endpoint.auth == "key":
-        raise Fault("OpenAI clients send `Authorization: Bearer`; this endpoint wants the header key")
+        raise Fault("OpenAI clients send Authorization: Bearer; this endpoint wants the header key")
     changes: Changes = {
         "OPENAI_BASE_URL": target.endpoint.openai_base_url,
         "OPENAI_API_KEY": target.key or "none",  # the client insists on one

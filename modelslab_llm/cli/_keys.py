@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ._profiles import KeyPlace, folder, read_toml, write_toml
+from ._profiles import KeyPlace, folder, plain, read_toml, write_toml
 from ._status import Fault
 from ._terminal import note
 
@@ -140,7 +140,7 @@ def _keep_in_store(name: str, key: str) -> bool:
         return False
     try:
         keyring.set_password(SERVICE, name, key)
-        taken = keyring.get_password(SERVICE, name) == key  # the backend `null` forgets
+        taken: bool = keyring.get_password(SERVICE, name) == key  # the backend `null` forgets
         reason = "it does not keep what it is given"
     except Exception as error:  # noqa: BLE001 - a backend raises what its system does
         taken, reason = False, type(error).__name__
@@ -155,7 +155,7 @@ def _in_store(name: str) -> str | None:
         raise Fault(_not_installed(name))
     try:
         found: str | None = keyring.get_password(SERVICE, name)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         raise Fault(
             f"the key store does not give the key of the profile {name!r} "
             f"({type(error).__name__}); unlock it, or use --api-key-file"
@@ -172,7 +172,7 @@ def _not_installed(name: str) -> str:
 
 def _in_file(name: str) -> str | None:
     path = key_file()
-    found = read_toml(path).get(name)
+    found = plain(read_toml(path)).get(name)
     if os.name == "posix" and path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         note(f"{path} can be read by others; run: chmod 600 {path}")
     return str(found) if found else None

@@ -1,4 +1,4 @@
-"""`modelslab models` and `modelslab count`: what the endpoint has, and how many tokens files are."""
+"""`modelslab models` and `modelslab count`: what the endpoint has, how many tokens files are."""
 
 from __future__ import annotations
 

@@ -52,9 +52,7 @@ def content_of(
     return [*blocks, {"type": "text", "text": text}] if text else blocks
 
 
-def add_part(
-    data: bytes, name: str, blocks: list[ContentBlockParam], texts: list[str]
-) -> None:
+def add_part(data: bytes, name: str, blocks: list[ContentBlockParam], texts: list[str]) -> None:
     """Add the content of a file to the blocks or to the texts. Raises `Fault`."""
     if not data.strip():
         return

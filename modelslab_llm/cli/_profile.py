@@ -44,12 +44,10 @@ def add(
         profile = replace(profile, key=_keys.keep(name, key))
     is_first = not known.by_name
     save(profile, default=is_first)
-    where = {"keyring": "; its key is in the key store", "file": f"; its key is in {_keys.key_file()}"}
-    note(
-        f"{config_file()}: {name} is {endpoint.base_url}"
-        + (where[profile.key] if profile.key else "; it has no key")
-        + (", and it is the default" if is_first else "")
-    )
+    place = {"keyring": "the key store", "file": str(_keys.key_file())}
+    key_is = f"its key is in {place[profile.key]}" if profile.key else "it has no key"
+    default = ", and it is the default" if is_first else ""
+    note(f"{config_file()}: {name} is {endpoint.base_url}; {key_is}{default}")
     return Status.OK
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import TypeIs
+
 from ._status import Fault
 
 if TYPE_CHECKING:
@@ -92,31 +94,36 @@ def config_file() -> Path:
 def load() -> Profiles:
     """Return all profiles; none where there is no file. Raises `Fault` for a file that is wrong."""
     path = config_file()
-    document = read_toml(path)
-    unknown = document.keys() - {"default", "profiles"}
-    tables: Any = document.get("profiles", {})
-    if unknown or not isinstance(tables, Mapping):
+    document = plain(read_toml(path))
+    tables: object = document.get("profiles", {})
+    if document.keys() - {"default", "profiles"} or not is_table(tables):
         raise Fault(f"{path}: it may hold `default` and tables `[profiles.NAME]`; correct it")
     found = {name: _profile(path, name, table) for name, table in tables.items()}
-    default: Any = document.get("default")
-    if default is not None and default not in found:
+    default: object = document.get("default")
+    if default is None:
+        return Profiles(found, None)
+    if not isinstance(default, str) or default not in found:
         raise Fault(f"{path}: the default profile {default!r} does not exist; correct it")
-    return Profiles(found, None if default is None else str(default))
+    return Profiles(found, default)
 
 
 def _profile(path: Path, name: str, table: object) -> Profile:
     where = f"{path}: [profiles.{name}]"
     known = Profile.__dataclass_fields__.keys() - {"name"}
-    if not isinstance(table, Mapping):
+    if not is_table(table):
         raise Fault(f"{where}: is not a table; correct it")
+    text: dict[str, str] = {}
     for field, value in table.items():
         if field not in known:
             raise Fault(f"{where}: {field!r} is unknown; known are {', '.join(sorted(known))}")
         if not isinstance(value, str) or (field == "key" and value not in ("keyring", "file")):
             raise Fault(f"{where}: {field} = {value!r} is not what it can be; correct it")
-    if "gguf" in table and "base_url" in table:
+        text[field] = value
+    if "gguf" in text and "base_url" in text:
         raise Fault(f"{where}: gguf and base_url each name a server; keep one of them")
-    return Profile(name, **{field: str(value) for field, value in table.items()})
+    place = text.pop("key", None)
+    key: KeyPlace | None = None if place is None else "keyring" if place == "keyring" else "file"
+    return Profile(name, key=key, **text)
 
 
 def names_for_completion() -> list[str]:
@@ -154,12 +161,22 @@ def delete(name: str) -> None:
     document = read_toml(config_file())
     tables: Any = document["profiles"]
     del tables[name]
-    if document.get("default") == name:
+    if plain(document).get("default") == name:
         del document["default"]
     write_toml(config_file(), document)
 
 
 # Files
+
+
+def plain(document: TOMLDocument) -> dict[str, object]:
+    """Return what stands in a document, without its comments and its layout."""
+    return document.unwrap()
+
+
+def is_table(value: object) -> TypeIs[dict[str, object]]:
+    """Tell whether a value of a document is a table."""
+    return isinstance(value, dict)
 
 
 def read_toml(path: Path) -> TOMLDocument:

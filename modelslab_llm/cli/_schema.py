@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from jsonschema import SchemaError
 from jsonschema.validators import validator_for
@@ -46,13 +46,13 @@ def type_of(path: str) -> Any:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        schema = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        schema: Any = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise Fault(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # broken JSON, or no UTF-8
         raise Fault(f"{path}: is not JSON: {error}") from error
     if not isinstance(schema, dict):
         raise Fault(f"{path}: is not a JSON schema: it must be an object")
-    if "properties" in schema:
-        schema.setdefault("type", "object")  # else it could be anything, and would be wrapped
-    return schema
+    # Without a type it could be anything, and would be wrapped.
+    is_object = {"type": "object"} if "properties" in schema else {}
+    return {**is_object, **cast("dict[str, Any]", schema)}  # the keys of JSON are strings

@@ -142,7 +142,8 @@ class Drawn:
         if self._thinking:
             done, _, rest = text.rpartition("\n")
             return done, rest
-        starts = [token.map[0] for token in self._parser.parse(text) if not token.level and token.map]
+        tokens = self._parser.parse(text)
+        starts = [token.map[0] for token in tokens if token.map and not token.level]
         if len(starts) < 2:
             return "", text
         lines = text.split("\n")

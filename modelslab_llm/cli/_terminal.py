@@ -43,7 +43,8 @@ def open_streams() -> None:
                 os.fstat(number)
             except OSError:
                 os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number: this one
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            nowhere = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - it stays open
+            setattr(sys, name, nowhere)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # a test may have put another one there
         if reconfigure is not None:

@@ -19,7 +19,7 @@ from .._status import Fault, Status
 from .._target import Target, Where, target_of
 from .._terminal import console, is_screen, shown, write
 from .checks import CHECKS, Unreachable
-from .finding import Finding
+from .finding import Finding, Verdict
 from .look import Look
 from .patient import Patient
 
@@ -102,7 +102,13 @@ def _summary(found: list[Finding]) -> str:
     return f"\n{told}\n"
 
 
-_STYLES = {"ok": "green", "differs": "yellow", "absent": "cyan", "fails": "bold red", "unknown": "dim"}
+_STYLES: dict[Verdict, str] = {
+    "ok": "green",
+    "differs": "yellow",
+    "absent": "cyan",
+    "fails": "bold red",
+    "unknown": "dim",
+}
 WIDTH = 26
 
 

@@ -25,9 +25,10 @@ from modelslab_llm.errors import (
     RateLimitError,
     UnsupportedOperationError,
 )
+from modelslab_llm.types import ToolResultBlockParam
 
 from .finding import Finding, short
-from .framing import framing_of
+from .framing import framing_of, is_object
 from .look import FailedAt, Seen
 from .patient import QUESTION, Patient, deviations
 
@@ -45,9 +46,7 @@ class Unreachable(Exception):
 async def reach(patient: Patient) -> Findings:
     """Whether anything answers HTTP there, and what of TLS."""
     endpoint = patient.endpoint
-    seen = await patient.look.get(
-        f"{endpoint.base_url}/v1/models", patient.headers(endpoint.auth)
-    )
+    seen = await patient.look.get(f"{endpoint.base_url}/v1/models", patient.headers(endpoint.auth))
     if seen.failed_at == "certificate":
         yield Finding("reachable", "ok", "a server answers the handshake")
         yield Finding(
@@ -160,7 +159,7 @@ def _takes_messages(seen: Seen) -> bool:
     if seen.status in (401, 403):
         return True
     said = seen.json
-    if not isinstance(said, dict) or seen.status in (0, 405):
+    if not is_object(said) or seen.status in (0, 405):
         return False
     if seen.status == 404:  # of a model, and not of the path
         return "model" in json.dumps(said).lower()
@@ -201,8 +200,10 @@ async def key(patient: Patient) -> Findings:
         patient.endpoint = replace(patient.endpoint, auth=form)
     else:
         yield Finding(
-            "key", "fails", evidence, "the server takes this key in no header: it is wrong, "
-            "expired, or for another server",
+            "key",
+            "fails",
+            evidence,
+            "the server takes this key in no header: it is wrong, expired, or for another server",
         )
         raise Unreachable
 
@@ -242,7 +243,9 @@ async def models(patient: Patient) -> Findings:
         yield Finding("models", "differs", "the list is empty", "name the model in each request")
     elif patient.model and patient.model not in names and len(names) > 1:
         yield Finding(
-            "models", "differs", f"{len(names)}: {few}; {patient.model!r} is not among them",
+            "models",
+            "differs",
+            f"{len(names)}: {few}; {patient.model!r} is not among them",
             "use one of `modelslab models`",
         )
     else:
@@ -309,9 +312,7 @@ def _framing(seen: Seen) -> list[Finding]:
     odd += found.odd
     odd += ["data: [DONE] at the end"] * found.done
     pieces = f"{total} events in {seen.chunks} pieces"
-    framing = Finding(
-        "stream framing", "differs" if odd else "ok", "; ".join([pieces, *odd])
-    )
+    framing = Finding("stream framing", "differs" if odd else "ok", "; ".join([pieces, *odd]))
     pings = found.events["ping"]
     alive = Finding(
         "stream pings",
@@ -383,8 +384,12 @@ async def tools(patient: Patient) -> Findings:
             if not call.input_complete:
                 yield Finding("tools", "fails", f"the arguments were cut: {short(str(call.input))}")
                 return
-            evidence = f"called {short(call.name)}({short(json.dumps(call.input, ensure_ascii=False))})"
-            result = {"type": "tool_result", "tool_use_id": call.id, "content": "214 cm"}
+            evidence = f"called {short(call.name)}({_as_json(call.input)})"
+            result: ToolResultBlockParam = {
+                "type": "tool_result",
+                "tool_use_id": call.id,
+                "content": "214 cm",
+            }
             answer = await client.messages.create(
                 **params,
                 messages=[*asking, message.to_param(), {"role": "user", "content": [result]}],
@@ -396,6 +401,10 @@ async def tools(patient: Patient) -> Findings:
     yield Finding("tools", "ok", f"{evidence}; after its result: {short(then)!r}")
 
 
+def _as_json(value: object) -> str:
+    return short(json.dumps(value, ensure_ascii=False))
+
+
 class _City(TypedDict):
     name: str
     country: str
@@ -405,11 +414,10 @@ async def structured(patient: Patient) -> Findings:
     """By which strategies an answer can be held to a schema."""
     strategies: tuple[Strategy, ...] = get_args(Strategy)
     found = [await _by(patient, strategy) for strategy in strategies]
-    works = next((name for name, row in zip(strategies, found, strict=True) if row.verdict == "ok"), None)
+    work = [name for name, row in zip(strategies, found, strict=True) if row.verdict == "ok"]
     for row in found:
-        if row.verdict in ("absent", "fails") and works:
-            row = replace(row, cure=f"use strategy={works!r}")
-        yield row
+        instead = f"use strategy={work[0]!r}" if work and row.verdict == "absent" else ""
+        yield replace(row, cure=row.cure or instead)
 
 
 async def _by(patient: Patient, strategy: Strategy) -> Finding:
@@ -428,7 +436,7 @@ async def _by(patient: Patient, strategy: Strategy) -> Finding:
     except ModelsLabError as error:
         finding = failed(check, error)
         return replace(finding, verdict="absent") if finding.verdict == "fails" else finding
-    return Finding(check, "ok", short(json.dumps(message.parsed, ensure_ascii=False)))
+    return Finding(check, "ok", _as_json(message.parsed))
 
 
 async def count_tokens(patient: Patient) -> Findings:
@@ -457,42 +465,42 @@ async def errors(patient: Patient) -> Findings:
     seen = await patient.look.post(
         url, patient.headers(patient.endpoint.auth), {"model": patient.model, "max_tokens": 1}
     )
-    envelope = _envelope(seen.json)
+    yield _of_error(seen, _envelope(seen.json))
+
+
+def _of_error(seen: Seen, envelope: str) -> Finding:
     evidence = f"without messages: HTTP {seen.status}, {envelope}"
     if not seen.status:
-        yield Finding("errors", "fails", short(seen.failure), "such a request should get status 400")
-    elif seen.status in (429, 503, 529):
-        yield Finding("errors", "unknown", f"HTTP {seen.status}", "the server is busy: check again later")
-    elif seen.status < 400:
-        yield Finding("errors", "differs", f"{evidence}: it was not refused")
-    elif envelope == "no JSON error":
-        yield Finding(
-            "errors",
-            "differs",
-            f"{evidence}, {seen.kind or 'no content type'}",
-            "errors carry no reason: look into the log of the server",
-        )
-    elif seen.status >= 500:
-        yield Finding(
-            "errors", "differs", f"{evidence}: a mistake of the caller counts as one of the server"
-        )
-    else:
-        yield Finding("errors", "ok" if envelope.startswith("anthropic") else "differs", evidence)
+        return Finding("errors", "fails", short(seen.failure), "look at the log of the server")
+    if seen.status in (429, 503, 529):
+        cure = "the server is busy: check again later"
+        return Finding("errors", "unknown", f"HTTP {seen.status}", cure)
+    if seen.status < 400:
+        return Finding("errors", "differs", f"{evidence}: it was not refused")
+    if envelope == NO_ENVELOPE:
+        cure = "its errors carry no reason: look at the log of the server"
+        return Finding("errors", "differs", f"{evidence}, {seen.kind or 'no content type'}", cure)
+    if seen.status >= 500:
+        evidence += ": a mistake of the caller counts as one of the server"
+        return Finding("errors", "differs", evidence)
+    return Finding("errors", "ok" if envelope.startswith("anthropic") else "differs", evidence)
+
+
+NO_ENVELOPE = "no JSON error"
 
 
 def _envelope(said: Any) -> str:
     """Name the form of an error (docs/protocol.md, section 7.3)."""
-    if not isinstance(said, dict):
-        return "no JSON error"
+    if not is_object(said):
+        return NO_ENVELOPE
     error = said.get("error")
-    if isinstance(error, dict):
+    if is_object(error):
         whose = "anthropic" if said.get("type") == "error" else "other"
-        names = ", ".join(sorted(map(str, error)))
-        return f"{whose} envelope, error with {short(names)}"
+        return f"{whose} envelope, error with {short(', '.join(sorted(error)))}"
     for name in ("error", "message", "detail"):
         if isinstance(said.get(name), (str, list)):
             return f"other envelope, {name} alone"
-    return "no JSON error"
+    return NO_ENVELOPE
 
 
 async def limits(patient: Patient) -> Findings:
@@ -533,7 +541,8 @@ CHECKS: Mapping[str, Check] = {
 def said_by(error: ModelsLabError) -> str:
     """Return what went wrong, without what every row would repeat: the URL, the attempts."""
     if isinstance(error, APIStatusError):
-        return short(f"HTTP {error.status_code}{f' {error.type}' * bool(error.type)}: {error.message}")
+        kind = f" {error.type}" if error.type else ""
+        return short(f"HTTP {error.status_code}{kind}: {error.message}")
     return short(error.message if isinstance(error, APIError) else str(error))
 
 

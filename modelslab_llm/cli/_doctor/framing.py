@@ -7,6 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import TypeIs
+
+
+def is_object(value: object) -> TypeIs[dict[str, object]]:
+    """Tell whether a value that was read from JSON is an object."""
+    return isinstance(value, dict)
+
 
 @dataclass
 class Framing:
@@ -82,10 +89,10 @@ def _add_event(found: Framing, data: str) -> None:
     elif found.last == "message_delta":
         _miss(found, "message_delta", event, "usage")
         delta = event.get("delta")
-        found.stop_reason |= isinstance(delta, dict) and delta.get("stop_reason") is not None
+        found.stop_reason |= is_object(delta) and delta.get("stop_reason") is not None
 
 
 def _miss(found: Framing, where: str, given: Any, fields: str) -> None:
-    missing = [name for name in fields.split() if not isinstance(given, dict) or name not in given]
+    missing = [name for name in fields.split() if not is_object(given) or name not in given]
     if missing:
         found.odd.append(f"{where} without {', '.join(missing)}")

@@ -149,7 +149,8 @@ class _Growing:
 
 def _why(error: Exception) -> tuple[str, FailedAt]:
     """Return the reason at the bottom of a failure: what lies above only repeats that it failed."""
-    text, at = str(error), "HTTP"
+    text = str(error)
+    at: FailedAt = "HTTP"
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, ssl.SSLCertVerificationError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,8 +77,8 @@ class _Deviations(logging.Handler):
 
 
 @contextmanager
-def deviations() -> Iterator[list[str]]:
-    """Collect in what an answer deviated from the documented format, as the package's log has it."""
+def deviations() -> Generator[list[str]]:
+    """Collect how an answer deviated from the documented format, as the package's log has it."""
     log = logging.getLogger("modelslab_llm")
     handler, level = _Deviations(), log.level
     log.addHandler(handler)
