@@ -110,7 +110,9 @@ def limits(max_tokens: int | None, thinking: str | None) -> dict[str, Any]:
 def params_of(**params: Any) -> MessageCreateParams:
     """Return the parameters of a request, without those that are not given."""
     given = {name: value for name, value in params.items() if value is not None}
-    return cast("MessageCreateParams", given)  # each name is written out by the callers in this package
+    return cast(
+        "MessageCreateParams", given
+    )  # each name is written out by the callers in this package
 
 
 async def model_of(target: Target, client: AsyncModelsLab) -> str:
