@@ -170,7 +170,10 @@ def ask(**given: Any) -> int:
 @_with(_MODEL, _SYSTEM, _MAX_TOKENS, _THINKING, _PLAIN)
 @_asks(*_PATIENCE)
 def chat(**given: Any) -> int:
-    """Talk in a terminal; Ctrl-C stops an answer, /help lists commands."""
+    """Talk at a terminal.
+
+    Ctrl-C stops an answer and not the program; /help lists what can be done besides asking.
+    """
     from ._chat import chat
 
     return chat(**given)
@@ -191,7 +194,10 @@ def models(**given: Any) -> int:
 @_with(_MODEL, _SYSTEM, _JSON)
 @_asks(*_PATIENCE)
 def count(**given: Any) -> int:
-    """Count the tokens of files, as the server counts them; - is standard input."""
+    """Count the tokens of files.
+
+    The server counts them, as it would in a question. - is standard input.
+    """
     from ._models import count
 
     return count(**given)
@@ -245,7 +251,7 @@ def claude(**given: Any) -> int:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def serve(arguments: tuple[str, ...]) -> int:
-    """Serve the Messages protocol here, by a script and without a model."""
+    """Serve the Messages protocol here, without a model."""
     from modelslab_llm.testing.__main__ import main
 
     return main(arguments, program="modelslab serve")
@@ -295,7 +301,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-@modelslab.group()
+@modelslab.group(cls=_Commands)
 def profile() -> None:
     """Keep endpoints and their keys under names."""
 

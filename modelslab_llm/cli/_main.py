@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from modelslab_llm.errors import ModelsLabError
 
@@ -29,6 +30,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _status(arguments: list[str] | None) -> int:
     try:
         return _told(modelslab.main(arguments, "modelslab", standalone_mode=False))
+    except NoArgsIsHelpError as error:
+        return _ended(error.ctx.get_help() if error.ctx else "", Status.WRONG)
     except click.UsageError as error:
         return _ended(_usage(error), Status.WRONG)
     except click.ClickException as error:
@@ -41,6 +44,8 @@ def _status(arguments: list[str] | None) -> int:
         return _ended(f"modelslab: {line_of(error)}", status_of(error))
     except Undone as error:
         return _undone(error.cause)
+    except SystemExit as ended:  # completion, and what is served has arguments of its own
+        return ended.code if isinstance(ended.code, int) else Status.OK
 
 
 def _told(status: object) -> int:

@@ -38,10 +38,10 @@ def add(
     profile = Profile(name, gguf, base_url, auth, model)
     needs_none = auth == "none" or no_key
     key = None if needs_none else _key(endpoint.base_url, api_key_file)
-    if old and old.key:
-        _keys.forget(name, old.key)
     if key is not None:
         profile = replace(profile, key=_keys.keep(name, key))
+    if old and old.key and old.key != profile.key:  # else it was overwritten
+        _keys.forget(name, old.key)
     is_first = not known.by_name
     save(profile, default=is_first)
     place = {"keyring": "the key store", "file": str(_keys.key_file())}
