@@ -47,11 +47,13 @@ def env(
         write(json.dumps({name: value for name, value in told.items() if value is not None}) + "\n")
     else:
         line, comment = _SYNTAX[shell or ("powershell" if os.name == "nt" else "posix")]
-        for name, value in changes.items():
-            if hidden and name in secrets:
-                write(f"{comment} {name} is set, but hidden here; --show-key shows it\n")
-            else:
-                write(line(name, value) + "\n")
+        lines = [
+            f"{comment} {name} is set, but hidden here; --show-key shows it"
+            if hidden and name in secrets
+            else line(name, value)
+            for name, value in changes.items()
+        ]
+        write("\n".join(lines) + "\n")
     return Status.OK
 
 
