@@ -54,7 +54,7 @@ def test_powershell_and_cmd_quote_in_their_own_way(here: Here) -> None:
         out = here("env", "openai", "--shell", "powershell", server=server).out
         assert "$env:OPENAI_API_KEY = 'a''b;c'\n" in out
         out = here("env", "openai", "--shell", "cmd", server=server).out
-        assert 'set "OPENAI_API_KEY=a\'b c"\n' in out
+        assert 'set "OPENAI_API_KEY=a\'b;c"\n' in out
         out = here("env", "--shell", "powershell", server=server).out
         assert "Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction SilentlyContinue\n" in out
     with LocalServer(api_key="100%sure") as server:
