@@ -66,7 +66,8 @@ def _converse(talk: Talk) -> None:
             if said.startswith("/"):
                 talk.obey(said)
             elif said.strip():
-                talk.ask(said)
+                is_marked = said.lstrip().startswith("/")  # by a space, as no command
+                talk.ask(said.lstrip() if is_marked else said)
         except KeyboardInterrupt:  # at the prompt it drops the line, as in a shell
             continue
         except (EOFError, _Quit):

@@ -5,6 +5,7 @@ Knows nothing of requests: it is given pieces of text.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
     from rich.segment import Segment
+
+
+INTERVAL = 0.08
+"""Seconds between two drawings of what grows."""
 
 
 class Screen(Protocol):
@@ -74,8 +79,9 @@ class Drawn:
     """Draw the answer as Markdown while it grows.
 
     A block that is complete (a paragraph, a list, a table) is printed and stays. Only the last one,
-    which may still change, is drawn anew with each piece, and of it only as much as fits on the
-    screen: what has scrolled away cannot be changed.
+    which may still change, is drawn anew, some times a second, and of it only as much as fits on
+    the screen: what has scrolled away cannot be changed. All of it happens in the event loop; the
+    thread that rich would draw in gets in the way of what is printed.
     """
 
     def __init__(self, console: Console) -> None:
@@ -84,6 +90,7 @@ class Drawn:
         self._console = console
         self._parser = MarkdownIt().enable("table").enable("strikethrough")
         self._live: Live | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._open = ""
         self._thinking = False
         self._begun = False
@@ -93,10 +100,10 @@ class Drawn:
         from rich.spinner import Spinner
 
         # The spinner of this name is plain ASCII, which every terminal can show.
-        self._live = Live(
-            Spinner("line"), console=self._console, refresh_per_second=12, transient=True
-        )
+        spinner = Spinner("line")
+        self._live = Live(spinner, console=self._console, auto_refresh=False, transient=True)
         self._live.start()
+        self._draw_soon()
         return self
 
     def __exit__(
@@ -105,11 +112,24 @@ class Drawn:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._live is not None:
             self._live.stop()
             self._live = None
         self._keep(self._open)
         self._open = ""
+
+    def _draw_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._draw)
+
+    def _draw(self) -> None:
+        self._timer = None
+        if self._live is not None:
+            self._live.refresh()
+        if not self._begun and not self._open:
+            self._draw_soon()  # it turns
 
     def think(self, text: str) -> None:
         """Draw a piece of thinking, faint."""
@@ -133,9 +153,9 @@ class Drawn:
         if "\n" in text:
             done, self._open = self._divided(self._open)
         if self._live is not None:  # first, or what is kept would be seen twice for a moment
-            # No more than the screen has: what has scrolled away cannot be drawn anew.
             self._live.update(_Drawing(self._open, thinking=self._thinking, tail=True))
         self._keep(done)
+        self._draw_soon()
 
     def _divided(self, text: str) -> tuple[str, str]:
         """Return what cannot change any more, and the last block, which can."""

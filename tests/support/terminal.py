@@ -17,7 +17,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -105,9 +105,13 @@ class Terminal:
 
     def expect(self, pattern: str) -> None:
         """Wait until the screen shows the pattern."""
+        self.wait(lambda: re.search(pattern, self.text) is not None, pattern)
+
+    def wait(self, seen: Callable[[], bool], what: str) -> None:
+        """Wait until the screen is as it should be."""
         give_up = time.monotonic() + PATIENCE
-        while not re.search(pattern, self.text):
-            assert self._read(give_up - time.monotonic()), (pattern, self.text)
+        while not seen():
+            assert self._read(give_up - time.monotonic()), (what, self.text)
 
     def expect_end(self) -> int:
         """Wait until the command has ended, and return its status."""
