@@ -12,17 +12,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
-from modelslab_llm.errors import APIError, UnsupportedOperationError
+from modelslab_llm.errors import APIError
 
 from ._env import claude_changes
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
 from ._terminal import note
-
-if TYPE_CHECKING:
-    from modelslab_llm import AsyncModelsLab
 
 
 def claude(*, where: Where, arguments: Sequence[str], model: str | None, wait: float) -> int:
@@ -32,37 +30,37 @@ def claude(*, where: Where, arguments: Sequence[str], model: str | None, wait: f
         raise Fault(
             "claude is not installed, or not on the PATH: npm install -g @anthropic-ai/claude-code"
         )
-    target = target_of(where, model)
-    window = asyncio.run(_prepared(target, wait))
+    target, window = asyncio.run(_prepared(target_of(where, model), wait))
     changes = claude_changes(target, window)
     env = {name: value for name, value in os.environ.items() if name not in changes}
     env |= {name: value for name, value in changes.items() if value is not None}
     return _run([program, *arguments], env)
 
 
-async def _prepared(target: Target, wait: float) -> int | None:
-    """Wait until a cold deployment is there, and return the size of the model's context."""
+async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
+    """Wait until a cold deployment is there; return what the list of models adds: the name of the
+    only model, if none was named, and the size of the model's context."""
     async with target.client() as client:
         patience = asyncio.create_task(_say_that_it_waits(target))
         try:
             await client.wait_until_ready(timeout=wait)
         finally:
             patience.cancel()
-        return await _window(client, target.model)
+        try:
+            found = list(await client.models.list())
+        except APIError:  # then Claude Code has to do without
+            return target, None
+    if target.model is None and len(found) == 1:
+        target = replace(target, model=found[0].id)
+    named = [info for info in found if info.id == target.model] or (
+        found if len(found) == 1 else []
+    )
+    return target, named[0].context_window if named else None
 
 
 async def _say_that_it_waits(target: Target) -> None:
     await asyncio.sleep(2)
     note(f"waiting for {target.endpoint.base_url} to have its model loaded; Ctrl-C ends it")
-
-
-async def _window(client: AsyncModelsLab, model: str | None) -> int | None:
-    try:
-        found = list(await client.models.list())
-    except (UnsupportedOperationError, APIError):  # then Claude Code has to do without
-        return None
-    named = [info for info in found if info.id == model] or (found if len(found) == 1 else [])
-    return named[0].context_window if named else None
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:
