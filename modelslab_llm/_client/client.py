@@ -8,25 +8,23 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-import httpx
 from typing_extensions import Self, Unpack
 
 from .._hints import HintsAtNames
-from .._http.clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._http.drive import adrive, drive
-from .._http.foreign import proxies_of_the_environment
+from .._http.httpx_wire import awire_of, wire_of
+from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
 from .._protocol.config import Config, Options
-from .._protocol.exchange import until_ready
+from .._protocol.ready import until_ready
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError
 from .messages import AsyncMessages, Messages
 from .models import AsyncModels, Models
-from .session import AsyncSession, Session
 
 
 def _shown(client: ModelsLab | AsyncModelsLab) -> str:
     # Crash reports also show a client whose construction failed.
-    is_built = hasattr(client, "_session")
+    is_built = hasattr(client, "_config")
     where = f"base_url={client.endpoint.base_url!r}" if is_built else "not built"
     return f"{type(client).__name__}({where})"
 
@@ -37,7 +35,8 @@ class ModelsLab(HintsAtNames):
     Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
     server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
     without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
-    `httpx.Client` of your own, which you close yourself. Raises `ConfigurationError`.
+    `httpx.Client` or `httpx2.Client` of your own, which you close yourself. Raises
+    `ConfigurationError`.
     """
 
     messages: Messages
@@ -52,7 +51,7 @@ class ModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: HTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -67,24 +66,19 @@ class ModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                "http_client must be an httpx.Client; async has AsyncModelsLab"
-            )
-        with proxies_of_the_environment():
-            http = http_client or DefaultHttpxClient()
-        self._set(Session(config, http), closes=http_client is None)
+        self._set(config, wire_of(http_client), closes=http_client is None)
 
-    def _set(self, session: Session, *, closes: bool) -> None:
-        self._session = session
+    def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
         self._closes = closes
-        self.messages = Messages(session)
-        self.models = Models(session)
+        self.messages = Messages(config, http)
+        self.models = Models(config, http)
 
     @property
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
-        return self._session.config.endpoint
+        return self._config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -92,8 +86,7 @@ class ModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        config = self._session.config.changed(**options)
-        copy._set(Session(config, self._session.http), closes=False)
+        copy._set(self._config.changed(**options), self._http, closes=False)
         return copy
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -104,13 +97,13 @@ class ModelsLab(HintsAtNames):
         there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
         seconds for a host name that nobody knows.
         """
-        config = self._session.config.changed(deadline=timeout)
-        drive(until_ready(config, time.monotonic), self._session.http)
+        config = self._config.changed(deadline=timeout)
+        drive(until_ready(config, time.monotonic), self._http)
 
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            self._session.http.close()
+            self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +123,8 @@ class ModelsLab(HintsAtNames):
 class AsyncModelsLab(HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
-    It takes what `ModelsLab` takes, but an `httpx.AsyncClient`. One client lives through several
-    `asyncio.run` calls.
+    It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
+    lives through several `asyncio.run` calls.
     """
 
     messages: AsyncMessages
@@ -146,7 +139,7 @@ class AsyncModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncHTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -161,22 +154,19 @@ class AsyncModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
-        with proxies_of_the_environment():
-            http = http_client or DefaultAsyncHttpxClient()
-        self._set(AsyncSession(config, http), closes=http_client is None)
+        self._set(config, awire_of(http_client), closes=http_client is None)
 
-    def _set(self, session: AsyncSession, *, closes: bool) -> None:
-        self._session = session
+    def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
         self._closes = closes
-        self.messages = AsyncMessages(session)
-        self.models = AsyncModels(session)
+        self.messages = AsyncMessages(config, http)
+        self.models = AsyncModels(config, http)
 
     @property
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
-        return self._session.config.endpoint
+        return self._config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -184,8 +174,7 @@ class AsyncModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        config = self._session.config.changed(**options)
-        copy._set(AsyncSession(config, self._session.http), closes=False)
+        copy._set(self._config.changed(**options), self._http, closes=False)
         return copy
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -196,13 +185,13 @@ class AsyncModelsLab(HintsAtNames):
         there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
         seconds for a host name that nobody knows.
         """
-        config = self._session.config.changed(deadline=timeout)
-        await adrive(until_ready(config, time.monotonic), self._session.http)
+        config = self._config.changed(deadline=timeout)
+        await adrive(until_ready(config, time.monotonic), self._http)
 
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            await self._session.http.aclose()
+            await self._http.aclose()
 
     aclose = close
 

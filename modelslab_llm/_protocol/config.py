@@ -10,25 +10,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import isfinite
+from math import inf
 from typing import Any
 
 from typing_extensions import Self, TypedDict, Unpack
 
 from .. import endpoints
+from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..types.requests import TimeoutLike
-from .faults import did_you_mean
-from .headers import CREDENTIALS, checked_headers
+from .headers import checked_headers, credential, keys_in
 from .retry import Retry
-from .secret import Secret
+from .secret import Secret, Secrets
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
 DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
 
 MIB = 1024 * 1024
+LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
@@ -82,7 +83,7 @@ class Timeout(_ByName):
             ) from None
         for name, seconds in waits.items():
             if seconds is not None:
-                _seconds(f"timeout.{name}", seconds)
+                waits[name] = _seconds(f"timeout.{name}", seconds)
         return cls(**waits)
 
 
@@ -118,6 +119,8 @@ class Config:
     max_retry_wait: float = 60.0
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
+    brought: tuple[Secret, ...] = ()
+    """Keys that a single request brings in its own headers."""
 
     @property
     def retry(self) -> Retry:
@@ -147,8 +150,8 @@ class Config:
         known = sorted(Options.__annotations__)
         for name in options:
             if name not in known:
-                cure = _ELSEWHERE.get(name) or (
-                    did_you_mean(name, (*known, *_ONCE)) + f"known are {', '.join(known)}"
+                cure = hint("option", name) or (
+                    did_you_mean(name, (*known, *ONCE)) + f"known are {', '.join(known)}"
                 )
                 raise TypeError(f"unknown option {name!r}: {cure}")
         values: dict[str, Any] = dict(options)
@@ -156,9 +159,9 @@ class Config:
             values["timeout"] = Timeout.of(options["timeout"])
         for name in ("deadline", "progress_timeout"):
             if values.get(name) is not None:
-                _seconds(name, values[name])
+                values[name] = _seconds(name, values[name])
         if "max_retry_wait" in values:
-            _seconds("max_retry_wait", values["max_retry_wait"], least=0)
+            values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
         for name, least in (("max_retries", 0), ("max_response_bytes", 1)):
             if name in values and not (type(values[name]) is int and values[name] >= least):
                 raise ConfigurationError(
@@ -176,56 +179,32 @@ class Config:
         """Return the one header that carries the key."""
         if self.key is None or self.endpoint.auth is None:
             return {}
-        if self.endpoint.auth == "bearer":
-            return {"authorization": f"Bearer {self.key.reveal()}"}
-        return {self.endpoint.auth: self.key.reveal()}
+        return credential(self.endpoint.auth, self.key.reveal())
 
     def hide_key(self, text: str) -> str:
         """Return `text` without the key, which servers like to quote in their errors."""
-        for secret in self._secrets:
-            text = secret.hide(text)
-        return text
+        return self._secrets.hide(text)
 
     @cached_property
-    def _secrets(self) -> list[Secret]:
-        given = [self.default_headers[name] for name in CREDENTIALS if name in self.default_headers]
-        named = [Secret(value.rpartition(" ")[2]) for value in given]  # after "Bearer"
-        return [self.key, *named] if self.key else named
+    def _secrets(self) -> Secrets:
+        own = [self.key] if self.key else []
+        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought])
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
-        strange = {
-            name: value
-            for name in CREDENTIALS
-            if (value := headers.get(name)) and self.hide_key(value) == value
-        }
-        return (
-            replace(self, default_headers={**self.default_headers, **strange}) if strange else self
-        )
-
-
-_OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
-_ONCE = ("api_key", "endpoint", "base_url", "deployment_id", "http_client")
-_ELSEWHERE = {  # what people pass who know another client
-    **{name: f"give it to http_client=DefaultHttpxClient({name}=…)" for name in _OF_HTTP},
-    **dict.fromkeys(_ONCE, "it cannot be changed, build another client"),
-    "default_query": "give it to http_client=DefaultHttpxClient(params=…)",
-    "auth_token": "give it as api_key; its header is said by endpoints.gateway(…, auth=…)",
-    "auth": "it belongs to the endpoint: endpoint=endpoints.gateway(…, auth=…)",
-    **dict.fromkeys(
-        ("model", "default_model"),
-        "give it with each request, or to the endpoint: endpoints.llm_v7(default_model=…)",
-    ),
-    **dict.fromkeys(("api_base", "url"), "the argument is base_url"),
-}
+        strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
+        return replace(self, brought=tuple(map(Secret, strange))) if strange else self
 
 
 def _seconds(name: str, value: Any, least: float | None = None) -> float:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    if not (fits and (value > 0 if least is None else value >= least)):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Compared and not converted: an int may be larger than any float.
+    fits = is_number and (value > 0 if least is None else value >= least) and value != inf
+    if not fits:
         floor = "above 0" if least is None else f"{least} or more"
-        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}")
-    return float(value)
+        forever = "; None is for no limit" if is_number and value == inf else ""
+        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
+    return float(min(value, LONGEST))
 
 
 def _endpoint(
@@ -237,8 +216,11 @@ def _endpoint(
     given = {"endpoint": endpoint, "base_url": base_url, "deployment_id": deployment_id}
     named = [name for name, value in given.items() if value is not None]
     if not named:  # the environment speaks only where no argument does
-        base_url = env.get(BASE_URL) or None
-        deployment_id = env.get(DEPLOYMENT_ID) or None
+        base_url, deployment_id = (
+            # What is nothing but spaces stays, to be refused.
+            (_unquoted(value) or value) if (value := env.get(name)) else None
+            for name in (BASE_URL, DEPLOYMENT_ID)
+        )
         found = {BASE_URL: base_url, DEPLOYMENT_ID: deployment_id}
         named = [name for name, value in found.items() if value is not None]
     if len(named) > 1:
@@ -263,7 +245,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
     key = api_key if api_key is not None else env.get(API_KEY, "")
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
-    key = key.strip()
+    key = _unquoted(key)
     if not key:
         if endpoint.auth is None:
             return None
@@ -271,7 +253,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"no API key: pass api_key=… or set the environment variable {API_KEY}"
             + (
                 "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
-                if endpoint.kind == "gateway"
+                if endpoint.auth_can_change
                 else ""
             )
         )
@@ -281,4 +263,20 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"the key in {source} holds a space, a line break or a character outside ASCII: "
             "copy it again, alone"
         )
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigurationError(f"the key in {source} has a quote at one end: copy it without")
     return Secret(key)
+
+
+_QUOTES = "\"'"
+
+
+def _unquoted(text: str) -> str:
+    """Return a value without the quotes around it, which a `docker --env-file` does not take off.
+
+    >>> _unquoted(' "abc" '), _unquoted("abc'")
+    ('abc', "abc'")
+    """
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1].strip() if quoted else text

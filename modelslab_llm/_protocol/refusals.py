@@ -5,13 +5,12 @@ Pure: it takes what came, in whichever envelope (protocol.md §7), and never ask
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 from ..errors import (
     BY_STATUS,
@@ -21,24 +20,32 @@ from ..errors import (
     InternalServerError,
     UnsupportedOperationError,
 )
+from ..types._json import fields_of, is_list, is_object
+from ..types._reading import read_json, whole
+from .overflow import TYPES, Overflow, overflow_in
 
-STATUS_BY_TYPE: dict[str, int] = {  # protocol.md §7.6: what an error event stands for
-    "invalid_request_error": 400,
+TYPE_BY_STATUS: dict[int, str] = {  # what Anthropic calls each of its errors (protocol.md §7.1)
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+STATUS_BY_TYPE: dict[str, int] = {  # the other way, and others' words (protocol.md §7.6)
+    **{name: status for status, name in TYPE_BY_STATUS.items()},
     "exceed_context_size_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
     "server_error": 500,
     "internal_error": 500,
     "not_supported_error": 501,
     "unavailable_error": 503,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
 
 _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
@@ -52,6 +59,9 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
+
+# A 400 by the rules; 413 and 422 elsewhere, and 500 from gateways that wrap another server's 400.
+_MAY_BE_OVERFLOW = (400, 413, 422, 500)
 
 _NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
 _NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
@@ -101,22 +111,40 @@ def error_inside(payload: object, *, in_stream: bool = False) -> bool:
 
 
 def parse_body(body: bytes) -> object:
-    """Return the body as JSON, else as text."""
-    text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    """Return the body as JSON, else as text; of an event stream, the JSON of its first event."""
     try:
-        return cast("object", json.loads(text))
+        return whole(read_json(body.strip()))
     except (ValueError, RecursionError):
-        return text
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    return _said_in_events(text) if re.match(r"(event|data|id|retry)?:", text) else text
 
 
-def fields_of(payload: object) -> dict[str, Any]:
-    """Return the fields of a JSON object; none for anything else."""
-    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+def _said_in_events(text: str) -> object:
+    """Return what an event stream says: some proxies refuse a stream request with a status and an
+    `error` event as the body. Of several events the one that is an error counts, else the first."""
+    said: list[object] = []
+    for event in re.split(r"(?:\r\n|\r|\n){2,}", text):
+        lines = event.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        data = "\n".join(line[5:].removeprefix(" ") for line in lines if line.startswith("data:"))
+        try:
+            payload = whole(read_json(data))
+        except (ValueError, RecursionError):
+            payload = data
+        if payload and (error_inside(payload) or "event: error" in lines):
+            return payload
+        said.append(payload)
+    return next((payload for payload in said if payload), text)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id under which the server or its proxy knows the request."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    found = (_printable(headers.get(name, "")) for name in _REQUEST_ID_HEADERS)
+    return next(filter(None, found), None)
+
+
+def _printable(text: str) -> str:
+    """Return an id that can be written to a log: an escape character would command a terminal."""
+    return "".join(c for c in text[:200] if c.isprintable()).strip()
 
 
 def _error(
@@ -154,10 +182,11 @@ def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
     """Return the class: the status decides (protocol.md §7.3), the words where they say more."""
     if status in (503, 529) and said.endpoint_status:
         return EndpointNotReadyError
-    if status == 400 and said.is_overflow:
+    if status in _MAY_BE_OVERFLOW and said.overflow:
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
-    if status == 404 and operation and not re.search("deployment|model", said.message.lower()):
+    about = "deployment" if operation == "models.list" else "deployment|model"
+    if status in (404, 405, 501) and operation and not re.search(about, said.message.lower()):
         return UnsupportedOperationError
     return BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
 
@@ -174,8 +203,9 @@ def _explain(error: APIStatusError, said: _Said) -> None:
             else "client.wait_until_ready() waits longer"
         )
     elif isinstance(error, ContextOverflowError):
-        error.prompt_tokens = said.integer("n_prompt_tokens")
-        error.context_size = said.integer("n_ctx")
+        error.permanent = True
+        assert said.overflow is not None
+        error.prompt_tokens, error.context_size = said.overflow
         error.hint = "shorten the messages; messages.count_tokens(…) measures them"
     elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
         error.hint = "check the base URL"
@@ -199,17 +229,16 @@ class _Said:
 
     def __init__(self, content: object) -> None:
         self._inner: Mapping[str, object] = {}
-        self.in_envelope: bool = isinstance(content, dict)
+        self.in_envelope: bool = is_object(content)
         """Whether it was said as an API says it, and not as a page or in plain text."""
-        if not isinstance(content, dict):
+        if not is_object(content):
             self.message = _readable(content)
             return
-        outer = fields_of(cast("object", content))
-        error = outer.get("error")
-        self._inner = inner = fields_of(cast("object", error)) if isinstance(error, dict) else outer
+        outer, error = content, content.get("error")
+        self._inner = inner = error if is_object(error) else outer
 
         words: list[object] = [inner.get(name) for name in ("message", "Message", "messege", "msg")]
-        if not isinstance(error, dict):
+        if not is_object(error):
             words = [error, *words]
         words += (outer.get("message"), inner.get("detail"), outer.get("detail"))
         self.message = next((text for word in words if (text := _readable(word))), "")
@@ -222,7 +251,8 @@ class _Said:
             code = fields_of(inner.get("details")).get("error_code")
         if isinstance(code, (int, str)) and not isinstance(code, bool):
             self.code = _name(code) if isinstance(code, str) else code
-        self.request_id = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        told = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        self.request_id = _printable(told or "") or None
         if self.request_id is None and (
             found := re.search(r"\(request id: ([\w-]+)\)", self.message)
         ):
@@ -238,30 +268,32 @@ class _Said:
         return "loading" if loading else ""
 
     @property
-    def is_overflow(self) -> bool:
-        """Whether it says that the prompt is too long for the model."""
-        return self.type == "exceed_context_size_error" or (
-            self.type == "invalid_request_error" and self.message.startswith("prompt is too long")
+    def overflow(self) -> Overflow | None:
+        """What it says of a prompt that is too long for the model, if it says so."""
+        told = overflow_in(self.message)
+        if told is None and not {self.type, self.code} & TYPES:
+            return None
+        told = told or Overflow(None, None)
+        return Overflow(
+            self._integer("n_prompt_tokens", told.prompt_tokens),
+            self._integer("n_ctx", told.context_size),
         )
 
-    def integer(self, name: str) -> int | None:
-        """Return a number that stands beside the message, if there is one of this name."""
+    def _integer(self, name: str, otherwise: int | None) -> int | None:
         value = self._inner.get(name)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) else otherwise
 
 
 def _readable(content: object, depth: int = 5) -> str:
     """Return what a person can read in `content`: text, the title of a page, a list of faults."""
     if not depth:
         return ""
-    if isinstance(content, list):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
-        faults = (_readable(fault, depth - 1) for fault in cast("list[object]", content))
-        return "; ".join(filter(None, faults))
-    if isinstance(content, dict):
-        fields = fields_of(cast("object", content))
-        place = fields.get("loc")
-        where = ".".join(map(str, cast("list[object]", place))) if isinstance(place, list) else ""
-        what = _readable(fields.get("msg") or fields.get("message"), depth - 1)
+    if is_list(content):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
+        return "; ".join(filter(None, (_readable(fault, depth - 1) for fault in content)))
+    if is_object(content):
+        place = content.get("loc")
+        where = ".".join(map(str, place)) if is_list(place) else ""
+        what = _readable(content.get("msg") or content.get("message"), depth - 1)
         return f"{where}: {what}" if where and what else what
     if not isinstance(content, str):
         return ""
@@ -300,9 +332,9 @@ def _retry_after(headers: Mapping[str, str], in_body: object, now: float) -> flo
     return next((hint for hint in hints if hint is not None), None)
 
 
-def _seconds(value: object, unit: float) -> float | None:
+def _seconds(value: Any, unit: float) -> float | None:
     try:
-        seconds = float(cast("str", value)) * unit
+        seconds = float(value) * unit
     except (TypeError, ValueError, OverflowError):
         return None
     return seconds if isfinite(seconds) and seconds >= 0 else None

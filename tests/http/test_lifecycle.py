@@ -13,6 +13,8 @@ import sys
 import pytest
 from raw_server import BEGUN, REPLY, SILENCE, STREAM, Connection, RawServer
 
+pytestmark = pytest.mark.slow
+
 LEFT_OPEN = "ResourceWarning: a client was left open: "
 
 BEFORE = """
@@ -177,7 +179,7 @@ for kind in (httpx.Client, DefaultHttpxClient):
 messages = made().messages
 collect()
 messages.create(**asked)
-http = messages._session.http
+http = messages._http
 del messages
 http.close()
 """,
@@ -186,7 +188,7 @@ http.close()
         "sync",
         """
 client = made()
-http = client._session.http
+http = client._http
 stream = client.messages.stream(**asked)
 del client
 collect()

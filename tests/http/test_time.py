@@ -53,8 +53,8 @@ from modelslab_llm import (
     Timeout,
 )
 from modelslab_llm._http.pace import Pace
-from modelslab_llm._protocol.calls import stream_message
 from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.messages import stream_message
 from modelslab_llm._protocol.values import Attempt
 from modelslab_llm.types import PingEvent
 
@@ -162,6 +162,16 @@ def test_every_wait_ends(colour: Sync | Async, case: Case, unit: float) -> None:
             assert caught.value.partial_message is not None
             assert caught.value.partial_message.text == case.text
         assert server.connections[0].left.wait(2)
+
+
+@patient
+def test_an_error_page_that_drips_is_no_wait_either(colour: Sync | Async, unit: float) -> None:
+    script = [head(503, {"content-length": "100000"}), again_and_again(b"x", 0.01)]
+    with RawServer(script) as server:
+        client = colour.client(base_url=server.url, api_key="k", max_retries=0, deadline=3 * unit)
+        with closing(client), ends_within(3 * unit):
+            with pytest.raises((InternalServerError, APIConnectionError)):
+                ask(client, "create")
 
 
 OF_THE_CALLER = {
@@ -318,7 +328,7 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     now = 1000.0
     monkeypatch.setattr("modelslab_llm._http.pace.time", SimpleNamespace(monotonic=lambda: now))
     config = Config.build(api_key="k", progress_timeout=10, env={})
-    pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config, "m"))
+    pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config))
     reader = SimpleNamespace(moved=True)
     pace.hold()
     now += 60  # the reader thinks about a text

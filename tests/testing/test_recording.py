@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
 from llama.scripts import TEXT_REPLY
 from llama.server import LlamaServer
+from quoting import KEYS, PLACES, holds, quoting
 from raw_server import (
     ASK,
     BEGUN,
@@ -63,8 +64,7 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
-from modelslab_llm.testing._record.cleaner import content_of, data_of, events_of
-from tests.client.test_secrets import KEYS, PLACES, holds, quoting
+from modelslab_llm.testing._record.cleaner import content_of, data_of, frames_in
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"
@@ -396,7 +396,7 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
         ) as client:
             with anyio.move_on_after(0.1):
                 await client.messages.create(**ASK)
-            await client._session.http.aclose()
+            await client._http.aclose()
 
     with RawServer(Connection.until_left) as server:
         with Recording(tmp_path, record=True) as recording:
@@ -867,6 +867,7 @@ def test_a_broken_file_is_named(text: str | bytes, fault: str, tmp_path: Path) -
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     st.binary()
@@ -887,7 +888,7 @@ def test_any_body_is_the_same_when_it_is_read_again(data: bytes) -> None:
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"data:", b"\xff"])).map(b"".join))
 def test_events_joined_are_the_stream(stream: bytes) -> None:
-    assert b"".join(events_of(stream)) == stream
+    assert b"".join(frames_in(stream)) == stream
 
 
 # What was not recorded

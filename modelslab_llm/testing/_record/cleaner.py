@@ -10,16 +10,13 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
-from ..._protocol.secret import Secret
+from ..._protocol.secret import HIDDEN, Secrets, hidden
+from ...types._json import is_list, is_object
 
-__all__ = ["Cleaner", "compact", "content_of", "data_of", "events_of"]
-
-HIDDEN = "***"  # as `Secret` writes it
-
+__all__ = ["Cleaner", "compact", "content_of", "data_of", "frames_in"]
 
 # Bodies
 
@@ -103,7 +100,7 @@ class Cleaner:
                 raise ValueError(f"redact: {'.'.join(path)!r} is no path such as metadata.user_id")
         self._met: set[tuple[str, ...]] = set()
         self._rough = [(path, _rough(path[-1])) for path in self._paths]
-        self._secrets: list[tuple[int, Secret]] = []
+        self._secrets = Secrets()
 
     def learn(self, headers: Iterable[tuple[str, str]], target: str) -> None:
         """Find the credentials in a request, whatever they are called; they are hidden from now on.
@@ -129,14 +126,11 @@ class Cleaner:
         """Hide this too. What is shorter than eight characters is left: any word may hold it."""
         secret = secret.strip()
         if len(secret) >= 8 and self.hide(secret) != HIDDEN:
-            self._secrets.append((len(secret), Secret(secret)))
-            self._secrets.sort(key=itemgetter(0), reverse=True)  # one may hold another
+            self._secrets = self._secrets.and_also(secret)
 
     def hide(self, text: str) -> str:
         """Return a text without the credentials, in whatever way a server writes them."""
-        for _, secret in self._secrets:
-            text = secret.hide(text)
-        return text
+        return self._secrets.hide(text)
 
     def unmet(self) -> list[str]:
         """Return the fields of `redact` that no body had."""
@@ -149,30 +143,21 @@ class Cleaner:
         return value
 
     def _blank(self, value: Any, rest: Sequence[str], path: tuple[str, ...]) -> Any:
-        if isinstance(value, list):
-            return [self._blank(entry, rest, path) for entry in cast("list[Any]", value)]
-        if not isinstance(value, dict) or rest[0] not in value:
-            return cast("Any", value)
-        inside: Any = cast("dict[str, Any]", value)[rest[0]]
+        if is_list(value):
+            return [self._blank(entry, rest, path) for entry in value]
+        if not is_object(value) or rest[0] not in value:
+            return value
+        inside = value[rest[0]]
         if len(rest) > 1:
             inside = self._blank(inside, rest[1:], path)
         else:
             self._met.add(path)
             inside = HIDDEN if isinstance(inside, str) else inside and type(inside)()
-        return {**cast("dict[str, Any]", value), rest[0]: inside}
+        return {**value, rest[0]: inside}
 
     def hidden(self, value: Any) -> Any:
         """Return a JSON value without the credentials."""
-        if isinstance(value, str):
-            return self.hide(value)
-        if isinstance(value, dict):
-            entries = cast("dict[str, Any]", value).items()
-            return {self.hide(name): self.hidden(inside) for name, inside in entries}
-        if isinstance(value, list):
-            return [self.hidden(entry) for entry in cast("list[Any]", value)]
-        if isinstance(value, (int, float)):
-            return value if self.hide(repr(value)) == repr(value) else HIDDEN
-        return value
+        return hidden(value, self.hide)
 
     def content(self, data: bytes) -> dict[str, Any]:
         """Return a body as a file may hold it."""
@@ -183,7 +168,7 @@ class Cleaner:
 
     def stream(self, data: bytes) -> bytes:
         """Return a stream as a file may hold it: as it came, but for events that hold too much."""
-        return b"".join(map(self._event, events_of(data)))
+        return b"".join(map(self._event, frames_in(data)))
 
     def scattered(self, stream: bytes) -> bool:
         """Tell whether a credential is in a stream piece by piece, as a model writes what it says.
@@ -191,7 +176,7 @@ class Cleaner:
         Joined are the texts at one place of its events, such as `delta.text`.
         """
         said: dict[str, list[str]] = {}
-        for event in events_of(stream):
+        for event in frames_in(stream):
             with suppress(ValueError, RecursionError):
                 _gather(_exact(_data(event).decode()), "", said)
         return any(self.hide(text) != text for text in map("".join, said.values()))
@@ -262,21 +247,21 @@ def _data(event: bytes) -> bytes:
 def _gather(value: Any, place: str, said: dict[str, list[str]]) -> None:
     if isinstance(value, str):
         said.setdefault(place, []).append(value)
-    elif isinstance(value, dict):
-        for name, inside in cast("dict[str, Any]", value).items():
+    elif is_object(value):
+        for name, inside in value.items():
             _gather(inside, f"{place}.{name}", said)
-    elif isinstance(value, list):
-        for inside in cast("list[Any]", value):
+    elif is_list(value):
+        for inside in value:
             _gather(inside, place, said)
 
 
 _EVENT = re.compile(rb"(?s).+?(?:(?:\r\n|\n|\r(?!\n)){2}|\Z)")
 
 
-def events_of(stream: bytes) -> list[bytes]:
+def frames_in(stream: bytes) -> list[bytes]:
     r"""Cut a stream after each blank line; joined again, it is the same.
 
-    >>> events_of(b"data: 1\n\ndata: 2\r\n\r\ndata: 3")
+    >>> frames_in(b"data: 1\n\ndata: 2\r\n\r\ndata: 3")
     [b'data: 1\n\n', b'data: 2\r\n\r\n', b'data: 3']
     """
-    return cast("list[bytes]", _EVENT.findall(stream))
+    return _EVENT.findall(stream)

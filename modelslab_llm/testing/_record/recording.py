@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mappin
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import httpx
 from typing_extensions import Self, Unpack
@@ -171,7 +171,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
         A replay needs no key, and of the address only the path counts.
         """
-        from .._serve.clients import client_on
+        from .._serve.scripted import client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return client_on({"transport": self}, key, where, **options)
@@ -186,7 +186,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
         """Return an `AsyncModelsLab` on this recording; see `client`."""
-        from .._serve.clients import async_client_on
+        from .._serve.scripted import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return async_client_on({"transport": self}, key, where, **options)
@@ -504,8 +504,7 @@ class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):
         """Raise what came in place of the rest, if it did."""
         if self._saved.failure:
             name, message = self._saved.failure
-            raise cast("type[httpx.TransportError]", getattr(httpx, name))(
-                message, request=self._request
-            )
+            kind: type[httpx.TransportError] = getattr(httpx, name)
+            raise kind(message, request=self._request)
         if self._saved.left:
             raise self._tape.end_unknown(self._saved)

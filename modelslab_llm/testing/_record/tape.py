@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
@@ -19,7 +19,7 @@ from ..._http.unpack import Unpacker, UnpackingError
 from ..._protocol.faults import faults_in, joined
 from ..._protocol.sse import BLANK, is_stream
 from .._script.difference import difference, lines_of
-from .cleaner import Cleaner, compact, content_of, data_of, events_of
+from .cleaner import Cleaner, compact, content_of, data_of, frames_in
 
 __all__ = [
     "CURE",
@@ -257,7 +257,7 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         request: dict[str, Any] = {**exchange["request"]}
         response = exchange.get("response", _Response(status=0))
         stream = response.get("stream")
-        data = data_of(cast("Mapping[str, Any]", response)) if stream is None else files[stream]
+        data = data_of({**response}) if stream is None else files[stream]
         data_of(request)  # or not even base64
     except ValidationError as error:
         raise RecordingError(f"{name}: {faults_in(error)}") from None
@@ -275,7 +275,7 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         request,
         response["status"],
         response.get("headers", {}),
-        tuple(events_of(data)) if stream else (data,) if data else (),
+        tuple(frames_in(data)) if stream else (data,) if data else (),
         (failure["error"], failure["message"]) if failure else None,
         "left" in exchange,
     )
