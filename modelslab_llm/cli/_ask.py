@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from ._parts import content_of
 from ._screen import screen
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
-from ._terminal import is_screen, note, write
+from ._terminal import is_screen, note, write_json
 
 if TYPE_CHECKING:
     from modelslab_llm import AsyncModelsLab, Message, MessageCreateParams, Strategy
@@ -185,12 +184,12 @@ async def _structured(
         _write_json(message)
     else:
         indent = 2 if is_screen(sys.stdout) else None
-        write(json.dumps(message.parsed, ensure_ascii=False, indent=indent) + "\n")
+        write_json(message.parsed, indent)
     return Status.OK
 
 
 def _write_json(message: Message) -> None:
-    write(message.model_dump_json() + "\n")
+    write_json(message.model_dump(mode="json"))
 
 
 def ended(message: Message) -> Status:

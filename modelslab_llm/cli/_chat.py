@@ -51,7 +51,7 @@ def chat(
     try:
         model = asyncio.run(model_of(target, client))
         talk = Talk(client, model, system, options, plain=plain)
-        note(f"{model} at {target.endpoint.base_url}; /help lists commands, Ctrl-D ends")
+        note(f"{model} at {target.endpoint.base_url}; /help lists commands")
         _converse(talk)
     finally:
         asyncio.run(client.close())

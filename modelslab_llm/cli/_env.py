@@ -5,7 +5,6 @@ The one command that prints a key. To a terminal it does so only when told to.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable
 
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
-from ._terminal import is_screen, write
+from ._terminal import is_screen, write, write_json
 
 Changes = dict[str, "str | None"]
 """Variables to set, and with None those to remove."""
@@ -44,7 +43,7 @@ def env(
     secrets = {name for name, value in changes.items() if key and value and key in value}
     if as_json:
         told = {name: "***" if hidden and name in secrets else changes[name] for name in changes}
-        write(json.dumps({name: value for name, value in told.items() if value is not None}) + "\n")
+        write_json({name: value for name, value in told.items() if value is not None})
     else:
         line, comment = _SYNTAX[shell or ("powershell" if os.name == "nt" else "posix")]
         lines = [

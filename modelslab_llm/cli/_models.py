@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
@@ -12,7 +11,7 @@ from ._ask import model_of, params_of
 from ._parts import content_of
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
-from ._terminal import console, is_screen, note, shown, write
+from ._terminal import console, is_screen, note, shown, write, write_json
 
 if TYPE_CHECKING:
     from modelslab_llm import ModelInfo, ModelList
@@ -26,7 +25,7 @@ def models(*, where: Where, as_json: bool) -> Status:
     """Print the models: a table, lines with tabs where it is piped, or JSON."""
     found = asyncio.run(_models(target_of(where)))
     if as_json:
-        write(json.dumps([model.model_dump(mode="json") for model in found]) + "\n")
+        write_json([model.model_dump(mode="json") for model in found])
     elif is_screen(sys.stdout):
         _draw(found)
     else:
@@ -59,7 +58,7 @@ def _draw(found: ModelList) -> None:
     rows = [_row(model) for model in found]
     names = ["Model", "Context", "Created", "Owner"][: 4 if out.width >= NARROW else 2]
     kept = [at for at, _ in enumerate(names) if at == 0 or any(row[at] for row in rows)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for at in kept:
         # A name must be there whole, to be copied.
         justify: Literal["right", "left"] = "right" if names[at] == "Context" else "left"
@@ -84,7 +83,7 @@ def count(
     counted = asyncio.run(_count(target_of(where, model), contents, system))
     if as_json:
         rows = [{"file": name, "input_tokens": n} for name, n in zip(names, counted, strict=True)]
-        write(json.dumps(rows) + "\n")
+        write_json(rows)
     elif len(names) == 1:
         write(f"{counted[0]}\n")
     else:

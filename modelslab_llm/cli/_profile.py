@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import replace
@@ -11,7 +10,7 @@ from . import _keys
 from ._profiles import Profile, config_file, delete, load, make_default, save
 from ._status import Fault, Status
 from ._target import endpoint_of
-from ._terminal import is_screen, note, write
+from ._terminal import is_screen, note, write, write_json
 
 
 def add(
@@ -47,7 +46,7 @@ def add(
     place = {"keyring": "the key store", "file": str(_keys.key_file())}
     key_is = f"its key is in {place[profile.key]}" if profile.key else "it has no key"
     default = ", and it is the default" if is_first else ""
-    note(f"{config_file()}: {name} is {endpoint.base_url}; {key_is}{default}")
+    note(f"{name} is {endpoint.base_url}; {key_is}{default}")
     return Status.OK
 
 
@@ -72,7 +71,7 @@ def list_profiles(as_json: bool) -> Status:
         for profile in known.by_name.values()
     ]
     if as_json:
-        write(json.dumps(rows) + "\n")
+        write_json(rows)
         return Status.OK
     table = [
         [

@@ -7,6 +7,7 @@ about the content.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sys
@@ -55,6 +56,12 @@ def write(text: str) -> None:
     """Write text to standard output at once; to a terminal only what may be shown."""
     sys.stdout.write(shown(text) if is_screen(sys.stdout) else text)
     sys.stdout.flush()
+
+
+def write_json(value: object, indent: int | None = None) -> None:
+    """Write a value as JSON, which is valid in whatever encoding standard output has."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    write(json.dumps(value, ensure_ascii=not is_utf8, indent=indent) + "\n")
 
 
 def note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`modelslab doctor`: its verdicts on every dialect of the test kit, and on servers that are broken."""
+"""`modelslab doctor`: its verdicts on every dialect of the kit, and on servers that are broken."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from raw_server import (
 )
 
 from modelslab_llm.testing import (
-    Answer,
     DialectName,
     ErrorReply,
     Fault,
     LocalServer,
     ReceivedRequest,
     Reply,
+    ReplyLike,
 )
 
 Here = Callable[..., Ran]
@@ -63,14 +63,14 @@ def examine(here: Here, *arguments: str, key: str | None = KEY) -> Told:
 # Servers that work
 
 
-def model(request: ReceivedRequest) -> Answer:
-    """Answer as a model would that can do everything."""
+def model(request: ReceivedRequest) -> ReplyLike:
+    """ReplyLike as a model would that can do everything."""
     body: Any = request.body
     if "tool_result" in json.dumps(body["messages"][-1]):
         return "It stands at 214 cm."
     if body.get("tool_choice", {}).get("type") in ("any", "tool"):
         tool = body["tools"][0]
-        given = {name: "Paris" for name in tool["input_schema"]["properties"]}
+        given = dict.fromkeys(tool["input_schema"]["properties"], "Paris")
         return Reply([{"type": "tool_use", "id": "t", "name": tool["name"], "input": given}])
     if "json" in json.dumps(body).lower():
         return '{"name": "Paris", "country": "France"}'
@@ -142,7 +142,7 @@ def test_every_verdict_that_is_not_ok_has_a_cure_or_needs_none(here: Here) -> No
 
 
 def test_a_strategy_that_fails_names_one_that_works(here: Here) -> None:
-    def without_tools(request: ReceivedRequest) -> Answer:
+    def without_tools(request: ReceivedRequest) -> ReplyLike:
         return "hello" if "tools" in request.body else model(request)
 
     with LocalServer(without_tools, api_key=KEY) as server:

@@ -1,4 +1,4 @@
-"""Pipes, full disks, closed streams, encodings and Ctrl-C: the command as a process among others."""
+"""Pipes, full disks, closed streams, encodings, Ctrl-C: the command as a process among others."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ def of(*languages: str) -> Any:
 
 
 def test_no_block_is_left_unchecked() -> None:
-    checked = {"python", "py", "json", "sh", "text"}
+    # Sessions at a terminal, `console`, are run by tests/cli/test_page.py.
+    checked = {"python", "py", "json", "sh", "text", "toml", "console"}
     unchecked = [str(block) for block in BLOCKS if block.language not in checked]
     assert not unchecked, f"begin each with a language of {sorted(checked)}: {unchecked}"
 

@@ -18,6 +18,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -56,6 +57,7 @@ class Terminal:
         lines: int = 24,
         stdin: Any = None,
         program: Sequence[str] = (sys.executable, "-c", AT_TERMINAL),
+        cwd: Path | None = None,
     ) -> None:
         self._keyboard, screen = pty.openpty()
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -65,6 +67,7 @@ class Terminal:
             stdin=screen if stdin is None else stdin,
             stdout=screen,
             stderr=screen,
+            cwd=cwd,
             start_new_session=True,
         )
         os.close(screen)

@@ -6,7 +6,6 @@ Nothing of the key is ever part of what it prints.
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from modelslab_llm import __version__
 
 from .._status import Fault, Status
 from .._target import Target, Where, target_of
-from .._terminal import console, is_screen, shown, write
+from .._terminal import console, is_screen, shown, write, write_json
 from .checks import CHECKS, Unreachable
 from .finding import Finding, Verdict
 from .look import Look
@@ -48,7 +47,7 @@ async def _doctor(target: Target, *, as_json: bool) -> Status:
         if not as_json:
             _print(finding)
     if as_json:
-        write(json.dumps(report(target, found), indent=2) + "\n")
+        write_json(report(target, found), indent=2)
     else:
         write(_summary(found))
     verdicts = {row.verdict for row in found}
