@@ -5,8 +5,11 @@ Must not know any command: those are declared in `_commands`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import signal
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -22,9 +25,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments say and return the exit status."""
     open_streams()
     try:
-        return int(_status(None if arguments is None else list(arguments)))
+        with _ended_by_sigterm():
+            return int(_status(None if arguments is None else list(arguments)))
     finally:
         discard_output()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """Let SIGTERM, as `timeout` sends it, unwind the program: else a terminal keeps what is drawn,
+    and its cursor stays hidden. 143 is 128 and the number of the signal, as shells have it."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _status(arguments: list[str] | None) -> int:

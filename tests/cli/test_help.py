@@ -90,22 +90,16 @@ def test_commands_options_and_profiles_are_completed(home: Path) -> None:
 HIDDEN = "import sys; sys.modules.update(dict.fromkeys({names}));"
 
 
-@pytest.mark.parametrize("name", ["click", "rich", "tomlkit", "prompt_toolkit", "jsonschema"])
+# The others are loaded at a terminal only: test_terminal.py has them.
+@pytest.mark.parametrize("name", ["click", "tomlkit", "jsonschema"])
 @pytest.mark.parametrize("how", ["runpy", "console script"])
 def test_without_the_extra_it_says_which_one(name: str, how: str) -> None:
     start = {
         "runpy": "import runpy; runpy.run_module('modelslab_llm', run_name='__main__')",
         "console script": "from modelslab_llm.cli import main; sys.exit(main())",
     }[how]
-    needs = {
-        "rich": "models",
-        "tomlkit": "profile list",
-        "prompt_toolkit": "chat",
-        "jsonschema": "ask Hi --schema s.json",
-    }
+    needs = {"tomlkit": "profile list", "jsonschema": "ask Hi --schema s.json"}
     code = HIDDEN.format(names=[name]) + start
-    if name in ("rich", "prompt_toolkit"):
-        pytest.skip("it is loaded at a terminal: see test_chat.py")
     ran = subprocess.run(
         [sys.executable, "-c", code, *needs.get(name, "--help").split()],
         env=environment(None, ROOT / "tests", MODELSLAB_API_KEY="k"),

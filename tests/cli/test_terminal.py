@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -181,6 +183,55 @@ def test_ctrl_c_leaves_the_terminal_in_order(home: Path) -> None:
             assert re.match(r"I count: 0 1 2[ 0-9]*$", terminal.text)
         wait_for_disconnect(server)
     assert terminal.raw.rfind(b"\x1b[?25h") > terminal.raw.rfind(b"\x1b[?25l")  # the cursor is back
+
+
+def test_sigterm_leaves_the_terminal_in_order(home: Path) -> None:
+    """`timeout 5 modelslab ask` ends it so."""
+    with LocalServer(ENDLESS) as server:
+        with Terminal("ask", "Count.", env=environment(server, home)) as terminal:
+            terminal.expect("I count: 0 1 2")
+            terminal.send(signal.SIGTERM)
+            assert terminal.expect_end() == 143
+        wait_for_disconnect(server)
+    assert terminal.raw.rfind(b"\x1b[?25h") > terminal.raw.rfind(b"\x1b[?25l")
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(5, 24), (80, 2), (2, 2)])
+@pytest.mark.parametrize("command", ["ask Go.", "models", "doctor", "profile list"])
+def test_a_window_that_is_far_too_small(home: Path, columns: int, lines: int, command: str) -> None:
+    with LocalServer(MARKDOWN) as server:
+        env = environment(server, home)
+        with Terminal(*command.split(), env=env, columns=columns, lines=lines) as terminal:
+            assert terminal.expect_end() == 0
+
+
+def test_the_key_is_asked_for_though_standard_input_is_a_pipe(home: Path) -> None:
+    with LocalServer() as server:
+        env = environment(None, home, MODELSLAB_MODEL="m")
+        arguments = ["ask", "Hi", "--auth", "bearer", "--base-url", server.gateway().base_url]
+        reader, writer = os.pipe()
+        os.write(writer, b"piped")
+        os.close(writer)
+        with Terminal(*arguments, env=env, stdin=reader) as terminal:
+            os.close(reader)
+            terminal.expect("API key for http")
+            terminal.type(f"{server.api_key}\r")
+            assert terminal.expect_end() == 0
+        assert server.requests[-1].text == "piped\n\nHi"
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"), [("rich", "models"), ("prompt_toolkit", "chat"), ("rich", "ask Hi")]
+)
+def test_a_library_that_is_missing_is_named(home: Path, missing: str, command: str) -> None:
+    hidden = f"sys.modules[{missing!r}] = None; from modelslab_llm.cli import main"
+    code = f"import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {hidden}; "
+    program = (sys.executable, "-c", code + "sys.exit(main())")
+    with LocalServer() as server:
+        env = environment(server, home)
+        with Terminal(*command.split(), env=env, columns=200, program=program) as terminal:
+            assert terminal.expect_end() == 2
+    assert f"needs the package {missing}, which an extra brings" in terminal.text
 
 
 def wait_for_disconnect(server: LocalServer) -> None:

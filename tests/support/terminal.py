@@ -30,7 +30,7 @@ PATIENCE = 30.0  # seconds; what is waited for comes at once, but on a machine t
 # terminal its own, which is what lets Ctrl-C reach it, and then becomes the command.
 AT_TERMINAL = """
 import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "modelslab_llm", *sys.argv[1:]])
 """
 
@@ -96,6 +96,10 @@ class Terminal:
 
     def press_ctrl_c(self) -> None:
         self.type("\x03")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the command a signal."""
+        self._program.send_signal(number)
 
     @property
     def text(self) -> str:
