@@ -156,19 +156,23 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(("max_turns", "on_error", "on_cut"), "messages.run_tools(...) takes that"),
         "max_iterations": "messages.run_tools(max_turns=...) takes that",
     },
-    "parse": dict.fromkeys(
-        ("output_format", "response_format", "response_model", "schema", "output_type"),
-        "the parameter is output",
-    )
-    | {"retries": "the parameter is validation_retries"},
-    "list": dict.fromkeys(
-        ("limit", "after_id", "before_id", "after"),
-        "it returns all models, page after page; slice the list",
-    )
-    | dict.fromkeys(
-        ("extra_headers", "extra_query", "timeout"),
-        "set it on the client: client.with_options(...)",
-    ),
+    "parse": {
+        **dict.fromkeys(
+            ("output_format", "response_format", "response_model", "schema", "output_type"),
+            "the parameter is output",
+        ),
+        "retries": "the parameter is validation_retries",
+    },
+    "list": {
+        **dict.fromkeys(
+            ("limit", "after_id", "before_id", "after"),
+            "it returns all models, page after page; slice the list",
+        ),
+        **dict.fromkeys(
+            ("extra_headers", "extra_query", "timeout"),
+            "set it on the client: client.with_options(...)",
+        ),
+    },
     "option": {
         **{name: f"give it to http_client=DefaultHttpxClient({name}=...)" for name in _OF_HTTP},
         **dict.fromkeys(ONCE, "it cannot be changed, build another client"),

@@ -17,6 +17,10 @@ _FORMS: Mapping[Auth, tuple[str, str]] = {
 CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
+NEVER_KEPT = frozenset({*CREDENTIALS, "cookie", "set-cookie", "set-cookie2", "proxy-authorization"})
+"""Headers of an answer that no message, error or log holds: whoever has them could act as the
+caller."""
+
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
@@ -61,5 +65,8 @@ def credential(auth: Auth, key: str) -> dict[str, str]:
 
 def keys_in(headers: Mapping[str, str]) -> list[str]:
     """Return the keys that stand in headers with lower-case names."""
-    given = [headers[name] for name in CREDENTIALS if headers.get(name)]
-    return [value.rpartition(" ")[2] for value in given]  # after "Bearer"
+    return [
+        value.rpartition(" ")[2]  # after "Bearer"
+        for name in CREDENTIALS
+        if (value := headers.get(name))
+    ]

@@ -138,7 +138,7 @@ def _said_in_events(text: str) -> object:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id under which the server or its proxy knows the request."""
-    found = (_printable(headers.get(name, "")) for name in _REQUEST_ID_HEADERS)
+    found = (_printable(headers[name]) for name in _REQUEST_ID_HEADERS if headers.get(name))
     return next(filter(None, found), None)
 
 
@@ -285,11 +285,11 @@ class _Said:
 
 
 def _readable(content: object, depth: int = 5) -> str:
-    """Return what a person can read in `content`: text, the title of a page, a list of faults."""
+    """Return what a person can read in `content`: text, the title of a page, a list of problems."""
     if not depth:
         return ""
     if is_list(content):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
-        return "; ".join(filter(None, (_readable(fault, depth - 1) for fault in content)))
+        return "; ".join(filter(None, (_readable(problem, depth - 1) for problem in content)))
     if is_object(content):
         place = content.get("loc")
         where = ".".join(map(str, place)) if is_list(place) else ""

@@ -19,8 +19,8 @@ from ..types._base import tolerated
 from ..types._json import is_object
 from ..types._reading import read_json, whole
 from ..types.events import Event, KnownEvent, PingEvent, UnknownEvent
-from .faults import first_fault
 from .halves import Halves
+from .problems import first_problem
 from .refusals import error_inside
 
 if TYPE_CHECKING:
@@ -167,8 +167,9 @@ class EventDecoder:
         if frame.count(b"\n") > LINES:  # as text each line would cost fifty bytes more
             raise self._broken("", f"has more than {LINES} lines")
         text, wrong = _decoded(frame)
-        source = _Text(text + "\n\n")
-        for event in httpx_sse.EventSource(cast("httpx.Response", source)).iter_sse():
+        # A cast: it asks a response for no more than `_Text` has.
+        source = cast("httpx.Response", _Text(text + "\n\n"))
+        for event in httpx_sse.EventSource(source).iter_sse():
             data = event.data
             if data == "[DONE]":
                 self._tolerated("[DONE], which is another format's end of a stream")
@@ -199,7 +200,7 @@ class EventDecoder:
         fields = self._halves.cut(payload)
         if fields.get("type") in _KNOWN:
             return self._known(
-                fields, data, f"does not have the form of its type ({first_fault(reason)})"
+                fields, data, f"does not have the form of its type ({first_problem(reason)})"
             )
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
@@ -216,7 +217,7 @@ class EventDecoder:
         try:
             return known_events().validate_python(fields)
         except ValidationError as error:
-            why = first_fault(error)
+            why = first_problem(error)
         if fields["type"] == "ping":  # says nothing, in whichever form
             self._tolerated("a ping of another form")
             return PingEvent()

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from .._hints import HintsAtNames
 from .._protocol.check import LISTS, MESSAGE, checked
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from ..tools import Tool, tool_result
+from ..types._json import is_iterable, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
 from ..types.requests import MessageParam, ToolResultBlockParam
+from ..types.usage import Usage
 from ._history import call_ids, not_run_after_cut, sound, turn_param, why_not_run
 
 log = logging.getLogger("modelslab_llm")
@@ -107,8 +109,8 @@ class ToolLoop:
         if on_cut not in ("report", "run"):
             raise InvalidRequestError(f"on_cut: must be 'report' or 'run', not {on_cut!r}")
         given = params.get("tools")
-        if isinstance(given, Iterator):  # it is looked at twice
-            params = {**params, "tools": list(cast("Iterator[Any]", given))}
+        if is_iterable(given):  # an iterator too, and it is looked at twice
+            params = {**params, "tools": list(given)}
         body = checked(params, MESSAGE, endpoint, "run_tools")
         tools: list[Any] = list(params.get("tools") or ())
         self.tools: dict[str, Tool[..., Any]] = {t.name: t for t in tools if isinstance(t, Tool)}
@@ -124,11 +126,14 @@ class ToolLoop:
         """The conversation, with all calls in it answered: a request can go on from it."""
         self.message: Message | None = None
         """The last answer of the model."""
+        self.usages: list[Usage] = []
+        """What each answer cost, those that broke off included."""
         self.calls: list[ToolCall] = []
         """The calls in it that can be answered: each with a name, and an id of its own."""
 
     def add_reply(self, message: Message) -> None:
         """Take the model's answer to the last request."""
+        self.usages.append(message.total_usage)
         self._turns += 1
         self.message = message
         turns = sound([message.to_param()])  # one or none
@@ -227,9 +232,6 @@ class ToolLoop:
     def _choice(self) -> Any:
         """Return the choice of tools: forced for good, the model could never give an answer."""
         choice = self._params.get("tool_choice")
-        if not self._turns or not isinstance(choice, Mapping):
+        if not self._turns or not is_mapping(choice) or choice.get("type") not in ("any", "tool"):
             return choice
-        fields = cast("Mapping[str, Any]", choice)
-        if fields.get("type") not in ("any", "tool"):
-            return fields
-        return {k: v for k, v in fields.items() if k != "name"} | {"type": "auto"}
+        return {k: v for k, v in choice.items() if k != "name"} | {"type": "auto"}

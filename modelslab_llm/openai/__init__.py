@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ..endpoints import Endpoint
+from ..types._json import is_mapping
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
 from ..types.parsed import ParsedMessage
@@ -44,7 +45,7 @@ def to_messages(
     without a signature, which llama-server and Ollama take and Anthropic refuses. `endpoint` is
     where it will be sent, such as `client.endpoint`: a temperature above 1 stays as it is for a
     gateway, and becomes 1 for ModelsLab, or if none is given. Raises `InvalidRequestError` with
-    every fault found, and warns of all else that is left out.
+    every problem found, and warns of all else that is left out.
     """
     notes = Notes()
     rest = {k: v for k, v in notes.dict_at(body, "body").items() if v is not None}
@@ -61,7 +62,7 @@ def to_messages(
         if value is not False and value not in ([], {}) and value != _NEUTRAL.get(name):
             notes.drop(name, _WHY.get(name, "Messages has no such field; see extra_body"))
     notes.raise_or_warn()
-    return cast("MessageCreateParams", params)
+    return cast("MessageCreateParams", params)  # put together name by name, and checked when sent
 
 
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
@@ -297,7 +298,7 @@ def _choice(rest: Json, notes: Notes) -> Json:
         return {"type": _CHOICES.get(choice)}
     fields = notes.dict_at(choice, path)
     named = fields if path == "function_call" else fields.get("function")
-    if not isinstance(named, Mapping) or "name" not in named:
+    if not is_mapping(named) or "name" not in named:
         notes.refuse(path, f"Messages knows no choice of type {fields.get('type')!r}")
         return {}
-    return {"type": "tool", "name": cast("Json", named)["name"]}
+    return {"type": "tool", "name": named["name"]}

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Container, Mapping
+from itertools import count, groupby
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, ServerValue, Text, Tolerant, or_empty, tolerated
-from ._json import is_list, is_object
+from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
+from ._json import is_list
+from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from .turns import MessageParam
+from .usage import Usage
 
 __all__ = [
-    "CacheCreation",
     "Message",
-    "OutputTokensDetails",
-    "ServerToolUsage",
     "StopDetails",
     "StopReason",
     "TokenCount",
-    "Usage",
 ]
 
 StopReason: TypeAlias = Union[
@@ -49,57 +47,6 @@ gateways pass through."""
 REFUSED = frozenset({"refusal", "content_filter"})
 """The stop reasons of an answer that the model, or a filter after it, refused; the last is OpenAI's
 word, which gateways pass through."""
-
-
-class CacheCreation(ServerValue):
-    """Tokens written to the prompt cache, by how long they live."""
-
-    ephemeral_5m_input_tokens: Count = 0
-    ephemeral_1h_input_tokens: Count = 0
-
-
-class OutputTokensDetails(ServerValue):
-    """What the output tokens were spent on."""
-
-    thinking_tokens: Count = 0
-
-
-class ServerToolUsage(ServerValue):
-    """How often the server used tools of its own."""
-
-    web_search_requests: Count = 0
-    web_fetch_requests: Count = 0
-
-
-class Usage(Tolerant):
-    """Token counts. A counter the server did not send is 0 and absent from `model_fields_set`.
-
-    At Anthropic and llama-server `input_tokens` leaves out what the cache gave; other servers
-    count the whole prompt there (protocol.md §5).
-    """
-
-    _essential: ClassVar[frozenset[str]] = frozenset()
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation: CacheCreation | None = None
-    output_tokens_details: OutputTokensDetails | None = None
-    server_tool_use: ServerToolUsage | None = None
-    service_tier: str | None = None
-    inference_geo: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        """Treat null as not sent, so that it counts neither as 0 nor as given."""
-        if not is_object(value):
-            return value if isinstance(value, cls) else {}
-        for name in ("input_tokens", "output_tokens"):
-            if value.get(name, 0) is None:
-                tolerated(f"usage.{name} was null")
-        return {name: count for name, count in value.items() if count is not None}
 
 
 class StopDetails(Tolerant):
@@ -127,11 +74,27 @@ class Message(Tolerant):
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
     _request_id: str | None = PrivateAttr(default=None)
+    _beside: Beside | None = PrivateAttr(default=None)
 
     @property
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None where it gives no ids."""
         return self._request_id
+
+    @property
+    def call_info(self) -> CallInfo | None:
+        """What is known of the call: headers, attempts, times, rate limits.
+
+        It is not part of the message's JSON. A copy and a pickle of the message have it; a message
+        that was made by hand or read from JSON has None.
+        """
+        return self._beside.call_info if self._beside else None
+
+    @property
+    def total_usage(self) -> Usage:
+        """All tokens that the call cost: those of the answer, and of failed attempts before it."""
+        info = self.call_info
+        return info.retried_usage + self.usage if info and info.retried_usage else self.usage
 
     @property
     def text(self) -> str:
@@ -188,8 +151,9 @@ class Message(Tolerant):
         ]
 
     @model_validator(mode="after")
-    def _cut_arguments(self) -> Self:
+    def _calls(self) -> Self:
         mark_cut_arguments(self)
+        give_own_ids(self)
         return self
 
 
@@ -201,14 +165,16 @@ def made(
     like: Message,
     request_id: str | None,
     changes: Mapping[str, object] = MappingProxyType({}),
+    info: CallInfo | None = None,
 ) -> M:
-    """Make a message like another one, with the id of the request that it answers.
+    """Make a message like another one, with what is known of the request that it answers.
 
     The parts must have been checked: here they are taken as they are.
     """
     fields = like.model_fields_set | changes.keys()
     message = kind.model_construct(fields, **{**dict(like), **changes})
     message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
+    message._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
     return message
 
 
@@ -222,6 +188,41 @@ def mark_cut_arguments(message: Message) -> Message:
         if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
             message.content[-1] = last.with_arguments(None)
     return message
+
+
+def give_own_ids(message: Message) -> None:
+    """Give a call that has the id of another one an id of its own; the same call again keeps it.
+
+    Some gateways give parallel calls one id. Results are told apart by it, so one of the calls
+    would be lost. No server remembers the ids: it takes what the history says.
+    """
+    taken = {use.id for use in message.tool_uses}
+    seen: dict[str, list[tuple[ToolUseBlock, str]]] = {}
+    for at, use in enumerate(message.content):
+        if not (isinstance(use, ToolUseBlock) and use.id and use.name):
+            continue
+        others = seen.setdefault(use.id, [])
+        known = next((own for other, own in others if _is_same_call(use, other)), None)
+        own = known or (own_id(use.id, taken) if others else use.id)
+        if known is None:
+            others.append((use, own))
+            taken.add(own)
+        if own != use.id:
+            tolerated("two tool calls with one id: the second got an id of its own")
+            message.content[at] = use.model_copy(update={"id": own})
+
+
+def own_id(id: str, taken: Container[str]) -> str:
+    """Return an id that nobody has, like one that somebody has.
+
+    >>> own_id("call_0", {"call_0", "call_0_2"})
+    'call_0_3'
+    """
+    return next(new for n in count(2) if (new := f"{id}_{n}") not in taken)
+
+
+def _is_same_call(one: ToolUseBlock, other: ToolUseBlock) -> bool:
+    return (one.name, one.input, one.raw_input) == (other.name, other.input, other.raw_input)
 
 
 def is_empty_text(block: object) -> bool:
@@ -254,3 +255,16 @@ class TokenCount(ServerValue):
     """How many tokens a request has before it is sent."""
 
     input_tokens: int
+
+    _beside: Beside | None = PrivateAttr(default=None)
+
+    @property
+    def call_info(self) -> CallInfo | None:
+        """What is known of the call: headers, attempts, times, rate limits."""
+        return self._beside.call_info if self._beside else None
+
+
+def counted(count: TokenCount, info: CallInfo | None) -> TokenCount:
+    """Return a count with what is known of the call that brought it."""
+    count._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
+    return count

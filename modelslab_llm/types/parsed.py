@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 from .content import ContentBlock, TextBlock, ToolUseBlock
 from .message import Message, made
 from .turns import MessageParam
+from .usage import Usage, sum_usage
 
 __all__ = ["ParsedMessage"]
 
@@ -38,6 +39,12 @@ class ParsedMessage(Message, Generic[T]):
         return self._previous_attempts
 
     @property
+    def total_usage(self) -> Usage:
+        """All tokens that the output cost: the answers that did not fit, and this one."""
+        paid = [message.total_usage for message in self.previous_attempts]
+        return sum_usage([*paid, super().total_usage])
+
+    @property
     def tool_uses(self) -> list[ToolUseBlock]:
         """The calls of your tools: without the one that brought the output, which asks nothing."""
         return [use for use in super().tool_uses if use.name != self._tool]
@@ -58,14 +65,14 @@ class ParsedMessage(Message, Generic[T]):
             else block
             for block in self.content
         ]
-        return made(Message, self, self.request_id, {"content": blocks})
+        return made(Message, self, self.request_id, {"content": blocks}, self.call_info)
 
     @classmethod
     def of(
         cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
-        found = made(cls, message, message.request_id)
+        found = made(cls, message, message.request_id, info=message.call_info)
         found._parsed, found._tool = parsed, tool
         found._previous_attempts = previous_attempts
         return found

@@ -65,6 +65,7 @@ def results(flow: ToolLoop) -> list[Any]:
 
 
 def test_a_whole_conversation() -> None:
+    """Question, two calls, their results, answer: what each request holds."""
     flow = loop(system="Be brief.")
     first = flow.next_request()
     assert first
@@ -247,6 +248,18 @@ def test_a_call_that_comes_twice_runs_once() -> None:
     assert flow.next_request()
     assert flow.messages[-2]["content"] == [use("a", river="Exe"), use("b", river="Dart")]
     assert contents(flow) == ["Exe: 18 cm", "Dart: 18 cm"]
+
+
+def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
+    """Some gateways give parallel calls one id; results are told apart by it."""
+    flow = loop()
+    exe, dart, taw = (use("a", river=river) for river in ("Exe", "Dart", "Taw"))
+    flow.add_reply(said(exe, dart, exe, use("a_2", river="Axe"), taw))
+    assert run(flow) == ["a", "a_3", "a_2", "a_4"]
+    assert flow.next_request()
+    dart, taw = dart | {"id": "a_3"}, taw | {"id": "a_4"}
+    assert flow.messages[-2]["content"] == [exe, dart, use("a_2", river="Axe"), taw]
+    assert contents(flow) == [f"{river}: 18 cm" for river in ("Exe", "Dart", "Axe", "Taw")]
 
 
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
