@@ -42,8 +42,8 @@ def ask(
 ) -> Status:
     """Ask, show the answer, and return the exit status."""
     question = _question(prompt, files, where)
-    by = _strategy(strategy, schema)
-    output = None if schema is None else _type_of(schema)
+    by = strategy_of(strategy, schema)
+    output = None if schema is None else type_of(schema)
     target = target_of(where, model)
     params = params_of(
         messages=[{"role": "user", "content": question}],
@@ -68,7 +68,7 @@ def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
     return question
 
 
-def _strategy(name: str | None, schema: str | None) -> Strategy | None:
+def strategy_of(name: str | None, schema: str | None) -> Strategy | None:
     """Return how the schema is asked for; None is the endpoint's own way."""
     if name is None:
         return None
@@ -83,10 +83,11 @@ def _strategy(name: str | None, schema: str | None) -> Strategy | None:
     raise Fault(f"--strategy {name}: is unknown; known are {', '.join(known)}")
 
 
-def _type_of(schema: str) -> Any:
-    from ._schema import type_of  # loads jsonschema, which few questions need
+def type_of(schema: str) -> Any:
+    """Return the output type for a schema in a file. Raises `Fault`."""
+    from . import _schema  # loads jsonschema, which few questions need
 
-    return type_of(schema)
+    return _schema.type_of(schema)
 
 
 def limits(max_tokens: int | None, thinking: str | None) -> dict[str, Any]:

@@ -98,6 +98,13 @@ _MAX_TOKENS = click.option(
 _THINKING = click.option(
     "--thinking", metavar="N", help="Tokens the model may think first, or `adaptive`."
 )
+_TEMPERATURE = click.option(
+    "--temperature", metavar="T", type=float, help="0 for the likeliest words."
+)
+_SCHEMA = [
+    click.option("--schema", metavar="FILE", help="A JSON schema that the answer must fit."),
+    click.option("--strategy", metavar="NAME", help="How the schema is asked for."),
+]
 _PLAIN = click.option("--plain", is_flag=True, help="Do not draw Markdown; text as it comes.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -145,10 +152,8 @@ def modelslab() -> None:
 @click.argument("prompt", required=False)
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
 @_with(_MODEL, _SYSTEM, _MAX_TOKENS, _THINKING)
-@click.option("--temperature", metavar="T", type=float, help="0 for the likeliest words.")
-@click.option("--schema", metavar="FILE", help="A JSON schema that the answer must fit.")
-@click.option("--strategy", metavar="NAME", help="How the schema is asked for.")
-@_with(_JSON, _PLAIN)
+@_TEMPERATURE
+@_with(*_SCHEMA, _JSON, _PLAIN)
 @_asks(*_PATIENCE)
 def ask(**given: Any) -> int:
     """Ask once and print the answer as it comes.
@@ -201,6 +206,50 @@ def count(**given: Any) -> int:
     from ._models import count
 
     return count(**given)
+
+
+@modelslab.command()
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("out", metavar="OUT.jsonl", type=click.Path())
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt, with columns in braces: {text}.")
+@_with(_SYSTEM, _MODEL, _MAX_TOKENS, _TEMPERATURE)
+@_with(*_SCHEMA)
+@click.option("--key", metavar="COLUMN", help="What names a row for good; default its position.")
+@click.option("--store", metavar="FILE", help="Where results are kept; default OUT.jsonl.sqlite.")
+@click.option(
+    "--failures", metavar="FILE", help="Where failed rows go; default OUT.jsonl.failures."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "tsv"]),
+    help="What IN is, if not as its name says.",
+)
+@click.option(
+    "--concurrency", metavar="N", type=int, default=50, help="Rows asked at once; default 50."
+)
+@click.option("--max-failures", metavar="N", type=int, help="End the run when so many failed.")
+@click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
+@click.option("--deduplicate", is_flag=True, help="Ask equal requests once.")
+@click.option("--input-price", metavar="X", type=float, help="Price of a million tokens in.")
+@click.option("--output-price", metavar="X", type=float, help="Price of a million tokens out.")
+@click.option("--budget", metavar="X", type=float, help="End the run when so much is spent.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and what it may cost.")
+@_JSON
+@_asks(*_PATIENCE)
+def bulk(**given: Any) -> int:
+    """Ask about every row of a file.
+
+    IN has JSON lines, or is a table (CSV, TSV) with a line of headings; - is standard input. Each
+    row is asked with --prompt, else with its column `prompt`, else it is a whole request that has
+    `messages`. What is answered is kept at once: the same command goes on where it was stopped.
+
+    \b
+    modelslab bulk reviews.csv out.jsonl --prompt "Is this review positive? {text}"
+    """
+    from ._bulk import bulk
+
+    return bulk(**given)
 
 
 @modelslab.command()

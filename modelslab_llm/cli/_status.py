@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 from modelslab_llm import errors
 
@@ -23,7 +26,8 @@ class Status(IntEnum):
     REFUSED = 5
     """The server will not answer this request: 400, 404, 413, 422, or not a Messages server."""
     INCOMPLETE = 6
-    """An answer came, but cut at a limit, refused by the model, or not what the schema wants."""
+    """An answer came, but cut at a limit, refused by the model, or not what the schema wants; or a
+    budget was spent before all was done."""
     UNWRITTEN = 7
     """The output could not be written: the disk is full, a folder is read-only."""
     INTERRUPTED = 130
@@ -36,6 +40,16 @@ class Fault(Exception):
     def __init__(self, line: str, status: Status = Status.WRONG) -> None:
         super().__init__(line)
         self.status = status
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Name the file in the failure where it cannot be written. Raises `Fault`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Fault(f"{path}: cannot be written: {reason}", Status.UNWRITTEN) from error
 
 
 _STATUS: dict[type[errors.ModelsLabError], Status] = {
@@ -51,6 +65,9 @@ _STATUS: dict[type[errors.ModelsLabError], Status] = {
     errors.APIConnectionError: Status.LATER,
     errors.APIError: Status.REFUSED,
     errors.OutputError: Status.INCOMPLETE,
+    errors.BudgetSpentError: Status.INCOMPLETE,
+    errors.TooManyFailuresError: Status.FAULTY,
+    errors.StoreError: Status.WRONG,
     errors.ModelsLabError: Status.REFUSED,
 }
 """The first class that fits counts."""

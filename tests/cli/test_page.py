@@ -66,6 +66,8 @@ ANSWERS = {
     "How long": "61 miles.",
     "long story": Reply("Once upon a time there", stop_reason="max_tokens"),
     "one word: hello": "hello",
+    "lovely": "Yes.",
+    "Never again": "No.",
 }
 """What the model says, by a piece of the question."""
 
@@ -106,6 +108,7 @@ def shell(home: Path) -> Iterator[Terminal]:
     (folder / "a.txt").write_text("one two\n")
     (folder / "b.txt").write_text("three four five\n")
     (folder / "photo.png").write_bytes(_pixel())
+    (folder / "reviews.csv").write_text("id,text\nr1,The view was lovely.\nr2,Never again.\n")
     schema = re.search(r"^\$ cat river\.json\n(.*?)^\$", PAGE, re.M | re.S)
     assert schema
     (folder / "river.json").write_text(schema[1])

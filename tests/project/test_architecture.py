@@ -61,7 +61,7 @@ ROOMS = {
     "tracing": "vocabulary",
     "_client": "_http bulk structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
-    "cli": "testing media vocabulary",  # and the names of the package itself, as any program
+    "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
     "__main__": "cli",
 }
 VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version"}
