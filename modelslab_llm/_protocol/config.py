@@ -22,9 +22,9 @@ from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
 from ..types.requests import TimeoutLike
 from .headers import checked_headers, credential, keys_in
+from .log import log_to_stderr
 from .retry import Retry
 from .secret import Secret, Secrets
-from .watch import log_to_stderr
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"

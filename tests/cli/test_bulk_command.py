@@ -291,6 +291,7 @@ def slowly(request: ReceivedRequest) -> ReplyLike:
     return answer(request)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(here: Here, home: Path) -> None:
     asked = table(150)
@@ -311,6 +312,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(here: Here, home: Path) ->
     assert not again & {line["text"].removeprefix("To ") for line in kept}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_killed_at_any_instant_it_goes_on(here: Here, home: Path) -> None:
     asked = table(120)
@@ -326,6 +328,7 @@ def test_killed_at_any_instant_it_goes_on(here: Here, home: Path) -> None:
     assert counts.total() <= 120 + 3 * 8  # what was in flight when it was killed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 @pytest.mark.parametrize("columns", [110, 40])
 def test_a_bar_at_a_terminal(home: Path, columns: int, tmp_path: Path) -> None:
@@ -355,6 +358,7 @@ def test_an_output_that_cannot_be_written_names_its_file(here: Here, tmp_path: P
     assert err.startswith("modelslab: out.jsonl.failures: cannot be written")
 
 
+@pytest.mark.slow
 def test_against_a_real_server(llama_text: Any, here: Here, home: Path) -> None:
     table(5)
     env = environment(None, home)

@@ -33,6 +33,7 @@ def env_of(shell: list[str], script: str, env: dict[str, str]) -> dict[str, str]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
 def test_a_shell_reads_it(home: Path, shell: str) -> None:
     if not shutil.which(shell):
@@ -143,6 +144,7 @@ def test_its_exit_status_is_ours(home: Path) -> None:
     assert ran.status == 42
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_a_cold_deployment_is_waited_for(home: Path) -> None:
     with LocalServer(deployments={"d": "deploying"}) as server:
@@ -184,6 +186,7 @@ def test_without_claude_code_it_says_how_to_get_it(here: Here, server: LocalServ
 # The scripted server
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_serve_is_the_server_of_the_test_kit(home: Path, how: signal.Signals) -> None:

@@ -18,6 +18,8 @@ from terminal import PATIENCE, Terminal
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 Here = Callable[..., Ran]
 
 

@@ -24,6 +24,8 @@ from modelslab_llm.testing import LocalServer, ReceivedRequest, Reply, ReplyLike
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.M | re.S)
 KEY = "YOUR_MODELSLAB_API_KEY"

@@ -14,6 +14,8 @@ from commands import COMMAND, PATIENCE, environment, run
 
 from modelslab_llm.testing import LocalServer, Reply
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 ENDLESS = Reply("I count: " + " ".join(map(str, range(2000))), pause=0.02)
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX is needed")
 
@@ -47,7 +49,7 @@ def test_a_reader_that_has_seen_enough_is_silent_success(home: Path, more: list[
 
 @POSIX
 @pytest.mark.parametrize(
-    "command", ["--help", "ask --help", "models", "doctor", "env", "serve --help", "completion zsh"]
+    "command", ["--help", "models", "doctor", "serve --help", "completion zsh"]
 )
 def test_a_pipe_that_nobody_reads(home: Path, command: str) -> None:
     """The reader has left before a word is written."""
@@ -67,7 +69,7 @@ def test_a_pipe_that_nobody_reads(home: Path, command: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-@pytest.mark.parametrize("command", ["ask Hi", "models", "count /etc/passwd", "env", "--help"])
+@pytest.mark.parametrize("command", ["ask Hi", "models", "--help"])
 def test_a_full_disk_is_told(home: Path, command: str) -> None:
     with LocalServer() as server, open("/dev/full", "wb") as full:
         ran = subprocess.run(

@@ -21,6 +21,8 @@ from modelslab_llm.testing import ErrorReply, Fault, LocalServer, Reply
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 MARKDOWN = """\
 # Tides
 
@@ -96,9 +98,10 @@ CTRL_D = "\x04"
 # Answers that are drawn
 
 
-@pytest.mark.parametrize("lines", [40, 6])
-@pytest.mark.parametrize("columns", [60, 28])
-@pytest.mark.parametrize("split", ["word", "character"])
+@pytest.mark.parametrize(
+    ("columns", "lines", "split"),
+    [(60, 40, "word"), (60, 6, "character"), (28, 40, "character"), (28, 6, "word")],
+)
 def test_markdown_is_drawn_as_it_streams(home: Path, columns: int, lines: int, split: Any) -> None:
     """What is left on the screen, and above it, is the whole answer once."""
     with LocalServer(Reply(MARKDOWN, pause=0.002, split=split)) as server:
@@ -196,8 +199,10 @@ def test_sigterm_leaves_the_terminal_in_order(home: Path) -> None:
     assert terminal.raw.rfind(b"\x1b[?25h") > terminal.raw.rfind(b"\x1b[?25l")
 
 
-@pytest.mark.parametrize(("columns", "lines"), [(5, 24), (80, 2), (2, 2)])
-@pytest.mark.parametrize("command", ["ask Go.", "models", "doctor", "profile list"])
+@pytest.mark.parametrize(
+    ("command", "columns", "lines"),
+    [("ask Go.", 2, 2), ("ask Go.", 80, 2), ("models", 5, 24), ("doctor", 5, 24)],
+)
 def test_a_window_that_is_far_too_small(home: Path, columns: int, lines: int, command: str) -> None:
     with LocalServer(MARKDOWN) as server:
         env = environment(server, home)
@@ -334,10 +339,9 @@ def turns(server: LocalServer) -> Any:
     return server.requests[-1].body["messages"]
 
 
-@pytest.mark.parametrize("columns", [80, 40])
-def test_a_conversation_has_a_history(home: Path, columns: int) -> None:
+def test_a_conversation_has_a_history(home: Path) -> None:
     with LocalServer(["Hello, **Ada**.", "Ada."]) as server:
-        with Talk(server, home, "--system", "Be brief.", columns=columns) as talk:
+        with Talk(server, home, "--system", "Be brief.", columns=40) as talk:
             talk.say("I am Ada.", "Hello, Ada.")
             talk.say("Who am I?", "Ada.")
             talk.type("/quit\r")

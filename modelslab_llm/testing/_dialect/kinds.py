@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .._script.script import ErrorReply
 from . import said
 from .events import Json
+from .forbidden import MODELSLAB, Forbidden
 from .said import Envelope
 
 __all__ = ["Kind", "kind_at"]
@@ -26,6 +27,8 @@ class Kind:
     """Whether each response has a `request-id` header."""
     guarded: bool = False
     """Whether key and deployment are checked before the server that has the dialect is asked."""
+    forbidden: Forbidden | None = None
+    """What its documents rule out; None: what the dialect does."""
 
 
 _KINDS = (
@@ -34,6 +37,7 @@ _KINDS = (
         ("authorization", "x-api-key"),
         said.of_v7,
         said.models_of_v7,
+        forbidden=MODELSLAB,
     ),
     Kind(
         re.compile(r"/api/gguf/(?P<deployment>[^/]+)(?P<rest>(/.*)?)"),
@@ -41,6 +45,7 @@ _KINDS = (
         said.of_gguf,
         said.models_of_gguf,
         guarded=True,
+        forbidden=MODELSLAB,
     ),
     # Matches whatever is left. A prefix has no empty part and no `v1`: badly joined URLs, such
     # as `//v1/messages` and `/v1/v1/messages`, are to fail here as they do elsewhere.
