@@ -1,5 +1,7 @@
 """Price tokens, and say when a budget is spent. The prices are the caller's own table.
 
+    from modelslab_llm.prices import Budget, Price, Prices
+
     prices = Prices({
         "Qwen/*": Price(input=0.9, output=0.9),               # per million tokens, any currency
         "claude-*": Price(input=3, output=15, cache_read=0.3, cache_write=3.75),

@@ -25,6 +25,8 @@ from modelslab_llm import APIConnectionError
 from modelslab_llm.bulk import BulkStore
 from modelslab_llm.testing import LocalServer
 
+pytestmark = pytest.mark.slow
+
 ROWS = 400
 KILLS = 10
 AT_ONCE = 8

@@ -14,6 +14,8 @@ import pytest
 from modelslab_llm.bulk import BulkStore
 from modelslab_llm.testing import LocalServer
 
+pytestmark = pytest.mark.slow
+
 PYTHON = [sys.executable, "-X", "dev", "-W", "error", "-c"]
 
 BEFORE = """
