@@ -1,9 +1,17 @@
-"""Carry requests over from the OpenAI chat format, and replies back to it (protocol.md §13).
+"""Translate between the OpenAI chat format and Messages, in both directions (protocol.md §13).
 
     from modelslab_llm.openai import to_chat_completion, to_messages
 
     message = client.messages.create(**to_messages(body))
     completion = to_chat_completion(message)
+
+and the other way round, to ask a server's chat route what was written for Messages:
+
+    from modelslab_llm.openai import from_chat_completion, to_chat_request
+
+    message = from_chat_completion(post(to_chat_request(params)))
+
+`to_chat_chunks` and `from_chat_chunks` do the same for streams.
 
 Pure, and it needs no package of OpenAI's. Nothing is dropped in silence: what has no place in the
 other format is refused with an `InvalidRequestError` where the answer would be another one without
@@ -12,19 +20,30 @@ it, and else named in a `NotCarriedOverWarning`; both by its path, such as `mess
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from .._protocol.check import hottest
 from ..endpoints import Endpoint
+from ..errors import InvalidRequestError
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
-from ..types.message import CUT, Message
+from ..types.events import Event, MessageStopEvent
+from ..types.message import Message
 from ..types.parsed import ParsedMessage
 from ..types.requests import MessageCreateParams
 from ._chat import Json, NotCarriedOverWarning, Notes, Turns, fields_of, items_of
+from ._completion import ReadChunks, WriteChunks, call_of, finish_reason, message_of, usage_of
+from ._request import chat_request
 
-__all__ = ["NotCarriedOverWarning", "to_chat_completion", "to_messages"]
+__all__ = [
+    "NotCarriedOverWarning",
+    "from_chat_chunks",
+    "from_chat_completion",
+    "to_chat_chunks",
+    "to_chat_completion",
+    "to_chat_request",
+    "to_messages",
+]
 
 _JSON_OBJECT = "Answer with one JSON object and nothing else."
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -91,12 +110,12 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     if message.thinking:
         answer["reasoning_content"] = message.thinking
     if message.tool_uses:
-        answer["tool_calls"] = [_as_call(use) for use in message.tool_uses]
+        answer["tool_calls"] = [call_of(use) for use in message.tool_uses]
     choice: Json = {
         "index": 0,
         "message": answer,
         "logprobs": None,
-        "finish_reason": _finish_reason(message),
+        "finish_reason": finish_reason(message.stop_reason, bool(message.tool_uses)),
     }
     if message.stop_sequence is not None:
         choice["stop_reason"] = message.stop_sequence
@@ -107,51 +126,78 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
         "created": created,
         "model": message.model,
         "choices": [choice],
-        "usage": _usage(message),
+        "usage": usage_of(message.usage),
     }
 
 
-# Replies
+def to_chat_chunks(
+    events: Iterable[Event], *, created: int = 0, include_usage: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Yield the events of a stream as `chat.completion.chunk`s, each as soon as it comes.
 
-_FINISH = {
-    **dict.fromkeys(CUT, "length"),
-    "refusal": "content_filter",
-    "content_filter": "content_filter",  # gateways pass OpenAI's own words through
-}
+    Args:
+        events: The events of a message, such as a `MessageStream`. One that ends before its
+            message does raises, and so does this.
+        created: A Unix time in seconds, for every chunk; a message has none.
+        include_usage: Whether a last chunk counts the tokens, as with OpenAI's option of that name.
 
-
-def _finish_reason(message: Message) -> str:
-    usual = "tool_calls" if message.tool_uses else "stop"  # by the blocks (protocol.md §5)
-    return _FINISH.get(message.stop_reason or "", usual)
-
-
-def _as_call(use: ToolUseBlock) -> Json:
-    arguments = use.raw_input if use.raw_input is not None else _dumped(use.input)
-    return {
-        "id": use.id,
-        "type": "function",
-        "function": {"name": use.name, "arguments": arguments},
-    }
+    Citations, signatures and hidden thinking have no place in a chunk and are left out.
+    """
+    chunks = WriteChunks(created)
+    for event in events:
+        yield from chunks.add(event)
+        if include_usage and isinstance(event, MessageStopEvent):
+            yield chunks.usage()
 
 
-def _usage(message: Message) -> Json:
-    usage = message.usage
-    cached = usage.cache_read_input_tokens
-    prompt = usage.input_tokens + usage.cache_creation_input_tokens + cached
-    counted: Json = {
-        "prompt_tokens": prompt,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": prompt + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
-    if usage.output_tokens_details:
-        thought = usage.output_tokens_details.thinking_tokens
-        counted["completion_tokens_details"] = {"reasoning_tokens": thought}
-    return counted
+def to_chat_request(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a chat request that asks what these parameters of `create` ask.
+
+    Args:
+        params: What `messages.create` takes, `MessageCreateParams`.
+
+    `output_config.format` becomes `response_format`; a budget for thinking becomes
+    `thinking_budget_tokens`, which is llama-server's name for it. Where a tool failed, its result
+    begins with "Error:", as a chat message has no other place for that. `extra_headers` and
+    `timeout` are kept beside the body, for a client to take.
+
+    Raises:
+        InvalidRequestError: With every place that would change the answer and cannot be said.
+
+    Warns of all else that is left out, with `NotCarriedOverWarning`.
+    """
+    notes = Notes()
+    body = chat_request(params, notes)
+    notes.raise_or_warn()
+    return body
 
 
-def _dumped(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def from_chat_completion(completion: Mapping[str, Any]) -> Message:
+    """Return the message that a `chat.completion` holds: its first choice.
+
+    `reasoning_content` becomes thinking, `tool_calls` become `tool_use` blocks, whose arguments
+    stay as they came where they are not whole.
+
+    Raises:
+        InvalidRequestError: If it has no choices, as an error has none.
+    """
+    notes = Notes()
+    message = message_of(fields_of(completion, "completion", notes))
+    notes.raise_or_warn()
+    if message is None:
+        raise InvalidRequestError("completion: has no choices, so it is not a chat.completion")
+    return message
+
+
+def from_chat_chunks(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
+    """Yield the events of the message that comes in `chat.completion.chunk`s.
+
+    A stream that ends before its `finish_reason` yields no `message_delta` and no `message_stop`.
+    """
+    reader = ReadChunks()
+    for chunk in chunks:
+        yield from reader.add(fields_of(chunk, "chunk", Notes()))
+    yield from reader.end()
 
 
 # The fields beside messages. Each function takes out what it reads: what is left has no place.
