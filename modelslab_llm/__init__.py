@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from .conversation import Conversation
     from .conversation._runner import AsyncToolRunner, ToolRunner
     from .conversation._tool_loop import ToolCall
-    from .endpoints import Endpoint
+    from .endpoints import Endpoint, Strategy
     from .media import adocument, aimage, document, image
-    from .structured._asked import Strategy
     from .structured._parse import AsyncParsedMessageStream, ParsedMessageStream
     from .tools import Tool, tool, tool_result
     from .types import (
@@ -114,13 +113,12 @@ _FROM = {
     "_client.client": "AsyncModelsLab ModelsLab",
     "_protocol.config": "Timeout",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "structured._asked": "Strategy",
     "structured._parse": "AsyncParsedMessageStream ParsedMessageStream",
     "conversation._runner": "AsyncToolRunner ToolRunner",
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
     "conversation._tool_loop": "ToolCall",
     "conversation": "Conversation",
-    "endpoints": "Endpoint",
+    "endpoints": "Endpoint Strategy",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
     "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "

@@ -16,17 +16,16 @@ from .._http.clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._http.drive import adrive, drive
 from .._http.foreign import proxies_of_the_environment
 from .._protocol.config import Config, Options
-from .._protocol.exchange import until_ready
+from .._protocol.ready import until_ready
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError
 from .messages import AsyncMessages, Messages
 from .models import AsyncModels, Models
-from .session import AsyncSession, Session
 
 
 def _shown(client: ModelsLab | AsyncModelsLab) -> str:
     # Crash reports also show a client whose construction failed.
-    is_built = hasattr(client, "_session")
+    is_built = hasattr(client, "_config")
     where = f"base_url={client.endpoint.base_url!r}" if is_built else "not built"
     return f"{type(client).__name__}({where})"
 
@@ -73,18 +72,19 @@ class ModelsLab(HintsAtNames):
             )
         with proxies_of_the_environment():
             http = http_client or DefaultHttpxClient()
-        self._set(Session(config, http), closes=http_client is None)
+        self._set(config, http, closes=http_client is None)
 
-    def _set(self, session: Session, *, closes: bool) -> None:
-        self._session = session
+    def _set(self, config: Config, http: httpx.Client, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
         self._closes = closes
-        self.messages = Messages(session)
-        self.models = Models(session)
+        self.messages = Messages(config, http)
+        self.models = Models(config, http)
 
     @property
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
-        return self._session.config.endpoint
+        return self._config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -92,8 +92,7 @@ class ModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        config = self._session.config.changed(**options)
-        copy._set(Session(config, self._session.http), closes=False)
+        copy._set(self._config.changed(**options), self._http, closes=False)
         return copy
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -104,13 +103,13 @@ class ModelsLab(HintsAtNames):
         there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
         seconds for a host name that nobody knows.
         """
-        config = self._session.config.changed(deadline=timeout)
-        drive(until_ready(config, time.monotonic), self._session.http)
+        config = self._config.changed(deadline=timeout)
+        drive(until_ready(config, time.monotonic), self._http)
 
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            self._session.http.close()
+            self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -165,18 +164,19 @@ class AsyncModelsLab(HintsAtNames):
             raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
         with proxies_of_the_environment():
             http = http_client or DefaultAsyncHttpxClient()
-        self._set(AsyncSession(config, http), closes=http_client is None)
+        self._set(config, http, closes=http_client is None)
 
-    def _set(self, session: AsyncSession, *, closes: bool) -> None:
-        self._session = session
+    def _set(self, config: Config, http: httpx.AsyncClient, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
         self._closes = closes
-        self.messages = AsyncMessages(session)
-        self.models = AsyncModels(session)
+        self.messages = AsyncMessages(config, http)
+        self.models = AsyncModels(config, http)
 
     @property
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
-        return self._session.config.endpoint
+        return self._config.endpoint
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -184,8 +184,7 @@ class AsyncModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        config = self._session.config.changed(**options)
-        copy._set(AsyncSession(config, self._session.http), closes=False)
+        copy._set(self._config.changed(**options), self._http, closes=False)
         return copy
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -196,13 +195,13 @@ class AsyncModelsLab(HintsAtNames):
         there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
         seconds for a host name that nobody knows.
         """
-        config = self._session.config.changed(deadline=timeout)
-        await adrive(until_ready(config, time.monotonic), self._session.http)
+        config = self._config.changed(deadline=timeout)
+        await adrive(until_ready(config, time.monotonic), self._http)
 
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            await self._session.http.aclose()
+            await self._http.aclose()
 
     aclose = close
 

@@ -3,44 +3,77 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
+import httpx
 from typing_extensions import TypeForm, Unpack
-
-import modelslab_llm  # loads late what few programs use, and then `get_type_hints` finds it here
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
-from .._protocol import calls as _calls
+from .._protocol import messages as _calls
+from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..conversation._runner import AsyncToolRunner, ToolRunner
+from ..conversation._tool_loop import ToolLoop
+from ..endpoints import Strategy
+from ..structured._asked import Asked, asked_for
+from ..structured._parse import AsyncParsedMessageStream, ParsedMessageStream, parsing
 from ..types.message import Message, TokenCount
+from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
-
-if TYPE_CHECKING:  # what few programs use is loaded by the methods that need it
-    from ..structured._asked import Asked
-
-from .session import AsyncSession, Session
+from .run import arun, run
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
+
+    Around the verb, so that its signature says what is wanted; Python would only say that it is
+    missing.
+    """
+
+    @wraps(verb)
+    def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return verb(*args, **params)
+
+    return called
+
+
+def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """`_hinting` for an async verb, which has to be seen to be one."""
+
+    @wraps(verb)
+    async def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return await verb(*args, **params)
+
+    return called
 
 
 class Messages(HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: httpx.Client) -> None:
+        self._config = config
+        self._http = http
 
     def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return self._session.run(_calls.create_message(self._session.config, params))
+        return run(_calls.create_message(self._config, params), self._http)
 
     def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
         """Ask for an answer and return it as it comes; the request is sent by the `with` block.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._session.config, params)
-        return MessageStream(lambda: self._session.open(call))
+        call = _calls.stream_message(self._config, params)
+        return MessageStream(lambda: run(call, self._http))
 
     def run_tools(
         self,
@@ -48,7 +81,7 @@ class Messages(HintsAtNames):
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ToolRunner:
+    ) -> ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
@@ -56,24 +89,22 @@ class Messages(HintsAtNames):
         or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
         request alone. Raises `InvalidRequestError` here.
         """
-        from ..conversation._runner import ToolRunner
-        from ..conversation._tool_loop import ToolLoop
-
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error)
         return ToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageCreateParams", params)),
-            lambda params: self.stream(**cast("MessageCreateParams", params)),
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
         )
 
+    @_hinting
     def parse(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessage[T]:
+    ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
@@ -85,29 +116,23 @@ class Messages(HintsAtNames):
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        return drive(flow, self._http)
 
-        session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, validation_retries, time.monotonic)
-        return drive(flow, session.http)
-
+    @_hinting
     def parse_stream(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessageStream[T]:
+    ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import ParsedMessageStream
-
-        config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
-        call = _calls.stream_message(config, asked.params, "parse_stream")
-        return ParsedMessageStream(lambda: self._session.open(call), asked)
+        endpoint = self._config.endpoint
+        asked: Asked[T] = asked_for(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return ParsedMessageStream(lambda: run(call, self._http), asked)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -116,26 +141,27 @@ class Messages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return self._session.run(_calls.count_tokens(self._session.config, params))
+        return run(_calls.count_tokens(self._config, params), self._http)
 
 
 class AsyncMessages(HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+        self._config = config
+        self._http = http
 
     async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return await self._session.run(_calls.create_message(self._session.config, params))
+        return await arun(_calls.create_message(self._config, params), self._http)
 
     def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._session.config, params)
-        return AsyncMessageStream(lambda: self._session.open(call))
+        call = _calls.stream_message(self._config, params)
+        return AsyncMessageStream(lambda: arun(call, self._http))
 
     def run_tools(
         self,
@@ -143,56 +169,49 @@ class AsyncMessages(HintsAtNames):
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.AsyncToolRunner:
+    ) -> AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         All is as for the sync one, but that calls run at the same time.
         """
-        from ..conversation._runner import AsyncToolRunner
-        from ..conversation._tool_loop import ToolLoop
-
-        loop = ToolLoop(params, self._session.config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error)
         return AsyncToolRunner(
             loop,
-            lambda params: self.create(**cast("MessageCreateParams", params)),
-            lambda params: self.stream(**cast("MessageCreateParams", params)),
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
         )
 
+    @_ahinting
     async def parse(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.ParsedMessage[T]:
+    ) -> ParsedMessage[T]:
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         All is as for the sync one.
         """
-        from ..structured._asked import asked_for
-        from ..structured._parse import parsing
+        asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
+        return await adrive(
+            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+        )
 
-        session = self._session
-        asked: Asked[T] = asked_for(output, strategy, params, session.config.endpoint)
-        flow = parsing(session.config, asked, validation_retries, time.monotonic)
-        return await adrive(flow, session.http)
-
+    @_hinting
     def parse_stream(
         self,
         *,
         output: TypeForm[T],
-        strategy: modelslab_llm.Strategy = "tool",
+        strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
-    ) -> modelslab_llm.AsyncParsedMessageStream[T]:
+    ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        from ..structured._asked import asked_for
-        from ..structured._parse import AsyncParsedMessageStream
-
-        config = self._session.config
-        asked: Asked[T] = asked_for(output, strategy, params, config.endpoint, "parse_stream")
-        call = _calls.stream_message(config, asked.params, "parse_stream")
-        return AsyncParsedMessageStream(lambda: self._session.open(call), asked)
+        endpoint = self._config.endpoint
+        asked: Asked[T] = asked_for(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -201,15 +220,4 @@ class AsyncMessages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return await self._session.run(_calls.count_tokens(self._session.config, params))
-
-
-# Type checkers want an `output`. At run time its absence is left to `asked_for`, which can name the
-# argument that was meant to be it.
-for _verb in (
-    Messages.parse,
-    Messages.parse_stream,
-    AsyncMessages.parse,
-    AsyncMessages.parse_stream,
-):
-    _verb.__kwdefaults__ = {**(_verb.__kwdefaults__ or {}), "output": None}
+        return await arun(_calls.count_tokens(self._config, params), self._http)

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import time
 
+import httpx
+
 from .._http.drive import adrive, drive
-from .._protocol.exchange import all_models
+from .._protocol.config import Config
+from .._protocol.models import all_models
 from ..types.models import ModelList
-from .session import AsyncSession, Session
 
 
 class Models:
     """The models operations of a `ModelsLab`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: httpx.Client) -> None:
+        self._config = config
+        self._http = http
 
     def list(self) -> ModelList:
         """Return all models the server has, page after page. Raises `APIError`."""
-        session = self._session
-        flow = all_models(session.config, session.config.retry, time.monotonic)
-        return drive(flow, session.http)
+        return drive(all_models(self._config, time.monotonic), self._http)
 
 
 class AsyncModels:
     """The models operations of an `AsyncModelsLab`."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+        self._config = config
+        self._http = http
 
     async def list(self) -> ModelList:
         """Return all models the server has, page after page. Raises `APIError`."""
-        session = self._session
-        flow = all_models(session.config, session.config.retry, time.monotonic)
-        return await adrive(flow, session.http)
+        return await adrive(all_models(self._config, time.monotonic), self._http)

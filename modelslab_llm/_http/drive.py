@@ -22,13 +22,11 @@ from typing import Literal, TypeAlias, TypeVar, cast
 
 import httpx
 
-from .._protocol.calls import read_message
 from .._protocol.reader import Opened, Reader
-from .._protocol.refusals import from_payload, request_id
+from .._protocol.refusals import request_id
 from .._protocol.values import Answer, Attempt, Outcome
 from ..errors import APIError, ConfigurationError, UnexpectedResponseError
 from ..types.events import Event
-from ..types.message import Message
 from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .foreign import FOREIGN, failure_of, foreign_is_ours
 from .pace import Pace
@@ -86,10 +84,10 @@ def _send(http: httpx.Client, attempt: Attempt) -> Outcome:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and response.is_success:
-        reader = _reader(response, headers, attempt)
+    if attempt.reader and response.is_success:
+        reader = attempt.reader(response.status_code, headers)
         events = _events(response, reader, pace)
-        opened = Opened(reader, events, partial(_shut, events, response), request_id(headers))
+        opened = Opened(reader, events, partial(_shut, events, response))
         try:
             for event in events:
                 opened.hold(event)
@@ -128,10 +126,10 @@ async def _asend(http: httpx.AsyncClient, attempt: Attempt) -> Outcome:
         _raise_if_closed(http)
         raise  # out of a hook of the caller's
     headers = _headers(response, attempt)
-    if attempt.request.stream and response.is_success:
-        reader = _reader(response, headers, attempt)
+    if attempt.reader and response.is_success:
+        reader = attempt.reader(response.status_code, headers)
         events = _aevents(response, reader, pace)
-        opened = Opened(reader, events, partial(_ashut, events, response), request_id(headers))
+        opened = Opened(reader, events, partial(_ashut, events, response))
         try:
             async for event in events:
                 opened.hold(event)
@@ -404,26 +402,6 @@ class _Ready(AsyncIterator[T]):
 def _headers(response: httpx.Response, attempt: Attempt) -> dict[str, str]:
     hide = attempt.config.hide_key
     return {name: hide(value) for name, value in response.headers.items()}
-
-
-def _reader(response: httpx.Response, headers: Mapping[str, str], attempt: Attempt) -> Reader:
-    config = attempt.config
-
-    def failure(payload: object) -> APIError:
-        return from_payload(payload, headers, now=time.time(), in_stream=True)
-
-    def whole(body: bytes) -> Message:
-        return read_message(Answer(response.status_code, headers, body, config.hide_key))
-
-    return Reader(
-        attempt.model,
-        config.max_response_bytes,
-        failure,
-        config.hide_key,
-        label=headers.get("content-type", ""),
-        whole=whole,
-        request_id=request_id(headers),
-    )
 
 
 def _raise_if_closed(http: httpx.Client | httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ Reads no bytes and raises only for what cannot be one message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import StreamInterruptedError
@@ -39,7 +39,7 @@ from ..types.events import (
     MessageStartEvent,
     MessageStopEvent,
 )
-from ..types.message import Message, Usage, mark_cut_arguments
+from ..types.message import Message, Usage, made, mark_cut_arguments
 
 _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
     TextBlock: (TextDelta, "text"),
@@ -117,8 +117,14 @@ class Accumulator:
     `model` is what was asked for, shown until the server says otherwise.
     """
 
-    def __init__(self, model: str = "", tolerated: Callable[[str], None] = tolerated) -> None:
+    def __init__(
+        self,
+        model: str = "",
+        tolerated: Callable[[str], None] = tolerated,
+        request_id: str | None = None,
+    ) -> None:
         self._tolerated = tolerated
+        self._request_id = request_id
         # Unvalidated: to validate would build a schema that a stream has no other use for.
         self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
         self._started = False
@@ -173,13 +179,12 @@ class Accumulator:
         """Return a snapshot of the message. It costs a copy of what has come."""
         in_order = sorted(self._blocks, key=lambda entry: entry[0])
         content = [growing.joined(self.complete) for _, growing in in_order]
-        message = self._start.model_copy(
-            update={
-                "content": [*self._start.content, *content],
-                "usage": Usage.model_validate(self._usage),
-                **self._end,
-            }
-        )
+        changes = {
+            "content": [*self._start.content, *content],
+            "usage": Usage.model_validate(self._usage),
+            **self._end,
+        }
+        message = made(Message, self._start, self._request_id, changes)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
 
@@ -245,28 +250,6 @@ class Accumulator:
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value
-
-
-def replay(message: Message) -> Iterator[Event]:
-    """Yield the events of a stream that brings exactly this message."""
-    yield MessageStartEvent(message=message.model_copy(update={"content": [], "stop_reason": None}))
-    for index, block in enumerate(message.content):
-        start, delta = _taken_apart(block)
-        yield ContentBlockStartEvent(index=index, content_block=start)
-        if delta:
-            yield ContentBlockDeltaEvent(index=index, delta=delta)
-        yield ContentBlockStopEvent(index=index)
-    end = {name: getattr(message, name) for name in MessageDelta.model_fields}
-    yield MessageDeltaEvent(delta=MessageDelta.model_validate(end), usage=message.usage)
-    yield MessageStopEvent()
-
-
-def _taken_apart(block: ContentBlock) -> tuple[ContentBlock, Delta | None]:
-    if isinstance(block, TextBlock):
-        return block.model_copy(update={"text": ""}), TextDelta(text=block.text)
-    if isinstance(block, ThinkingBlock):
-        return block.model_copy(update={"thinking": ""}), ThinkingDelta(thinking=block.thinking)
-    return block, None
 
 
 def is_begun(block: ContentBlock) -> bool:

@@ -7,17 +7,19 @@ of megabytes is walked, never copied.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
+from .._hints import did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
+from ..types._json import is_iterable, is_mapping
 from ..types.message import Message, is_empty_text
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .config import Options
-from .faults import did_you_mean, joined
+from .faults import joined
 from .json import as_param
 
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
@@ -39,13 +41,13 @@ def checked(
     _thinking(body, endpoint, faults)
     for name in LISTS:
         _list(body, name, faults)
-    given: Any = params.get("extra_body") or {}
-    extra = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else None
-    if extra is None:
-        faults.append(f"extra_body: must be a dict, not {type(cast('object', given)).__name__}")
+    extra: object = params.get("extra_body") or {}
+    if not is_mapping(extra):
+        faults.append(f"extra_body: must be a dict, not {type(extra).__name__}")
     elif "stream" in extra or "messages" in extra:
         faults.append("extra_body: 'stream' and 'messages' are set by the call itself")
-    body.update(extra or {})
+    else:
+        body.update(extra)
     _model(body, endpoint, faults)
     raise_for(faults)
     return body
@@ -74,23 +76,9 @@ def raise_for(faults: Sequence[str]) -> None:
         raise InvalidRequestError(joined(faults))
 
 
-_ELSEWHERE = {  # what people pass who know another client
-    "stream": "messages.stream(…) streams, messages.create(…) does not",
-    "stop": "the parameter is stop_sequences",
-    "max_completion_tokens": "the parameter is max_tokens",
-    "functions": "the parameter is tools",
-    "prompt": "the parameter is messages",
-    **dict.fromkeys(("output", "output_format", "strategy"), "messages.parse(output=…) takes that"),
-    "validation_retries": "messages.parse(output=…, validation_retries=…) takes that; "
-    "a stream is not asked for again",
-    **dict.fromkeys(("max_turns", "on_error"), "messages.run_tools(…) takes that"),
-    "max_iterations": "messages.run_tools(max_turns=…) takes that",
-}
-
-
 def _cure(name: str, known: frozenset[str]) -> str:
-    if name in _ELSEWHERE:
-        return _ELSEWHERE[name]
+    if cure := hint("parameter", name):
+        return cure
     if name in Options.__annotations__:
         return f"it is an option of the client, client.with_options({name}=…)"
     return (
@@ -106,19 +94,14 @@ def _model(body: dict[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
         faults.append(f"model: must be a name, not {model!r}")
 
 
-def hottest(endpoint: Endpoint) -> float:
-    """Return the most that `temperature` and `top_p` may be; a gateway decides by itself."""
-    return math.inf if endpoint.kind == "gateway" else 1
-
-
 def _numbers(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
-    top = hottest(endpoint)
-    unlimited = math.inf
+    unlimited, top = math.inf, endpoint.max_temperature
+    least_k = -unlimited if endpoint.min_top_k is None else endpoint.min_top_k
     limits: dict[str, tuple[type, float, float]] = {
         "max_tokens": (int, 1, unlimited),
         "temperature": (float, 0, top),
         "top_p": (float, 0, top),
-        "top_k": (int, 1 if endpoint.kind != "gateway" else -unlimited, unlimited),
+        "top_k": (int, least_k, unlimited),
     }
     if "max_tokens" not in body:
         faults.append("max_tokens: is required, at least 1")
@@ -142,27 +125,25 @@ _THINKING = (
 
 
 def _thinking(body: Mapping[str, Any], endpoint: Endpoint, faults: list[str]) -> None:
-    """Refuse a wrong form, and on v7 a budget out of range (protocol.md §4).
-
-    llama-server and gateways take other budgets too, so theirs is not checked.
-    """
+    """Refuse a wrong form, and a budget out of the range that the server has (protocol.md §4)."""
     value = body.get("thinking")
     if value is None:
         return
-    fields: Mapping[str, Any] = (
-        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-    )
+    fields: Mapping[str, Any] = value if is_mapping(value) else {}
     if not isinstance(fields.get("type"), str):
         faults.append(f"thinking: {_THINKING}, not {value!r}")
         return
     budget, most = fields.get("budget_tokens"), body.get("max_tokens")
-    if fields["type"] != "enabled" or (budget is None and endpoint.kind != "v7"):
+    least = endpoint.min_thinking_budget
+    if fields["type"] != "enabled" or (budget is None and least is None):
         return
     if type(budget) is not int:
         faults.append(f"thinking.budget_tokens: must be a whole number, not {budget!r}")
-    elif endpoint.kind == "v7" and budget < 1024:
-        faults.append(f"thinking.budget_tokens: must be at least 1024, not {budget}")
-    elif endpoint.kind == "v7" and type(most) is int and budget >= most:
+    elif least is None:
+        return
+    elif budget < least:
+        faults.append(f"thinking.budget_tokens: must be at least {least}, not {budget}")
+    elif type(most) is int and budget >= most:
         faults.append(
             f"thinking.budget_tokens: must be less than max_tokens, of which it is a part: "
             f"{budget} of {most}"
@@ -173,10 +154,10 @@ def _list(body: dict[str, Any], name: str, faults: list[str]) -> None:
     value = body.get(name)
     if value is None or (name == "system" and isinstance(value, str)):
         return
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        faults.append(f"{name}: must be a list, not {type(cast('object', value)).__name__}")
+    if not is_iterable(value):
+        faults.append(f"{name}: must be a list, not {type(value).__name__}")
         return
-    body[name] = items = list(cast("Iterable[Any]", value))
+    body[name] = items = list(value)
     if name == "tools":
         body[name] = _tools(items, faults)
 
@@ -185,69 +166,63 @@ def _tools(items: list[Any], faults: list[str]) -> list[Any]:
     definitions = [tool.to_param() if hasattr(tool, "to_param") else tool for tool in items]
     places: dict[object, int] = {}
     for i, tool in enumerate(definitions):
-        fields: Mapping[str, Any] = (
-            cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
-        )
+        fields: Mapping[str, Any] = tool if is_mapping(tool) else {}
         name, schema = fields.get("name"), fields.get("input_schema")
-        if callable(cast("object", tool)):
+        if callable(tool):
             faults.append(f"tools[{i}]: is a plain function, decorate it with @tool")
         elif not (name or fields.get("type", "custom") != "custom"):
             faults.append(f"tools[{i}]: must be a dict with a 'name'")
         elif name and places.setdefault(name, i) != i:
             faults.append(f"tools[{i}]: the name {name!r} is taken by tools[{places[name]}]")
         if schema is not None and not (
-            isinstance(schema, Mapping)
-            and cast("Mapping[str, Any]", schema).get("type", "object") == "object"
+            is_mapping(schema) and schema.get("type", "object") == "object"
         ):
             faults.append(f"tools[{i}].input_schema: must be a JSON schema of type 'object'")
     return definitions
 
 
 def _messages(value: Any, faults: list[str]) -> list[Any]:
-    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+    if not is_iterable(value):
         faults.append('messages: must be a list of turns like {"role": "user", "content": "…"}')
         return []
-    turns = list(cast("Iterable[Any]", value))
+    turns = list(value)
     if not turns:
         faults.append("messages: is empty, the first turn is the user's")
     return [plain_turn(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
 
 
-def _kind_of(content: Any) -> str:
+def _kind_of(content: object) -> str:
     if isinstance(content, Message):
         return "a Message: pass it by itself as the turn"
-    if isinstance(content, BaseModel) or (isinstance(content, Mapping) and "type" in content):
+    if isinstance(content, BaseModel) or (is_mapping(content) and "type" in content):
         return "one block: put it into a list, [block]"
-    return type(cast("object", content)).__name__
+    return type(content).__name__
 
 
 def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
     """Return a turn without models in it, as a request takes it, and note what is wrong with it."""
     if isinstance(turn, Message):
         return turn.to_param()
-    if not isinstance(turn, Mapping):
+    if not is_mapping(turn):
         faults.append(f"{path}: must be a dict with 'role' and 'content'")
         return None
-    fields = cast("Mapping[str, Any]", turn)
-    role, content = fields.get("role"), fields.get("content")
+    role, content = turn.get("role"), turn.get("content")
     if role == "system":
         faults.append(f"{path}.role: 'system' is no role here, use the parameter system=…")
     elif role not in ("user", "assistant"):
         faults.append(f"{path}.role: must be 'user' or 'assistant', not {role!r}")
     if isinstance(content, str):
-        return fields
-    if isinstance(content, (bytes, Mapping, BaseModel)) or not isinstance(content, Iterable):
-        kind = _kind_of(content) if "content" in fields else "missing"
+        return turn
+    if isinstance(content, BaseModel) or not is_iterable(content):
+        kind = _kind_of(content) if "content" in turn else "missing"
         faults.append(f"{path}.content: must be text or a list of blocks, not {kind}")
         return None
     blocks: list[Any] = []
-    for i, block in enumerate(cast("Iterable[Any]", content)):
+    for i, block in enumerate(content):
         if is_empty_text(block):
             continue
         plain = as_param(block) if isinstance(block, BaseModel) else block
-        if isinstance(plain, Mapping) and isinstance(
-            cast("Mapping[str, Any]", plain).get("type"), str
-        ):
+        if is_mapping(plain) and isinstance(plain.get("type"), str):
             blocks.append(plain)
         else:
             message = isinstance(content, Message) or isinstance(block, Message)
@@ -255,4 +230,4 @@ def plain_turn(turn: Any, path: str, faults: list[str]) -> Any:
                 f"{path}.content[{i}]: must be a block, a dict with a 'type'"
                 + ("; pass the message itself as the turn" if message else "")
             )
-    return {**fields, "content": blocks}
+    return {**turn, "content": blocks}

@@ -16,13 +16,13 @@ from typing import Any
 from typing_extensions import Self, TypedDict, Unpack
 
 from .. import endpoints
+from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..types.requests import TimeoutLike
-from .faults import did_you_mean
-from .headers import CREDENTIALS, checked_headers
+from .headers import checked_headers, credential, keys_in
 from .retry import Retry
-from .secret import Secret
+from .secret import Secret, Secrets
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
@@ -118,6 +118,8 @@ class Config:
     max_retry_wait: float = 60.0
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
+    brought: tuple[Secret, ...] = ()
+    """Keys that a single request brings in its own headers."""
 
     @property
     def retry(self) -> Retry:
@@ -147,8 +149,8 @@ class Config:
         known = sorted(Options.__annotations__)
         for name in options:
             if name not in known:
-                cure = _ELSEWHERE.get(name) or (
-                    did_you_mean(name, (*known, *_ONCE)) + f"known are {', '.join(known)}"
+                cure = hint("option", name) or (
+                    did_you_mean(name, (*known, *ONCE)) + f"known are {', '.join(known)}"
                 )
                 raise TypeError(f"unknown option {name!r}: {cure}")
         values: dict[str, Any] = dict(options)
@@ -176,48 +178,21 @@ class Config:
         """Return the one header that carries the key."""
         if self.key is None or self.endpoint.auth is None:
             return {}
-        if self.endpoint.auth == "bearer":
-            return {"authorization": f"Bearer {self.key.reveal()}"}
-        return {self.endpoint.auth: self.key.reveal()}
+        return credential(self.endpoint.auth, self.key.reveal())
 
     def hide_key(self, text: str) -> str:
         """Return `text` without the key, which servers like to quote in their errors."""
-        for secret in self._secrets:
-            text = secret.hide(text)
-        return text
+        return self._secrets.hide(text)
 
     @cached_property
-    def _secrets(self) -> list[Secret]:
-        given = [self.default_headers[name] for name in CREDENTIALS if name in self.default_headers]
-        named = [Secret(value.rpartition(" ")[2]) for value in given]  # after "Bearer"
-        return [self.key, *named] if self.key else named
+    def _secrets(self) -> Secrets:
+        own = [self.key] if self.key else []
+        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought])
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
-        strange = {
-            name: value
-            for name in CREDENTIALS
-            if (value := headers.get(name)) and self.hide_key(value) == value
-        }
-        return (
-            replace(self, default_headers={**self.default_headers, **strange}) if strange else self
-        )
-
-
-_OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
-_ONCE = ("api_key", "endpoint", "base_url", "deployment_id", "http_client")
-_ELSEWHERE = {  # what people pass who know another client
-    **{name: f"give it to http_client=DefaultHttpxClient({name}=…)" for name in _OF_HTTP},
-    **dict.fromkeys(_ONCE, "it cannot be changed, build another client"),
-    "default_query": "give it to http_client=DefaultHttpxClient(params=…)",
-    "auth_token": "give it as api_key; its header is said by endpoints.gateway(…, auth=…)",
-    "auth": "it belongs to the endpoint: endpoint=endpoints.gateway(…, auth=…)",
-    **dict.fromkeys(
-        ("model", "default_model"),
-        "give it with each request, or to the endpoint: endpoints.llm_v7(default_model=…)",
-    ),
-    **dict.fromkeys(("api_base", "url"), "the argument is base_url"),
-}
+        strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
+        return replace(self, brought=tuple(map(Secret, strange))) if strange else self
 
 
 def _seconds(name: str, value: Any, least: float | None = None) -> float:
@@ -271,7 +246,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"no API key: pass api_key=… or set the environment variable {API_KEY}"
             + (
                 "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
-                if endpoint.kind == "gateway"
+                if endpoint.auth_can_change
                 else ""
             )
         )

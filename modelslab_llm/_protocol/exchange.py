@@ -2,7 +2,7 @@
 
 A driver takes an `Attempt`, waits its `pause`, sends its `request` and hands back what came of it:
 
-    flow = exchange(call, config, retry, clock)
+    flow = exchange(call, Deadline.of(config, clock))
     attempt = next(flow)
     while True:
         outcome = …                      # wait(attempt.pause); send(attempt.request)
@@ -14,19 +14,17 @@ So it is tested with `next()` and `send()` alone: no socket, no clock but the on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from ..errors import APIError, AuthenticationError, UnsupportedOperationError
-from ..types.models import ModelInfo, ModelList
-from .calls import MANY_PAGES, ModelPage, list_models, probe
-from .config import Config
+from ..endpoints import Endpoint
+from ..errors import APIError, AuthenticationError
 from .reader import Opened
-from .retry import Retry, UntilReady
-from .values import Answer, Attempt, Call, Outcome, Request
+from .retry import Retry
+from .secret import hide_in
+from .values import Answer, Attempt, Call, Deadline, Outcome, Request
 
 log = logging.getLogger("modelslab_llm")
 
@@ -37,113 +35,96 @@ REDIRECTS = 5
 
 
 def exchange(
-    call: Call[T],
-    config: Config,
-    retry: Retry,
-    clock: Callable[[], float],
-    until: float | None = None,
-) -> Generator[Attempt, Outcome, T | Opened[Any]]:
+    call: Call[T], deadline: Deadline, retry: Retry | None = None
+) -> Generator[Attempt, Outcome, T]:
     """Send a call until it has a result or cannot have one; raise the last failure.
 
-    `clock` counts seconds from anywhere; `until` is its moment at which the call must be over, if
-    that is not to be reckoned from now. The result of a stream that was opened is that stream.
+    Every attempt and what came of it passes here: whoever wants to see them all stands at the
+    `yield`.
     """
-    started = clock()
-    if until is None and config.deadline is not None:
-        until = started + config.deadline
-    request, pause = call.request, 0.0
-    config = config.hiding(request.headers)
-    tries = redirects = 0
-
-    def sign(failure: APIError) -> None:
-        """Write on the error what was asked, how often, and for how long; hide the key.
-
-        Where it was raised inside the package is no news to a caller, and the variables there
-        hold what the server said.
-        """
-        failure.__traceback__ = None
-        failure.method, failure.url = request.method, config.hide_key(request.url)
-        failure.attempts, failure.elapsed = tries, clock() - started
-        if isinstance(failure, AuthenticationError):
-            failure.hint = failure.hint or _how_the_key_went(request, config)
-        _hide_key(failure, config)
-
+    retry = retry or call.config.retry
+    sent = _Sent(call, deadline)
+    redirects, pause = 0, 0.0
     while True:
-        outcome = yield Attempt(request, pause, until, config, call.model)
-        tries += 1
-        pause = 0.0
-        if isinstance(outcome, APIError):
-            sign(outcome)
-        if log.isEnabledFor(logging.DEBUG):
-            url = config.hide_key(request.url)  # a redirect may have put the key there
-            log.debug("%s %s: %r, %.3f s", request.method, url, outcome, clock() - started)
-        if isinstance(outcome, Opened):
-            outcome.sign = sign
-            return outcome
-        if isinstance(outcome, Answer):
-            if redirects < REDIRECTS and (target := _same_origin_target(request, outcome)):
-                redirects += 1
-                tries -= 1
-                request = replace(request, url=target)
-                continue
-            try:
-                return call.read(outcome)
-            except APIError as error:
-                failure = error
-                sign(failure)
-        else:
-            failure = outcome
-        wait = retry.pause(failure, tries)
+        outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
+        target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
+        sent.note(outcome)
+        if target:
+            redirects, pause = redirects + 1, 0.0
+            sent.follow(target)
+            continue
+        try:
+            return _read(call, outcome)
+        except APIError as error:
+            failure = sent.sign(error)
+        wait = retry.pause(failure, sent.tries)
         if wait is None:
-            failure.hint = failure.hint or retry.given_up(failure, tries)
-        if wait is None or (until is not None and clock() + wait >= until):
+            failure.hint = failure.hint or retry.given_up(failure, sent.tries)
+        if wait is None or not deadline.allows(wait):
             try:
                 raise failure
             finally:  # its traceback holds this frame: no circle, for its body may be large
                 del failure, outcome
         pause = wait
-        log.info("try %d failed, next in %.2f s: %s", tries, wait, failure)
+        log.info("try %d failed, next in %.2f s: %s", sent.tries, wait, failure)
 
 
-def all_models(
-    config: Config, retry: Retry, clock: Callable[[], float]
-) -> Generator[Attempt, Outcome, ModelList]:
-    """Ask for page after page, until the server says that there are no more."""
-    until = None if config.deadline is None else clock() + config.deadline
-    models: dict[str, ModelInfo] = {}
-    after: str | None = None
-    for _ in range(MANY_PAGES):
-        call = list_models(config, after)
-        page = cast("ModelPage", (yield from exchange(call, config, retry, clock, until)))
-        known = len(models)
-        for model in page.models:
-            models.setdefault(model.id, model)
-        after = page.next_after
-        if after is None or len(models) == known:  # a server that repeats itself has no more
-            break
-    return ModelList(list(models.values()))
+class _Sent:
+    """What is known of a call on its way: what was asked, how often, and for how long."""
+
+    def __init__(self, call: Call[Any], deadline: Deadline) -> None:
+        self.request = call.request
+        self.tries = 0
+        self._config = call.config
+        self._clock = deadline.clock
+        self._started = deadline.clock()
+
+    def note(self, outcome: Outcome) -> None:
+        """Count an attempt, and tell who wants to know (DEBUG) what came of it."""
+        self.tries += 1
+        if isinstance(outcome, APIError):
+            self.sign(outcome)
+        elif isinstance(outcome, Opened):
+            outcome.sign = self.sign
+        if log.isEnabledFor(logging.DEBUG):
+            url = self._config.hide_key(self.request.url)  # a redirect may have put the key there
+            elapsed = self._clock() - self._started
+            log.debug("%s %s: %r, %.3f s", self.request.method, url, outcome, elapsed)
+
+    def follow(self, target: str) -> None:
+        """Ask at another address next; what led there was no try."""
+        self.request = replace(self.request, url=target)
+        self.tries -= 1
+
+    def sign(self, failure: APIError) -> APIError:
+        """Write on an error all of this, and take the key out of it.
+
+        Where it was raised inside the package is no news to a caller, and the variables there
+        hold what the server said.
+        """
+        failure.__traceback__ = None
+        hide = self._config.hide_key
+        failure.method, failure.url = self.request.method, hide(self.request.url)
+        failure.attempts, failure.elapsed = self.tries, self._clock() - self._started
+        if isinstance(failure, AuthenticationError):
+            failure.hint = failure.hint or _how_the_key_went(self.request, self._config.endpoint)
+        hide_in(failure, hide)
+        return failure
 
 
-def until_ready(config: Config, clock: Callable[[], float]) -> Generator[Attempt, Outcome, None]:
-    """Ask until the server has its model loaded, for as long as the deadline says.
-
-    Where a token count cannot tell, a list of models has to: no server that is down gives one.
-    """
-    until = None if config.deadline is None else clock() + config.deadline
-    retry = UntilReady()
-    if count := probe(config):
-        with suppress(UnsupportedOperationError):
-            yield from exchange(count, config, retry, clock, until)
-            return
-    yield from exchange(list_models(config), config, retry, clock, until)
+def _read(call: Call[T], outcome: Outcome) -> T:
+    if isinstance(outcome, APIError):
+        raise outcome
+    return call.read(outcome)
 
 
-def _same_origin_target(request: Request, answer: Answer) -> str | None:
+def _same_origin_target(request: Request, outcome: Outcome) -> str | None:
     """Return where a redirect leads if the key may go there: the same scheme, host and port."""
-    if answer.status not in ((307, 308) if request.method == "POST" else (301, 302, 307, 308)):
+    followed = (307, 308) if request.method == "POST" else (301, 302, 307, 308)
+    if not isinstance(outcome, Answer) or outcome.status not in followed:
         return None
     try:
-        target = urljoin(request.url, answer.headers.get("location", ""))
+        target = urljoin(request.url, outcome.headers.get("location", ""))
         here, there = urlsplit(request.url), urlsplit(target)
         same = (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
     except ValueError:
@@ -151,39 +132,11 @@ def _same_origin_target(request: Request, answer: Answer) -> str | None:
     return target if same and target != request.url and target.isprintable() else None
 
 
-def _how_the_key_went(request: Request, config: Config) -> str:
+def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     """Say in which header the server was given the key: they differ in where they look."""
-    places = sorted(config.endpoint.credentials())
+    places = sorted(endpoint.credentials())
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    can_change = config.endpoint.kind == "gateway"
-    cure = ", which endpoints.gateway(…, auth=…) can change" if can_change else ""
+    cure = ", which endpoints.gateway(…, auth=…) can change" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"
-
-
-def _hide_key(failure: APIError, config: Config) -> None:
-    """Take the key out of what the server said: some quote it."""
-
-    def hidden(value: Any, depth: int = 20) -> Any:
-        if isinstance(value, str):
-            return config.hide_key(value)
-        if isinstance(value, (int, float)):  # a key may be a number
-            return value if config.hide_key(str(value)) == str(value) else "***"
-        if not depth:
-            return "…" if isinstance(value, (dict, list)) else value
-        if isinstance(value, dict):
-            entries = cast("dict[Any, Any]", value).items()
-            return {hidden(name): hidden(entry, depth - 1) for name, entry in entries}
-        if isinstance(value, list):
-            return [hidden(entry, depth - 1) for entry in cast("list[Any]", value)]
-        return value
-
-    told = vars(failure)
-    for name in told.keys() - {"partial_message", "elapsed"}:  # an answer is what it is
-        told[name] = hidden(told[name])
-    failure.args = (failure.message,)
-    behind = failure.__cause__
-    while behind is not None:  # the HTTP library quotes what it cannot read
-        behind.args = tuple(hidden(part) for part in behind.args)
-        behind = behind.__cause__ or behind.__context__

@@ -7,7 +7,7 @@ should not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,14 +34,6 @@ def first_fault(error: ValueError) -> str:
 
 
 _TRIED = re.compile(r"[a-z-]+\[.*\]|str|int")  # such as tagged-union[TextDelta,InputJSONDelta]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the question for a misspelt name, or nothing if no known one is near."""
-    import difflib  # for this alone
-
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def joined(faults: Sequence[str]) -> str:

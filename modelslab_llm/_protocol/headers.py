@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..endpoints import Auth
 from ..errors import InvalidRequestError
 
-CREDENTIALS = ("authorization", "x-api-key", "key")
+_FORMS: Mapping[Auth, tuple[str, str]] = {
+    "bearer": ("authorization", "Bearer "),
+    "x-api-key": ("x-api-key", ""),
+    "key": ("key", ""),
+}
+
+CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -40,3 +47,19 @@ line of printable ASCII text without spaces around it
             )
         checked[name.lower()] = value
     return checked
+
+
+def credential(auth: Auth, key: str) -> dict[str, str]:
+    """Return the header that carries a key.
+
+    >>> credential("bearer", "K"), credential("key", "K")
+    ({'authorization': 'Bearer K'}, {'key': 'K'})
+    """
+    header, scheme = _FORMS[auth]
+    return {header: scheme + key}
+
+
+def keys_in(headers: Mapping[str, str]) -> list[str]:
+    """Return the keys that stand in headers with lower-case names."""
+    given = [headers[name] for name in CREDENTIALS if headers.get(name)]
+    return [value.rpartition(" ")[2] for value in given]  # after "Bearer"

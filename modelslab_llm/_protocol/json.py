@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema, to_json
 
 from ..errors import InvalidRequestError
+from ..types._json import is_array, is_mapping
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -72,8 +73,8 @@ def _plain(value: object) -> object:
     """Turn what is no JSON type by itself but means one: models, and mappings that are no dict."""
     if isinstance(value, BaseModel):
         return as_param(value)
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
+    if is_mapping(value):
+        return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
@@ -81,12 +82,11 @@ def _unsendable(value: Any, path: str = "") -> Sequence[str]:
     """Return where in a body something stands that JSON cannot carry."""
     if isinstance(value, BaseModel):
         value = as_param(value)
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value).items()
+    if is_mapping(value):
+        entries = value.items()
         return [at for k, v in entries for at in _unsendable(v, f"{path}.{k}" if path else str(k))]
-    if isinstance(value, (list, tuple)):
-        items = enumerate(cast("Sequence[Any]", value))
-        return [at for i, v in items for at in _unsendable(v, f"{path}[{i}]")]
+    if is_array(value):
+        return [at for i, v in enumerate(value) for at in _unsendable(v, f"{path}[{i}]")]
     if isinstance(value, str):
         return [f"{path}: holds half a character (a lone surrogate)"] if _broken(value) else []
     if isinstance(value, float) and not math.isfinite(value):

@@ -13,7 +13,8 @@ from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import telling_once
 from ..types.events import Event, PingEvent
 from ..types.message import Message
-from .accumulate import Accumulator, replay
+from .accumulate import Accumulator
+from .replay import replay
 from .sse import BLANK, EventDecoder, is_called_stream, is_stream, too_large
 
 WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
@@ -44,12 +45,13 @@ class Reader:
         self._limit = limit
         self._label = label
         self._whole = whole
+        self.request_id: str | None = request_id
         self._is_stream: bool | None = None
         self._begun = bytearray()
         self._weighed = 0
         self.fed: int = 0
         """Bytes that came so far."""
-        self.message: Accumulator = Accumulator(model, self._tolerated)
+        self.message: Accumulator = Accumulator(model, self._tolerated, request_id)
         self.moved: bool = False
         """Whether anything but pings came since somebody last set this to False."""
 
@@ -126,16 +128,13 @@ class Reader:
 class Opened(Generic[Events]):
     """A stream whose answer has begun, and that will not be sent again."""
 
-    def __init__(
-        self, reader: Reader, events: Events, close: Callable[[], Any], request_id: str | None
-    ) -> None:
+    def __init__(self, reader: Reader, events: Events, close: Callable[[], Any]) -> None:
         self.reader = reader
         self.events = events
         self.close = close
-        self.request_id = request_id
         self.held: deque[Event] = deque()
         """Events that were read while looking for the first content."""
-        self.sign: Callable[[APIError], None] = lambda _: None
+        self.sign: Callable[[APIError], object] = lambda _: None
         """Write on an error what was asked, how often, and for how long."""
 
     def hold(self, event: Event) -> None:
@@ -144,6 +143,11 @@ class Opened(Generic[Events]):
             self.held and isinstance(event, PingEvent) and isinstance(self.held[-1], PingEvent)
         ):
             self.held.append(event)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id under which the server or its proxy knows the request."""
+        return self.reader.request_id
 
     def blame(self, error: APIError) -> APIError:
         """Return the error with all that is known, the part of the message that came included."""
@@ -154,6 +158,4 @@ class Opened(Generic[Events]):
 
     def snapshot(self) -> Message:
         """Return the message as far as it has come."""
-        message = self.reader.message.message()
-        message._request_id = self.request_id  # pyright: ignore[reportPrivateUsage]
-        return message
+        return self.reader.message.message()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 from ..errors import (
     BY_STATUS,
@@ -21,24 +21,30 @@ from ..errors import (
     InternalServerError,
     UnsupportedOperationError,
 )
+from ..types._json import fields_of, is_list, is_object
 
-STATUS_BY_TYPE: dict[str, int] = {  # protocol.md §7.6: what an error event stands for
-    "invalid_request_error": 400,
+TYPE_BY_STATUS: dict[int, str] = {  # what Anthropic calls each of its errors (protocol.md §7.1)
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+STATUS_BY_TYPE: dict[str, int] = {  # the other way, and others' words (protocol.md §7.6)
+    **{name: status for status, name in TYPE_BY_STATUS.items()},
     "exceed_context_size_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
     "server_error": 500,
     "internal_error": 500,
     "not_supported_error": 501,
     "unavailable_error": 503,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
 
 _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
@@ -104,14 +110,10 @@ def parse_body(body: bytes) -> object:
     """Return the body as JSON, else as text."""
     text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
     try:
-        return cast("object", json.loads(text))
+        found: object = json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def fields_of(payload: object) -> dict[str, Any]:
-    """Return the fields of a JSON object; none for anything else."""
-    return cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+    return found
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -199,17 +201,16 @@ class _Said:
 
     def __init__(self, content: object) -> None:
         self._inner: Mapping[str, object] = {}
-        self.in_envelope: bool = isinstance(content, dict)
+        self.in_envelope: bool = is_object(content)
         """Whether it was said as an API says it, and not as a page or in plain text."""
-        if not isinstance(content, dict):
+        if not is_object(content):
             self.message = _readable(content)
             return
-        outer = fields_of(cast("object", content))
-        error = outer.get("error")
-        self._inner = inner = fields_of(cast("object", error)) if isinstance(error, dict) else outer
+        outer, error = content, content.get("error")
+        self._inner = inner = error if is_object(error) else outer
 
         words: list[object] = [inner.get(name) for name in ("message", "Message", "messege", "msg")]
-        if not isinstance(error, dict):
+        if not is_object(error):
             words = [error, *words]
         words += (outer.get("message"), inner.get("detail"), outer.get("detail"))
         self.message = next((text for word in words if (text := _readable(word))), "")
@@ -254,14 +255,12 @@ def _readable(content: object, depth: int = 5) -> str:
     """Return what a person can read in `content`: text, the title of a page, a list of faults."""
     if not depth:
         return ""
-    if isinstance(content, list):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
-        faults = (_readable(fault, depth - 1) for fault in cast("list[object]", content))
-        return "; ".join(filter(None, faults))
-    if isinstance(content, dict):
-        fields = fields_of(cast("object", content))
-        place = fields.get("loc")
-        where = ".".join(map(str, cast("list[object]", place))) if isinstance(place, list) else ""
-        what = _readable(fields.get("msg") or fields.get("message"), depth - 1)
+    if is_list(content):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
+        return "; ".join(filter(None, (_readable(fault, depth - 1) for fault in content)))
+    if is_object(content):
+        place = content.get("loc")
+        where = ".".join(map(str, place)) if is_list(place) else ""
+        what = _readable(content.get("msg") or content.get("message"), depth - 1)
         return f"{where}: {what}" if where and what else what
     if not isinstance(content, str):
         return ""
@@ -300,9 +299,9 @@ def _retry_after(headers: Mapping[str, str], in_body: object, now: float) -> flo
     return next((hint for hint in hints if hint is not None), None)
 
 
-def _seconds(value: object, unit: float) -> float | None:
+def _seconds(value: Any, unit: float) -> float | None:
     try:
-        seconds = float(cast("str", value)) * unit
+        seconds = float(value) * unit
     except (TypeError, ValueError, OverflowError):
         return None
     return seconds if isfinite(seconds) and seconds >= 0 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from ..errors import InvalidRequestError
+from ..types._json import fields_of, is_list, is_object
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -109,9 +110,9 @@ def _retold(schema: Schema, in_words: Callable[[str, Any], bool], closed: bool =
     """Return the schema with some of its keywords moved into the descriptions."""
 
     def inner(value: Any) -> Any:
-        if isinstance(value, dict):
-            return _retold(cast("Schema", value), in_words, closed)
-        return [inner(each) for each in cast("list[Any]", value)] if _is_list(value) else value
+        if is_object(value):
+            return _retold(value, in_words, closed)
+        return [inner(each) for each in value] if is_list(value) else value
 
     told: list[str] = []
     kept: Schema = {}
@@ -132,20 +133,15 @@ def _retold(schema: Schema, in_words: Callable[[str, Any], bool], closed: bool =
     return kept
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
-
-
 def _open_objects(schema: Any, path: str) -> list[str]:
     found: list[str] = []
     for at, each in _inside(schema, path):
         found += _open_objects(each, at)
-    if isinstance(schema, dict):
-        fields = cast("Schema", schema)
-        if fields.get("type") == "object" and (
-            "properties" not in fields or fields.get("additionalProperties")
-        ):
-            found.append(path)
+    fields = fields_of(schema)
+    if fields.get("type") == "object" and (
+        "properties" not in fields or fields.get("additionalProperties")
+    ):
+        found.append(path)
     return found
 
 
@@ -169,19 +165,17 @@ def _references(schema: Any) -> set[str]:
     found: set[str] = set()
     for _, each in _inside(schema, ""):
         found |= _references(each)
-    if isinstance(schema, dict) and isinstance(ref := cast("Schema", schema).get("$ref"), str):
+    if isinstance(ref := fields_of(schema).get("$ref"), str):
         found.add(ref.rpartition("/")[2])
     return found
 
 
 def _inside(schema: Any, path: str) -> list[tuple[str, Any]]:
     """Return the schemas that stand directly in this one, with their places."""
-    if isinstance(schema, list):
-        return [(path, each) for each in cast("list[Any]", schema)]
-    if not isinstance(schema, dict):
-        return []
+    if is_list(schema):
+        return [(path, each) for each in schema]
     found: list[tuple[str, Any]] = []
-    for name, value in cast("Schema", schema).items():
+    for name, value in fields_of(schema).items():
         if name in _MAPS:
             found += [(f"{path}.{key}", each) for key, each in value.items()]
         elif name not in _DATA:

@@ -17,9 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import tolerated
+from ..types._json import is_object
 from ..types.events import Event, KnownEvent, UnknownEvent
 from .faults import first_fault
-from .refusals import error_inside, fields_of
+from .refusals import error_inside
 
 if TYPE_CHECKING:
     import httpx
@@ -167,7 +168,7 @@ class EventDecoder:
 
     def _read(self, name: str, data: str) -> Event:
         try:
-            return _known_events().validate_json(data)
+            return known_events().validate_json(data)
         except (ValidationError, UnicodeEncodeError) as error:
             reason = error
         # Outside the handler, so that no error carries this one, which quotes the whole event.
@@ -184,25 +185,24 @@ class EventDecoder:
             raise self._broken(data, "is not JSON") from None
         if name == "error" or error_inside(payload, in_stream=True):
             raise self._failure(payload)
-        if not isinstance(payload, dict):
+        if not is_object(payload):
             raise self._broken(data, "is no object")
-        fields = fields_of(cast("object", payload))
-        if fields.get("type") in _KNOWN:
+        if payload.get("type") in _KNOWN:
             raise self._broken(data, f"does not have the form of its type ({first_fault(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
             try:
-                return _known_events().validate_python({**fields, "type": name})
+                return known_events().validate_python({**payload, "type": name})
             except ValidationError as error:
                 why = first_fault(error)
             raise self._broken(data, f"does not fit its event line ({why})")
-        if "choices" in fields:
+        if "choices" in payload:
             foreign = UnexpectedResponseError(
                 "the stream is in the OpenAI format: use the base URL of the Messages format"
             )
             foreign.permanent = True
             raise foreign
-        return UnknownEvent.model_validate(fields)
+        return UnknownEvent.model_validate(payload)
 
     def _broken(self, data: str, what: str) -> StreamInterruptedError:
         shown = self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
@@ -237,7 +237,8 @@ def _usual(frame: bytes) -> Event | None:
 
 
 @cache
-def _known_events() -> TypeAdapter[Event]:
+def known_events() -> TypeAdapter[Event]:
+    """Return what reads an event of a kind that is known."""
     # Built at the first event: building costs more than importing the rest of the package.
     return TypeAdapter(KnownEvent)
 
@@ -245,4 +246,4 @@ def _known_events() -> TypeAdapter[Event]:
 @cache
 def _from_json() -> Callable[[bytes], Event]:
     """Return what the adapter itself calls, which is one call less for each event."""
-    return cast("Callable[[bytes], Event]", _known_events().validator.validate_json)
+    return known_events().validator.validate_json

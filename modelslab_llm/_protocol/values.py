@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from ..errors import APIError
 from .config import Config, Timeout
-from .reader import Opened
+from .reader import Opened, Reader
 
 T = TypeVar("T")
 
@@ -49,14 +49,48 @@ class Answer:
         return f"Answer({self.status}, {len(self.body)} bytes)"
 
 
+Arrived: TypeAlias = Answer | Opened[Any]
+"""What a server gave: a whole answer, or a stream that has begun.
+
+`Any` because the sender alone knows whether the stream is read by `for` or by `async for`.
+"""
+
+Outcome: TypeAlias = Arrived | APIError
+"""What came of an attempt: what the server gave, or why it gave nothing."""
+
+MakesReader: TypeAlias = Callable[[int, Mapping[str, str]], Reader]
+"""Makes what reads a stream, from the status and the headers of its answer."""
+
+
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """One operation: what to send, and how to read what comes back."""
 
+    config: Config
     request: Request
-    read: Callable[[Answer], T]
+    read: Callable[[Arrived], T]
     """Return the result, or raise the `APIError` that the answer stands for."""
-    model: str = ""
+    reader: MakesReader | None = None
+    """For a call that streams."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The moment at which a whole call must be over: retries, pauses and the stream included."""
+
+    clock: Callable[[], float]
+    """Counts seconds from anywhere."""
+    moment: float | None
+    """On that clock; None if the call may take as long as it likes."""
+
+    @classmethod
+    def of(cls, config: Config, clock: Callable[[], float]) -> Deadline:
+        """Return the deadline of a call that begins now."""
+        return cls(clock, None if config.deadline is None else clock() + config.deadline)
+
+    def allows(self, pause: float) -> bool:
+        """Whether there is still time after a pause of so many seconds."""
+        return self.moment is None or self.clock() + pause < self.moment
 
 
 @dataclass(frozen=True)
@@ -69,8 +103,5 @@ class Attempt:
     until: float | None
     """The moment, on the clock of the exchange, at which the whole call must be over."""
     config: Config
-    model: str
-
-
-Outcome: TypeAlias = Answer | Opened[Any] | APIError
-"""What came of an attempt: a whole answer, an opened stream, or no answer."""
+    reader: MakesReader | None = None
+    """Reads the answer if it is a stream."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from .._protocol.check import hottest
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
@@ -71,7 +70,7 @@ def to_messages(
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
     params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
-    _limits(rest, params, 1 if endpoint is None else hottest(endpoint), notes)
+    _limits(rest, params, 1 if endpoint is None else endpoint.max_temperature, notes)
     _form(rest, params, system, notes)
     _tools(rest, params, notes)
     _remarks(rest, params, notes)

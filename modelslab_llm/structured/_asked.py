@@ -10,14 +10,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from .._protocol.check import MESSAGE, refuse_unknown
 from .._protocol.faults import faults_in
 from .._protocol.schema import WRAPPED, adapter_of, for_grammar, for_output_config, schema_of
-from ..endpoints import Endpoint
+from ..endpoints import Endpoint, Strategy
 from ..errors import (
     InvalidRequestError,
     OutputError,
@@ -34,10 +34,6 @@ from ..types.requests import MessageParam
 from ._partial import PartialObject
 
 T = TypeVar("T")
-
-Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
-"""How an output is asked for: as the call of a tool that the model must make, by
-`output_config.format` (Anthropic, vLLM), by llama-server's field `json_schema`, or in words."""
 
 TOOL = "output"
 """The name of the tool whose arguments are the output."""
@@ -174,7 +170,7 @@ class Asked(Generic[T]):
 
 def asked_for(
     output: Any,
-    strategy: Strategy,
+    strategy: Strategy | None,
     params: Mapping[str, Any],
     endpoint: Endpoint,
     verb: str = "parse",
@@ -183,15 +179,16 @@ def asked_for(
     refuse_unknown(params, MESSAGE, verb)  # first: of an output under another name
     adapter = adapter_of(output)
     schema, wrapped = schema_of(adapter)
-    if strategy not in get_args(Strategy):
-        known = ", ".join(map(repr, get_args(Strategy)))
+    strategy = endpoint.default_strategy if strategy is None else strategy
+    if strategy not in endpoint.strategies:
+        known = ", ".join(map(repr, endpoint.strategies))
         raise InvalidRequestError(f"strategy: must be one of {known}, not {strategy!r}")
     params = {name: value for name, value in params.items() if value is not None}
     _check_turns(params)
     _check_free(params, strategy)
     if strategy == "tool":
         _check_thinking(params, endpoint)
-        params = _by_tool(params, for_grammar(schema), alone=endpoint.kind == "gguf")
+        params = _by_tool(params, for_grammar(schema), alone=endpoint.output_tool_stands_alone)
     elif strategy == "output_config":
         form = {"type": "json_schema", "schema": for_output_config(schema)}
         params["output_config"] = {**params.get("output_config", {}), "format": form}
@@ -344,7 +341,7 @@ def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Refuse what Anthropic does (protocol.md §4); llama-server, behind GGUF, thinks and calls."""
     thinking: Any = params.get("thinking")
     enabled = isinstance(thinking, Mapping) and cast("Any", thinking).get("type") == "enabled"
-    if enabled and endpoint.kind != "gguf":
+    if enabled and not endpoint.thinks_before_forced_tool:
         raise InvalidRequestError(
             "thinking: 'enabled' and a tool that must be called exclude each other; "
             "use strategy='output_config' or 'prompt', or leave thinking out"

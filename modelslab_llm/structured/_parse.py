@@ -6,17 +6,16 @@ What is asked and how an answer is read is decided in `_output`; the twins here 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-from .._protocol.calls import create_message
 from .._protocol.config import Config
 from .._protocol.exchange import exchange
+from .._protocol.messages import create_message
 from .._protocol.reader import Opened
 from .._protocol.stream import AsyncMessageStream, MessageStream
-from .._protocol.values import Attempt, Outcome
+from .._protocol.values import Attempt, Deadline, Outcome
 from ..errors import InvalidRequestError, OutputInvalidError
 from ..types.events import Event
-from ..types.message import Message
 from ..types.parsed import ParsedMessage
 from ._asked import Asked, Growing
 
@@ -35,10 +34,9 @@ def parsing(
         raise InvalidRequestError(
             f"validation_retries: must be a whole number, at least 0, not {given}"
         )
-    until = None if config.deadline is None else clock() + config.deadline
+    deadline = Deadline.of(config, clock)
     while True:
-        call = create_message(config, asked.params, "parse")
-        message = cast("Message", (yield from exchange(call, config, config.retry, clock, until)))
+        message = yield from exchange(create_message(config, asked.params, "parse"), deadline)
         try:
             return asked.read(message)
         except OutputInvalidError as error:

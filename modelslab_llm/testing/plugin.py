@@ -76,7 +76,7 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
 
     client = modelslab_server.async_client()
     yield client
-    close_from_outside(client._session.http)  # pyright: ignore[reportPrivateUsage]
+    close_from_outside(client._http)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture

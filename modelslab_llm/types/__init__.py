@@ -7,6 +7,7 @@ from .message import *  # noqa: F403
 from .models import *  # noqa: F403
 from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
+from .turns import *  # noqa: F403 - mypy does not see them through `requests`
 
 __all__: list[str] = []
 __all__ += content.__all__

@@ -7,7 +7,7 @@ blocks, that is `_accumulate`.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
 from pydantic import model_validator
 from typing_extensions import Self
@@ -15,6 +15,7 @@ from typing_extensions import Self
 from ._base import (
     BY_TYPE,
     FIRST_THAT_FITS,
+    NO_TYPE,
     Count,
     Reply,
     Text,
@@ -24,6 +25,7 @@ from ._base import (
     tolerated,
     unheard_of,
 )
+from ._json import is_object
 
 __all__ = [
     "CharLocationCitation",
@@ -114,7 +116,7 @@ class WebSearchResultLocationCitation(_Cited):
 class UnknownCitation(Reply):
     """A citation of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownCitation: TypeAlias = Union[
@@ -137,7 +139,7 @@ class _Block(Tolerant):
         """Return the block as a request takes it: what the server sent, unknown fields included."""
         ours = {"input_complete", "raw_input"}
         sent = self.model_dump(exclude_unset=True, exclude=ours)
-        return sent | {"type": cast("Any", self).type}
+        return sent | {"type": self.__dict__["type"]}  # which every kind of block has
 
 
 class TextBlock(_Block):
@@ -199,19 +201,18 @@ class _CallBlock(_Block):
     @classmethod
     def _input_as_text(cls, value: Any) -> Any:
         """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
-        if not isinstance(value, dict):  # a block already
+        if not is_object(value):  # a block already
             return value
-        fields = cast("dict[str, Any]", value)
-        given = fields.get("input", {})
-        is_object = isinstance(given, dict) and _is_finite(given)
-        if is_object and fields.get("name"):
-            return fields
-        if not is_object:
+        given = value.get("input", {})
+        fits = is_object(given) and _is_finite(given)
+        if fits and value.get("name"):
+            return value
+        if not fits:
             tolerated("the input of a tool call was not an object")
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
-        if fields.get("name") and (found := read_arguments(text)) is not None:
-            return {**fields, "input": found}
-        return {**fields, "input": {}, "input_complete": False, "raw_input": text}
+        if value.get("name") and (found := read_arguments(text)) is not None:
+            return {**value, "input": found}
+        return {**value, "input": {}, "input_complete": False, "raw_input": text}
 
 
 class ToolUseBlock(_CallBlock):
@@ -258,7 +259,7 @@ class CompactionBlock(_Block):
 class UnknownBlock(_Block):
     """A block of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownBlock: TypeAlias = Union[
@@ -322,7 +323,7 @@ class CompactionDelta(Reply):
 class UnknownDelta(Reply):
     """A delta of a kind this version does not know; it changes no block."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownDelta: TypeAlias = Union[
@@ -355,7 +356,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
         found = STRICT_JSON.decode(text)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+    return found if is_object(found) else None
 
 
 def _is_finite(value: Any) -> bool:

@@ -5,11 +5,11 @@ An `error` event is never handed out as a value: it is raised, as one of `errors
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field
 
-from ._base import BY_TYPE, Count, Reply, Tolerant, Unheard, or_empty
+from ._base import BY_TYPE, NO_TYPE, Count, Reply, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason, Usage
 
@@ -90,7 +90,7 @@ class PingEvent(Reply):
 class UnknownEvent(Reply):
     """An event of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 KnownEvent: TypeAlias = Annotated[

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
+from ._json import is_list, is_object
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
-
-if TYPE_CHECKING:
-    from .requests import MessageParam
+from .turns import MessageParam
 
 __all__ = [
     "CacheCreation",
@@ -89,13 +90,12 @@ class Usage(Tolerant):
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
         """Treat null as not sent, so that it counts neither as 0 nor as given."""
-        if not isinstance(value, dict):
+        if not is_object(value):
             return value if isinstance(value, cls) else {}
-        counts = cast("dict[str, Any]", value)
         for name in ("input_tokens", "output_tokens"):
-            if counts.get(name, 0) is None:
+            if value.get(name, 0) is None:
                 tolerated(f"usage.{name} was null")
-        return {name: count for name, count in counts.items() if count is not None}
+        return {name: count for name, count in value.items() if count is not None}
 
 
 class StopDetails(Tolerant):
@@ -154,8 +154,9 @@ class Message(Tolerant):
         Empty text blocks are left out: some gateways open one, and others refuse it
         (protocol.md §11).
         """
-        blocks = [block.to_param() for block in self.content if not is_empty_text(block)]
-        return {"role": "assistant", "content": cast("Any", blocks)}
+        # Any: a block of a kind that nobody knows goes back as it came, and fits no type.
+        blocks: list[Any] = [b.to_param() for b in self.content if not is_empty_text(b)]
+        return {"role": "assistant", "content": blocks}
 
     def _repr_markdown_(self) -> str:
         """Show the message in a notebook: its text as it is, all else marked as what it is."""
@@ -172,17 +173,35 @@ class Message(Tolerant):
         if value is None or isinstance(value, str):
             tolerated("content was null" if value is None else "content was a string")
         blocks = [value] if isinstance(value, str) else [] if value is None else value
-        if not isinstance(blocks, list):
+        if not is_list(blocks):
             return blocks
         return [
-            {"type": "text", "text": block} if isinstance(block, str) else block
-            for block in cast("list[Any]", blocks)
+            {"type": "text", "text": block} if isinstance(block, str) else block for block in blocks
         ]
 
     @model_validator(mode="after")
     def _cut_arguments(self) -> Self:
         mark_cut_arguments(self)
         return self
+
+
+M = TypeVar("M", bound=Message)
+
+
+def made(
+    kind: type[M],
+    like: Message,
+    request_id: str | None,
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> M:
+    """Make a message like another one, with the id of the request that it answers.
+
+    The parts must have been checked: here they are taken as they are.
+    """
+    fields = like.model_fields_set | changes.keys()
+    message = kind.model_construct(fields, **{**dict(like), **changes})
+    message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
+    return message
 
 
 def mark_cut_arguments(message: Message) -> Message:

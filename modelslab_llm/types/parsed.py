@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import PrivateAttr
 
 from .content import ContentBlock, TextBlock, ToolUseBlock
-from .message import Message
-
-if TYPE_CHECKING:
-    from .requests import MessageParam
+from .message import Message, made
+from .turns import MessageParam
 
 __all__ = ["ParsedMessage"]
 
@@ -28,7 +26,8 @@ class ParsedMessage(Message, Generic[T]):
     @property
     def parsed(self) -> T:
         """The output, validated: an instance of the type that was asked for."""
-        return cast("T", self._parsed)
+        found: T = self._parsed
+        return found
 
     @property
     def previous_attempts(self) -> tuple[Message, ...]:
@@ -59,16 +58,14 @@ class ParsedMessage(Message, Generic[T]):
             else block
             for block in self.content
         ]
-        plain = Message.model_construct(self.model_fields_set, **{**dict(self), "content": blocks})
-        plain._request_id = self.request_id
-        return plain
+        return made(Message, self, self.request_id, {"content": blocks})
 
     @classmethod
     def of(
         cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
-        made = cls.model_construct(message.model_fields_set, **dict(message))
-        made._request_id = message.request_id
-        made._parsed, made._tool, made._previous_attempts = parsed, tool, previous_attempts
-        return made
+        found = made(cls, message, message.request_id)
+        found._parsed, found._tool = parsed, tool
+        found._previous_attempts = previous_attempts
+        return found

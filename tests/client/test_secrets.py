@@ -5,7 +5,7 @@ a crash report, a log or a careless `print` would show is searched for the key, 
 which JSON, HTML, URLs and `repr` write it.
 
 Something has to hold the key: a client does, in a closure. A walk over attributes, as reporters do
-it, never shows it; `client._session.config.key.reveal()` does. An answer is handed out as it came,
+it, never shows it; `client._config.key.reveal()` does. An answer is handed out as it came,
 and httpcore's own DEBUG log writes the headers of a response as they came: a server that sends the
 key back there tells whoever reads them.
 """
@@ -280,7 +280,7 @@ def test_no_variable_of_ours_shows_the_key_of_a_client_set_up_wrong(
 def test_nothing_that_is_made_of_a_client_shows_its_key(key: str) -> None:
     client = ModelsLab(key, base_url="http://h.invalid")
     stream = client.messages.stream(**ASK)
-    config = client._session.config
+    config = client._config
     for value in (client, client.messages, client.models, stream, config, config.key):
         assert not holds(walked(value), key)
         for way in (pickle.dumps, copy.deepcopy):
@@ -298,9 +298,9 @@ def test_a_short_key_is_left_in_words_and_shown_nowhere_else() -> None:
     """`model` as a key: to hide it in every text would make errors useless, and tell it as well."""
     for key in ("model", "message", "k"):
         client = ModelsLab(key, base_url="http://h.invalid")
-        assert client._session.config.hide_key(f"no such {key}") == f"no such {key}"
+        assert client._config.hide_key(f"no such {key}") == f"no such {key}"
         assert "Secret(***)" in walked(client)
-        assert f"'{key}'" not in walked(client._session.config)
+        assert f"'{key}'" not in walked(client._config)
 
 
 # Other origins

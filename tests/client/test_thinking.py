@@ -176,7 +176,7 @@ def asked(thinking: Any, at: Endpoint = V7, max_tokens: int = 4096) -> Any:
     return checked(params, MESSAGE, at, "create")["thinking"]
 
 
-@pytest.mark.parametrize("at", [V7, GGUF, GATEWAY], ids=lambda at: at.kind)
+@pytest.mark.parametrize("at", [V7, GGUF, GATEWAY], ids=lambda at: at.name)
 @pytest.mark.parametrize(
     "thinking",
     [
@@ -193,7 +193,7 @@ def test_every_documented_form_is_sent_as_it_is(thinking: Any, at: Endpoint) -> 
     assert asked(thinking, at) == thinking
 
 
-@pytest.mark.parametrize("at", [V7, GGUF, GATEWAY], ids=lambda at: at.kind)
+@pytest.mark.parametrize("at", [V7, GGUF, GATEWAY], ids=lambda at: at.name)
 @pytest.mark.parametrize(
     ("thinking", "fault"),
     [

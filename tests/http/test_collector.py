@@ -33,7 +33,7 @@ for allocations in range(0, 240, 5):  # the collector runs a little later each t
 gc.set_threshold(700)
 gc.collect()
 client.messages.create(**asked)
-assert client._session.http._transport._pools._busy == 0
+assert client._http._transport._pools._busy == 0
 client.close()
 print("all well")
 """

@@ -177,7 +177,7 @@ for kind in (httpx.Client, DefaultHttpxClient):
 messages = made().messages
 collect()
 messages.create(**asked)
-http = messages._session.http
+http = messages._http
 del messages
 http.close()
 """,
@@ -186,7 +186,7 @@ http.close()
         "sync",
         """
 client = made()
-http = client._session.http
+http = client._http
 stream = client.messages.stream(**asked)
 del client
 collect()

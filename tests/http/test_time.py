@@ -53,8 +53,8 @@ from modelslab_llm import (
     Timeout,
 )
 from modelslab_llm._http.pace import Pace
-from modelslab_llm._protocol.calls import stream_message
 from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.messages import stream_message
 from modelslab_llm._protocol.values import Attempt
 from modelslab_llm.types import PingEvent
 
@@ -318,7 +318,7 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     now = 1000.0
     monkeypatch.setattr("modelslab_llm._http.pace.time", SimpleNamespace(monotonic=lambda: now))
     config = Config.build(api_key="k", progress_timeout=10, env={})
-    pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config, "m"))
+    pace = Pace(Attempt(stream_message(config, ASK).request, 0.0, None, config))
     reader = SimpleNamespace(moved=True)
     pace.hold()
     now += 60  # the reader thinks about a text

@@ -1048,13 +1048,13 @@ def act():
 check([in_child(act)])
 """,
     "while-a-thread-chooses-a-connection": """
-lock = client._session.http._transport._lock
+lock = client._http._transport._lock
 with lock:
     child = in_child(lambda: ask("child"))
 check([child])
 """,
     "while-a-thread-has-its-answer": """
-lock = client._session.http.cookies.jar._cookies_lock
+lock = client._http.cookies.jar._cookies_lock
 taken, done = threading.Event(), threading.Event()
 def hold():
     with lock:

@@ -7,6 +7,7 @@ the schema: a schema it cannot take is a 400, and arguments that do not fit cann
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -109,7 +110,8 @@ def params(text: str = "How high is it?", **more: Any) -> dict[str, Any]:
 def client_of(colour: Sync | Async, server: LlamaServer, kind: str = "gateway") -> Any:
     endpoint = endpoints.gateway(server.url, default_model=MODEL_NAME)
     if kind == "gguf":
-        endpoint = endpoints.Endpoint("gguf", server.url, server.url, "x-api-key", MODEL_NAME)
+        gguf = endpoints.gguf("dep_1", default_model=MODEL_NAME)
+        endpoint = replace(gguf, base_url=server.url, openai_base_url=server.url)
     return colour.client(api_key=server.api_key, endpoint=endpoint)
 
 

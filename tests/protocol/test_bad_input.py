@@ -158,14 +158,14 @@ def test_a_client_shows_no_key(colour: Sync | Async) -> None:
 @pytest.mark.parametrize("way", [pickle.dumps, copy.deepcopy])
 def test_a_client_cannot_be_pickled(colour: Sync | Async, way: Callable[[object], object]) -> None:
     client = quiet_client(colour).real
-    for value in (client, client._session.config, client._session.config.key):
+    for value in (client, client._config, client._config.key):
         with pytest.raises(TypeError) as caught:
             way(value)
         assert KEY not in str(caught.value)
 
 
 def test_a_request_shows_no_key() -> None:
-    from modelslab_llm._protocol.calls import create_message
+    from modelslab_llm._protocol.messages import create_message
 
     call = create_message(Config.build(api_key=KEY, env={}), ASK)
     assert call.request.headers["x-api-key"] == KEY
@@ -395,7 +395,7 @@ def test_a_stand_in_on_this_machine_is_asked_as_the_original(
     url: str, kind: str, base: str | None
 ) -> None:
     found = endpoints.for_url(url)
-    assert (found.kind, found.base_url) == (kind, base or url)
+    assert (found.name, found.base_url) == (kind, base or url)
 
 
 def test_the_key_of_the_environment_and_what_wins(monkeypatch: pytest.MonkeyPatch) -> None:

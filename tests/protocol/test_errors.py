@@ -24,8 +24,8 @@ from matrix.refusals import ENVELOPES, STATUS
 import modelslab_llm
 from modelslab_llm import Message, endpoints, errors
 from modelslab_llm._hints import HintsAtNames
-from modelslab_llm._protocol.calls import read_message
 from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.messages import read_message
 from modelslab_llm._protocol.refusals import from_payload, from_status
 from modelslab_llm._protocol.values import Answer
 from modelslab_llm.errors import APIConnectionError, APIError, APIStatusError, ModelsLabError

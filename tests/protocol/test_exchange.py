@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from modelslab_llm import Message, ModelList, endpoints, errors
-from modelslab_llm._protocol.calls import create_message, list_models, stream_message
 from modelslab_llm._protocol.config import Config
-from modelslab_llm._protocol.exchange import all_models, exchange, until_ready
+from modelslab_llm._protocol.exchange import exchange
+from modelslab_llm._protocol.messages import create_message, stream_message
+from modelslab_llm._protocol.models import all_models, list_models
 from modelslab_llm._protocol.reader import Opened, Reader
+from modelslab_llm._protocol.ready import until_ready
 from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm._protocol.retry import Retry
-from modelslab_llm._protocol.values import Answer, Attempt, Call, Outcome
+from modelslab_llm._protocol.values import Answer, Attempt, Call, Deadline, Outcome
 from modelslab_llm.errors import APIConnectionError, APIError
 
 Flow = Generator[Attempt, Outcome, Any]
@@ -51,7 +53,7 @@ def flow_of(
 ) -> Flow:
     settings = settings or config()
     call = call or create_message(settings, ASK)
-    return exchange(call, settings, retry or settings.retry, clock or Clock())
+    return exchange(call, Deadline.of(settings, clock or Clock()), retry)
 
 
 def answer(body: object, status: int = 200, **headers: str) -> Answer:
@@ -82,11 +84,11 @@ def failure(flow: Flow, outcome: Outcome) -> APIError:
 
 
 def test_one_attempt() -> None:
-    clock, settings = Clock(), config()
+    settings = config()
     call = create_message(settings, ASK)
-    flow = exchange(call, settings, settings.retry, clock)
+    flow = flow_of(settings=settings, call=call)
     attempt = next(flow)
-    assert attempt == Attempt(call.request, 0.0, None, settings, "m")
+    assert attempt == Attempt(call.request, 0.0, None, settings)
     assert attempt.request.url == f"{BASE}/v1/messages"
     message = result(flow, answer(MESSAGE))
     assert isinstance(message, Message)
@@ -227,8 +229,10 @@ def test_the_key_is_hidden_in_what_the_server_says() -> None:
 
 
 def opened() -> Opened[Any]:
-    reader = Reader("m", 100, lambda payload: from_payload(payload, {}, now=0.0, in_stream=True))
-    return Opened(reader, iter(()), lambda: None, "req_1")
+    def failure(payload: object) -> APIError:
+        return from_payload(payload, {}, now=0.0, in_stream=True)
+
+    return Opened(Reader("m", 100, failure, request_id="req_1"), iter(()), lambda: None)
 
 
 def test_an_opened_stream_is_the_result() -> None:
@@ -264,11 +268,22 @@ def test_an_opened_stream_signs_its_errors() -> None:
     assert error.partial_message.model == "m"
 
 
-def test_a_whole_message_for_a_stream_is_the_result() -> None:
+def test_a_refused_stream_is_the_error_it_stands_for() -> None:
     settings = config()
     flow = flow_of(settings=settings, call=stream_message(settings, ASK))
     next(flow)
-    assert result(flow, answer(MESSAGE)).text == "Hello."
+    assert type(failure(flow, refusal(404))) is errors.NotFoundError
+
+
+def test_a_stream_is_read_as_one_whatever_its_answer_looks_like() -> None:
+    """Whoever sends it opens a stream for each answer that says yes, so none comes here whole."""
+    settings = config()
+    attempt = next(flow_of(settings=settings, call=stream_message(settings, ASK)))
+    assert attempt.reader is not None
+    reader = attempt.reader(200, {"request-id": "req_2", "content-type": "application/json"})
+    assert [*reader.feed(json.dumps(MESSAGE).encode()), *reader.end()]
+    message = reader.message.message()
+    assert (message.text, message.request_id) == ("Hello.", "req_2")
 
 
 # The deadline
@@ -409,7 +424,7 @@ def page(*names: str, more: bool | None = None, last: str | None = None) -> Answ
 
 def models_flow(clock: Clock | None = None, **options: Any) -> Flow:
     settings = config(**options)
-    return all_models(settings, settings.retry, clock or Clock())
+    return all_models(settings, clock or Clock())
 
 
 def names(models: ModelList) -> list[str]:

@@ -32,7 +32,7 @@ from raw_server import ASK, END_OF_BODY, PING, STREAM_HEAD, Connection, RawServe
 from stream_model import Doubt
 
 from modelslab_llm import APIError, AsyncModelsLab, ModelsLab, StreamInterruptedError
-from modelslab_llm._protocol.calls import read_message
+from modelslab_llm._protocol.messages import read_message
 from modelslab_llm._protocol.reader import Reader
 from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm._protocol.values import Answer

@@ -22,13 +22,9 @@ import pytest
 from colours import Async, Chunks, Sync
 
 from modelslab_llm import InvalidRequestError, Message, TextBlock, __version__, endpoints
-from modelslab_llm._protocol.calls import (
-    count_tokens,
-    create_message,
-    list_models,
-    stream_message,
-)
 from modelslab_llm._protocol.config import Config, Timeout
+from modelslab_llm._protocol.messages import count_tokens, create_message, stream_message
+from modelslab_llm._protocol.models import list_models
 from modelslab_llm._protocol.values import Request
 from modelslab_llm.testing import LocalServer
 from modelslab_llm.types import MessageStartEvent

@@ -72,7 +72,7 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
 
     def test_it_echoes(modelslab_client, modelslab_server):
         assert modelslab_client.messages.create(**ASK).text == "You said: Hello there"
-        assert modelslab_client.endpoint.kind == "v7"
+        assert modelslab_client.endpoint.name == "v7"
         (request,) = modelslab_server.requests
         assert request.headers["x-api-key"] == modelslab_server.api_key
 

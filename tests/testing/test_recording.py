@@ -396,7 +396,7 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
         ) as client:
             with anyio.move_on_after(0.1):
                 await client.messages.create(**ASK)
-            await client._session.http.aclose()
+            await client._http.aclose()
 
     with RawServer(Connection.until_left) as server:
         with Recording(tmp_path, record=True) as recording:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from ...types.message import Message
+from ..._protocol import replay as _replay
+from ...types.message import Message, is_empty_text
 from .._script.received import text_of
 from .._script.script import Reply, Split
 
@@ -23,7 +24,7 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
     said: Json = {}
     if isinstance(reply.content, Message):
         said = reply.content.model_dump(mode="json", exclude_unset=True)
-        content = cast("list[Json]", reply.content.to_param()["content"])
+        content = [block.to_param() for block in reply.content.content if not is_empty_text(block)]
     elif isinstance(reply.content, str):
         content = [{"type": "text", "text": reply.content}] if reply.content else []
     else:
@@ -52,29 +53,16 @@ def _words(value: Any) -> int:
     return len(text_of(value).split())
 
 
-# What a message knows only at its end, so that a stream says it in message_delta.
-_KNOWN_LATE = ("stop_reason", "stop_sequence", "stop_details", "container")
-
-
 def events_of(message: Mapping[str, Any], split: Split) -> Iterator[Json]:
-    """Take a message apart into the events that build it, in Anthropic's order (protocol.md §6)."""
-    late = {key: message[key] for key in _KNOWN_LATE if key in message}
-    start: Json = {**message, **dict.fromkeys(late), "content": []}
-    totals: Json = {}
-    if message.get("usage"):
-        totals["usage"] = dict(message["usage"])
-        start["usage"] = {k: 0 if k == "output_tokens" else v for k, v in totals["usage"].items()}
-    yield {"type": "message_start", "message": start}
-    for index, block in enumerate(message["content"] or ()):
-        opening, deltas = _TAKE_APART.get(block.get("type"), _whole_block)(block, split)
-        yield {"type": "content_block_start", "index": index, "content_block": opening}
-        if index == 0:
+    """Take a message apart as servers do: texts in pieces, a ping after the first block began."""
+
+    def take_apart(block: Json) -> _Pieces:
+        return _TAKE_APART.get(str(block.get("type")), _whole_block)(block, split)
+
+    for event in _replay.events_of(message, take_apart):
+        yield event
+        if event["type"] == "content_block_start" and event["index"] == 0:
             yield {"type": "ping"}
-        for delta in deltas:
-            yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
-    yield {"type": "message_delta", "delta": late, **totals}
-    yield {"type": "message_stop"}
 
 
 _Pieces: TypeAlias = tuple[Json, list[Json]]

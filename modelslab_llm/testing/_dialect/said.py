@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..._protocol.refusals import STATUS_BY_TYPE, TYPE_BY_STATUS
 from .events import Json
-
-# Where Anthropic's type is not the usual one of 4xx or 5xx (protocol.md §7.1).
-_TYPES: Mapping[int, str] = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-
-# The other way round, for errors in a stream (protocol.md §7.6).
-_STATUS: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    **{type_: status for status, type_ in _TYPES.items()},
-    "unavailable_error": 503,
-}
 
 
 @dataclass(frozen=True)
@@ -45,12 +25,12 @@ Envelope: TypeAlias = Callable[[Error], Json]
 
 def type_of(status: int) -> str:
     """Return the type that Anthropic gives to a status."""
-    return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return TYPE_BY_STATUS.get(status) or TYPE_BY_STATUS[400 if status < 500 else 500]
 
 
 def status_of(type_: str) -> int:
     """Return the status that a type of error would have had, were it not in a stream."""
-    return _STATUS.get(type_, 500)
+    return STATUS_BY_TYPE.get(type_, 500)
 
 
 def wrapped(error: Error) -> Json:

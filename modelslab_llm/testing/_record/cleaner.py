@@ -10,16 +10,13 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
-from ..._protocol.secret import Secret
+from ..._protocol.secret import HIDDEN, Secrets, hidden
+from ...types._json import is_list, is_object
 
 __all__ = ["Cleaner", "compact", "content_of", "data_of", "events_of"]
-
-HIDDEN = "***"  # as `Secret` writes it
-
 
 # Bodies
 
@@ -103,7 +100,7 @@ class Cleaner:
                 raise ValueError(f"redact: {'.'.join(path)!r} is no path such as metadata.user_id")
         self._met: set[tuple[str, ...]] = set()
         self._rough = [(path, _rough(path[-1])) for path in self._paths]
-        self._secrets: list[tuple[int, Secret]] = []
+        self._secrets = Secrets()
 
     def learn(self, headers: Iterable[tuple[str, str]], target: str) -> None:
         """Find the credentials in a request, whatever they are called; they are hidden from now on.
@@ -129,14 +126,11 @@ class Cleaner:
         """Hide this too. What is shorter than eight characters is left: any word may hold it."""
         secret = secret.strip()
         if len(secret) >= 8 and self.hide(secret) != HIDDEN:
-            self._secrets.append((len(secret), Secret(secret)))
-            self._secrets.sort(key=itemgetter(0), reverse=True)  # one may hold another
+            self._secrets = self._secrets.and_also(secret)
 
     def hide(self, text: str) -> str:
         """Return a text without the credentials, in whatever way a server writes them."""
-        for _, secret in self._secrets:
-            text = secret.hide(text)
-        return text
+        return self._secrets.hide(text)
 
     def unmet(self) -> list[str]:
         """Return the fields of `redact` that no body had."""
@@ -149,30 +143,21 @@ class Cleaner:
         return value
 
     def _blank(self, value: Any, rest: Sequence[str], path: tuple[str, ...]) -> Any:
-        if isinstance(value, list):
-            return [self._blank(entry, rest, path) for entry in cast("list[Any]", value)]
-        if not isinstance(value, dict) or rest[0] not in value:
-            return cast("Any", value)
-        inside: Any = cast("dict[str, Any]", value)[rest[0]]
+        if is_list(value):
+            return [self._blank(entry, rest, path) for entry in value]
+        if not is_object(value) or rest[0] not in value:
+            return value
+        inside = value[rest[0]]
         if len(rest) > 1:
             inside = self._blank(inside, rest[1:], path)
         else:
             self._met.add(path)
             inside = HIDDEN if isinstance(inside, str) else inside and type(inside)()
-        return {**cast("dict[str, Any]", value), rest[0]: inside}
+        return {**value, rest[0]: inside}
 
     def hidden(self, value: Any) -> Any:
         """Return a JSON value without the credentials."""
-        if isinstance(value, str):
-            return self.hide(value)
-        if isinstance(value, dict):
-            entries = cast("dict[str, Any]", value).items()
-            return {self.hide(name): self.hidden(inside) for name, inside in entries}
-        if isinstance(value, list):
-            return [self.hidden(entry) for entry in cast("list[Any]", value)]
-        if isinstance(value, (int, float)):
-            return value if self.hide(repr(value)) == repr(value) else HIDDEN
-        return value
+        return hidden(value, self.hide)
 
     def content(self, data: bytes) -> dict[str, Any]:
         """Return a body as a file may hold it."""
@@ -262,11 +247,11 @@ def _data(event: bytes) -> bytes:
 def _gather(value: Any, place: str, said: dict[str, list[str]]) -> None:
     if isinstance(value, str):
         said.setdefault(place, []).append(value)
-    elif isinstance(value, dict):
-        for name, inside in cast("dict[str, Any]", value).items():
+    elif is_object(value):
+        for name, inside in value.items():
             _gather(inside, f"{place}.{name}", said)
-    elif isinstance(value, list):
-        for inside in cast("list[Any]", value):
+    elif is_list(value):
+        for inside in value:
             _gather(inside, place, said)
 
 
@@ -279,4 +264,4 @@ def events_of(stream: bytes) -> list[bytes]:
     >>> events_of(b"data: 1\n\ndata: 2\r\n\r\ndata: 3")
     [b'data: 1\n\n', b'data: 2\r\n\r\n', b'data: 3']
     """
-    return cast("list[bytes]", _EVENT.findall(stream))
+    return _EVENT.findall(stream)

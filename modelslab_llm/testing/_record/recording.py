@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mappin
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import httpx
 from typing_extensions import Self, Unpack
@@ -504,8 +504,7 @@ class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):
         """Raise what came in place of the rest, if it did."""
         if self._saved.failure:
             name, message = self._saved.failure
-            raise cast("type[httpx.TransportError]", getattr(httpx, name))(
-                message, request=self._request
-            )
+            kind: type[httpx.TransportError] = getattr(httpx, name)
+            raise kind(message, request=self._request)
         if self._saved.left:
             raise self._tape.end_unknown(self._saved)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
@@ -257,7 +257,7 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         request: dict[str, Any] = {**exchange["request"]}
         response = exchange.get("response", _Response(status=0))
         stream = response.get("stream")
-        data = data_of(cast("Mapping[str, Any]", response)) if stream is None else files[stream]
+        data = data_of({**response}) if stream is None else files[stream]
         data_of(request)  # or not even base64
     except ValidationError as error:
         raise RecordingError(f"{name}: {faults_in(error)}") from None

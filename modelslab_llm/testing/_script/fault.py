@@ -6,7 +6,7 @@ Whoever sends them breaks off, falls silent or resets where a `Plan` says so.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 __all__ = ["ENDINGS", "KINDS", "Ending", "Fault", "Frame", "struck", "struck_whole"]
 
@@ -131,7 +131,7 @@ class Fault:
             raise ValueError(f"{self}: {name} must be {wanted}")
 
     def __repr__(self) -> str:
-        told = {each.name: cast("object", getattr(self, each.name)) for each in fields(self)[1:]}
+        told: dict[str, object] = {e.name: getattr(self, e.name) for e in fields(self)[1:]}
         given = ", ".join(
             f"{name}={value!r}" for name, value in told.items() if value or value == 0
         )

@@ -6,18 +6,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from ..._protocol.secret import Secret
+from ..._protocol.headers import CREDENTIALS
+from ..._protocol.secret import Secret, Secrets
+from ...types._json import fields_of, is_array, is_list, is_mapping, is_object
 from .difference import difference
 
 __all__ = ["ReceivedRequest", "receive", "text_of"]
 
 T = TypeVar("T")
-
-
-# The headers that may carry a key (protocol.md §2).
-_CREDENTIALS = ("authorization", "x-api-key", "key")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class ReceivedRequest:
     @property
     def credentials(self) -> dict[str, str]:
         """The keys that were sent, by the header that carried each; `""` for no Bearer key."""
-        sent = {name: self.headers[name] for name in _CREDENTIALS if name in self.headers}
+        sent = {name: self.headers[name] for name in CREDENTIALS if name in self.headers}
         if "authorization" in sent:
             scheme, _, token = sent["authorization"].partition(" ")
             sent["authorization"] = token.strip() if scheme.lower() == "bearer" else ""
@@ -126,9 +124,7 @@ class ReceivedRequest:
 
     def hide_keys(self, text: str) -> str:
         """Return a text without the keys that were sent."""
-        for key in self.credentials.values():
-            text = Secret(key).hide(text)
-        return text
+        return Secrets(map(Secret, self.credentials.values())).hide(text)
 
     def _value(self, name: str, expected: object) -> object:
         if name in ("text", "stream", "deployment_id", "api_key"):
@@ -139,12 +135,11 @@ class ReceivedRequest:
 
     @property
     def _fields(self) -> dict[str, Any]:
-        body: object = self.body
-        return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        return fields_of(self.body)
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
-        sent = cast("list[Any]", self._sent(name, list) or [])
-        return [each for each in sent if isinstance(each, dict)]
+        sent = self._fields.get(name)
+        return [each for each in sent if is_object(each)] if is_list(sent) else []
 
     def _sent(self, name: str, kind: type[T]) -> T | None:
         value = self._fields.get(name)
@@ -157,18 +152,17 @@ def plain(value: object) -> Any:
     >>> plain({"stop_sequences": ("END",)})
     {'stop_sequences': ['END']}
     """
-    if hasattr(value, "to_param"):
-        return plain(cast("Any", value).to_param())
-    if isinstance(value, Mapping):
-        fields = cast("Mapping[object, object]", value)
-        return {str(name): plain(inner) for name, inner in fields.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in cast("Sequence[object]", value)]
+    if to_param := getattr(value, "to_param", None):
+        return plain(to_param())
+    if is_mapping(value):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if is_array(value):
+        return [plain(inner) for inner in value]
     return value if value is None or isinstance(value, str | int | float) else repr(value)
 
 
 def _misspelt(names: Iterable[str], sent: Iterable[str]) -> Iterator[str]:
-    from ..._protocol.faults import did_you_mean  # what a test that passes need not load
+    from ..._hints import did_you_mean  # what a test that passes need not load
     from ...types import MessageCreateParams
 
     known = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from ..._protocol.faults import joined
+from ...types._json import is_list, is_object
 from .fault import KINDS, Fault
 from .script import Answer, ErrorReply, Reply
 
@@ -45,13 +46,13 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
         raise ScriptError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ScriptError("the brackets are nested too deeply") from None
-    if not isinstance(found, list):
-        return _read(found, "the script", pause)  # pyright: ignore[reportUnknownArgumentType]
+    if not is_list(found):
+        return _read(found, "the script", pause)
     if not found:
         raise ScriptError("the list holds no answer")
     answers: list[Answer] = []
     faults: list[str] = []
-    for place, each in enumerate(cast("list[object]", found)):
+    for place, each in enumerate(found):
         try:
             answers.append(_read(each, f"[{place}]", pause))
         except ScriptError as error:
@@ -64,18 +65,17 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
 def _read(found: object, place: str, pause: float) -> Answer:
     if isinstance(found, str):
         return found
-    if not isinstance(found, dict):
+    if not is_object(found):
         raise ScriptError(f"{place}: is neither a text nor an object")
-    given = cast("Json", found)
     fields: Json
-    if "status" in given:
-        fields = _checked(given, _FAILURE, place)
+    if "status" in found:
+        fields = _checked(found, _FAILURE, place)
         return ErrorReply(
             **{**fields, "body": fields["body"].encode()} if "body" in fields else fields
         )
-    if "type" in given:
-        return given
-    fields = {"pause": pause, **_checked(given, _REPLY, place)}
+    if "type" in found:
+        return found
+    fields = {"pause": pause, **_checked(found, _REPLY, place)}
     if "fault" in fields:
         fields["fault"] = _fault(fields["fault"], f"{place}.fault")
     return Reply(**fields)
@@ -84,13 +84,13 @@ def _read(found: object, place: str, pause: float) -> Answer:
 def _fault(given: Json, place: str) -> Fault:
     fields = dict(given)
     kind = fields.pop("kind", None)
-    make = getattr(Fault, kind) if kind in KINDS else None
+    make: Callable[..., Fault] | None = getattr(Fault, kind) if kind in KINDS else None
     if make is None:
         raise ScriptError(f"{place}.kind: must be one of {', '.join(KINDS)}")
     if isinstance(fields.get("data"), str):
         fields["data"] = fields["data"].encode()
     try:
-        return cast("Fault", make(**fields))
+        return make(**fields)
     except (TypeError, ValueError) as error:
         raise ScriptError(f"{place}: {error}") from None
 
@@ -106,7 +106,7 @@ def _all_are(kind: type, values: Any) -> bool:
 
 
 _HEADERS: _Check = (
-    lambda value: isinstance(value, dict) and _all_are(str, cast("Any", value).values()),
+    lambda value: is_object(value) and _all_are(str, value.values()),
     "an object of texts",
 )
 
