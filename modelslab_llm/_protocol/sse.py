@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
@@ -73,11 +73,23 @@ def too_large(what: str, limit: int) -> StreamInterruptedError:
     return error
 
 
+class Translator(Protocol):
+    """Makes the events of a message out of another format's."""
+
+    def add(self, payload: Mapping[str, Any]) -> Iterator[Event] | None:
+        """Return the events that one of theirs stands for; None for what is not one of theirs."""
+        ...
+
+    def end(self) -> Iterator[Event]:
+        """Return the events that end the message, if it is whole."""
+        ...
+
+
 class EventDecoder:
     """Decode chunks as they come, however they are cut.
 
     `limit` is the most bytes one event may have; `failure` makes the error for an error event,
-    `hide` takes the key out of what an error shows.
+    `hide` takes the key out of what an error shows, `translator` reads a stream in another format.
     """
 
     def __init__(
@@ -86,8 +98,10 @@ class EventDecoder:
         failure: Callable[[object], APIError],
         hide: Callable[[str], str] = str,
         tolerated: Callable[[str], None] = tolerated,
+        translator: Translator | None = None,
     ) -> None:
         self._tolerated = tolerated
+        self._translator = translator
         self._limit = limit
         self._failure = failure
         self._hide = hide
@@ -128,6 +142,8 @@ class EventDecoder:
         if whole.strip():
             self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
+        if self._translator:
+            yield from self._translator.end()
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.extend(chunk)
@@ -161,10 +177,20 @@ class EventDecoder:
         text = _Text(frame.decode("utf-8", "surrogateescape") + "\n\n")
         for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
             data = event.data
-            if data == "[DONE]":
+            if self._translator and data:
+                yield from self._translated(self._translator, event.event, data)
+            elif data == "[DONE]":
                 self._tolerated("[DONE], which is another format's end of a stream")
             elif data:
                 yield self._read(event.event, data)
+
+    def _translated(self, translator: Translator, name: str, data: str) -> Iterator[Event]:
+        if data == "[DONE]":
+            return translator.end()
+        payload = self._payload(name, data)
+        if (events := translator.add(payload)) is None:
+            raise self._broken(data, "is not of the format that was asked for")
+        return events
 
     def _read(self, name: str, data: str) -> Event:
         try:
@@ -174,8 +200,8 @@ class EventDecoder:
         # Outside the handler, so that no error carries this one, which quotes the whole event.
         return self._read_unusual(name, data, reason)
 
-    def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
-        """Read what is not one of the usual events, which is no matter of speed."""
+    def _payload(self, name: str, data: str) -> dict[str, Any]:
+        """Return the object of an event, or raise the error that it tells of."""
         try:
             data.encode()
             payload: object = json.loads(data)
@@ -187,6 +213,11 @@ class EventDecoder:
             raise self._failure(payload)
         if not is_object(payload):
             raise self._broken(data, "is no object")
+        return payload
+
+    def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
+        """Read what is not one of the usual events, which is no matter of speed."""
+        payload = self._payload(name, data)
         if payload.get("type") in _KNOWN:
             raise self._broken(data, f"does not have the form of its type ({first_fault(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone

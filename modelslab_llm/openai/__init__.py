@@ -195,7 +195,7 @@ def from_chat_chunks(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
     """
     reader = ReadChunks()
     for chunk in chunks:
-        yield from reader.add(fields_of(chunk, "chunk", Notes()))
+        yield from reader.add(fields_of(chunk, "chunk", Notes())) or ()
     yield from reader.end()
 
 

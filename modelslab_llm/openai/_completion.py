@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any, cast
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from .._protocol.accumulate import Accumulator
+from .._protocol.sse import known_events
+from ..types._json import fields_of, is_list
 from ..types.content import (
     InputJSONDelta,
     TextBlock,
@@ -26,7 +25,6 @@ from ..types.events import (
     ContentBlockDeltaEvent,
     ContentBlockStartEvent,
     Event,
-    KnownEvent,
     MessageDeltaEvent,
     MessageStartEvent,
 )
@@ -83,13 +81,13 @@ def message_of(completion: Mapping[str, Any]) -> Message | None:
 
     A completion is read as the one chunk of its stream.
     """
-    choices: Any = completion.get("choices")
-    if not isinstance(choices, list) or not choices:
+    choices: object = completion.get("choices")
+    if not is_list(choices) or not choices:
         return None
-    first = _fields(cast("list[Any]", choices)[0])
-    chunk = {**completion, "choices": [{**first, "delta": _fields(first.get("message"))}]}
+    first = fields_of(choices[0])
+    chunk = {**completion, "choices": [{**first, "delta": first.get("message")}]}
     reader, message = ReadChunks(), Accumulator()
-    for events in (reader.add(chunk), reader.end()):
+    for events in (reader.add(chunk) or (), reader.end()):
         for event in events:
             message.add(event)
     return message.message()
@@ -108,19 +106,25 @@ class ReadChunks:
         self._called = False
         self._ended = False
 
-    def add(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
-        """Yield the events of a chunk. The last ones come from `end`: usage may follow."""
+    def add(self, payload: Mapping[str, Any]) -> Iterator[Event] | None:
+        """Return the events of a chunk; None if it is not one.
+
+        The last ones come from `end`: the usage may follow what ends the choice.
+        """
+        choices: object = payload.get("choices")
+        return self._events(payload, choices) if is_list(choices) else None
+
+    def _events(self, chunk: Mapping[str, Any], choices: list[Any]) -> Iterator[Event]:
         if not self._begun:
             self._begun = True
             named = {name: chunk.get(name) or "" for name in ("id", "model")}
             yield _event("message_start", message={**named, "content": []})
-        if usage := _fields(chunk.get("usage")):
+        if usage := fields_of(chunk.get("usage")):
             self._usage = _counted(usage)
-        choices: Any = chunk.get("choices")
-        if not isinstance(choices, list) or not choices:
+        if not choices:
             return  # the last chunk has the usage alone
-        choice = _fields(cast("list[Any]", choices)[0])
-        yield from self._delta(_fields(choice.get("delta")))
+        choice = fields_of(choices[0])
+        yield from self._delta(fields_of(choice.get("delta")))
         if finish := choice.get("finish_reason"):
             self._finish = str(finish)
             stop: object = choice.get("stop_reason")  # where vLLM has it
@@ -147,9 +151,9 @@ class ReadChunks:
         for text in (delta.get("content"), delta.get("refusal")):
             if isinstance(text, str) and text:
                 yield from self._piece("text", {}, "text", text)
-        calls: Any = delta.get("tool_calls")
-        for at, each in enumerate(cast("list[Any]", calls) if isinstance(calls, list) else ()):
-            yield from self._call(_fields(each), at)
+        calls: object = delta.get("tool_calls")
+        for at, each in enumerate(calls if is_list(calls) else ()):
+            yield from self._call(fields_of(each), at)
 
     def _piece(self, kind: str, more: Json, field: str, piece: str) -> Iterator[Event]:
         if kind not in self._open:
@@ -163,7 +167,7 @@ class ReadChunks:
     def _call(self, call: Json, at: int) -> Iterator[Event]:
         self._called = True
         key = ("call", call.get("index", at))
-        function = _fields(call.get("function"))
+        function = fields_of(call.get("function"))
         if key not in self._open:
             for kind in ("text", "thinking"):
                 if kind in self._open:
@@ -180,32 +184,23 @@ class ReadChunks:
         return _event("content_block_start", index=index, content_block=block)
 
 
-def _fields(value: object) -> Json:
-    return cast("Json", value) if isinstance(value, dict) else {}
-
-
 def _counted(usage: Json) -> Json:
     """Return the counts as Messages has them, where what the cache gave is counted apart."""
-    cached = _fields(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
+    cached = fields_of(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
     counted: Json = {
         "input_tokens": max(0, (usage.get("prompt_tokens") or 0) - cached),
         "output_tokens": usage.get("completion_tokens") or 0,
     }
     if cached:
         counted["cache_read_input_tokens"] = cached
-    thought = _fields(usage.get("completion_tokens_details")).get("reasoning_tokens")
+    thought = fields_of(usage.get("completion_tokens_details")).get("reasoning_tokens")
     if thought:
         counted["output_tokens_details"] = {"thinking_tokens": thought}
     return counted
 
 
 def _event(type_: str, **fields: Any) -> Event:
-    return _events().validate_python({"type": type_, **fields})
-
-
-@cache
-def _events() -> TypeAdapter[Event]:
-    return TypeAdapter(KnownEvent)  # built at the first chunk, as it takes a while
+    return known_events().validate_python({"type": type_, **fields})
 
 
 class WriteChunks:

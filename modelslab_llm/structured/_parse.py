@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from .._protocol.config import Config
 from .._protocol.exchange import exchange
-from .._protocol.messages import create_message
+from .._protocol.messages import Route, create_message
 from .._protocol.reader import Opened
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from .._protocol.values import Attempt, Deadline, Outcome
@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 
 def parsing(
-    config: Config, asked: Asked[T], validation_retries: int, clock: Callable[[], float]
+    config: Config,
+    asked: Asked[T],
+    validation_retries: int,
+    clock: Callable[[], float],
+    route: Route | None = None,
 ) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
     """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
 
@@ -36,7 +40,9 @@ def parsing(
         )
     deadline = Deadline.of(config, clock)
     while True:
-        message = yield from exchange(create_message(config, asked.params, "parse"), deadline)
+        message = yield from exchange(
+            create_message(config, asked.params, "parse", route), deadline
+        )
         try:
             return asked.read(message)
         except OutputInvalidError as error:
