@@ -240,14 +240,24 @@ class _Said:
 
     @property
     def is_overflow(self) -> bool:
-        """Whether it says that the prompt is too long for the model."""
-        return self.type == "exceed_context_size_error" or (
-            self.type == "invalid_request_error" and self.message.startswith("prompt is too long")
+        """Whether it says that the prompt is too long for the model.
+
+        LiteLLM says it in its message, where it quotes the server behind it.
+        """
+        return (
+            self.type == "exceed_context_size_error"
+            or "ContextWindowExceededError" in self.message
+            or (
+                self.type == "invalid_request_error"
+                and self.message.startswith("prompt is too long")
+            )
         )
 
     def integer(self, name: str) -> int | None:
-        """Return a number that stands beside the message, if there is one of this name."""
+        """Return a number that stands beside the message, or in what the message quotes."""
         value = self._inner.get(name)
+        if value is None and (quoted := re.search(rf'"{name}": ?(\d{{1,18}})\b', self.message)):
+            return int(quoted[1])
         return value if isinstance(value, int) else None
 
 

@@ -1,4 +1,4 @@
-"""Ask a message of a server's chat route: the same question, and the same `Message` (protocol.md §13).
+"""Ask a message of a server's chat route: the same question, the same `Message` (protocol.md §13).
 
 Pure. It joins the two ways of the bridge for whoever makes calls; nothing is sent here.
 """

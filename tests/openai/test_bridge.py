@@ -26,7 +26,8 @@ from llama.scripts import (
 from llama.server import LlamaServer
 
 from modelslab_llm import InvalidRequestError, Message
-from modelslab_llm._protocol.accumulate import Accumulator, replay
+from modelslab_llm._protocol.accumulate import Accumulator
+from modelslab_llm._protocol.replay import replay
 from modelslab_llm.openai import (
     NotCarriedOverWarning,
     from_chat_chunks,

@@ -8,9 +8,12 @@ from pydantic import BaseModel
 from report import report, version_of
 
 
-class Level(BaseModel):
+class river_level(BaseModel):  # the name is the tool's
+    """The water level of a river on each of the given days of this month."""
+
     river: str
-    cm: int
+    unit: str = ""
+    days: list[int] = []
 
 
 client = instructor.from_anthropic(Anthropic(max_retries=0), mode=instructor.Mode.TOOLS)
@@ -18,11 +21,11 @@ level, message = client.chat.completions.create_with_completion(
     model=os.environ["ANTHROPIC_MODEL"],
     max_tokens=200,
     max_retries=0,
-    response_model=Level,
+    response_model=river_level,
     messages=[{"role": "user", "content": "How high is the Tamar?"}],
 )
 report(
-    text=level.model_dump_json(),
+    given=level.model_dump(),
     tokens=message.usage.output_tokens,
     version=version_of("instructor"),
 )

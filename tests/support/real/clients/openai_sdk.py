@@ -10,9 +10,7 @@ ASK = {"model": MODEL, "max_tokens": 30, "messages": [{"role": "user", "content"
 
 client = openai.OpenAI(max_retries=0)
 answer = client.chat.completions.create(**ASK)
-chunks = client.chat.completions.create(
-    **ASK, stream=True, stream_options={"include_usage": True}
-)
+chunks = client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True})
 streamed, counted = "", None
 for chunk in chunks:
     streamed += "".join(choice.delta.content or "" for choice in chunk.choices)
