@@ -2,16 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
+.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/.dev browser  ## every test, a real llama-server among them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(CORES)
+
+quick: .venv/.dev  ## all tests but the slow ones: a minute on two cores
+	$(BIN)/python -m pytest $(CORES) -m 'not slow'
+
+CORES := -n auto --dist worksteal
+# A worker rewrites the asserts of all tests, which takes longer than to list them, unless it finds
+# them as the last run left them.
+test quick oldest: export PYTHONDONTWRITEBYTECODE =
 
 oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(CORES)
 
 # CI may be a fresh Debian without a browser, where we may install one; elsewhere the tests that need
 # one skip, and say why.

@@ -16,95 +16,63 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 before.)
 """
 
+# ruff: noqa: I001 - it wants a statement for each `as`
+
 from typing import TYPE_CHECKING
 
-from ._version import __version__
+from . import errors as errors
+from ._version import __version__ as __version__
 from .errors import *  # noqa: F403
 
-if TYPE_CHECKING:
-    from . import endpoints, errors, media, types
-    from ._client.client import AsyncModelsLab, ModelsLab
-    from ._http.clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
-    from ._protocol.config import Timeout
-    from ._protocol.stream import AsyncMessageStream, ContentDelta, MessageStream
-    from .conversation import Conversation
-    from .conversation._runner import AsyncToolRunner, ToolRunner
-    from .conversation._tool_loop import ToolCall
-    from .endpoints import Endpoint, Strategy
-    from .media import adocument, aimage, document, image
-    from .structured._parse import AsyncParsedMessageStream, ParsedMessageStream
-    from .tools import Tool, tool, tool_result
-    from .types import (
-        ContentBlock,
-        ContentBlockParam,
-        CountTokensParams,
-        Event,
-        Message,
-        MessageCreateParams,
-        MessageParam,
-        ModelInfo,
-        ModelList,
-        ParsedMessage,
-        RedactedThinkingBlock,
-        TextBlock,
-        ThinkingBlock,
-        TokenCount,
-        ToolParam,
-        ToolUseBlock,
-        UnknownBlock,
-        Usage,
+if TYPE_CHECKING:  # `as`: so that they count as the package's own
+    from . import endpoints as endpoints, media as media, types as types
+    from ._client.client import AsyncModelsLab as AsyncModelsLab, ModelsLab as ModelsLab
+    from ._http.clients import (
+        DefaultAioHttpClient as DefaultAioHttpClient,
+        DefaultAsyncHttpxClient as DefaultAsyncHttpxClient,
+        DefaultHttpxClient as DefaultHttpxClient,
     )
-
-__all__ = [
-    "AsyncMessageStream",
-    "AsyncModelsLab",
-    "AsyncParsedMessageStream",
-    "AsyncToolRunner",
-    "ContentBlock",
-    "ContentBlockParam",
-    "ContentDelta",
-    "Conversation",
-    "CountTokensParams",
-    "DefaultAioHttpClient",
-    "DefaultAsyncHttpxClient",
-    "DefaultHttpxClient",
-    "Endpoint",
-    "Event",
-    "Message",
-    "MessageCreateParams",
-    "MessageParam",
-    "MessageStream",
-    "ModelInfo",
-    "ModelList",
-    "ModelsLab",
-    "ParsedMessage",
-    "ParsedMessageStream",
-    "RedactedThinkingBlock",
-    "Strategy",
-    "TextBlock",
-    "ThinkingBlock",
-    "Timeout",
-    "TokenCount",
-    "Tool",
-    "ToolCall",
-    "ToolParam",
-    "ToolRunner",
-    "ToolUseBlock",
-    "UnknownBlock",
-    "Usage",
-    "__version__",
-    "adocument",
-    "aimage",
-    "document",
-    "endpoints",
-    "errors",
-    "image",
-    "media",
-    "tool",
-    "tool_result",
-    "types",
-]
-__all__ += errors.__all__
+    from ._protocol.config import Timeout as Timeout
+    from ._protocol.stream import (
+        AsyncMessageStream as AsyncMessageStream,
+        ContentDelta as ContentDelta,
+        MessageStream as MessageStream,
+    )
+    from .conversation import Conversation as Conversation
+    from .conversation._runner import AsyncToolRunner as AsyncToolRunner, ToolRunner as ToolRunner
+    from .conversation._tool_loop import ToolCall as ToolCall
+    from .endpoints import Endpoint as Endpoint, Strategy as Strategy
+    from .media import (
+        adocument as adocument,
+        aimage as aimage,
+        document as document,
+        image as image,
+    )
+    from .structured._parse import (
+        AsyncParsedMessageStream as AsyncParsedMessageStream,
+        ParsedMessageStream as ParsedMessageStream,
+    )
+    from .tools import Tool as Tool, tool as tool, tool_result as tool_result
+    from .types import (
+        ContentBlock as ContentBlock,
+        ContentBlockParam as ContentBlockParam,
+        CountTokensParams as CountTokensParams,
+        Event as Event,
+        Message as Message,
+        MessageCreateParams as MessageCreateParams,
+        MessageParam as MessageParam,
+        ModelInfo as ModelInfo,
+        ModelList as ModelList,
+        ParsedMessage as ParsedMessage,
+        RedactedThinkingBlock as RedactedThinkingBlock,
+        TextBlock as TextBlock,
+        ThinkingBlock as ThinkingBlock,
+        TokenCount as TokenCount,
+        ToolParam as ToolParam,
+        ToolUseBlock as ToolUseBlock,
+        UnknownBlock as UnknownBlock,
+        Usage as Usage,
+    )
 
 # Where each name is loaded from when it is first asked for: a program that only sends and reads
 # starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
@@ -129,7 +97,8 @@ _LATER = {name: module for module, names in _FROM.items() for name in names.spli
 _MODULES = ("endpoints", "errors", "media", "types")
 
 
-if not TYPE_CHECKING:  # to a type checker it would say that the package has every name there is
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __all__ = sorted(["__version__", *_LATER, *_MODULES, *errors.__all__])
 
     def __getattr__(name: str) -> object:
         from importlib import import_module
@@ -142,6 +111,5 @@ if not TYPE_CHECKING:  # to a type checker it would say that the package has eve
             return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return __all__

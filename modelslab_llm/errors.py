@@ -321,7 +321,7 @@ class NotFoundError(APIStatusError):
 
 
 class UnsupportedOperationError(NotFoundError):
-    """404: the server is there but does not have this operation."""
+    """404, 405 or 501: the server is there but does not have this operation."""
 
 
 class RequestTimeoutError(APIStatusError):

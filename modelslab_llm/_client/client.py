@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-import httpx
 from typing_extensions import Self, Unpack
 
 from .._hints import HintsAtNames
-from .._http.clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .._http.drive import adrive, drive
-from .._http.foreign import proxies_of_the_environment
+from .._http.httpx_wire import awire_of, wire_of
+from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
 from .._protocol.config import Config, Options
 from .._protocol.ready import until_ready
 from ..endpoints import Endpoint
@@ -36,7 +35,8 @@ class ModelsLab(HintsAtNames):
     Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
     server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
     without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
-    `httpx.Client` of your own, which you close yourself. Raises `ConfigurationError`.
+    `httpx.Client` or `httpx2.Client` of your own, which you close yourself. Raises
+    `ConfigurationError`.
     """
 
     messages: Messages
@@ -51,7 +51,7 @@ class ModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: HTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -66,15 +66,9 @@ class ModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                "http_client must be an httpx.Client; async has AsyncModelsLab"
-            )
-        with proxies_of_the_environment():
-            http = http_client or DefaultHttpxClient()
-        self._set(config, http, closes=http_client is None)
+        self._set(config, wire_of(http_client), closes=http_client is None)
 
-    def _set(self, config: Config, http: httpx.Client, *, closes: bool) -> None:
+    def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
         self._config = config
         self._http = http
         self._closes = closes
@@ -129,8 +123,8 @@ class ModelsLab(HintsAtNames):
 class AsyncModelsLab(HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
-    It takes what `ModelsLab` takes, but an `httpx.AsyncClient`. One client lives through several
-    `asyncio.run` calls.
+    It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
+    lives through several `asyncio.run` calls.
     """
 
     messages: AsyncMessages
@@ -145,7 +139,7 @@ class AsyncModelsLab(HintsAtNames):
         endpoint: Endpoint | None = None,
         base_url: str | None = None,
         deployment_id: str | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncHTTPClient | None = None,
         **options: Unpack[Options],
     ) -> None:
         try:
@@ -160,13 +154,9 @@ class AsyncModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError("http_client must be an httpx.AsyncClient; sync has ModelsLab")
-        with proxies_of_the_environment():
-            http = http_client or DefaultAsyncHttpxClient()
-        self._set(config, http, closes=http_client is None)
+        self._set(config, awire_of(http_client), closes=http_client is None)
 
-    def _set(self, config: Config, http: httpx.AsyncClient, *, closes: bool) -> None:
+    def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
         self._config = config
         self._http = http
         self._closes = closes

@@ -7,11 +7,11 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
-import httpx
 from typing_extensions import TypeForm, Unpack
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
+from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
@@ -59,7 +59,7 @@ def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 class Messages(HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.Client) -> None:
+    def __init__(self, config: Config, http: Wire) -> None:
         self._config = config
         self._http = http
 
@@ -147,7 +147,7 @@ class Messages(HintsAtNames):
 class AsyncMessages(HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+    def __init__(self, config: Config, http: AsyncWire) -> None:
         self._config = config
         self._http = http
 

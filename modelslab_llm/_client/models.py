@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-import httpx
-
 from .._http.drive import adrive, drive
+from .._http.wire import AsyncWire, Wire
 from .._protocol.config import Config
 from .._protocol.models import all_models
 from ..types.models import ModelList
@@ -15,7 +14,7 @@ from ..types.models import ModelList
 class Models:
     """The models operations of a `ModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.Client) -> None:
+    def __init__(self, config: Config, http: Wire) -> None:
         self._config = config
         self._http = http
 
@@ -27,7 +26,7 @@ class Models:
 class AsyncModels:
     """The models operations of an `AsyncModelsLab`."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+    def __init__(self, config: Config, http: AsyncWire) -> None:
         self._config = config
         self._http = http
 

@@ -1,4 +1,4 @@
-"""Turn the HTTP library's exceptions into ours. Decides what failed, never what to do about it."""
+"""Turn the exceptions of httpx and httpx2 into ours. Decides what failed, not what to do."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..errors import (
     StreamInterruptedError,
     UnexpectedResponseError,
 )
+from .libraries import errors, is_called, library_of
 from .pace import Pace
 from .unpack import UnpackingError
 
@@ -26,21 +27,17 @@ Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 E = TypeVar("E", bound=BaseException)
 During: TypeAlias = Literal["sending", "answer", "stream"]
 
-FOREIGN = (
-    httpx.HTTPError,
-    httpx.StreamError,
-    httpx.InvalidURL,
-    UnicodeError,
-    OSError,
-    UnpackingError,
-)
-
-_PHASES: dict[type[Exception], tuple[Phase, str]] = {
-    httpx.ConnectTimeout: ("connect", "no connection"),
-    httpx.WriteTimeout: ("write", "the server took nothing of the request"),
-    httpx.ReadTimeout: ("read", "the server sent nothing"),
-    httpx.PoolTimeout: ("pool", "no connection became free"),
+_PHASES: dict[str, tuple[Phase, str]] = {
+    "ConnectTimeout": ("connect", "no connection"),
+    "WriteTimeout": ("write", "the server took nothing of the request"),
+    "ReadTimeout": ("read", "the server sent nothing"),
+    "PoolTimeout": ("pool", "no connection became free"),
 }
+
+
+def foreign() -> tuple[type[Exception], ...]:
+    """Return the errors that are not ours and say that a request failed: `except foreign():`."""
+    return (*errors(), UnicodeError, OSError, UnpackingError)
 
 
 @contextmanager
@@ -48,7 +45,7 @@ def foreign_is_ours(pace: Pace, during: During) -> Generator[None]:
     """Let nothing out but our own errors."""
     try:
         yield
-    except FOREIGN as error:
+    except foreign() as error:
         failure = failure_of(error, pace, during)
         raise failure from failure.__cause__
 
@@ -61,7 +58,7 @@ def failure_of(error: Exception, pace: Pace, during: During) -> APIError:
 
 
 def _translated(error: Exception, pace: Pace, during: During) -> APIError:
-    if isinstance(error, httpx.TimeoutException):
+    if is_called(error, "TimeoutException"):
         return pace.failure() or _timed_out(error, pace)
     words = str(error) or type(error).__name__
     if isinstance(error, UnpackingError):
@@ -72,8 +69,8 @@ def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     return _no_answer(error, words, during)
 
 
-def _timed_out(error: httpx.TimeoutException, pace: Pace) -> APITimeoutError:
-    phase, text = _PHASES.get(type(error), ("read", "no answer"))
+def _timed_out(error: Exception, pace: Pace) -> APITimeoutError:
+    phase, text = _PHASES.get(type(error).__name__, ("read", "no answer"))
     seconds: float | None = getattr(pace.timeout, phase)
     limit = "in time" if seconds is None else f"within {seconds:g} s"
     timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
@@ -90,14 +87,14 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
         what = "the host name cannot be resolved"
     elif isinstance(error, FileNotFoundError):
         what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
-    elif isinstance(error, httpx.ProxyError):
+    elif is_called(error, "ProxyError"):
         what = "the proxy refuses"
-    elif isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol)):
+    elif is_called(error, "ConnectError", "UnsupportedProtocol"):
         what, words = "cannot connect", system_reason(error) or words
     else:
         what = f"the connection broke during the {during.replace('sending', 'request')}"
     failure = APIConnectionError(f"{what}: {words}")
-    failure.permanent = untrusted is not None or isinstance(error, _NEVER)
+    failure.permanent = untrusted is not None or is_called(error, *_NEVER)
     if untrusted and untrusted.verify_code in _NO_ISSUER:
         failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
     elif unresolved and unresolved.errno in _NO_SUCH_HOST:
@@ -107,7 +104,7 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
     return failure
 
 
-_NEVER = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
+_NEVER = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
 _NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -137,8 +134,9 @@ def _bare(error: BaseException) -> BaseException:
     seen: BaseException | None = error
     while seen is not None:
         seen.__traceback__ = None
-        if isinstance(seen, httpx.RequestError):
-            seen.request = httpx.Request("POST", "http://hidden.invalid")
+        if is_called(seen, "RequestError"):
+            hidden = library_of(seen).Request("POST", "http://hidden.invalid")
+            seen.request = hidden  # type: ignore[attr-defined]
         seen = seen.__cause__ or seen.__context__
     return error
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
+from ..types._base import tolerated
+
 PIECE = 64 * 1024
 """The most bytes of one piece. A byte of gzip may stand for a thousand."""
 
 ACCEPTED = "gzip, deflate"
 """What to ask a server for: the encodings that can be unpacked within a limit."""
 
+_GZIP = zlib.MAX_WBITS | 16  # what zlib calls the format
 _PACKED = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"}
 
 
@@ -32,32 +35,57 @@ class Unpacker:
         self._encoding = encoding
         names = (name.strip() for name in encoding.lower().split(","))
         self._packed = [name for name in names if name in _PACKED]
-        self._begin: bytes | None = b""
+        self._format_before = 0
+        self._is_over = False
+        self._begin = b""
         self._stream = zlib.decompressobj()
+        self._is_inside = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the next bytes of the body stand for, in pieces of at most `PIECE` bytes."""
+        """Yield what the next bytes of the body stand for, in pieces of at most `PIECE` bytes.
+
+        A body may be many compressed members one after the other: some servers end one with each
+        event, so that it can be read at once.
+        """
         if not self._packed:
             yield data
             return
-        if self._begin is not None:
-            data = self._begin = self._begin + data
-            if len(data) < 2:
-                return
-            self._stream, self._begin = zlib.decompressobj(self._format(data)), None
-        while data and not self._stream.eof:
+        data, self._begin = self._begin + data, b""
+        while data and not self._is_over:
+            if not self._is_inside:
+                if len(data) < 2:
+                    self._begin = data
+                    return
+                self._enter(data)
+                continue
             try:
                 piece = self._stream.decompress(data, PIECE)
             except zlib.error as error:
                 raise UnpackingError(str(error)) from None
             data = self._stream.unconsumed_tail
+            if self._stream.eof:
+                data, self._is_inside = self._stream.unused_data, False
             if piece:
                 yield piece
+
+    def _enter(self, begin: bytes) -> None:
+        """Begin a member, unless what follows the last one is none: padding, or another's bytes."""
+        if self._format_before and not self._is_member(begin):
+            tolerated("bytes after the end of a compressed body")
+            self._is_over = True
+            return
+        self._format_before = self._format(begin)
+        self._stream, self._is_inside = zlib.decompressobj(self._format_before), True
+
+    def _is_member(self, begin: bytes) -> bool:
+        if self._format_before == _GZIP:
+            return begin.startswith(b"\x1f\x8b")
+        return self._format_before == self._format(begin) and begin[:2] != b"\0\0"
 
     def _format(self, begin: bytes) -> int:
         """Return what zlib calls the format: its `wbits`."""
         if self._packed in (["gzip"], ["x-gzip"]):
-            return zlib.MAX_WBITS | 16
+            return _GZIP
         if self._packed != ["deflate"]:
             raise UnpackingError(f"content-encoding {self._encoding[:100]!r} was not asked for")
         # RFC 1950 §2.2 gives it a header, which some servers leave out.

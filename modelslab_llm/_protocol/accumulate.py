@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import StreamInterruptedError
 from ..types._base import tolerated
+from ..types._reading import read_arguments
 from ..types.content import (
     Citation,
     CitationsDelta,
@@ -27,7 +28,6 @@ from ..types.content import (
     ThinkingDelta,
     ToolUseBlock,
     UnknownBlock,
-    read_arguments,
 )
 from ..types.events import (
     ContentBlockDeltaEvent,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from .._version import __version__
 from ..errors import APIError, UnexpectedResponseError
 from ..types._json import fields_of
+from ..types._reading import from_json
 from .config import Config, Timeout
 from .faults import first_fault
 from .headers import checked_headers
@@ -91,7 +92,7 @@ def accepted(arrived: Arrived, operation: str = "") -> Answer:
 def read_as(model: type[M], answer: Answer, what: str) -> M:
     """Return the body as a model, or raise what the answer is instead of `what` was expected."""
     try:
-        return model.model_validate_json(answer.body)
+        return from_json(model, answer.body)
     except ValidationError as error:
         why = first_fault(error)
     raise not_expected(answer, what, parse_body(answer.body), why)

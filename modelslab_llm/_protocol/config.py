@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import isfinite
+from math import inf
 from typing import Any
 
 from typing_extensions import Self, TypedDict, Unpack
@@ -29,6 +29,7 @@ BASE_URL = "MODELSLAB_BASE_URL"
 DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
 
 MIB = 1024 * 1024
+LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
@@ -82,7 +83,7 @@ class Timeout(_ByName):
             ) from None
         for name, seconds in waits.items():
             if seconds is not None:
-                _seconds(f"timeout.{name}", seconds)
+                waits[name] = _seconds(f"timeout.{name}", seconds)
         return cls(**waits)
 
 
@@ -158,9 +159,9 @@ class Config:
             values["timeout"] = Timeout.of(options["timeout"])
         for name in ("deadline", "progress_timeout"):
             if values.get(name) is not None:
-                _seconds(name, values[name])
+                values[name] = _seconds(name, values[name])
         if "max_retry_wait" in values:
-            _seconds("max_retry_wait", values["max_retry_wait"], least=0)
+            values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
         for name, least in (("max_retries", 0), ("max_response_bytes", 1)):
             if name in values and not (type(values[name]) is int and values[name] >= least):
                 raise ConfigurationError(
@@ -196,11 +197,14 @@ class Config:
 
 
 def _seconds(name: str, value: Any, least: float | None = None) -> float:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    if not (fits and (value > 0 if least is None else value >= least)):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Compared and not converted: an int may be larger than any float.
+    fits = is_number and (value > 0 if least is None else value >= least) and value != inf
+    if not fits:
         floor = "above 0" if least is None else f"{least} or more"
-        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}")
-    return float(value)
+        forever = "; None is for no limit" if is_number and value == inf else ""
+        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
+    return float(min(value, LONGEST))
 
 
 def _endpoint(
@@ -212,8 +216,11 @@ def _endpoint(
     given = {"endpoint": endpoint, "base_url": base_url, "deployment_id": deployment_id}
     named = [name for name, value in given.items() if value is not None]
     if not named:  # the environment speaks only where no argument does
-        base_url = env.get(BASE_URL) or None
-        deployment_id = env.get(DEPLOYMENT_ID) or None
+        base_url, deployment_id = (
+            # What is nothing but spaces stays, to be refused.
+            (_unquoted(value) or value) if (value := env.get(name)) else None
+            for name in (BASE_URL, DEPLOYMENT_ID)
+        )
         found = {BASE_URL: base_url, DEPLOYMENT_ID: deployment_id}
         named = [name for name, value in found.items() if value is not None]
     if len(named) > 1:
@@ -238,7 +245,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
     key = api_key if api_key is not None else env.get(API_KEY, "")
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
-    key = key.strip()
+    key = _unquoted(key)
     if not key:
         if endpoint.auth is None:
             return None
@@ -256,4 +263,20 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"the key in {source} holds a space, a line break or a character outside ASCII: "
             "copy it again, alone"
         )
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigurationError(f"the key in {source} has a quote at one end: copy it without")
     return Secret(key)
+
+
+_QUOTES = "\"'"
+
+
+def _unquoted(text: str) -> str:
+    """Return a value without the quotes around it, which a `docker --env-file` does not take off.
+
+    >>> _unquoted(' "abc" '), _unquoted("abc'")
+    ('abc', "abc'")
+    """
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1].strip() if quoted else text

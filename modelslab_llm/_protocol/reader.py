@@ -101,8 +101,10 @@ class Reader:
             self._tolerated("the last event is cut, after the stop_reason")
         if not self.message.complete:
             if not self.message.stop_reason_seen:
+                words = self._decoder.words
                 raise StreamInterruptedError(
                     "the stream ended before the message was complete: no stop_reason came"
+                    + (f"; the server said {words!r}" if words else "")
                 )
             self._tolerated("message_stop missing")
             self.message.finish()

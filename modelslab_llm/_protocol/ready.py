@@ -18,14 +18,16 @@ from .values import Attempt, Call, Deadline, Outcome
 def until_ready(config: Config, clock: Callable[[], float]) -> Generator[Attempt, Outcome, None]:
     """Ask until the server has its model loaded, for as long as the deadline says.
 
-    Where a token count cannot tell, a list of models has to: no server that is down gives one.
+    Where a token count cannot tell, a list of models has to: no server that is down gives one. A
+    server that has neither, and says so, is there; more cannot be known before it is asked.
     """
     deadline, retry = Deadline.of(config, clock), UntilReady()
     if count := _probe(config):
         with suppress(UnsupportedOperationError):
             yield from exchange(count, deadline, retry)
             return
-    yield from exchange(list_models(config), deadline, retry)
+    with suppress(UnsupportedOperationError):
+        yield from exchange(list_models(config), deadline, retry)
 
 
 def _probe(config: Config) -> Call[TokenCount] | None:

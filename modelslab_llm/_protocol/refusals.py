@@ -5,7 +5,6 @@ Pure: it takes what came, in whichever envelope (protocol.md §7), and never ask
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timezone
@@ -22,6 +21,8 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from ..types._json import fields_of, is_list, is_object
+from ..types._reading import read_json, whole
+from .overflow import TYPES, Overflow, overflow_in
 
 TYPE_BY_STATUS: dict[int, str] = {  # what Anthropic calls each of its errors (protocol.md §7.1)
     400: "invalid_request_error",
@@ -58,6 +59,9 @@ _REQUEST_ID_HEADERS = (  # protocol.md §2; the edge's own id comes last
 
 # protocol.md §7.2 is sure of "deploying", nearly of "paused"; the rest is what the words mean.
 _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "terminated", "deleted"}
+
+# A 400 by the rules; 413 and 422 elsewhere, and 500 from gateways that wrap another server's 400.
+_MAY_BE_OVERFLOW = (400, 413, 422, 500)
 
 _NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
 _NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
@@ -107,18 +111,40 @@ def error_inside(payload: object, *, in_stream: bool = False) -> bool:
 
 
 def parse_body(body: bytes) -> object:
-    """Return the body as JSON, else as text."""
-    text = body.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    """Return the body as JSON, else as text; of an event stream, the JSON of its first event."""
     try:
-        found: object = json.loads(text)
+        return whole(read_json(body.strip()))
     except (ValueError, RecursionError):
-        return text
-    return found
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    return _said_in_events(text) if re.match(r"(event|data|id|retry)?:", text) else text
+
+
+def _said_in_events(text: str) -> object:
+    """Return what an event stream says: some proxies refuse a stream request with a status and an
+    `error` event as the body. Of several events the one that is an error counts, else the first."""
+    said: list[object] = []
+    for event in re.split(r"(?:\r\n|\r|\n){2,}", text):
+        lines = event.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        data = "\n".join(line[5:].removeprefix(" ") for line in lines if line.startswith("data:"))
+        try:
+            payload = whole(read_json(data))
+        except (ValueError, RecursionError):
+            payload = data
+        if payload and (error_inside(payload) or "event: error" in lines):
+            return payload
+        said.append(payload)
+    return next((payload for payload in said if payload), text)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id under which the server or its proxy knows the request."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    found = (_printable(headers.get(name, "")) for name in _REQUEST_ID_HEADERS)
+    return next(filter(None, found), None)
+
+
+def _printable(text: str) -> str:
+    """Return an id that can be written to a log: an escape character would command a terminal."""
+    return "".join(c for c in text[:200] if c.isprintable()).strip()
 
 
 def _error(
@@ -156,10 +182,11 @@ def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
     """Return the class: the status decides (protocol.md §7.3), the words where they say more."""
     if status in (503, 529) and said.endpoint_status:
         return EndpointNotReadyError
-    if status == 400 and said.is_overflow:
+    if status in _MAY_BE_OVERFLOW and said.overflow:
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
-    if status == 404 and operation and not re.search("deployment|model", said.message.lower()):
+    about = "deployment" if operation == "models.list" else "deployment|model"
+    if status in (404, 405, 501) and operation and not re.search(about, said.message.lower()):
         return UnsupportedOperationError
     return BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
 
@@ -176,8 +203,9 @@ def _explain(error: APIStatusError, said: _Said) -> None:
             else "client.wait_until_ready() waits longer"
         )
     elif isinstance(error, ContextOverflowError):
-        error.prompt_tokens = said.integer("n_prompt_tokens")
-        error.context_size = said.integer("n_ctx")
+        error.permanent = True
+        assert said.overflow is not None
+        error.prompt_tokens, error.context_size = said.overflow
         error.hint = "shorten the messages; messages.count_tokens(…) measures them"
     elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
         error.hint = "check the base URL"
@@ -223,7 +251,8 @@ class _Said:
             code = fields_of(inner.get("details")).get("error_code")
         if isinstance(code, (int, str)) and not isinstance(code, bool):
             self.code = _name(code) if isinstance(code, str) else code
-        self.request_id = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        told = _name(outer.get("request_id")) or _name(inner.get("request_id"))
+        self.request_id = _printable(told or "") or None
         if self.request_id is None and (
             found := re.search(r"\(request id: ([\w-]+)\)", self.message)
         ):
@@ -239,6 +268,7 @@ class _Said:
         return "loading" if loading else ""
 
     @property
+<<<<<<< HEAD
     def is_overflow(self) -> bool:
         """Whether it says that the prompt is too long for the model.
 
@@ -259,6 +289,22 @@ class _Said:
         if value is None and (quoted := re.search(rf'"{name}": ?(\d{{1,18}})\b', self.message)):
             return int(quoted[1])
         return value if isinstance(value, int) else None
+=======
+    def overflow(self) -> Overflow | None:
+        """What it says of a prompt that is too long for the model, if it says so."""
+        told = overflow_in(self.message)
+        if told is None and not {self.type, self.code} & TYPES:
+            return None
+        told = told or Overflow(None, None)
+        return Overflow(
+            self._integer("n_prompt_tokens", told.prompt_tokens),
+            self._integer("n_ctx", told.context_size),
+        )
+
+    def _integer(self, name: str, otherwise: int | None) -> int | None:
+        value = self._inner.get(name)
+        return value if isinstance(value, int) else otherwise
+>>>>>>> main
 
 
 def _readable(content: object, depth: int = 5) -> str:

@@ -6,11 +6,14 @@ finds out what each one is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+<<<<<<< HEAD
 from typing import TYPE_CHECKING, Any, Protocol, cast
+=======
+from typing import TYPE_CHECKING, Any, cast
+>>>>>>> main
 
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
@@ -18,8 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import tolerated
 from ..types._json import is_object
-from ..types.events import Event, KnownEvent, UnknownEvent
+from ..types._reading import read_json, whole
+from ..types.events import Event, KnownEvent, PingEvent, UnknownEvent
 from .faults import first_fault
+from .halves import Halves
 from .refusals import error_inside
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ LINES = 100_000
 BLANK = b"\xef\xbb\xbf \r\n"
 """What a body may begin with whatever it is: a BOM, and lines that only keep a proxy waiting."""
 
+_WRONG_BYTE = re.compile("[\udc80-\udcff]")
 _FIELD = re.compile(rb"(event|data|id|retry)?:")
 
 
@@ -107,13 +113,17 @@ class EventDecoder:
         self._hide = hide
         self._pending = bytearray()  # a list would cost far more than the bytes, if they drip in
         self._first = True
+        self._halves = Halves()
+        self.words: str = ""
+        """The last data in words: should the message never be complete, they may say why."""
 
     def one(self, chunk: bytes) -> Event | None:
         """Return the event of a chunk that is just one of the usual form, as most chunks are.
 
         For any other return None, and take nothing of it.
         """
-        if self._pending or not chunk.endswith(b"\n\n") or len(chunk) > self._limit:
+        usual = chunk.endswith(b"\n\n") and len(chunk) <= self._limit
+        if self._pending or self._halves.held or not usual:
             return None
         return _usual(chunk[:-2])
 
@@ -142,8 +152,12 @@ class EventDecoder:
         if whole.strip():
             self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
+<<<<<<< HEAD
         if self._translator:
             yield from self._translator.end()
+=======
+        yield from self._halves.rest()
+>>>>>>> main
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.extend(chunk)
@@ -165,24 +179,30 @@ class EventDecoder:
             if len(frame) > self._limit:
                 self._check_size(len(frame))
             event = _usual(frame)
-            if event is not None:
+            if event is not None and not self._halves.held:
                 yield event
+            elif event is not None:
+                yield from self._halves.settle(event)
             elif frame:
                 yield from self._decode_unusual(frame)
 
     def _decode_unusual(self, frame: bytes) -> Iterator[Event]:
         if frame.count(b"\n") > LINES:  # as text each line would cost fifty bytes more
             raise self._broken("", f"has more than {LINES} lines")
-        # A byte that is not UTF-8 becomes a surrogate, which fails the one event it is in.
-        text = _Text(frame.decode("utf-8", "surrogateescape") + "\n\n")
-        for event in httpx_sse.EventSource(cast("httpx.Response", text)).iter_sse():
+        text, wrong = _decoded(frame)
+        source = _Text(text + "\n\n")
+        for event in httpx_sse.EventSource(cast("httpx.Response", source)).iter_sse():
             data = event.data
             if self._translator and data:
                 yield from self._translated(self._translator, event.event, data)
             elif data == "[DONE]":
                 self._tolerated("[DONE], which is another format's end of a stream")
             elif data:
-                yield self._read(event.event, data)
+                data, broken = wrong.subn("\ufffd", data) if wrong else (data, 0)
+                found = self._read(event.event, data)
+                if broken:
+                    self._check_no_content(found, data)
+                yield from self._halves.settle(found)
 
     def _translated(self, translator: Translator, name: str, data: str) -> Iterator[Event]:
         if data == "[DONE]":
@@ -200,6 +220,7 @@ class EventDecoder:
         # Outside the handler, so that no error carries this one, which quotes the whole event.
         return self._read_unusual(name, data, reason)
 
+<<<<<<< HEAD
     def _payload(self, name: str, data: str) -> dict[str, Any]:
         """Return the object of an event, or raise the error that it tells of."""
         try:
@@ -209,9 +230,17 @@ class EventDecoder:
             if name == "error":
                 raise self._failure(data) from None
             raise self._broken(data, "is not JSON") from None
+=======
+    def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
+        """Read what is not one of the usual events, which is not a matter of speed."""
+        payload = _payload(data)
+        if payload is _NOT_JSON:
+            return self._read_words(name, data, "is not JSON")
+>>>>>>> main
         if name == "error" or error_inside(payload, in_stream=True):
-            raise self._failure(payload)
+            raise self._failure(whole(payload))
         if not is_object(payload):
+<<<<<<< HEAD
             raise self._broken(data, "is no object")
         return payload
 
@@ -220,24 +249,87 @@ class EventDecoder:
         payload = self._payload(name, data)
         if payload.get("type") in _KNOWN:
             raise self._broken(data, f"does not have the form of its type ({first_fault(reason)})")
+=======
+            return self._read_words(name, data, "is not an object")
+        fields = self._halves.cut(payload)
+        if fields.get("type") in _KNOWN:
+            return self._known(
+                fields, data, f"does not have the form of its type ({first_fault(reason)})"
+            )
+>>>>>>> main
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
-            try:
-                return known_events().validate_python({**payload, "type": name})
-            except ValidationError as error:
-                why = first_fault(error)
-            raise self._broken(data, f"does not fit its event line ({why})")
-        if "choices" in payload:
+            return self._known({**fields, "type": name}, data, "does not fit its event line")
+        if "choices" in fields:
             foreign = UnexpectedResponseError(
                 "the stream is in the OpenAI format: use the base URL of the Messages format"
             )
             foreign.permanent = True
             raise foreign
-        return UnknownEvent.model_validate(payload)
+        return UnknownEvent.model_validate(fields)
+
+    def _known(self, fields: dict[str, Any], data: str, what: str) -> Event:
+        try:
+            return known_events().validate_python(fields)
+        except ValidationError as error:
+            why = first_fault(error)
+        if fields["type"] == "ping":  # says nothing, in whichever form
+            self._tolerated("a ping of another form")
+            return PingEvent()
+        raise self._broken(data, f"{what} ({why})")
+
+    def _read_words(self, name: str, data: str, what: str) -> Event:
+        """Read data that is not a JSON object: an error in words, or a sign of life.
+
+        Content is always an object, so a frame that is not meant to carry any is not judged by it:
+        a ping, an event of a name that is not the protocol's, and a bare word without a name.
+        """
+        if name == "error":
+            raise self._failure(whole(data))
+        if name not in _KNOWN - {"ping"} and (name not in ("", "message") or _is_a_word(data)):
+            self._tolerated(f"a keep-alive whose data {what}")
+            self.words = self._shown(data)
+            return PingEvent()
+        raise self._broken(data, what)
+
+    def _check_no_content(self, event: Event, data: str) -> None:
+        """Refuse a byte that is not UTF-8 in what the answer is made of."""
+        if not isinstance(event, (PingEvent, UnknownEvent)):
+            raise self._broken(data, "is not UTF-8")
+        self._tolerated("a byte that is not UTF-8 in an event without content")
 
     def _broken(self, data: str, what: str) -> StreamInterruptedError:
-        shown = self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
-        return StreamInterruptedError(f"the stream broke: an event {what}: {shown!r}")
+        return StreamInterruptedError(f"the stream broke: an event {what}: {self._shown(data)!r}")
+
+    def _shown(self, data: str) -> str:
+        return self._hide(data[:5000].encode("utf-8", "replace").decode())[:80]
+
+
+_NOT_JSON = object()
+
+
+def _payload(data: str) -> object:
+    # The error of the reader quotes all of the data, so it must not stay behind another one.
+    try:
+        return read_json(data)
+    except ValueError:
+        return _NOT_JSON
+
+
+def _decoded(frame: bytes) -> tuple[str, re.Pattern[str] | None]:
+    """Return a frame as text, and what its bytes that are not UTF-8 have become in it, if any are.
+
+    Each half of a surrogate pair as three bytes (CESU-8) is what some Java servers write.
+    """
+    try:
+        return frame.decode("utf-8", "surrogatepass"), None
+    except UnicodeDecodeError:
+        return frame.decode("utf-8", "surrogateescape"), _WRONG_BYTE
+
+
+def _is_a_word(data: str) -> bool:
+    """Tell whether data is too little to be a piece of JSON that was meant to carry content."""
+    return len(data) <= 100 and not set(data.strip('"')) & set('{}[]"')
 
 
 class _Text:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from .._protocol.check import raise_for
 from .._protocol.json import as_param
 from ..media._sniff import PDF, PICTURES, data_url
-from ..types.content import read_arguments
+from ..types._reading import read_arguments
 
 Json: TypeAlias = dict[str, Any]
 

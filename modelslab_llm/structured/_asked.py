@@ -26,7 +26,8 @@ from ..errors import (
     OutputTruncatedError,
 )
 from ..tools import tool_result
-from ..types.content import STRICT_JSON, InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
+from ..types._reading import STRICT_JSON, whole
+from ..types.content import InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
 from ..types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
 from ..types.message import CUT, Message
 from ..types.parsed import ParsedMessage
@@ -217,7 +218,7 @@ def json_objects(text: str) -> list[dict[str, Any]]:
             value, end = STRICT_JSON.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
             return []
-        found.append(value)
+        found.append(whole(value))
     return found
 
 

@@ -23,6 +23,11 @@ _ESCAPE = re.compile(  # after an even number of backslashes, which are characte
     r"((?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?)\Z"
 )
 """An escape that is not whole at the end of a text, or that is half of a character."""
+_SURROGATE = re.compile(
+    r"(?<!\\)((?:\\\\)*)(?:"
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""An escape of a surrogate; the second group is there where it is a whole pair."""
 
 
 class PartialObject:
@@ -52,18 +57,31 @@ class PartialObject:
             return None
         text = "".join(self._parts)
         self._parts, self._read = [text], self._size
-        try:
-            value = from_json(
-                text if whole else _sure(text),
-                allow_inf_nan=False,
-                allow_partial="trailing-strings",
-            )
-        except ValueError:  # this is no JSON, and more of it will not make it so
-            return None
+        value = _read(text if whole else _sure(text))
         if not isinstance(value, dict) or value == self._value:
             return None
         self._value = cast("dict[str, Any]", value)
         return self._value
+
+
+def _read(text: str) -> object:
+    """Return what there is of an object; None if it is not JSON, and more will not make it so."""
+    while True:
+        try:
+            return from_json(text, allow_inf_nan=False, allow_partial="trailing-strings")
+        except ValueError:
+            text, before = _with_whole_characters(text), text
+        if text == before:
+            return None
+
+
+def _with_whole_characters(text: str) -> str:
+    r"""Return JSON with U+FFFD for each escape of half a character.
+
+    >>> _with_whole_characters(r'["\ud83d\ude00", "\ud83d", "\\ud83d"]')
+    '["\\ud83d\\ude00", "\\ufffd", "\\\\ud83d"]'
+    """
+    return _SURROGATE.sub(lambda found: found[0] if found[2] else found[1] + "\\ufffd", text)
 
 
 def _sure(text: str) -> str:

@@ -29,6 +29,8 @@ def described(docstring: str | None) -> tuple[str, dict[str, str]]:
     ('Say how high a river is.', {'river': 'Its name, without "River".', 'days': 'Of this month.'})
     >>> described('''Add.\\n\\nParameters\\n----------\\na : int\\n    One.\\nb\\n    Two.\\n''')
     ('Add.', {'a': 'One.', 'b': 'Two.'})
+    >>> described("Add.\\n\\nParameters\\n----------\\na, b : int\\n    What to add.\\n")
+    ('Add.', {'a': 'What to add.', 'b': 'What to add.'})
     >>> described('Add.\\n\\n:param int a: One.\\n:param b: Two,\\n    or three.\\n:type b: int')
     ('Add.', {'a': 'One.', 'b': 'Two, or three.'})
     """
@@ -46,17 +48,20 @@ def described(docstring: str | None) -> tuple[str, dict[str, str]]:
 
 
 def _entries(section: str, *, numpy: bool) -> dict[str, str]:
-    """Read `name: text` (Google), or a line with a name and its text below it (NumPy)."""
+    """Read `name: text` (Google), or a line with names and their text below it (NumPy)."""
     found: dict[str, str] = {}
-    name = None
+    names: list[str] = []
     for line in inspect.cleandoc("\n" + section).splitlines():
         if line[:1].strip():  # not indented
             entry = _ENTRY.match(line)
-            name = line.split(":")[0].strip() if numpy else entry[1] if entry else None
-            if name:
-                found[name] = "" if numpy or not entry else entry[2]
-        elif name:
-            found[name] += "\n" + line
+            if numpy:
+                names = [name.strip().lstrip("*") for name in line.split(":")[0].split(",")]
+            else:
+                names = [entry[1]] if entry else []
+            found |= dict.fromkeys(names, entry[2] if entry and not numpy else "")
+        else:
+            for name in names:
+                found[name] += "\n" + line
     return {name: words for name, text in found.items() if (words := _joined(text))}
 
 

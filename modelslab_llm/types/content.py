@@ -1,7 +1,7 @@
 """What a message is made of: content blocks, their deltas and citations (protocol.md §4, §6).
 
 These are the server's side; what a caller sends is in `requests`. Nothing here joins deltas into
-blocks, that is `_accumulate`.
+blocks, that is `_protocol/accumulate`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ._base import (
     unheard_of,
 )
 from ._json import is_object
+from ._reading import is_sendable, read_arguments
 
 __all__ = [
     "CharLocationCitation",
@@ -204,7 +205,7 @@ class _CallBlock(_Block):
         if not is_object(value):  # a block already
             return value
         given = value.get("input", {})
-        fits = is_object(given) and _is_finite(given)
+        fits = is_object(given) and is_sendable(given)
         if fits and value.get("name"):
             return value
         if not fits:
@@ -338,45 +339,3 @@ Delta: TypeAlias = Annotated[
     Union[Annotated[_KnownDelta, BY_TYPE], Annotated[UnknownDelta, unheard_of(_KnownDelta)]],
     FIRST_THAT_FITS,
 ]
-
-
-def read_arguments(text: str) -> dict[str, Any] | None:
-    """Read a tool's arguments by strict JSON; None when they are cut, broken or no object.
-
-    Strict because half a value or a guess would be executed: NaN and repeated names are refused
-    too (protocol.md §6.4).
-
-    >>> read_arguments('{"city": "Paris"}')
-    {'city': 'Paris'}
-    >>> read_arguments('{"city": "Par')
-    >>> read_arguments('{"n": NaN}')
-    >>> read_arguments('{"n": 1, "n": 2}')
-    """
-    try:
-        found = STRICT_JSON.decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if is_object(found) else None
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-STRICT_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_without_repeats)
-"""JSON as the standard has it, where Python's own takes NaN and lets the last of two names win."""

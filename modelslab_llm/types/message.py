@@ -175,8 +175,12 @@ class Message(Tolerant):
         blocks = [value] if isinstance(value, str) else [] if value is None else value
         if not is_list(blocks):
             return blocks
+        if None in blocks:
+            tolerated("null among the content blocks")
         return [
-            {"type": "text", "text": block} if isinstance(block, str) else block for block in blocks
+            {"type": "text", "text": block} if isinstance(block, str) else block
+            for block in blocks
+            if block is not None
         ]
 
     @model_validator(mode="after")

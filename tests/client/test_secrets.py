@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import html
 import json
 import logging
 import pickle
@@ -22,29 +21,20 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from colours import Async, Sync
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from quoting import KEYS, PLACES, forms, holds, in_headers, quoting
 from raw_server import (
     ASK,
-    CLOSE,
-    END_OF_BODY,
     MESSAGE,
-    OPEN,
     REPLY,
-    SSE,
-    START,
-    STREAM_HEAD,
-    TEXT,
     Connection,
     RawServer,
-    chunk,
-    event,
-    head,
     reply,
 )
 
@@ -59,97 +49,6 @@ from modelslab_llm import (
 from modelslab_llm._protocol.config import Config, Timeout
 from modelslab_llm._protocol.exchange import _same_origin_target
 from modelslab_llm._protocol.values import Answer, Request
-
-KEYS = {
-    "plain": "sk-0123456789abcdef",
-    "percent": "sk%2Fkey%25%zz%2e0",
-    "slashes": "/sk/../key//0123/",
-    "quotes": 'sk"key\'0123`""',
-    "backslashes": "sk\\key\\n\\0123\\",
-    "regex": "^(sk|.*)+$[a-z]{3}\\d?",
-    "base64": "c2stMDEyMzQ1Njc4OWFi+/==",
-    "html": "<sk&key>&amp;&lt;0",
-    "format": "{0}{key!r}%s%(key)s${KEY}",
-    "digits": "12345678901234567890",
-    "a-word": "anthropic",
-    "stars": "***key***",
-    "bearer": "Bearer-of-a-key",
-    "long": "k1" * 5000,
-}
-
-
-def forms(key: str) -> set[str]:
-    """Return the ways in which a text may hold the key."""
-    as_json = json.dumps(key)[1:-1]
-    written = {key, as_json, as_json.replace("/", "\\/"), html.escape(key), repr(key)[1:-1]}
-    return written | {quote(key), quote(key, safe=""), json.dumps(as_json)[1:-1]}
-
-
-def holds(text: str, key: str) -> bool:
-    return any(form in text for form in forms(key))
-
-
-# Where a server can quote what it was sent: `told` is the head of the request.
-
-
-def envelope(told: str, **more: Any) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": told, "message": told, "code": told, **more}}
-
-
-def sse(*events: bytes) -> bytes:
-    return STREAM_HEAD + b"".join(map(chunk, events)) + END_OF_BODY
-
-
-def in_headers(status: int, told: str) -> bytes:
-    lines = {f"x-{i}": line for i, line in enumerate(told.split("\r\n"))}
-    return reply(status, {"error": {"message": "no"}}, {"retry-after-ms": "1", **lines})
-
-
-PLACES: dict[str, Any] = {
-    "envelope": lambda told, key: reply(401, envelope(told)),
-    "nested": lambda told, key: reply(422, {"detail": [{"loc": ["body", key], "msg": told}]}),
-    "as-a-name": lambda told, key: reply(400, {"error": {key: {key: [told]}}, "request_id": key}),
-    "as-a-number": lambda told, key: reply(
-        400, f'{{"error": {{"message": "no", "code": {key if key.isdigit() else 0}}}}}'.encode()
-    ),
-    "error-as-text": lambda told, key: reply(403, {"error": told}),
-    "platform": lambda told, key: reply(200, {"status": "error", "messege": told}),
-    "not-ready": lambda told, key: reply(
-        503,
-        envelope(told, message=f"Endpoint is not ready (status: {key})."),
-        {"x-should-retry": "false"},
-    ),
-    "html": lambda told, key: reply(
-        404,
-        f"<html><title>{html.escape(told)}</title>{told}</html>".encode(),
-        {"content-type": "text/html"},
-    ),
-    "text": lambda told, key: reply(402, told.encode(), {"content-type": "text/plain"}),
-    "url": lambda told, key: reply(400, {"error": {"message": f"/?k={quote(key, safe='')}"}}),
-    "no-message": lambda told, key: reply(200, told.encode(), {"content-type": f"text/{key}"}),
-    "openai": lambda told, key: reply(200, {"choices": [told]}),
-    "broken-json": lambda told, key: reply(200, json.dumps({"content": told}).encode()[:-1]),
-    "headers": lambda told, key: in_headers(500, told),
-    "request-id": lambda told, key: reply(400, {}, {"request-id": key}),
-    "redirect": lambda told, key: reply(302, b"", {"location": f"http://127.0.0.1:1/?k={key}"}),
-    "redirect-home": lambda told, key: (
-        reply(307, b"", {"location": f"/there?k={quote(key, safe='')}"})
-        if told.startswith("POST /v1")
-        else reply(400, {})
-    ),
-    "status-line": lambda told, key: [f"HTTP/1.1 2x0 {key}\r\n\r\n".encode(), CLOSE],
-    "not-http": lambda told, key: [f"{key} {told}\r\n\r\n".encode(), CLOSE],
-    "header-line": lambda told, key: [f"HTTP/1.1 200 OK\r\n{key}\r\n\r\n".encode(), CLOSE],
-    "chunk-size": lambda told, key: [STREAM_HEAD, f"{key}\r\n".encode(), CLOSE],
-    "encoding": lambda told, key: reply(200, b"a", {"content-encoding": f"br, {key[:200]}"}),
-    "error-event": lambda told, key: sse(START, event("error", **envelope(told))),
-    "bare-error-event": lambda told, key: sse(f"event: error\ndata: {key}\n\n".encode()),
-    "broken-event": lambda told, key: sse(START, OPEN, TEXT, f"data: {key}\n\n".encode()),
-    "misfit-event": lambda told, key: sse(
-        START, OPEN, TEXT, event("content_block_delta", index=key, delta=key)
-    ),
-    "cut-stream": lambda told, key: [head(200, {**SSE, "request-id": key}), START, CLOSE],
-}
 
 
 def shown(error: BaseException) -> Iterator[str]:
@@ -188,17 +87,16 @@ def walked(value: object, seen: set[int] | None = None) -> str:
     return "\n".join([repr(value), *(walked(entry, seen) for entry in inside)])
 
 
-def quoting(connection: Connection) -> None:
-    told = connection.request.partition(b"\r\n\r\n")[0].decode()
-    place = told.partition("x-place: ")[2].partition("\r\n")[0]
-    key = told.partition("x-api-key: ")[2].partition("\r\n")[0]
-    connection.play(PLACES[place](told, key))
-
-
 each_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 
 
-@each_key
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, id=name, marks=() if name == "plain" else pytest.mark.slow)
+        for name, key in KEYS.items()
+    ],
+)
 def test_no_error_no_log_and_no_warning_shows_the_key(
     colour: Sync | Async, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -277,11 +175,16 @@ def test_no_variable_of_ours_shows_the_key_of_a_client_set_up_wrong(
 
 
 @each_key
-def test_nothing_that_is_made_of_a_client_shows_its_key(key: str) -> None:
-    client = ModelsLab(key, base_url="http://h.invalid")
+@pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
+def test_nothing_that_is_made_of_a_client_shows_its_key(
+    kind: type[ModelsLab | AsyncModelsLab], key: str
+) -> None:
+    client = kind(key, base_url="http://h.invalid")
+    assert "Secret(***)" in walked(client)  # it is walked to where the key is
     stream = client.messages.stream(**ASK)
     config = client._config
-    for value in (client, client.messages, client.models, stream, config, config.key):
+    copied = client.with_options(max_retries=5)
+    for value in (client, client.messages, client.models, stream, config, config.key, copied):
         assert not holds(walked(value), key)
         for way in (pickle.dumps, copy.deepcopy):
             try:
@@ -329,6 +232,7 @@ places = st.one_of(
 )
 
 
+@pytest.mark.slow
 @fuzzed
 @given(places, st.sampled_from(["POST", "GET"]), st.sampled_from([301, 302, 307, 308]))
 def test_no_redirect_leads_elsewhere(location: str, method: str, status: int) -> None:
@@ -369,6 +273,7 @@ def test_no_redirect_brings_the_key_to_another_origin(colour: Sync | Async, stat
 # What is put into addresses
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.text(max_size=20) | odd | st.from_regex(r"[\w.~-]+", fullmatch=True))
 def test_a_deployment_id_stays_in_its_place(deployment_id: str) -> None:
@@ -386,6 +291,7 @@ def test_a_deployment_id_stays_in_its_place(deployment_id: str) -> None:
 schemes = st.sampled_from(["http://", "https://", "HTTP://", ""])
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.builds(lambda *parts: "".join(parts), schemes, odd, hosts, odd, odd))
 def test_a_base_url_means_the_same_to_every_parser(base_url: str) -> None:

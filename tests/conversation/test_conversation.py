@@ -306,6 +306,7 @@ def after(conversation: Conversation, operation: str, *values: Any) -> Conversat
     return conversation
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=1000)
 @given(st.lists(OPERATIONS, max_size=12))
 def test_any_operations_leave_a_valid_history(operations: list[tuple[Any, ...]]) -> None:
@@ -319,6 +320,7 @@ def test_any_operations_leave_a_valid_history(operations: list[tuple[Any, ...]])
         assert "thinking" not in str(conversation.without_thinking().messages)
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=200)
 @given(st.lists(st.tuples(TEXTS.filter(bool), REPLIES), max_size=5))
 def test_nothing_is_lost_that_can_be_sent(exchanges: list[tuple[str, Message]]) -> None:

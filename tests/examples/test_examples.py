@@ -82,6 +82,7 @@ SHOWN = {
 """What an example must print, so that it is seen to do its work and to come to its end."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
@@ -100,6 +101,7 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_without_anthropic_its_example_says_so(tmp_path: Path) -> None:
     example = next(path for path in EXAMPLES if path.stem == "with_anthropic")
     code = (

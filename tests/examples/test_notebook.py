@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+from lazy import Lazy
 
 from modelslab_llm.types import Message
+
+nbformat = Lazy("nbformat")
+nbclient = Lazy("nbclient")
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -65,6 +67,7 @@ def test_what_servers_send_is_shown_with_its_text(sample: Path) -> None:
     assert all(use.name in found._repr_markdown_() for use in found.tool_uses)
 
 
+@pytest.mark.slow
 def test_the_notebook_shows_what_it_is_stored_with() -> None:
     stored = nbformat.read(NOTEBOOK, as_version=4)
     assert executed() == stored, (
@@ -75,7 +78,9 @@ def test_the_notebook_shows_what_it_is_stored_with() -> None:
 def executed() -> Any:
     """Run the notebook in a kernel of its own, and return it with what it shows."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=60, kernel_name="python3", record_timing=False).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=60, kernel_name="python3", record_timing=False
+    ).execute()
     notebook.metadata.language_info = {"name": "python"}  # without the version of this Python
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

@@ -18,9 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import until
 
 from examples import command_line
 from modelslab_llm.testing import ErrorReply, LocalServer, Reply
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine that is busy
@@ -145,14 +148,7 @@ def test_a_reader_that_has_seen_enough_stops_the_model() -> None:
             running.stdout.close()
             assert running.stderr.read() == b""
         assert running.returncode == 141
-        wait_for_disconnect(server)
-
-
-def wait_for_disconnect(server: LocalServer) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not server.disconnects:
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+        until(lambda: server.disconnects > 0)
 
 
 # At a terminal
@@ -269,7 +265,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
         terminal.type("Count.\n")
         terminal.expect("I count: 0 1 2")
         terminal.press_ctrl_c(" … stopped\r\n\r\n> ")
-        wait_for_disconnect(server)
+        until(lambda: server.disconnects > 0)
         terminal.type("Half a quest")
         terminal.expect("Half a quest")
         terminal.press_ctrl_c("> ")
@@ -289,7 +285,7 @@ def test_ctrl_c_before_the_first_word() -> None:
         while not server.requests:
             time.sleep(0.01)
         terminal.press_ctrl_c("stopped before the first word\r\n\r\n> ")
-        wait_for_disconnect(server)
+        until(lambda: server.disconnects > 0)
         terminal.type("/new\nHello again?\n")
         terminal.expect("Here I am.")
     assert len(server.requests[-1].body["messages"]) == 1

@@ -18,22 +18,20 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import uvicorn
 from browser import browser  # noqa: F401  # a fixture
+from lazy import Lazy
 from llama.fixtures import MODEL_NAME, serve
 from llama.scripts import COUNT, SPLIT_CHARACTER_REPLY, TEXT_MODEL, TEXT_REPLY
 from llama.server import LlamaServer
-from playwright.sync_api import Browser, Page, expect
+from patience import until
 
-from examples.web_app import PAGE, create_app
 from modelslab_llm import AsyncModelsLab, endpoints
 from modelslab_llm.testing import (
     Answer,
@@ -44,6 +42,13 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+uvicorn = Lazy("uvicorn")
+playwright = Lazy("playwright.sync_api")
+web_app = Lazy("examples.web_app")
 
 Make = Callable[..., AsyncModelsLab]
 PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine that is busy
@@ -117,23 +122,16 @@ def at_llama(build: Make, server: LlamaServer | None = None) -> Make:
 def served(client: AsyncModelsLab, max_tokens: int = 1000) -> Iterator[str]:
     """Serve the app on a real socket, in a thread; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = create_app(client, max_tokens=max_tokens)
+        app = web_app.create_app(client, max_tokens=max_tokens)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            wait_until(lambda: server.started or not thread.is_alive())
+            until(lambda: server.started or not thread.is_alive())
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def body(*said: str) -> dict[str, Any]:
@@ -181,9 +179,9 @@ def test_a_browser_shows_it(make: Make, page: Page) -> None:
     with served(make()) as url:
         page.goto(url)
         say(page, "What is the capital of France?")
-        expect(answers(page)).to_have_text([TEXT_REPLY])
+        playwright.expect(answers(page)).to_have_text([TEXT_REPLY])
         say(page, "And the tower?")
-        expect(answers(page)).to_have_text([TEXT_REPLY, SPLIT_CHARACTER_REPLY])
+        playwright.expect(answers(page)).to_have_text([TEXT_REPLY, SPLIT_CHARACTER_REPLY])
 
 
 # When the browser goes away
@@ -230,7 +228,7 @@ def test_the_model_stops_when_the_browser_goes_away(
             lines = answer.iter_lines()  # held: httpx closes the answer when it is let go
             assert list(json.loads(next(lines))) == ["text"]
             assert busy() == 1
-        wait_until(lambda: busy() == 0)
+        until(lambda: busy() == 0)
 
 
 def test_the_model_stops_before_its_first_word_too() -> None:
@@ -239,10 +237,10 @@ def test_the_model_stops_before_its_first_word_too() -> None:
             with httpx.Client() as http:
                 asked = http.build_request("POST", f"{url}/answer", json=body("Well?"))
                 answer = http.send(asked, stream=True)
-                wait_until(lambda: len(server.requests) == 1)
+                until(lambda: len(server.requests) == 1)
                 assert server.disconnects == 0
                 answer.close()
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
 
 
 # What the page shows
@@ -278,15 +276,15 @@ def test_the_answer_grows_and_can_be_stopped(page: Page) -> None:
         with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
-            expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
+            playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
             page.get_by_role("button", name="Stop").click()
-            expect(note(page)).to_have_text("stopped")
-            wait_until(lambda: server.disconnects == 1)
+            playwright.expect(note(page)).to_have_text("stopped")
+            until(lambda: server.disconnects == 1)
             so_far = answers(page).inner_text()
 
             say(page, "Go on.")
-            expect(answers(page).last).to_have_text("Gladly.")
-            expect(page.get_by_role("button", name="Send")).to_be_visible()
+            playwright.expect(answers(page).last).to_have_text("Gladly.")
+            playwright.expect(page.get_by_role("button", name="Send")).to_be_visible()
             turns = [turn["content"] for turn in server.requests[-1].body["messages"]]
             assert turns == ["Count.", so_far, "Go on."]
 
@@ -296,9 +294,9 @@ def test_leaving_the_page_stops_the_model(page: Page) -> None:
         with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
-            expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
+            playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1 2 3"))
             page.goto("about:blank")
-            wait_until(lambda: server.disconnects == 1)
+            until(lambda: server.disconnects == 1)
 
 
 def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
@@ -306,11 +304,11 @@ def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
         with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Hello?")
-            expect(note(page)).to_have_text(
+            playwright.expect(note(page)).to_have_text(
                 re.compile("PaymentRequiredError: HTTP 402 billing_error: No credit is left.")
             )
             say(page, "And now?")
-            expect(answers(page).last).to_have_text("Welcome back.")
+            playwright.expect(answers(page).last).to_have_text("Welcome back.")
 
 
 def test_half_an_answer_and_its_error(page: Page) -> None:
@@ -324,15 +322,17 @@ def test_half_an_answer_and_its_error(page: Page) -> None:
     with LocalServer(half) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "How high is it?")
-        expect(answers(page)).to_have_text("The Tamar st")
-        expect(note(page)).to_have_text(re.compile("^StreamInterruptedError: the stream ended"))
+        playwright.expect(answers(page)).to_have_text("The Tamar st")
+        playwright.expect(note(page)).to_have_text(
+            re.compile("^StreamInterruptedError: the stream ended")
+        )
 
 
 def test_a_service_that_is_gone(page: Page) -> None:
     with LocalServer() as server, served(server.async_client()) as url:
         page.goto(url)
     say(page, "Hello?")
-    expect(note(page)).to_have_text(re.compile("^TypeError: "))
+    playwright.expect(note(page)).to_have_text(re.compile("^TypeError: "))
 
 
 def test_thinking_stands_apart_and_a_cut_is_told(page: Page) -> None:
@@ -341,9 +341,9 @@ def test_thinking_stands_apart_and_a_cut_is_told(page: Page) -> None:
     with LocalServer(reply) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "How high is it?")
-        expect(page.locator(".thinking")).to_have_text("Hm, a river.")
-        expect(answers(page)).to_have_text("214")
-        expect(note(page)).to_have_text("max_tokens")
+        playwright.expect(page.locator(".thinking")).to_have_text("Hm, a river.")
+        playwright.expect(answers(page)).to_have_text("214")
+        playwright.expect(note(page)).to_have_text("max_tokens")
 
 
 def test_what_is_said_is_never_html(page: Page) -> None:
@@ -351,8 +351,8 @@ def test_what_is_said_is_never_html(page: Page) -> None:
     with LocalServer(markup) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, markup)
-        expect(page.locator(".turn .text, .turn.user")).to_have_text([markup, markup])
-        expect(page).to_have_title("A conversation")
+        playwright.expect(page.locator(".turn .text, .turn.user")).to_have_text([markup, markup])
+        playwright.expect(page).to_have_title("A conversation")
 
 
 def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
@@ -360,13 +360,13 @@ def test_a_new_conversation_stops_the_old_one(page: Page) -> None:
         with served(server.async_client()) as url:
             page.goto(url)
             say(page, "Count.")
-            expect(answers(page)).to_have_text(re.compile("^I count: 1"))
+            playwright.expect(answers(page)).to_have_text(re.compile("^I count: 1"))
             page.get_by_role("button", name="New").click()
-            expect(page.locator(".turn")).to_have_count(0)
-            wait_until(lambda: server.disconnects == 1)
-            expect(page.get_by_role("button", name="Send")).to_be_visible()
+            playwright.expect(page.locator(".turn")).to_have_count(0)
+            until(lambda: server.disconnects == 1)
+            playwright.expect(page.get_by_role("button", name="Send")).to_be_visible()
             say(page, "One and one?")
-            expect(answers(page)).to_have_text(["Two."])
+            playwright.expect(answers(page)).to_have_text(["Two."])
             assert len(server.requests[-1].body["messages"]) == 1
 
 
@@ -376,18 +376,19 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
     with LocalServer("w" * 3000) as server, served(server.async_client()) as url:
         page.goto(url)
         say(page, "v" * 500)
-        expect(answers(page)).to_have_text("w" * 3000)
+        playwright.expect(answers(page)).to_have_text("w" * 3000)
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        expect(page.get_by_role("textbox")).to_be_in_viewport()
-        expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
+        playwright.expect(page.get_by_role("textbox")).to_be_in_viewport()
+        playwright.expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
 
 
 # As a program
 
 
+@pytest.mark.slow
 def test_it_runs_by_itself(tmp_path: Path) -> None:
     app = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", str(PAGE.with_suffix(".py")), "--port=0"],
+        [sys.executable, "-W", "error", "-u", str(web_app.PAGE.with_suffix(".py")), "--port=0"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,

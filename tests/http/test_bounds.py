@@ -17,14 +17,15 @@ import tracemalloc
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import httpx
 import pytest
-from colours import Async, Sync
+from colours import Async, AsyncClient, Sync, SyncClient
 from raw_server import (
     ASK,
     CLOSE,
@@ -41,16 +42,20 @@ from raw_server import (
     Connection,
     RawServer,
     Script,
+    again_and_again,
     chunk,
     event,
     head,
     reply,
+    stream,
     text_delta,
 )
 
 from modelslab_llm import (
     APIError,
     AsyncModelsLab,
+    InternalServerError,
+    Message,
     ModelsLab,
     StreamInterruptedError,
     UnexpectedResponseError,
@@ -227,6 +232,7 @@ CASES: dict[str, Callable[[], Case]] = {
 SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds each; in one colour
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="measures memory as POSIX does")
 @pytest.mark.parametrize("name", CASES)
 def test_memory_is_bounded(name: str) -> None:
@@ -264,6 +270,96 @@ def test_a_limit_of_the_caller_holds_for_all_that_is_kept(colour: Sync | Async) 
         assert len(caught.value.partial_message.text) < 6 * MB
         assert server.requests == caught.value.attempts == 1
         assert caught.value.permanent
+
+
+# A limit of the caller: every kind of answer ends at it, and is not asked for again
+
+SMALL = 10_000
+Verb = Literal["create", "stream"]
+each_verb = pytest.mark.parametrize("verb", ["create", "stream"])
+
+
+def connect(
+    colour: Sync | Async, server: RawServer, **options: Any
+) -> closing[SyncClient | AsyncClient]:
+    return closing(colour.client(base_url=server.url, api_key="k", **options))
+
+
+def ask(client: SyncClient | AsyncClient, verb: Verb) -> Message:
+    if verb == "create":
+        return client.create(**ASK)
+    with client.stream(**ASK) as streamed:
+        return streamed.message()
+
+
+def left(server: RawServer) -> bool:
+    """Tell whether the server saw the client close its first connection."""
+    return server.connections[0].left.wait(2)
+
+
+def test_an_event_that_is_too_large(colour: Sync | Async) -> None:
+    with RawServer(stream(START, OPEN, TEXT, text_delta("x" * 500_000), STOP)) as server:
+        with connect(colour, server, max_response_bytes=SMALL) as client:
+            with pytest.raises(StreamInterruptedError, match=LIMIT) as caught:
+                ask(client, "stream")
+        assert caught.value.partial_message is not None
+        assert caught.value.partial_message.text == "Tamar"
+        assert server.requests == 1
+
+
+ENDLESS = {
+    "line": b"x" * 1000,
+    "event": b"data: x\n" * 100,
+}
+
+
+@pytest.mark.parametrize("part", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("begun", [b"", START + OPEN + TEXT], ids=["at-once", "after-text"])
+def test_an_event_without_an_end(colour: Sync | Async, part: bytes, begun: bytes) -> None:
+    script = [head(200, SSE), begun, again_and_again(part, 0)]
+    with RawServer(script) as server:
+        with connect(colour, server, max_response_bytes=SMALL) as client:
+            with pytest.raises(StreamInterruptedError, match=LIMIT):
+                ask(client, "stream")
+        assert left(server)
+        assert server.requests == 1
+
+
+def test_a_long_stream_of_small_events_is_not_too_large(colour: Sync | Async) -> None:
+    words = [text_delta("x" * 100)] * 500
+    with RawServer(stream(START, OPEN, *words, SHUT, END, STOP)) as server:
+        with connect(colour, server, max_response_bytes=SMALL) as client:
+            assert len(ask(client, "stream").text) == 50_000
+
+
+TOO_LARGE: dict[str, Callable[[], Script]] = {
+    "with-length": lambda: reply(200, b" " * 500_000),
+    "endless": lambda: [head(200, {}), again_and_again(b" " * 1000, 0)],
+    "small-until-unpacked": lambda: packed("deflate", zlib.compress(b" " * 50 * MB)),
+}
+
+
+@each_verb
+@pytest.mark.parametrize("body", TOO_LARGE)
+def test_a_body_that_is_too_large(colour: Sync | Async, body: str, verb: Verb) -> None:
+    with RawServer(TOO_LARGE[body]()) as server:
+        with connect(colour, server, max_response_bytes=SMALL) as client:
+            with pytest.raises(UnexpectedResponseError, match=LIMIT):
+                ask(client, verb)
+        assert left(server)
+        assert server.requests == 1
+
+
+@each_verb
+def test_an_error_page_without_an_end_is_read_in_part(colour: Sync | Async, verb: Verb) -> None:
+    page = b"<html><title>Out of order</title>" + b"x" * 65536
+    script = [head(500, HTML), page, again_and_again(b"x" * 65536, 0)]
+    with RawServer(script) as server, connect(colour, server, max_retries=0) as client:
+        with pytest.raises(InternalServerError, match="Out of order") as caught:
+            ask(client, verb)
+        assert left(server)
+        assert len(str(caught.value.body)) <= 2 * MB
+        assert server.connections[0].sent < 32 * MB  # the system's own buffers are large
 
 
 # Compression, byte by byte
@@ -331,6 +427,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 def test_an_error_is_gone_with_the_last_who_holds_it() -> None:
     """Its body may be large, so it must not wait for the garbage collector."""
@@ -402,8 +499,6 @@ def arguments(count: int) -> list[bytes]:
     ]
 
 
-GZIPPED = gzipped(b" " * (64 * MB))
-
 WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
     "line": (2000, lambda n: read([b"data: ", *[b"x" * 1000] * n])),
     "dripping-line": (20_000, lambda n: read([b"data: ", *[b"x"] * n])),
@@ -426,7 +521,7 @@ WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
         300,
         lambda n: read([event("message_delta", delta={}, usage={f"k{i}": 1}) for i in range(n)]),
     ),
-    "gzip": (2000, lambda n: [list(Unpacker("gzip").feed(GZIPPED[:n]))]),
+    "gzip": (2000, lambda n: [list(Unpacker("gzip").feed(bomb(31)[:n]))]),
     "page-of-titles": (1000, lambda n: refused(b"<html>" + b"<title" * n)),
     "page-of-headings": (1000, lambda n: refused(b"<html>" + b"<h1>" * n)),
     "page-of-open-headings": (1000, lambda n: refused(b"<html>" + b"<h1 " * n)),
@@ -445,6 +540,7 @@ def seconds(work: Callable[[int], Any], count: int) -> float:
     return min(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
 def test_time_is_linear_in_the_bytes(name: str) -> None:
     """Four times as much takes four times as long, and sixteen times if the time is quadratic.

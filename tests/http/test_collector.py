@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from modelslab_llm.testing import LocalServer, Reply
 
 LEAVE_AND_ASK = """
@@ -33,12 +35,13 @@ for allocations in range(0, 240, 5):  # the collector runs a little later each t
 gc.set_threshold(700)
 gc.collect()
 client.messages.create(**asked)
-assert client._http._transport._pools._busy == 0
+assert client._http.http._transport._pools._busy == 0
 client.close()
 print("all well")
 """
 
 
+@pytest.mark.slow
 def test_a_stream_left_in_a_cycle_blocks_nobody() -> None:
     with LocalServer(Reply("one two three four", pause=0.002)) as server:
         done = subprocess.run(

@@ -36,6 +36,8 @@ from raw_server import (
 
 from modelslab_llm import APIError, AsyncModelsLab, ModelsLab
 
+pytestmark = pytest.mark.slow
+
 CALLS = 2000
 SHARE = 0.3
 AT_ONCE = 20

@@ -13,6 +13,8 @@ import sys
 import pytest
 from raw_server import BEGUN, REPLY, SILENCE, STREAM, Connection, RawServer
 
+pytestmark = pytest.mark.slow
+
 LEFT_OPEN = "ResourceWarning: a client was left open: "
 
 BEFORE = """

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from raw_server import BEGUN, CLOSE, REPLY, STREAM, Connection, RawServer
 
+pytestmark = pytest.mark.slow
+
 CALLS = int(os.environ.get("SOAK_CALLS", "2000"))
 MB = 1024 * 1024
 

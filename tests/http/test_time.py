@@ -164,6 +164,16 @@ def test_every_wait_ends(colour: Sync | Async, case: Case, unit: float) -> None:
         assert server.connections[0].left.wait(2)
 
 
+@patient
+def test_an_error_page_that_drips_is_no_wait_either(colour: Sync | Async, unit: float) -> None:
+    script = [head(503, {"content-length": "100000"}), again_and_again(b"x", 0.01)]
+    with RawServer(script) as server:
+        client = colour.client(base_url=server.url, api_key="k", max_retries=0, deadline=3 * unit)
+        with closing(client), ends_within(3 * unit):
+            with pytest.raises((InternalServerError, APIConnectionError)):
+                ask(client, "create")
+
+
 OF_THE_CALLER = {
     "dripped-body": Case("create", DRIPPED_BODY, {**TIMEOUT, **DEADLINE}, "deadline"),
     "silence": CASES["silence-deadline"],

@@ -363,6 +363,7 @@ def test_too_long_a_prompt(
     client.close()
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_of_a_stream(
     colour: Sync | Async, llama_crowded: LlamaServer
 ) -> None:
@@ -411,6 +412,7 @@ def busy_slots(server: LlamaServer) -> int:
     return sum(slot["is_processing"] for slot in slots)
 
 
+@pytest.mark.slow
 def test_waiting_while_it_loads(colour: Sync | Async, llama_text: LlamaServer) -> None:
     require_llama()
     with LlamaServer(llama_text.model_path, hold_loading=True, wait=False) as server:

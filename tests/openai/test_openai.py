@@ -290,6 +290,7 @@ def replies(draw: st.DrawFn) -> Message:
     )
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=200)
 @given(st.lists(st.tuples(TEXT, replies(), TEXT), min_size=1, max_size=3))
 def test_a_history_survives_the_way_there_and_back(
@@ -346,6 +347,7 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=400)
 @given(st.lists(MESSAGES, max_size=6))
 def test_any_messages_become_a_valid_history_or_are_refused(messages: list[Any]) -> None:
@@ -354,6 +356,7 @@ def test_any_messages_become_a_valid_history_or_are_refused(messages: list[Any])
         assert faults(params["messages"]) == []
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=200)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES))
 def test_any_body_is_carried_over_or_refused(body: Json) -> None:

@@ -149,6 +149,7 @@ def test_every_python_block_runs(
             run(block.text, str(page), names)
 
 
+@pytest.mark.slow
 def test_the_page_on_testing_is_a_module_of_tests(tmp_path: Path) -> None:
     """Its tests pass in a project of their own, first recorded and then replayed."""
     text = "\n\n".join(block.text for block in python_of(ROOT / "docs" / "testing.md"))

@@ -72,6 +72,7 @@ def metadata(dist: Path) -> Message:
     return HeaderParser().parsestr(text)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(dist / WHEEL) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -81,6 +82,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert names == ours, f"missing: {sorted(ours - names)}, too much: {sorted(names - ours)}"
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_every_file_of_the_repository(dist: Path) -> None:
     """So what runs in a clone runs in the sdist: its tests read samples, docs, .ci, benchmarks."""
     if not (ROOT / ".git").exists():
@@ -92,6 +94,7 @@ def test_the_sdist_holds_every_file_of_the_repository(dist: Path) -> None:
     assert not names - tracked, "files that git does not know: add them, or to .gitignore"
 
 
+@pytest.mark.slow
 def test_built_again_elsewhere_it_is_the_same_bytes(dist: Path, tmp_path: Path) -> None:
     with tarfile.open(dist / SDIST) as sdist:
         sdist.extractall(tmp_path / "elsewhere", filter="data")
@@ -101,6 +104,7 @@ def test_built_again_elsewhere_it_is_the_same_bytes(dist: Path, tmp_path: Path) 
         assert same, f"{name} differs: in order, times, modes, or built by another hatchling"
 
 
+@pytest.mark.slow
 def test_the_metadata_says_what_is_run(metadata: Message) -> None:
     classifiers = metadata.get_all("Classifier", [])
     named = re.findall(r"Python :: 3\.(\d+)", "\n".join(classifiers))
@@ -124,6 +128,7 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1] == __version__, "CHANGELOG.md and modelslab_llm/_version.py disagree"
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_the_quickstart_without_any_extra(python: Path) -> None:
     shown = run(python, "-X", "dev", "-W", "error", QUICKSTART)
     assert "Count the waves: one, two, three, four, five." in shown
@@ -132,6 +137,7 @@ def test_the_wheel_runs_the_quickstart_without_any_extra(python: Path) -> None:
     assert not re.search("pytest|aiohttp|anthropic|trio", listed), listed
 
 
+@pytest.mark.slow
 def test_what_needs_an_extra_names_it(python: Path) -> None:
     code = """
 from modelslab_llm import DefaultAioHttpClient
@@ -144,6 +150,7 @@ except ImportError as error:
     assert "pip install 'modelslab-llm[aiohttp]'" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("DIST" not in os.environ, reason="make dist does it; make check does the same")
 def test_a_program_is_type_checked_against_the_wheel(python: Path, tmp_path: Path) -> None:
     for program in ("right.py", "wrong.py"):
@@ -155,6 +162,7 @@ def test_a_program_is_type_checked_against_the_wheel(python: Path, tmp_path: Pat
     run(sys.executable, "-m", "pyright", "--pythonpath", python, "--warnings", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_quickstart_streams_piece_by_piece() -> None:
     """What `make demo` shows, from the checkout."""
     shown = run(sys.executable, QUICKSTART)

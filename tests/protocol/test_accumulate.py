@@ -945,10 +945,8 @@ def test_a_null_error_is_no_error() -> None:
 
 UNREADABLE = {
     "half an event": '{"type":"content_block_delta","index":0,"del',
-    "text": "Internal Server Error",
     "a list": "[1, 2]",
-    "a number": "5",
-    "null": "null",
+    "words around JSON": 'so {"type":"ping"}',
     "too deep": "[" * 100_000,
     "wrong form": '{"type":"content_block_delta","index":"zero","delta":{"type":"text_delta"}}',
 }
@@ -1016,34 +1014,6 @@ def streaming(colour: Sync | Async, body: Chunks) -> Any:
 
 
 ASK: Json = {"model": "asked", "max_tokens": 9, "messages": [{"role": "user", "content": "Go"}]}
-
-
-def test_leaving_early_closes_the_response(colour: Sync | Async) -> None:
-    body = Chunks([sse(started(), text(0, "one ")), sse(text(0, "two")), sse(ended(), STOP)])
-    with streaming(colour, body).stream(**ASK) as stream:
-        assert next(stream.texts()) == "one "
-        assert not body.closed
-    assert body.closed
-    with pytest.raises(StreamInterruptedError):
-        stream.next()
-    with pytest.raises(StreamInterruptedError) as caught:
-        stream.message()
-    assert caught.value.partial_message is not None
-    assert caught.value.partial_message.text == "one "
-
-
-def test_a_break_of_the_connection_keeps_what_came(colour: Sync | Async) -> None:
-    body = Chunks([sse(started(), text(0, "one "))], httpx.ReadError("reset"))
-    with streaming(colour, body).stream(**ASK) as stream:
-        with pytest.raises(StreamInterruptedError) as caught:
-            stream.message()
-        assert body.closed
-    assert caught.value.partial_message is not None
-    assert caught.value.partial_message.text == "one "
-    for again in (stream.message, stream.next):
-        with pytest.raises(StreamInterruptedError) as later:
-            again()
-        assert later.value is caught.value
 
 
 def test_a_snapshot_does_not_change(colour: Sync | Async) -> None:

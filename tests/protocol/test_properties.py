@@ -38,6 +38,8 @@ from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm._protocol.values import Answer
 from modelslab_llm.types import Message, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 
+pytestmark = pytest.mark.slow
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("s*.sse"))
 

@@ -138,7 +138,7 @@ RETRIED: dict[str, APIError] = {
     "no verdict": status(500, x_should_retry="maybe"),
 }
 NOT_RETRIED: dict[str, APIError] = {
-    **{str(code): status(code) for code in (301, 400, 401, 402, 403, 404, 405, 413, 422, 499)},
+    **{str(code): status(code) for code in (301, 400, 401, 402, 403, 404, 405, 413, 418, 422, 499)},
     "501": status(501),
     "paused": not_ready("paused"),
     "never heals": status(500, "'messages' is required"),

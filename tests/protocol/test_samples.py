@@ -197,6 +197,7 @@ def read(*chunks: bytes) -> tuple[list[Event], APIError | None, Message]:
     return events, failure, reader.message.message()
 
 
+@pytest.mark.slow
 @each_stream
 def test_cut_in_two_at_every_byte(name: str) -> None:
     body, wanted = sample(name), EXPECTED[name]
@@ -577,7 +578,7 @@ ERRORS = {
         code="invalid_parameter",
     ),
     "e16_vllm_400_native_type": Wanted(
-        errors.BadRequestError,
+        errors.ContextOverflowError,
         "Fixture: prompt is longer than the model's context.",
         type="BadRequestError",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -90,6 +90,20 @@ def streamed(client: Client, **params: Any) -> Any:
 ways = pytest.mark.parametrize("ask", [parsed, streamed])
 
 # --- every type, every strategy ---
+
+
+@ways
+def test_an_endpoint_says_which_strategies_there_are(colour: Sync | Async, ask: Any) -> None:
+    with LocalServer(json.dumps(LEVEL)) as server:
+        strategies = ("prompt", "output_config")
+        mine = replace(server.gateway(), strategies=strategies, default_strategy="prompt")
+        client = colour.client(api_key=server.api_key, endpoint=mine)
+        assert ask(client, output=Level).parsed == THE_LEVEL
+        assert "one JSON object" in server.requests[-1].body["system"]
+        with pytest.raises(InvalidRequestError, match="'prompt', 'output_config', not 'tool'"):
+            ask(client, output=Level, strategy="tool")
+        assert len(server.requests) == 1
+        client.close()
 
 
 def test_a_call_that_was_cut_before_its_arguments(colour: Sync | Async) -> None:

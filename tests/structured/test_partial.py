@@ -55,6 +55,7 @@ def seen(pieces: list[str]) -> list[dict[str, Any]]:
     return found + ([value] if (value := partial.news(whole=True)) is not None else [])
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(OBJECTS, st.booleans(), st.sampled_from([None, 2]), st.integers(1, 9))
 def test_each_prefix_gives_a_beginning_of_the_whole(

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Commands that start one; the first is Debian's."""
@@ -30,6 +33,8 @@ def require_browser() -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start one for the tests of a module, which must not use `asyncio.run`: playwright does."""
+    from playwright.sync_api import sync_playwright  # which takes a while, and is rarely needed
+
     path = require_browser()
     with sync_playwright() as playwright:
         # Root, which CI is, cannot have the sandbox; the pages come from the tests themselves.

@@ -1,4 +1,4 @@
-"""Run a test of time limits so that only a wrong program fails it, and not a busy machine.
+"""Wait, and test limits of time, so that only a wrong program fails and not a busy machine.
 
 What such a test claims (this limit ended the call, after that text) is true at any scale; a machine
 that is starved for a tenth of a second makes it fail at a small one. So it runs in units of
@@ -8,6 +8,7 @@ less than a tenth of a second, and only where that fails, again in longer ones.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from modelslab_llm import APIError
 
-UNITS = (0.08, 0.5, 2.5)
+UNITS = (0.05, 0.4, 2.5)
 """Seconds, tried in turn until the test passes."""
 
 MISSED = (AssertionError, APIError, LookupError, pytest.fail.Exception)
@@ -41,3 +42,11 @@ def patient(test: Callable[..., None]) -> Callable[..., None]:
     fixtures = [known for known in signature.parameters.values() if known.name != "unit"]
     run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
     return run
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for what comes at once, but on a busy machine later; without end is a failure."""
+    give_up = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)

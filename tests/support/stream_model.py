@@ -137,14 +137,21 @@ def read(body: bytes) -> Told:
     for name, data, ended in frames(body):
         # A last event that is cut says no more than its absence would.
         cut = replace(told, whole=told.stop_reason is not None and not ended)
+        is_utf8 = data == data.decode("utf-8", "replace").encode()
+        if b"\xed" in data and not is_utf8:
+            raise Doubt("perhaps half a character as three bytes")
         try:
-            payload = json.loads(data.decode())
+            payload = json.loads(data.decode("utf-8", "replace"), strict=False)
         except ValueError:
-            return told if name == "error" else cut
+            payload = None
         if "\\u" in repr(payload) and re.search(r"\\ud[89a-f]", repr(payload)):
             raise Doubt("half a character")
         if not isinstance(payload, dict):
-            return told if name == "error" else cut
+            if name == "error":
+                return told
+            if name == "ping" or (name not in KNOWN and (name or _is_a_word(data))):
+                continue  # a keep-alive
+            return cut
         kind = payload.get("type")
         if not (isinstance(kind, str) and kind in KNOWN):
             if name == "error" or "error" in payload or kind == "error":
@@ -154,11 +161,20 @@ def read(body: bytes) -> Told:
                     return told
                 continue
             kind = name
+        if kind == "ping":
+            continue
+        if not is_utf8:
+            return cut
         _check(payload, KNOWN[kind])
         if not _take(told, kind, payload):
             return told if kind == "message_stop" else cut
     told.whole = told.stop_reason is not None
     return told
+
+
+def _is_a_word(data: bytes) -> bool:
+    words = data.decode("utf-8", "replace")
+    return len(words) <= 100 and not any(mark in words.strip('"') for mark in '{}[]"')
 
 
 def _check(payload: dict[str, Any], shape: dict[str, type]) -> None:

@@ -22,6 +22,8 @@ from modelslab_llm.testing import ErrorReply, Fault, Reply
 from modelslab_llm.testing.__main__ import main
 from modelslab_llm.testing._script.script_file import KINDS, ScriptError, script_in
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-W", "error", "-m", "modelslab_llm.testing")
 ASK: dict[str, Any] = {
     "model": "m",

@@ -13,13 +13,14 @@ from typing import Any, get_args
 import anyio.from_thread
 import pydantic
 import pytest
+from lazy import Lazy
 from llama.scripts import ONE_CALL_INPUT
 from llama.server import LlamaServer
 
 from modelslab_llm import ModelsLab
 from modelslab_llm.testing import DialectName, ErrorReply, Fault, LocalServer, Reply
 
-anthropic = pytest.importorskip("anthropic", "2.12", reason="anthropic 2.12 is not installed")
+anthropic = Lazy("anthropic", "2.12")
 
 Json = dict[str, Any]
 ASK: Json = {
@@ -450,6 +451,7 @@ def test_a_deployment_that_is_paused_and_a_wrong_key(theirs: Theirs) -> None:
         client.create()
 
 
+@pytest.mark.slow
 def test_it_tries_again_as_it_is_told(theirs: Theirs) -> None:
     server = theirs.server(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."]

@@ -49,11 +49,16 @@ def answering_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
 
 
 def run(
-    pytester: pytest.Pytester, tests: str, *options: str, alone: bool = False, uses: str = ""
+    pytester: pytest.Pytester,
+    tests: str,
+    *options: str,
+    alone: bool = False,
+    uses: str = "",
+    guarded: bool = True,
 ) -> pytest.RunResult:
     """Run a test module with the plugin, and of those for async with the one that it `uses`."""
     pytester.makepyfile(textwrap.dedent(ASKING) + textwrap.dedent(tests))
-    always = ["-W", "error"]
+    always = ["-W", "error", "-o", f"modelslab_guard={guarded}"]
     for name in {"asyncio", "anyio"} - {uses}:
         always += ["-p", f"no:{name}"]
     if uses == "asyncio":  # which warns where this is not set
@@ -178,6 +183,7 @@ ASYNC = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "uses", "options", "passed"),
     [
@@ -225,6 +231,7 @@ KEPT = """
 """
 
 
+@pytest.mark.slow
 def test_a_recording_is_made_once_and_replayed(
     pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +290,7 @@ DRIFTED = """
 """
 
 
+@pytest.mark.slow
 def test_drift_from_a_recording_fails_the_test(
     pytester: pytest.Pytester, answering_proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,12 +467,24 @@ def test_what_lets_a_test_through(pytester: pytest.Pytester, answering_proxy: Ra
     run(pytester, LIVE).assert_outcomes(failed=1)
     assert answering_proxy.requests == 0
     run(pytester, MARKED, "--strict-markers").assert_outcomes(passed=1)
-    run(pytester, LIVE, "-p", "no:modelslab").assert_outcomes(passed=1)
-    pytester.makeini("[pytest]\nmodelslab_live = true")
-    run(pytester, LIVE, "--strict-config").assert_outcomes(passed=1)
-    assert answering_proxy.requests == 3
+    run(pytester, LIVE, guarded=False).assert_outcomes(passed=1)
+    assert answering_proxy.requests == 2
 
 
+@pytest.mark.modelslab_live
+def test_a_project_that_does_not_ask_for_the_guard_is_left_alone(
+    pytester: pytest.Pytester, answering_proxy: RawServer
+) -> None:
+    """Installing the package must not fail another project's tests of a live service."""
+    pytester.makepyfile(textwrap.dedent(ASKING) + textwrap.dedent(LIVE))
+    pytester.runpytest_inprocess("-W", "error", "-p", "no:asyncio").assert_outcomes(passed=1)
+    pytester.makeini("[pytest]\nmodelslab_guard = true")
+    ran = pytester.runpytest_inprocess("-W", "error", "-p", "no:asyncio", "--strict-config")
+    ran.assert_outcomes(failed=1)
+    assert answering_proxy.requests == 1
+
+
+@pytest.mark.slow
 def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,11 +515,12 @@ def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     )
     options = ("-W", "error", "-p", "modelslab_llm.testing.plugin")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    result = pytester.runpytest_subprocess(*options)
+    result = pytester.runpytest_subprocess(*options, "-o", "modelslab_guard=true")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*would have reached a real service: GET https://modelslab.com,*"])
 
 
+@pytest.mark.slow
 def test_pytest_does_not_warn_where_the_package_was_loaded_before_it(
     pytester: pytest.Pytester,
 ) -> None:
@@ -530,6 +551,7 @@ def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> N
     assert before == (list(sys.meta_path), httpcore.ConnectionPool.handle_request)
 
 
+@pytest.mark.slow
 def test_with_xdist(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
     tests = f"""{LIVE}
     @pytest.mark.modelslab_live

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
 from llama.scripts import TEXT_REPLY
 from llama.server import LlamaServer
+from quoting import KEYS, PLACES, holds, quoting
 from raw_server import (
     ASK,
     BEGUN,
@@ -64,7 +65,6 @@ from modelslab_llm.testing import (
     ScriptedTransport,
 )
 from modelslab_llm.testing._record.cleaner import content_of, data_of, events_of
-from tests.client.test_secrets import KEYS, PLACES, holds, quoting
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"
@@ -867,6 +867,7 @@ def test_a_broken_file_is_named(text: str | bytes, fault: str, tmp_path: Path) -
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     st.binary()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 from colours import Async, Sync
-from patience import patient
+from patience import patient, until
 from scripted import ASK, Way
 
 from modelslab_llm import errors
@@ -145,20 +143,13 @@ def test_a_stall_ends_by_the_callers_limits(way: Way, unit: float) -> None:
     server = way.server(Reply(TEXT, fault=Fault.stall(within=3)))
     with pytest.raises(errors.APITimeoutError):
         way.client(server, timeout=3 * unit).create(**ASK)
-    wait_until(lambda: server.disconnects == 1)
+    until(lambda: server.disconnects == 1)
 
 
 def stalled(way: Way, script: Any, **options: Any) -> errors.APITimeoutError:
     found = failure(way, script, **options)
     assert isinstance(found, errors.APITimeoutError)
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @patient
@@ -353,6 +344,7 @@ def test_a_script_function_chooses(way: Way) -> None:
             stream.message()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind() -> None:
     program = """
 import gc, threading
@@ -365,7 +357,7 @@ for kind in (LocalServer, ScriptedTransport):
     server = kind([Reply("one two", fault=fault) for fault in faults])
     if kind is LocalServer:
         server.start()
-    with server.client(max_retries=0, timeout=0.2) as client:
+    with server.client(max_retries=0, timeout=0.05) as client:
         for _ in faults:
             try:
                 with client.messages.stream(**ask) as stream:

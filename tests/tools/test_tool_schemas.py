@@ -175,6 +175,7 @@ def lookalikes(value: Any) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @settings(
     max_examples=200,
     deadline=None,

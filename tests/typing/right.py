@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
 
 import httpx
+import httpx2
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, assert_type
 
@@ -67,6 +68,7 @@ def clients() -> None:
     ModelsLab("key", endpoint=endpoints.gguf("dep_1"), timeout=10)
     ModelsLab(api_key="key", base_url="http://127.0.0.1:8080", timeout=Timeout(read=30))
     ModelsLab(timeout=httpx.Timeout(5.0), http_client=httpx.Client(), default_headers={"x-a": "b"})
+    ModelsLab(timeout=httpx2.Timeout(5.0), http_client=httpx2.Client())
     ModelsLab(deadline=60, progress_timeout=20, max_retry_wait=5.0, max_response_bytes=1024)
     assert_type(ModelsLab().with_options(max_retries=0, timeout=None), ModelsLab)
 
@@ -155,6 +157,7 @@ def stream(client: ModelsLab) -> None:
 
 
 async def asynchronous() -> None:
+    AsyncModelsLab(http_client=httpx2.AsyncClient())
     async with AsyncModelsLab(http_client=httpx.AsyncClient()) as client:
         assert_type(await client.messages.create(max_tokens=1, messages=[]), Message)
         async with client.messages.stream(max_tokens=1, messages=[]) as answer:

@@ -788,9 +788,9 @@ NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
         as_type(JSON, b'{"content": ' + b"[" * 100_000),
         "begins",
     ),
-    "block-of-nothing": (
-        "content that is a list of null",
-        as_type(JSON, b'{"content": [null]}'),
+    "block-of-a-number": (
+        "content that is a list of numbers",
+        as_type(JSON, b'{"content": [7]}'),
         "begins",
     ),
 }
