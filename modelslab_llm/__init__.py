@@ -38,9 +38,12 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         ContentDelta as ContentDelta,
         MessageStream as MessageStream,
     )
-    from .conversation import Conversation as Conversation
-    from .conversation._runner import AsyncToolRunner as AsyncToolRunner, ToolRunner as ToolRunner
-    from .conversation._tool_loop import ToolCall as ToolCall
+    from .conversation import (
+        AsyncToolRunner as AsyncToolRunner,
+        Conversation as Conversation,
+        ToolCall as ToolCall,
+        ToolRunner as ToolRunner,
+    )
     from .endpoints import Endpoint as Endpoint, Strategy as Strategy
     from .media import (
         adocument as adocument,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         document as document,
         image as image,
     )
-    from .structured._parse import (
+    from .structured import (
         AsyncParsedMessageStream as AsyncParsedMessageStream,
         ParsedMessageStream as ParsedMessageStream,
     )
@@ -81,11 +84,9 @@ _FROM = {
     "_client.client": "AsyncModelsLab ModelsLab",
     "_protocol.config": "Timeout",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "structured._parse": "AsyncParsedMessageStream ParsedMessageStream",
-    "conversation._runner": "AsyncToolRunner ToolRunner",
+    "structured": "AsyncParsedMessageStream ParsedMessageStream",
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
-    "conversation._tool_loop": "ToolCall",
-    "conversation": "Conversation",
+    "conversation": "AsyncToolRunner Conversation ToolCall ToolRunner",
     "endpoints": "Endpoint Strategy",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
@@ -109,7 +110,9 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
             return found
         if name in _MODULES:
             return import_module(f".{name}", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._hints import no_name
+
+        raise no_name(__name__, name, __all__)
 
     def __dir__() -> list[str]:
         return __all__

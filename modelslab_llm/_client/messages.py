@@ -15,11 +15,13 @@ from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
-from ..conversation._runner import AsyncToolRunner, ToolRunner
+from ..conversation import AsyncToolRunner, ToolRunner
 from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
-from ..structured._asked import Asked, asked_for
-from ..structured._parse import AsyncParsedMessageStream, ParsedMessageStream, parsing
+from ..openai._route import CHAT
+from ..structured import AsyncParsedMessageStream, ParsedMessageStream
+from ..structured._ask import output_request, parsing
+from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
@@ -56,6 +58,10 @@ def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
     return called
 
 
+def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
+    return CHAT if asked.by_chat else None
+
+
 class Messages(HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
@@ -80,16 +86,19 @@ class Messages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> ToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
         most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
-        or raised as `ToolError` with `on_error="raise"`. A forced `tool_choice` holds for the first
-        request alone. Raises `InvalidRequestError` here.
+        or raised as `ToolError` with `on_error="raise"`. The calls of an answer that was cut off at
+        `max_tokens` or the end of the context are not run, and the model is told so, unless
+        `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
+        forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
         return ToolRunner(
             loop,
             lambda params: self.create(**params),
@@ -108,16 +117,17 @@ class Messages(HintsAtNames):
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
-        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
-        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
-        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `validation_retries` times.
+        list, a union, a Literal. `strategy` says how it is asked for; None, the default, means the
+        endpoint's own: `"tool"` has the model call a tool, `"response_format"` asks the server's
+        chat route, where llama-server holds the model to the schema, `"output_config"` uses what
+        Anthropic has for it, `"prompt"` only asks. An answer that does not fit is shown to the
+        model and asked for again, at most `validation_retries` times.
 
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
-        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
     @_hinting
@@ -130,8 +140,8 @@ class Messages(HintsAtNames):
     ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
-        asked: Asked[T] = asked_for(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
@@ -168,13 +178,14 @@ class AsyncMessages(HintsAtNames):
         *,
         max_turns: int = 20,
         on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> AsyncToolRunner:
         """Run a conversation in which the model calls `tools`, until it answers without a call.
 
         All is as for the sync one, but that calls run at the same time.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error)
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
         return AsyncToolRunner(
             loop,
             lambda params: self.create(**params),
@@ -194,7 +205,7 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one.
         """
-        asked: Asked[T] = asked_for(output, strategy, params, self._config.endpoint)
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
         return await adrive(
             parsing(self._config, asked, validation_retries, time.monotonic), self._http
         )
@@ -209,8 +220,8 @@ class AsyncMessages(HintsAtNames):
     ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
-        asked: Asked[T] = asked_for(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:

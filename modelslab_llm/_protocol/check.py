@@ -60,7 +60,9 @@ def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) 
     """
     for name in params.keys() - known:
         if name != "stream" or params[name]:
-            raise TypeError(f"messages.{verb}() has no parameter {name!r}: {_cure(name, known)}")
+            raise TypeError(
+                f"messages.{verb}() has no parameter {name!r}: {_cure(name, known, verb)}"
+            )
     raise_for(
         [
             f"{name}: leave it out, instead of {type(value).__name__}"
@@ -76,7 +78,9 @@ def raise_for(faults: Sequence[str]) -> None:
         raise InvalidRequestError(joined(faults))
 
 
-def _cure(name: str, known: frozenset[str]) -> str:
+def _cure(name: str, known: frozenset[str], verb: str) -> str:
+    if verb.startswith("parse") and (cure := hint("parse", name)):
+        return cure
     if cure := hint("parameter", name):
         return cure
     if name in Options.__annotations__:

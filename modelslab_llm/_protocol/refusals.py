@@ -268,28 +268,6 @@ class _Said:
         return "loading" if loading else ""
 
     @property
-<<<<<<< HEAD
-    def is_overflow(self) -> bool:
-        """Whether it says that the prompt is too long for the model.
-
-        LiteLLM says it in its message, where it quotes the server behind it.
-        """
-        return (
-            self.type == "exceed_context_size_error"
-            or "ContextWindowExceededError" in self.message
-            or (
-                self.type == "invalid_request_error"
-                and self.message.startswith("prompt is too long")
-            )
-        )
-
-    def integer(self, name: str) -> int | None:
-        """Return a number that stands beside the message, or in what the message quotes."""
-        value = self._inner.get(name)
-        if value is None and (quoted := re.search(rf'"{name}": ?(\d{{1,18}})\b', self.message)):
-            return int(quoted[1])
-        return value if isinstance(value, int) else None
-=======
     def overflow(self) -> Overflow | None:
         """What it says of a prompt that is too long for the model, if it says so."""
         told = overflow_in(self.message)
@@ -304,7 +282,6 @@ class _Said:
     def _integer(self, name: str, otherwise: int | None) -> int | None:
         value = self._inner.get(name)
         return value if isinstance(value, int) else otherwise
->>>>>>> main
 
 
 def _readable(content: object, depth: int = 5) -> str:

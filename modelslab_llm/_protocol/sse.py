@@ -9,11 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-<<<<<<< HEAD
 from typing import TYPE_CHECKING, Any, Protocol, cast
-=======
-from typing import TYPE_CHECKING, Any, cast
->>>>>>> main
 
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
@@ -152,12 +148,9 @@ class EventDecoder:
         if whole.strip():
             self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
-<<<<<<< HEAD
+        yield from self._halves.rest()
         if self._translator:
             yield from self._translator.end()
-=======
-        yield from self._halves.rest()
->>>>>>> main
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.extend(chunk)
@@ -207,7 +200,11 @@ class EventDecoder:
     def _translated(self, translator: Translator, name: str, data: str) -> Iterator[Event]:
         if data == "[DONE]":
             return translator.end()
-        payload = self._payload(name, data)
+        payload = whole(_payload(data))
+        if name == "error" or error_inside(payload, in_stream=True):
+            raise self._failure(data if payload is _NOT_JSON else payload)
+        if not is_object(payload):
+            return iter((self._read_words(name, data, "is not a JSON object"),))
         if (events := translator.add(payload)) is None:
             raise self._broken(data, "is not of the format that was asked for")
         return events
@@ -220,43 +217,20 @@ class EventDecoder:
         # Outside the handler, so that no error carries this one, which quotes the whole event.
         return self._read_unusual(name, data, reason)
 
-<<<<<<< HEAD
-    def _payload(self, name: str, data: str) -> dict[str, Any]:
-        """Return the object of an event, or raise the error that it tells of."""
-        try:
-            data.encode()
-            payload: object = json.loads(data)
-        except (ValueError, RecursionError):
-            if name == "error":
-                raise self._failure(data) from None
-            raise self._broken(data, "is not JSON") from None
-=======
     def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
         """Read what is not one of the usual events, which is not a matter of speed."""
         payload = _payload(data)
         if payload is _NOT_JSON:
             return self._read_words(name, data, "is not JSON")
->>>>>>> main
         if name == "error" or error_inside(payload, in_stream=True):
             raise self._failure(whole(payload))
         if not is_object(payload):
-<<<<<<< HEAD
-            raise self._broken(data, "is no object")
-        return payload
-
-    def _read_unusual(self, name: str, data: str, reason: ValueError) -> Event:
-        """Read what is not one of the usual events, which is no matter of speed."""
-        payload = self._payload(name, data)
-        if payload.get("type") in _KNOWN:
-            raise self._broken(data, f"does not have the form of its type ({first_fault(reason)})")
-=======
             return self._read_words(name, data, "is not an object")
         fields = self._halves.cut(payload)
         if fields.get("type") in _KNOWN:
             return self._known(
                 fields, data, f"does not have the form of its type ({first_fault(reason)})"
             )
->>>>>>> main
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
             return self._known({**fields, "type": name}, data, "does not fit its event line")

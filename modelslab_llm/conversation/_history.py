@@ -76,7 +76,7 @@ def answered(parts: list[Part], asked: list[str]) -> list[Part]:
     ]
 
 
-def as_param(turn: Turn) -> MessageParam:
+def turn_param(turn: Turn) -> MessageParam:
     """Return a turn as a request takes it."""
     role, parts = turn
     content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
@@ -99,6 +99,14 @@ def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
             f"call it again with shorter ones{came}"
         )
     return f"not run, because the arguments are no whole JSON object; call it again{came}"
+
+
+def not_run_after_cut(stop_reason: str | None) -> str:
+    """Tell the model why a call that came whole was not run in a turn that was cut after it."""
+    return (
+        f"not run, because the answer was cut off ({stop_reason}) and its other calls may be "
+        "missing; call it again in a shorter answer"
+    )
 
 
 def _is_empty(part: Part) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import Self
 
+from .._hints import HintsAtNames
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..errors import InvalidRequestError, ToolError
 from ..types.message import Message
@@ -23,8 +24,8 @@ from ._tool_loop import ToolCall, ToolLoop
 S = TypeVar("S", MessageStream, AsyncMessageStream)
 
 
-class _State(Generic[S]):
-    """What is the same for both colours: the conversation, and the answer that is streaming in."""
+class _State(HintsAtNames, Generic[S]):
+    """What sync and async share: the conversation, and the answer that is streaming in."""
 
     def __init__(self, loop: ToolLoop) -> None:
         self._loop = loop
@@ -101,8 +102,9 @@ class ToolRunner(_State[MessageStream]):
     def get_final_message(self) -> Message:
         """Go on to the end, and return the answer.
 
-        That is the first message without calls, or with a call that you have to answer yourself
-        (see `calls`) because its definition has no function. Raises `TooManyTurnsError`,
+        That is the first message without calls, one that the model refused to go on with (its calls
+        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        definition has no function. Raises `TooManyTurnsError`,
         `ToolError` with `on_error="raise"`, and `APIError`.
         """
         for _ in self:
@@ -223,8 +225,9 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
     async def get_final_message(self) -> Message:
         """Go on to the end, and return the answer.
 
-        That is the first message without calls, or with a call that you have to answer yourself
-        (see `calls`) because its definition has no function. Raises `TooManyTurnsError`,
+        That is the first message without calls, one that the model refused to go on with (its calls
+        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        definition has no function. Raises `TooManyTurnsError`,
         `ToolError` with `on_error="raise"`, and `APIError`.
         """
         async for _ in self:

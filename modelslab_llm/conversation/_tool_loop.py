@@ -1,7 +1,7 @@
 """Decide how a conversation with tools goes on: what to send next, which calls to run, when to end.
 
 Pure: sends nothing, runs no tool, waits for nothing. A `ToolLoop` is told what the model answered
-and what the tools gave; the runners in `_runner` do the rest, in both colours.
+and what the tools gave; the runners in `_runner` do the rest, sync and async.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
+from .._hints import HintsAtNames
 from .._protocol.check import LISTS, MESSAGE, checked
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from ..tools import Tool, tool_result
 from ..types.content import ToolUseBlock
-from ..types.message import Message
+from ..types.message import CUT, REFUSED, Message
 from ..types.requests import MessageParam, ToolResultBlockParam
-from ._history import as_param, call_ids, sound, why_not_run
+from ._history import call_ids, not_run_after_cut, sound, turn_param, why_not_run
 
 log = logging.getLogger("modelslab_llm")
 
 OnError: TypeAlias = Literal["report", "raise"]
+OnCut: TypeAlias = Literal["report", "run"]
 SAID = 1000  # characters of an exception that the model is told
 
 
-class ToolCall:
+class ToolCall(HintsAtNames):
     """A call the model made. Look at it, change its `input`, or answer it yourself.
 
     What is neither answered nor refused is run when the runner goes on.
@@ -57,9 +59,13 @@ class ToolCall:
 
     @property
     def input_complete(self) -> bool:
-        """False when the arguments were cut off or are no JSON, until you set `input`."""
-        untouched = self.input is self._given and self.input == self.tool_use.input
-        return self.tool_use.input_complete or not untouched
+        """False when the arguments were cut off or are not JSON, until you set `input`."""
+        return self.tool_use.input_complete or self.input_changed
+
+    @property
+    def input_changed(self) -> bool:
+        """True once you set or changed `input`: the call then runs, whatever came of it."""
+        return self.input is not self._given or self.input != self.tool_use.input
 
     def answer(self, content: object, is_error: bool = False) -> None:
         """Answer the call without running anything; `content` is as for `tool_result`."""
@@ -86,13 +92,20 @@ class ToolLoop:
     """One conversation with tools, from the first request to the answer."""
 
     def __init__(
-        self, params: Mapping[str, Any], endpoint: Endpoint, max_turns: int, on_error: OnError
+        self,
+        params: Mapping[str, Any],
+        endpoint: Endpoint,
+        max_turns: int,
+        on_error: OnError,
+        on_cut: OnCut = "report",
     ) -> None:
         """Raise `InvalidRequestError` for what is ruled out, before anything is sent."""
         if type(max_turns) is not int or max_turns < 1:
             raise InvalidRequestError(f"max_turns: must be at least 1, not {max_turns!r}")
         if on_error not in ("report", "raise"):
             raise InvalidRequestError(f"on_error: must be 'report' or 'raise', not {on_error!r}")
+        if on_cut not in ("report", "run"):
+            raise InvalidRequestError(f"on_cut: must be 'report' or 'run', not {on_cut!r}")
         given = params.get("tools")
         if isinstance(given, Iterator):  # it is looked at twice
             params = {**params, "tools": list(cast("Iterator[Any]", given))}
@@ -103,6 +116,7 @@ class ToolLoop:
         self._params = {**params, **{name: body[name] for name in LISTS if params.get(name)}}
         self._max_turns = max_turns
         self._on_error = on_error
+        self._on_cut = on_cut
         self._turns = 0
         self._unanswered = False
         self._reply: list[MessageParam] = []
@@ -118,7 +132,7 @@ class ToolLoop:
         self._turns += 1
         self.message = message
         turns = sound([message.to_param()])  # one or none
-        self._reply = [as_param(turn) for turn in turns]
+        self._reply = [turn_param(turn) for turn in turns]
         asked = [id for _, parts in turns for id in call_ids(parts)]
         uses = {use.id: use for use in reversed(message.tool_uses) if use.name}  # the first counts
         self.calls = [ToolCall(uses[id], self.tools.get(uses[id].name)) for id in asked]
@@ -126,6 +140,10 @@ class ToolLoop:
             if call.name not in self._names:
                 names = ", ".join(self._names)
                 call.fail(ToolError(f"there is no tool {call.name!r}; the tools are: {names}"))
+        if self._refused() and self.calls:
+            log.warning("the model refused to answer: %d tool calls not run", len(self.calls))
+            for call in self.calls:
+                call.fail(ToolError("not run, because the model refused to answer"))
         self._unanswered = bool(message.tool_uses)
         if not self._unanswered:
             self.messages += self._reply
@@ -135,27 +153,36 @@ class ToolLoop:
 
         None is to run while another one waits for the caller, because it has no function.
         """
-        waiting = [call for call in self.calls if call.result is None]
-        if any(call.tool is None for call in waiting):
+        stopped = self.message.stop_reason if self.message else None
+        if stopped in CUT and self._on_cut == "report":
+            for call in self._waiting():
+                if not call.input_complete:
+                    call.fail(ToolInputError(why_not_run(call.tool_use, stopped)))
+                elif not call.input_changed:
+                    call.fail(ToolError(not_run_after_cut(stopped)))
+        if any(call.tool is None for call in self._waiting()):
             return []
-        for call in waiting:
+        for call in self._waiting():
             if self._turns >= self._max_turns:
                 call.refuse(f"not run, because the limit of {self._turns} turns is reached")
             elif not call.input_complete:
-                stopped = self.message.stop_reason if self.message else None
                 call.fail(ToolInputError(why_not_run(call.tool_use, stopped)))
-        return [call for call in waiting if call.result is None]
+        return self._waiting()
+
+    def _waiting(self) -> list[ToolCall]:
+        return [call for call in self.calls if call.result is None]
 
     def next_request(self) -> dict[str, Any] | None:
         """Return the parameters of the next request, or None when there is none to make.
 
-        That is after an answer without calls, and while a call waits for the caller. Raises
+        That is after an answer without calls or one that the model refused to go on with, and while
+        a call waits for the caller. Raises
         `TooManyTurnsError`, and `ToolError` for a call that failed if errors are to be raised;
         the conversation is in order then, and can go on.
         """
         if self._unanswered and not self._answered():
             return None
-        if self._turns and not self.calls and not self._paused():
+        if self._turns and (self._refused() or not (self.calls or self._paused())):
             return None
         if self._turns >= self._max_turns:
             raise TooManyTurnsError(
@@ -193,6 +220,9 @@ class ToolLoop:
     def _paused(self) -> bool:
         """Tell whether the server wants its turn back to go on with it (protocol.md §5)."""
         return self.message is not None and self.message.stop_reason == "pause_turn"
+
+    def _refused(self) -> bool:
+        return self.message is not None and self.message.stop_reason in REFUSED
 
     def _choice(self) -> Any:
         """Return the choice of tools: forced for good, the model could never give an answer."""

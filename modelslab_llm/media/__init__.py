@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import base64
 import os
+import struct
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
-from typing import IO, Any, Protocol, TypeAlias, TypeVar, Union, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, Union, cast
 
 from ..errors import InvalidRequestError
 from ..types.requests import CacheControlParam, DocumentBlockParam, ImageBlockParam
@@ -44,12 +45,24 @@ class _Readable(Protocol):
 class _Picture(Protocol):
     """What is needed of a `PIL.Image.Image`, which this package never imports."""
 
-    format: str | None
-    mode: str
+    @property
+    def format(self) -> str | None: ...
 
-    def save(self, fp: IO[bytes], /, format: str | None = None, **params: Any) -> None: ...
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def info(self) -> Mapping[Any, Any]: ...
+
+    def getexif(self) -> Mapping[int, Any]: ...
+
+    # Of any options: spelled out as a method, mypy would not take Pillow's own for it.
+    @property
+    def save(self) -> Callable[..., None]: ...
 
     def convert(self, mode: str, /) -> Any: ...
+
+    def transpose(self, method: Any, /) -> Any: ...
 
 
 ImageSource: TypeAlias = Union[
@@ -71,8 +84,12 @@ def image(
 
     The bytes go along as base64. The server fetches a URL of `http:` or `https:` itself; Ollama
     and new-api do not (protocol.md §4). `max_bytes` is the most characters of base64, `max_side`
-    the most pixels of a side; None lifts a limit, for a server that has another. A PIL image is
-    sent as a JPEG if it was opened as one, in the same quality, or else as a PNG.
+    the most pixels of a side; None lifts a limit, for a server that has another.
+
+    A PIL image is sent upright, as its EXIF orientation says: as a JPEG of the same quality if it
+    was opened as one (of several pictures in one file, the current one), or else as a PNG, or as a
+    JPEG where the PNG would be too large and has no transparency. Files and bytes are sent as they
+    are; not every server heeds the orientation in them.
 
     Raises `InvalidRequestError` for what is no such picture, is too large, or cannot be read.
     """
@@ -221,14 +238,14 @@ def _read(source: Any, most: int | None) -> tuple[memoryview, str]:
     """Return the bytes of a source, and what to call it in an error. No more is read than needed
     to know that it is too large: `most` counts characters of base64, four for each three bytes."""
     limit = None if most is None else most // 4 * 3
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if isinstance(source, str) and source.lstrip()[:5].lower() == "data:":
         found, name = _of_data_url(source), "the data URL"
     elif isinstance(source, (str, os.PathLike)):
         found, name = _of_file(cast("str | os.PathLike[str]", source), limit)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         found, name = cast("bytes", source), "the bytes"
     elif hasattr(source, "save") and hasattr(source, "mode"):
-        found, name = _of_picture(source), "the PIL image"
+        found, name = _of_picture(cast("_Picture", source), limit), "the PIL image"
     elif hasattr(source, "read"):
         name = str(getattr(source, "name", "the file"))
         found = _of_reader(source, limit, name)
@@ -290,23 +307,57 @@ def _of_data_url(url: str) -> bytes:
             return base64.b64decode(found[1], validate=True)
     except ValueError:
         pass
-    raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,…")
+    raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,...")
 
 
-def _of_picture(picture: _Picture) -> bytes:
-    buffer = BytesIO()
+def _of_picture(picture: _Picture, limit: int | None) -> bytes:
+    """Return the file that a PIL image is sent as, upright whether or not a server reads EXIF."""
     try:
-        if picture.format == "JPEG":  # in the quality it was opened in
-            picture.save(buffer, format="JPEG", quality="keep")
-        else:
-            drawn = picture if picture.mode in _IN_PNG else picture.convert("RGB")
-            drawn.save(buffer, format="PNG")
+        turn = _upright(picture)
+        if picture.format in _JPEG:
+            return _as_jpeg(picture, turn)
+        drawn = picture if turn is None else picture.transpose(turn)
+        drawn = drawn if drawn.mode in _IN_PNG else drawn.convert("RGB")
+        data = _saved(drawn, format="PNG")
+        if limit is not None and len(data) > limit and drawn.mode in _OPAQUE:
+            data = _saved(drawn, format="JPEG", quality=90)
+        return data
     except (OSError, ValueError) as error:
         raise InvalidRequestError(f"the PIL image: cannot be saved: {error}") from error
+
+
+def _upright(picture: _Picture) -> int | None:
+    """Return what undoes the picture's orientation; None where it has none, or none to be read."""
+    try:
+        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+    except (AttributeError, KeyError, SyntaxError, struct.error):  # what Pillow raises for bad EXIF
+        return None
+
+
+def _as_jpeg(picture: _Picture, turn: int | None) -> bytes:
+    """Save in the quality the picture was opened in, with its colour profile."""
+    how: dict[str, Any] = {"format": "JPEG", "icc_profile": picture.info.get("icc_profile")}
+    if picture.format == "JPEG" and turn is None:
+        return _saved(picture, quality="keep", **how)
+    # Pillow keeps the quality of an untouched JPEG alone: here its parts are handed over.
+    layers: Any = getattr(picture, "layer", ())
+    halved = len(layers) == 3 and tuple(layers[0][1:3]) == (2, 2)
+    how |= {"qtables": getattr(picture, "quantization", None), "subsampling": 2 if halved else 0}
+    return _saved(picture if turn is None else picture.transpose(turn), **how)
+
+
+def _saved(picture: _Picture, **how: Any) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, **how)
     return buffer.getvalue()
 
 
+_JPEG = frozenset({"JPEG", "MPO"})  # the latter: several pictures in one file, as phones take them
 _IN_PNG = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
+_OPAQUE = frozenset({"L", "RGB"})
+_ORIENTATION = 0x0112  # the EXIF tag, from 1 to 8
+_UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""Which `PIL.Image.Transpose`, by its number, undoes an orientation."""
 
 
 def _check_sides(data: memoryview, kind: str, most: int | None, name: str) -> None:

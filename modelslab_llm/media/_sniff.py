@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from urllib.parse import unquote
 
 PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 """What servers take as pictures (protocol.md §4)."""
@@ -55,15 +56,30 @@ _MARKS = (
 
 
 def data_url(url: str) -> tuple[str, str] | None:
-    """Return the media type and the base64 of a data URL; None for one that holds no base64.
+    r"""Return the media type and the base64 of a data URL; None for one that is not base64.
+
+    It is read as browsers read it: line breaks and spaces do not count, `%2B` is `+`, and the
+    padding may be missing. What comes back is plain base64, as servers want it.
 
     >>> data_url("data:image/PNG;name=a.png;base64,iVBORw0=")
+    ('image/png', 'iVBORw0=')
+    >>> data_url("data:image/png;base64,iVBO\n Rw0%3D")
+    ('image/png', 'iVBORw0=')
+    >>> data_url("data:image/png;base64,iVBORw0")
     ('image/png', 'iVBORw0=')
     >>> data_url("data:text/plain,hello")
     """
     head, _, data = url.partition(",")
-    found = re.fullmatch(r"data:([^;]*)(;[^,]*)?;base64", head, re.IGNORECASE)
-    return (found[1].lower(), data) if found else None
+    found = _DATA_URL.fullmatch(head.strip())
+    if not found:
+        return None
+    if "%" in data:
+        data = unquote(data)
+    data = "".join(data.split()).rstrip("=")
+    return found[1].strip().lower(), data + "=" * (-len(data) % 4)
+
+
+_DATA_URL = re.compile(r"data:([^;]*)(;[^,]*)?;\s*base64\s*", re.IGNORECASE)
 
 
 def size_of(data: bytes | memoryview, kind: str) -> tuple[int, int] | None:

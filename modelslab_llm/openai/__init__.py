@@ -30,7 +30,7 @@ from ..types.events import Event, MessageStopEvent
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
 from ..types.requests import MessageCreateParams
-from ._chat import Json, NotCarriedOverWarning, Notes, Turns, fields_of, items_of
+from ._chat import Json, NotCarriedOverWarning, Notes, Turns
 from ._completion import ReadChunks, WriteChunks, call_of, finish_reason, message_of, usage_of
 from ._request import chat_request
 
@@ -66,7 +66,7 @@ def to_messages(
     every fault found, and warns of all else that is left out.
     """
     notes = Notes()
-    rest = {k: v for k, v in fields_of(body, "body", notes).items() if v is not None}
+    rest = {k: v for k, v in notes.dict_at(body, "body").items() if v is not None}
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
     params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
@@ -181,7 +181,7 @@ def from_chat_completion(completion: Mapping[str, Any]) -> Message:
         InvalidRequestError: If it has no choices, as an error has none.
     """
     notes = Notes()
-    message = message_of(fields_of(completion, "completion", notes))
+    message = message_of(notes.dict_at(completion, "completion"))
     notes.raise_or_warn()
     if message is None:
         raise InvalidRequestError("completion: has no choices, so it is not a chat.completion")
@@ -195,7 +195,7 @@ def from_chat_chunks(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
     """
     reader = ReadChunks()
     for chunk in chunks:
-        yield from reader.add(fields_of(chunk, "chunk", Notes())) or ()
+        yield from reader.add(Notes().dict_at(chunk, "chunk")) or ()
     yield from reader.end()
 
 
@@ -232,17 +232,15 @@ def _limits(rest: Json, params: Json, hottest: float, notes: Notes) -> None:
         params["temperature"] = temperature
     stop = rest.pop("stop", None)
     if stop:
-        params["stop_sequences"] = (
-            [stop] if isinstance(stop, str) else items_of(stop, "stop", notes)
-        )
+        params["stop_sequences"] = [stop] if isinstance(stop, str) else notes.list_at(stop, "stop")
     if (many := rest.pop("n", 1)) != 1:
-        notes.fault("n", f"Messages gives one answer to a request: ask {many} times")
+        notes.refuse("n", f"Messages gives one answer to a request: ask {many} times")
 
 
 def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:
     """Read in what form to answer, and with how much effort."""
     if (modalities := rest.pop("modalities", ["text"])) != ["text"]:
-        notes.fault("modalities", f"Messages answers in text, not in {modalities}")
+        notes.refuse("modalities", f"Messages answers in text, not in {modalities}")
     config: Json = {}
     effort = rest.pop("reasoning_effort", None)
     if effort == "none":
@@ -250,23 +248,23 @@ def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:
     elif effort in ("minimal", *_EFFORTS):
         config["effort"] = "low" if effort == "minimal" else effort
     elif effort is not None:
-        notes.fault("reasoning_effort", f"must be one of {', '.join(_EFFORTS)}, not {effort!r}")
-    form = fields_of(rest.pop("response_format", {"type": "text"}), "response_format", notes)
+        notes.refuse("reasoning_effort", f"must be one of {', '.join(_EFFORTS)}, not {effort!r}")
+    form = notes.dict_at(rest.pop("response_format", {"type": "text"}), "response_format")
     if form.get("type") == "json_schema":
         config["format"] = {"type": "json_schema", "schema": _schema(form, notes)}
     elif form.get("type") == "json_object":
         system.append(_JSON_OBJECT)
         notes.drop("response_format", "Messages has no json_object: the system text asks for it")
     elif form.get("type") != "text":
-        notes.fault("response_format.type", f"Messages knows no {form.get('type')!r}")
+        notes.refuse("response_format.type", f"Messages knows no {form.get('type')!r}")
     if config:
         params["output_config"] = config
 
 
 def _schema(form: Json, notes: Notes) -> Json:
     path = "response_format.json_schema"
-    asked = fields_of(form.get("json_schema"), path, notes)
-    schema = fields_of(asked.get("schema"), f"{path}.schema", notes)
+    asked = notes.dict_at(form.get("json_schema"), path)
+    schema = notes.dict_at(asked.get("schema"), f"{path}.schema")
     description = asked.get("description")
     if description and schema.setdefault("description", description) != description:
         notes.drop(f"{path}.description", "the schema has its own")
@@ -290,7 +288,7 @@ def _remarks(rest: Json, params: Json, notes: Notes) -> None:
         params["service_tier"] = tier
         del rest["service_tier"]
     if template := rest.pop("chat_template_kwargs", None):
-        extra = fields_of(params.get("extra_body", {}), "extra_body", notes)
+        extra = notes.dict_at(params.get("extra_body", {}), "extra_body")
         params["extra_body"] = {"chat_template_kwargs": template} | extra
 
 
@@ -301,15 +299,15 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 def _tools(rest: Json, params: Json, notes: Notes) -> None:
     tools: list[Json] = []
-    for i, tool in enumerate(items_of(rest.pop("tools", []), "tools", notes)):
+    for i, tool in enumerate(notes.list_at(rest.pop("tools", []), "tools")):
         path = f"tools[{i}]"
-        fields = fields_of(tool, path, notes)
+        fields = notes.dict_at(tool, path)
         if fields.get("type", "function") != "function":
-            notes.fault(f"{path}.type", f"Messages tools are functions, not {fields['type']!r}")
+            notes.refuse(f"{path}.type", f"Messages tools are functions, not {fields['type']!r}")
             continue
         notes.unread(fields, {"type", "function"}, path)
         tools.append(_tool(fields.get("function"), f"{path}.function", notes))
-    for i, function in enumerate(items_of(rest.pop("functions", []), "functions", notes)):
+    for i, function in enumerate(notes.list_at(rest.pop("functions", []), "functions")):
         tools.append(_tool(function, f"functions[{i}]", notes))
     if tools:
         params["tools"] = tools
@@ -323,10 +321,10 @@ def _tools(rest: Json, params: Json, notes: Notes) -> None:
 
 
 def _tool(value: object, path: str, notes: Notes) -> Json:
-    function = fields_of(value, path, notes)
+    function = notes.dict_at(value, path)
     notes.unread(function, {"name", "description", "parameters", "strict"}, path)
     if not function.get("name"):
-        notes.fault(f"{path}.name", "is missing")
+        notes.refuse(f"{path}.name", "is missing")
     schema: object = function.get("parameters") or {"type": "object", "properties": {}}
     tool: Json = {"name": function.get("name"), "input_schema": schema}
     more = {name: function.get(name) for name in ("description", "strict")}
@@ -340,11 +338,13 @@ def _choice(rest: Json, notes: Notes) -> Json:
         return {}
     if isinstance(choice, str):
         if choice not in _CHOICES:
-            notes.fault(path, f"must be one of {', '.join(_CHOICES)} or a function, not {choice!r}")
+            notes.refuse(
+                path, f"must be one of {', '.join(_CHOICES)} or a function, not {choice!r}"
+            )
         return {"type": _CHOICES.get(choice)}
-    fields = fields_of(choice, path, notes)
+    fields = notes.dict_at(choice, path)
     named = fields if path == "function_call" else fields.get("function")
     if not isinstance(named, Mapping) or "name" not in named:
-        notes.fault(path, f"Messages knows no choice of type {fields.get('type')!r}")
+        notes.refuse(path, f"Messages knows no choice of type {fields.get('type')!r}")
         return {}
     return {"type": "tool", "name": cast("Json", named)["name"]}

@@ -6,6 +6,7 @@ raised or warned of but by `Notes.raise_or_warn`.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
@@ -31,14 +32,30 @@ class Notes:
     """What is wrong with a body, and what is left out of it."""
 
     def __init__(self) -> None:
-        self.faults: list[str] = []
+        self.refused: list[str] = []
         self.dropped: list[str] = []
 
-    def fault(self, path: str, why: str) -> None:
-        self.faults.append(f"{path}: {why}")
+    def refuse(self, path: str, why: str) -> None:
+        self.refused.append(f"{path}: {why}")
 
     def drop(self, path: str, why: str) -> None:
         self.dropped.append(f"{path}: {why}")
+
+    def dict_at(self, value: object, path: str) -> Json:
+        """Return a dict's fields, those of a client's own object too; `{}` for anything else."""
+        if isinstance(value, BaseModel):
+            return as_param(value)
+        if isinstance(value, Mapping):
+            return dict(cast("Mapping[str, Any]", value))
+        self.refuse(path, f"must be a dict, not {type(value).__name__}")
+        return {}
+
+    def list_at(self, value: object, path: str) -> list[Any]:
+        """Return the items of a list, or of any iterable that is not text or a dict."""
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            self.refuse(path, f"must be a list, not {type(cast('object', value)).__name__}")
+            return []
+        return list(cast("Iterable[Any]", value))
 
     def unread(self, fields: Mapping[str, Any], known: Iterable[str], path: str) -> None:
         """Note every field that nobody reads and that says something."""
@@ -47,26 +64,17 @@ class Notes:
                 self.drop(f"{path}.{name}", "Messages has no place for it")
 
     def raise_or_warn(self) -> None:
-        raise_for(self.faults)
+        raise_for(self.refused)
         for note in sorted(self.dropped):
-            warnings.warn(note, NotCarriedOverWarning, stacklevel=3)
+            warnings.warn(note, NotCarriedOverWarning, stacklevel=_outside())
 
 
-def fields_of(value: object, path: str, notes: Notes) -> Json:
-    """Return a dict's fields, those of a client's own object too; none of what is no dict."""
-    if isinstance(value, BaseModel):
-        return as_param(value)
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
-    notes.fault(path, f"must be a dict, not {type(value).__name__}")
-    return {}
-
-
-def items_of(value: object, path: str, notes: Notes) -> list[Any]:
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        notes.fault(path, f"must be a list, not {type(cast('object', value)).__name__}")
-        return []
-    return list(cast("Iterable[Any]", value))
+def _outside() -> int:
+    """Return the `stacklevel` of whoever called into the package, from any depth of it."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
+        level, frame = level + 1, frame.f_back
+    return level - 1
 
 
 class Turns:
@@ -81,9 +89,9 @@ class Turns:
 
     def read(self, messages: object) -> tuple[list[str], list[Json]]:
         """Return the system texts and the turns."""
-        for i, message in enumerate(items_of(messages, "messages", self._notes)):
+        for i, message in enumerate(self._notes.list_at(messages, "messages")):
             path = f"messages[{i}]"
-            fields = fields_of(message, path, self._notes)
+            fields = self._notes.dict_at(message, path)
             role = fields.get("role")
             if role in ("system", "developer"):
                 self._read_system(fields, path)
@@ -92,15 +100,15 @@ class Turns:
                 read = self._assistant if role == "assistant" else self._user
                 self._append(role, read(fields, path))
                 if self._turns and self._turns[0][0] == "assistant":
-                    self._notes.fault(path, "Messages begins with the user")
+                    self._notes.refuse(path, "Messages begins with the user")
                     self._turns.clear()  # once is enough
             elif role in ("tool", "function"):
                 self._read_result(fields, path, legacy=role == "function")
             else:
-                self._notes.fault(f"{path}.role", f"{role!r} is unknown")
+                self._notes.refuse(f"{path}.role", f"{role!r} is unknown")
         self._check_answered()
-        if not self._turns and not self._notes.faults:
-            self._notes.fault("messages", "holds no message of the user's")
+        if not self._turns and not self._notes.refused:
+            self._notes.refuse("messages", "holds no message of the user's")
         return self._system, [_turn(role, blocks) for role, blocks in self._turns]
 
     def _read_system(self, fields: Json, path: str) -> None:
@@ -125,7 +133,7 @@ class Turns:
                 name = "reasoning_content" if fields.get("reasoning_content") else "reasoning"
                 self._notes.drop(f"{path}.{name}", "keep_reasoning=True sends it as thinking")
         if fields.get("audio"):
-            self._notes.fault(f"{path}.audio", "Messages has no audio")
+            self._notes.refuse(f"{path}.audio", "Messages has no audio")
         blocks += self._parts(fields.get("content"), f"{path}.content", TEXTS)
         blocks += self._parts(fields.get("refusal"), f"{path}.refusal", TEXTS)
         return blocks + self._calls(fields, path)
@@ -133,23 +141,25 @@ class Turns:
     def _calls(self, fields: Json, path: str) -> list[Json]:
         """Read the calls of an assistant's message, and keep in mind that they ask for results."""
         found: list[tuple[str, str, Json]] = []  # path, id, function
-        calls = items_of(fields.get("tool_calls") or [], f"{path}.tool_calls", self._notes)
+        calls = self._notes.list_at(fields.get("tool_calls") or [], f"{path}.tool_calls")
         for i, call in enumerate(calls):
             at = f"{path}.tool_calls[{i}]"
-            one = fields_of(call, at, self._notes)
+            one = self._notes.dict_at(call, at)
             if one.get("type", "function") != "function":
-                self._notes.fault(f"{at}.type", f"{one['type']!r} is no function")
+                self._notes.refuse(f"{at}.type", f"{one['type']!r} is no function")
                 continue
             self._notes.unread(one, {"id", "type", "function", "index"}, at)
-            function = fields_of(one.get("function"), f"{at}.function", self._notes)
+            function = self._notes.dict_at(one.get("function"), f"{at}.function")
             found.append((f"{at}.function", str(one.get("id") or ""), function))
         if legacy := fields.get("function_call"):
             at = f"{path}.function_call"
-            found.append((at, f"call_{path[9:-1]}", fields_of(legacy, at, self._notes)))
+            found.append((at, f"call_{path[9:-1]}", self._notes.dict_at(legacy, at)))
         blocks: list[Json] = []
         for at, call_id, function in found:
             if not call_id or call_id in self._open or not function.get("name"):
-                self._notes.fault(at.removesuffix(".function"), "needs a name and an id of its own")
+                self._notes.refuse(
+                    at.removesuffix(".function"), "needs a name and an id of its own"
+                )
             else:
                 self._open[call_id] = at.removesuffix(".function")
             blocks.append(
@@ -167,7 +177,7 @@ class Turns:
             return dict(cast("Mapping[str, Any]", value))
         found = read_arguments(value or "{}") if isinstance(value, str | None) else None
         if found is None:
-            self._notes.fault(path, f"must be a JSON object in a string, not {str(value)[:50]!r}")
+            self._notes.refuse(path, f"must be a JSON object in a string, not {str(value)[:50]!r}")
         return found or {}
 
     def _read_result(self, fields: Json, path: str, *, legacy: bool) -> None:
@@ -176,7 +186,7 @@ class Turns:
         if legacy:
             call = next((id for id, at in self._open.items() if at.endswith("function_call")), None)
         if call not in self._open:
-            self._notes.fault(path, f"no call right before it has the id {call!r}")
+            self._notes.refuse(path, f"no call right before it has the id {call!r}")
             return
         del self._open[call]
         result: Json = {"type": "tool_result", "tool_use_id": call}
@@ -189,7 +199,7 @@ class Turns:
 
     def _check_answered(self) -> None:
         for at in self._open.values():
-            self._notes.fault(at, "has no tool message right after it")
+            self._notes.refuse(at, "has no tool message right after it")
         self._open = {}
 
     def _append(self, role: str, blocks: list[Json]) -> None:
@@ -205,16 +215,16 @@ class Turns:
         if isinstance(content, str):
             return [{"type": "text", "text": content}]
         blocks: list[Json] = []
-        for i, part in enumerate(items_of(content, path, self._notes)):
+        for i, part in enumerate(self._notes.list_at(content, path)):
             at = f"{path}[{i}]"
-            fields = fields_of(part, at, self._notes)
+            fields = self._notes.dict_at(part, at)
             kind = str(fields.get("type"))
             if kind in kinds:
                 self._notes.unread(fields, {"type", kind}, at)
                 block = kinds[kind](fields.get(kind), f"{at}.{kind}", self._notes)
                 blocks += [block] if block else []
             elif fields:
-                self._notes.fault(at, f"Messages takes no part of type {kind!r} here")
+                self._notes.refuse(at, f"Messages takes no part of type {kind!r} here")
         return blocks
 
 
@@ -229,23 +239,23 @@ def _text(value: Any, path: str, notes: Notes) -> Json | None:
 
 
 def _image(value: Any, path: str, notes: Notes) -> Json | None:
-    image = {"url": value} if isinstance(value, str) else fields_of(value, path, notes)
+    image = {"url": value} if isinstance(value, str) else notes.dict_at(value, path)
     notes.unread(image, {"url", "detail"}, path)
     if image.get("detail") not in (None, "auto"):
         notes.drop(f"{path}.detail", "Messages leaves that to the server")
     source = _source(image.get("url"), PICTURES)
     if source is None:
         kinds = ", ".join(PICTURES)
-        notes.fault(f"{path}.url", f"must be https:, or data: with base64 of {kinds}")
+        notes.refuse(f"{path}.url", f"must be https:, or data: with base64 of {kinds}")
     return {"type": "image", "source": source}
 
 
 def _file(value: Any, path: str, notes: Notes) -> Json | None:
-    file = fields_of(value, path, notes)
+    file = notes.dict_at(value, path)
     notes.unread(file, {"file_data", "filename", "file_id"}, path)
     source = _source(file.get("file_data"), [PDF])
     if source is None or source["type"] == "url":
-        notes.fault(path, "must have file_data: with base64 of application/pdf")
+        notes.refuse(path, "must have file_data: with base64 of application/pdf")
     title = {"title": file["filename"]} if file.get("filename") else {}
     return {"type": "document", "source": source, **title}
 

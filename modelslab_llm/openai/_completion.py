@@ -28,7 +28,7 @@ from ..types.events import (
     MessageDeltaEvent,
     MessageStartEvent,
 )
-from ..types.message import CUT, Message, Usage
+from ..types.message import CUT, REFUSED, Message, Usage
 from ._chat import Json
 
 # finish_reason → stop_reason. Whatever else a server says is passed on as it is.
@@ -41,8 +41,7 @@ _STOPS = {
 }
 _FINISHES = {
     **dict.fromkeys(CUT, "length"),
-    "refusal": "content_filter",
-    "content_filter": "content_filter",  # gateways pass OpenAI's own words through
+    **dict.fromkeys(REFUSED, "content_filter"),
 }
 
 
@@ -117,7 +116,7 @@ class ReadChunks:
     def _events(self, chunk: Mapping[str, Any], choices: list[Any]) -> Iterator[Event]:
         if not self._begun:
             self._begun = True
-            named = {name: chunk.get(name) or "" for name in ("id", "model")}
+            named = {name: str(chunk.get(name) or "") for name in ("id", "model")}
             yield _event("message_start", message={**named, "content": []})
         if usage := fields_of(chunk.get("usage")):
             self._usage = _counted(usage)
@@ -166,13 +165,14 @@ class ReadChunks:
 
     def _call(self, call: Json, at: int) -> Iterator[Event]:
         self._called = True
-        key = ("call", call.get("index", at))
+        index: object = call.get("index")
+        key = ("call", index if type(index) is int else at)
         function = fields_of(call.get("function"))
         if key not in self._open:
             for kind in ("text", "thinking"):
                 if kind in self._open:
                     yield _event("content_block_stop", index=self._open.pop(kind))
-            named = {"id": call.get("id") or "", "name": function.get("name") or ""}
+            named = {"id": str(call.get("id") or ""), "name": str(function.get("name") or "")}
             yield self._opened(key, {"type": "tool_use", **named, "input": {}})
         if arguments := function.get("arguments"):
             delta = {"type": "input_json_delta", "partial_json": str(arguments)}
@@ -186,17 +186,21 @@ class ReadChunks:
 
 def _counted(usage: Json) -> Json:
     """Return the counts as Messages has them, where what the cache gave is counted apart."""
-    cached = fields_of(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
+    cached = _number(fields_of(usage.get("prompt_tokens_details")).get("cached_tokens"))
     counted: Json = {
-        "input_tokens": max(0, (usage.get("prompt_tokens") or 0) - cached),
-        "output_tokens": usage.get("completion_tokens") or 0,
+        "input_tokens": max(0, _number(usage.get("prompt_tokens")) - cached),
+        "output_tokens": _number(usage.get("completion_tokens")),
     }
     if cached:
         counted["cache_read_input_tokens"] = cached
-    thought = fields_of(usage.get("completion_tokens_details")).get("reasoning_tokens")
-    if thought:
+    details = fields_of(usage.get("completion_tokens_details"))
+    if thought := _number(details.get("reasoning_tokens")):
         counted["output_tokens_details"] = {"thinking_tokens": thought}
     return counted
+
+
+def _number(value: object) -> int:
+    return value if type(value) is int else 0
 
 
 def _event(type_: str, **fields: Any) -> Event:

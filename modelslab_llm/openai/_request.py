@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from ._chat import Json, Notes, fields_of, items_of
+from ._chat import Json, Notes
 
 _NO_PLACE = "a chat request has no place for it"
 _SAME = ("model", "max_tokens", "temperature", "top_p", "top_k", "extra_headers", "timeout")
@@ -23,17 +23,17 @@ def chat_request(params: Mapping[str, Any], notes: Notes) -> Json:
     rest = {name: value for name, value in params.items() if value is not None}
     body: Json = {name: rest.pop(name) for name in _SAME if name in rest}
     system = _system(rest.pop("system", None), notes)
-    turns = items_of(rest.pop("messages", []), "messages", notes)
+    turns = notes.list_at(rest.pop("messages", []), "messages")
     body["messages"] = [*system, *_turns(turns, notes)]
     if stop := rest.pop("stop_sequences", None):
-        body["stop"] = items_of(stop, "stop_sequences", notes)
+        body["stop"] = notes.list_at(stop, "stop_sequences")
     _form(rest, body, notes)
     _thinking(rest, body, notes)
     _tools(rest, body, notes)
-    metadata = fields_of(rest.pop("metadata", {}), "metadata", notes)
+    metadata = notes.dict_at(rest.pop("metadata", {}), "metadata")
     if user := metadata.pop("user_id", None):
         body["user"] = user
-    extra = fields_of(rest.pop("extra_body", {}), "extra_body", notes)
+    extra = notes.dict_at(rest.pop("extra_body", {}), "extra_body")
     rest.pop("cache_control", None)
     for name in (*rest, *(f"metadata.{name}" for name in metadata)):
         notes.drop(name, _NO_PLACE)
@@ -46,16 +46,16 @@ def chat_request(params: Mapping[str, Any], notes: Notes) -> Json:
 def _system(value: Any, notes: Notes) -> list[Json]:
     if not value:
         return []
-    blocks = [value] if isinstance(value, str) else items_of(value, "system", notes)
+    blocks = [value] if isinstance(value, str) else notes.list_at(value, "system")
     texts = [_text_of(block, f"system[{i}]", notes) for i, block in enumerate(blocks)]
     return [{"role": "system", "content": "\n\n".join(filter(None, texts))}]
 
 
 def _form(rest: Json, body: Json, notes: Notes) -> None:
-    config = fields_of(rest.pop("output_config", {}), "output_config", notes)
+    config = notes.dict_at(rest.pop("output_config", {}), "output_config")
     if effort := config.pop("effort", None):
         body["reasoning_effort"] = effort
-    if form := fields_of(config.pop("format", None) or {}, "output_config.format", notes):
+    if form := notes.dict_at(config.pop("format", None) or {}, "output_config.format"):
         named = {"name": "output", "schema": form.get("schema"), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     for name in config:
@@ -64,7 +64,7 @@ def _form(rest: Json, body: Json, notes: Notes) -> None:
 
 def _thinking(rest: Json, body: Json, notes: Notes) -> None:
     """Say how much may be thought; the budget in the word of llama-server, as OpenAI has none."""
-    thinking = fields_of(rest.pop("thinking", {}), "thinking", notes)
+    thinking = notes.dict_at(rest.pop("thinking", {}), "thinking")
     kind = thinking.get("type")
     if kind == "disabled":
         body["reasoning_effort"] = "none"
@@ -76,17 +76,17 @@ def _thinking(rest: Json, body: Json, notes: Notes) -> None:
 
 def _tools(rest: Json, body: Json, notes: Notes) -> None:
     tools: list[Json] = []
-    for i, tool in enumerate(items_of(rest.pop("tools", []), "tools", notes)):
-        fields = fields_of(tool, f"tools[{i}]", notes)
+    for i, tool in enumerate(notes.list_at(rest.pop("tools", []), "tools")):
+        fields = notes.dict_at(tool, f"tools[{i}]")
         if "input_schema" not in fields:
-            notes.fault(f"tools[{i}]", f"a chat request has no {fields.get('type')!r}")
+            notes.refuse(f"tools[{i}]", f"a chat request has no {fields.get('type')!r}")
             continue
         function = {"name": fields.get("name"), "parameters": fields["input_schema"]}
         more = {name: fields[name] for name in ("description", "strict") if name in fields}
         tools.append({"type": "function", "function": {**function, **more}})
     if tools:
         body["tools"] = tools
-    choice = fields_of(rest.pop("tool_choice", {}), "tool_choice", notes)
+    choice = notes.dict_at(rest.pop("tool_choice", {}), "tool_choice")
     if choice.get("type") == "tool":
         body["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
     elif choice:
@@ -102,15 +102,13 @@ def _turns(turns: list[Any], notes: Notes) -> list[Json]:
     messages: list[Json] = []
     for i, turn in enumerate(turns):
         path = f"messages[{i}]"
-        fields = fields_of(turn, path, notes)
+        fields = notes.dict_at(turn, path)
         content = fields.get("content")
         if isinstance(content, str):
             blocks: list[Json] = [{"type": "text", "text": content}] if content else []
         else:
-            parts = items_of(content or [], f"{path}.content", notes)
-            blocks = [
-                fields_of(each, f"{path}.content[{n}]", notes) for n, each in enumerate(parts)
-            ]
+            parts = notes.list_at(content or [], f"{path}.content")
+            blocks = [notes.dict_at(each, f"{path}.content[{n}]") for n, each in enumerate(parts)]
         read = _assistant if fields.get("role") == "assistant" else _user
         messages += read(blocks, f"{path}.content", notes)
     return messages
@@ -136,11 +134,11 @@ def _result(block: Json, path: str, notes: Notes) -> Any:
     """Return what a tool gave. Nothing else says that it failed, so the text has to."""
     content = block.get("content") or ""
     if not isinstance(content, str):
-        parts = items_of(content, f"{path}.content", notes)
+        parts = notes.list_at(content, f"{path}.content")
         found: list[Json] = []
         for i, each in enumerate(parts):
             at = f"{path}.content[{i}]"
-            found += _part(fields_of(each, at, notes), at, notes)
+            found += _part(notes.dict_at(each, at), at, notes)
         content = _alone(found) or ""
     if block.get("is_error") and isinstance(content, str) and not content.startswith("Error"):
         content = f"Error: {content}"
@@ -191,7 +189,7 @@ def _alone(parts: list[Json]) -> Any:
 def _part(block: Json, path: str, notes: Notes) -> list[Json]:
     kind = str(block.get("type"))
     if kind not in _PARTS:
-        notes.fault(path, f"a chat message has no {kind!r}")
+        notes.refuse(path, f"a chat message has no {kind!r}")
         return []
     for name in block.keys() - _WITHOUT_EFFECT - {"type", *_FIELDS[kind]}:
         notes.drop(f"{path}.{name}", _NO_PLACE)
@@ -199,7 +197,7 @@ def _part(block: Json, path: str, notes: Notes) -> list[Json]:
 
 
 def _text_of(block: Any, path: str, notes: Notes) -> str:
-    return block if isinstance(block, str) else str(fields_of(block, path, notes).get("text") or "")
+    return block if isinstance(block, str) else str(notes.dict_at(block, path).get("text") or "")
 
 
 def _text(block: Json, path: str, notes: Notes) -> list[Json]:
@@ -212,23 +210,23 @@ def _image(block: Json, path: str, notes: Notes) -> list[Json]:
 
 
 def _document(block: Json, path: str, notes: Notes) -> list[Json]:
-    source = fields_of(block.get("source"), f"{path}.source", notes)
+    source = notes.dict_at(block.get("source"), f"{path}.source")
     if source.get("type") == "text":
         return [{"type": "text", "text": source.get("data")}]
     if source.get("type") != "base64":
-        notes.fault(f"{path}.source", "a chat request takes a document as base64 or as text")
+        notes.refuse(f"{path}.source", "a chat request takes a document as base64 or as text")
         return []
     file = {"file_data": _url(block, path, notes), "filename": block.get("title") or "document.pdf"}
     return [{"type": "file", "file": file}]
 
 
 def _url(block: Json, path: str, notes: Notes) -> str | None:
-    source = fields_of(block.get("source"), f"{path}.source", notes)
+    source = notes.dict_at(block.get("source"), f"{path}.source")
     if source.get("type") == "base64":
         return f"data:{source.get('media_type')};base64,{source.get('data')}"
     if source.get("type") == "url":
         return str(source.get("url"))
-    notes.fault(f"{path}.source", f"a chat request has no source of type {source.get('type')!r}")
+    notes.refuse(f"{path}.source", f"a chat request has no source of type {source.get('type')!r}")
     return None
 
 

@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from ._record.tape import RecordingError
     from ._script.fault import Fault
     from ._script.received import ReceivedRequest
-    from ._script.script import Answer, ErrorReply, Reply, Script
+    from ._script.script import ErrorReply, Reply, ReplyLike, Script
     from ._serve.server import LocalServer
     from ._serve.transport import ScriptedTransport
 
 __all__ = [
-    "Answer",
     "DialectName",
     "ErrorReply",
     "Fault",
@@ -39,6 +38,7 @@ __all__ = [
     "Recording",
     "RecordingError",
     "Reply",
+    "ReplyLike",
     "Script",
     "ScriptedTransport",
 ]
@@ -49,7 +49,7 @@ _FROM = {
     "_script.fault": "Fault",
     "_script.received": "ReceivedRequest",
     "_record.recording": "Recording",
-    "_script.script": "Answer ErrorReply Reply Script",
+    "_script.script": "ErrorReply Reply ReplyLike Script",
     "_serve.server": "LocalServer",
     "_record.tape": "RecordingError",
     "_serve.transport": "ScriptedTransport",

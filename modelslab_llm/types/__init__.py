@@ -1,5 +1,7 @@
 """Every type of a request, a reply and a stream, under one roof."""
 
+from typing import TYPE_CHECKING
+
 from . import content, events, message, models, parsed, requests
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
@@ -16,3 +18,11 @@ __all__ += message.__all__
 __all__ += models.__all__
 __all__ += parsed.__all__
 __all__ += requests.__all__
+
+
+if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+
+    def __getattr__(name: str) -> object:
+        from .._hints import no_name
+
+        raise no_name(__name__, name, __all__)

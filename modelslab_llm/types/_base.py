@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from .._hints import Place, no_attribute
 from ._json import is_object
 
 log = logging.getLogger("modelslab_llm")
@@ -48,7 +49,7 @@ def telling_once(request_id: str | None) -> Callable[[str], None]:
     return tell
 
 
-class Reply(BaseModel):
+class ServerValue(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 
     Unknown fields can be read as attributes, and are listed in `model_extra`.
@@ -58,9 +59,20 @@ class Reply(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="allow", defer_build=True, protected_namespaces=(), coerce_numbers_to_str=True
     )
+    _place: ClassVar[Place] = "reply"
+
+    if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if hasattr(type(self), name):  # a property failed, and says at what
+                    raise
+                raise no_attribute(self._place, self, name) from None
 
 
-class Tolerant(Reply):
+class Tolerant(ServerValue):
     """A reply that is not lost over a side field: what does not fit its type counts as not sent.
 
     What the answer consists of is never dropped; if it does not fit, reading it fails.

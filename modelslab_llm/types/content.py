@@ -17,7 +17,7 @@ from ._base import (
     FIRST_THAT_FITS,
     NO_TYPE,
     Count,
-    Reply,
+    ServerValue,
     Text,
     Tolerant,
     Unheard,
@@ -114,7 +114,7 @@ class WebSearchResultLocationCitation(_Cited):
     encrypted_index: Text = ""
 
 
-class UnknownCitation(Reply):
+class UnknownCitation(ServerValue):
     """A citation of a kind this version does not know; its fields are kept as they came."""
 
     type: Unheard = NO_TYPE
@@ -279,49 +279,49 @@ ContentBlock: TypeAlias = Annotated[
 ]
 
 
-class TextDelta(Reply):
+class TextDelta(ServerValue):
     """More text for a text block."""
 
     type: Literal["text_delta"] = "text_delta"
     text: Text = ""
 
 
-class InputJSONDelta(Reply):
+class InputJSONDelta(ServerValue):
     """More of a tool call's arguments: a piece of JSON text."""
 
     type: Literal["input_json_delta"] = "input_json_delta"
     partial_json: Text = ""
 
 
-class ThinkingDelta(Reply):
+class ThinkingDelta(ServerValue):
     """More thinking."""
 
     type: Literal["thinking_delta"] = "thinking_delta"
     thinking: Text = ""
 
 
-class SignatureDelta(Reply):
+class SignatureDelta(ServerValue):
     """The signature of a thinking block, whole."""
 
     type: Literal["signature_delta"] = "signature_delta"
     signature: Text = ""
 
 
-class CitationsDelta(Reply):
+class CitationsDelta(ServerValue):
     """One more citation for a text block."""
 
     type: Literal["citations_delta"] = "citations_delta"
     citation: Citation
 
 
-class CompactionDelta(Reply):
+class CompactionDelta(ServerValue):
     """More of a compaction block's summary."""
 
     type: Literal["compaction_delta"] = "compaction_delta"
     content: Text = ""
 
 
-class UnknownDelta(Reply):
+class UnknownDelta(ServerValue):
     """A delta of a kind this version does not know; it changes no block."""
 
     type: Unheard = NO_TYPE

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
+from ._base import Count, ServerValue, Text, Tolerant, or_empty, tolerated
 from ._json import is_list, is_object
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from .turns import MessageParam
@@ -46,21 +46,25 @@ CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
 """The stop reasons of an answer that was cut (protocol.md §5); the last is OpenAI's word, which
 gateways pass through."""
 
+REFUSED = frozenset({"refusal", "content_filter"})
+"""The stop reasons of an answer that the model, or a filter after it, refused; the last is OpenAI's
+word, which gateways pass through."""
 
-class CacheCreation(Reply):
+
+class CacheCreation(ServerValue):
     """Tokens written to the prompt cache, by how long they live."""
 
     ephemeral_5m_input_tokens: Count = 0
     ephemeral_1h_input_tokens: Count = 0
 
 
-class OutputTokensDetails(Reply):
+class OutputTokensDetails(ServerValue):
     """What the output tokens were spent on."""
 
     thinking_tokens: Count = 0
 
 
-class ServerToolUsage(Reply):
+class ServerToolUsage(ServerValue):
     """How often the server used tools of its own."""
 
     web_search_requests: Count = 0
@@ -246,7 +250,7 @@ def _as_code(text: str) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
-class TokenCount(Reply):
+class TokenCount(ServerValue):
     """How many tokens a request has before it is sent."""
 
     input_tokens: int

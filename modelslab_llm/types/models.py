@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from pydantic import model_validator
 
-from ._base import Reply, Text
+from ._base import ServerValue, Text
 from ._json import fields_of, is_object
 
 __all__ = ["ModelInfo", "ModelList"]
@@ -17,7 +17,7 @@ __all__ = ["ModelInfo", "ModelList"]
 _WINDOWS = ("max_input_tokens", "context_window", "max_model_len", "context_length")
 
 
-class ModelInfo(Reply):
+class ModelInfo(ServerValue):
     """One model a server has. What the server said besides is in `model_extra`."""
 
     id: Text = ""

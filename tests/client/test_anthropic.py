@@ -183,33 +183,6 @@ def test_its_mark_for_nothing_is_to_be_left_out(name: str, mark: str) -> None:
                 call(**ASK | {name: getattr(anthropic, mark)})
 
 
-@pytest.mark.parametrize(
-    ("path", "hint"),
-    [
-        ("client.base_url", "client.endpoint.base_url"),
-        ("client.copy", "with_options"),
-        ("client.beta", "betas="),
-        ("client.messages.tool_runner", "messages.run_tools"),
-        ("client.messages.with_raw_response", "request_id"),
-        ("stream.current_message_snapshot", "it is current_message$"),
-        ("stream.until_done", "get_final_message"),
-        ("error.response", "status_code, headers and body"),
-        ("client.colour", "'ModelsLab' object has no attribute 'colour'$"),
-    ],
-)
-def test_its_names_are_answered_with_ours(path: str, hint: str) -> None:
-    with ModelsLab("k") as client:
-        value: Any = {"client": client, "error": APIError("x")}
-        value["stream"] = client.messages.stream(**ASK)
-        first, *names = path.split(".")
-        value = value[first]
-        for name in names[:-1]:
-            value = getattr(value, name)
-        with pytest.raises(AttributeError, match=hint) as refused:
-            getattr(value, names[-1])
-        assert refused.value.name == names[-1]
-
-
 @pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
 def test_a_property_that_fails_says_what_it_missed(kind: type[Any]) -> None:
     """And not that it is missing itself, as Python has it where a class answers for names."""

@@ -16,7 +16,7 @@ from modelslab_llm import (
     endpoints,
     tool,
 )
-from modelslab_llm.conversation._tool_loop import OnError, ToolLoop
+from modelslab_llm.conversation._tool_loop import OnCut, OnError, ToolLoop
 
 HELLO = [{"role": "user", "content": "How high?"}]
 
@@ -26,9 +26,11 @@ def level(river: str) -> str:
     return f"{river}: 18 cm"
 
 
-def loop(max_turns: int = 5, on_error: OnError = "report", **params: Any) -> ToolLoop:
+def loop(
+    max_turns: int = 5, on_error: OnError = "report", on_cut: OnCut = "report", **params: Any
+) -> ToolLoop:
     asked: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": HELLO, "tools": [level]}
-    return ToolLoop(asked | params, endpoints.llm_v7(), max_turns, on_error)
+    return ToolLoop(asked | params, endpoints.llm_v7(), max_turns, on_error, on_cut)
 
 
 def use(id: str = "toolu_1", name: str = "level", **input: Any) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def test_a_whole_conversation() -> None:
     assert len(HELLO) == 1
 
 
-@pytest.mark.parametrize("stop_reason", ["tool_use", "end_turn", "max_tokens", None, "length"])
+@pytest.mark.parametrize("stop_reason", ["tool_use", "end_turn", "stop_sequence", None, "stop"])
 def test_calls_are_found_by_their_blocks(stop_reason: str | None) -> None:
     flow = loop()
     flow.add_reply(said(use(river="Exe"), stop_reason=stop_reason))
@@ -143,13 +145,91 @@ def test_an_unknown_tool_is_reported_with_the_names_there_are() -> None:
 @pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded", "length"])
 @pytest.mark.parametrize("given", ['{"river": "Ta', {}])  # llama-server gives {} for what is cut
 def test_arguments_that_were_cut_never_run(stop_reason: str, given: Any) -> None:
-    flow = loop()
+    flow = loop(on_cut="run")
     cut = use() | {"input": given}
     flow.add_reply(said(use("whole", river="Exe"), cut, stop_reason=stop_reason))
     assert run(flow) == ["whole"]
     assert flow.next_request()
     assert f"cut off ({stop_reason})" in contents(flow)[1]
     assert isinstance(flow.calls[1].error, ToolInputError)
+
+
+CUT = ["max_tokens", "model_context_window_exceeded", "length"]
+
+
+@pytest.mark.parametrize("stop_reason", CUT)
+def test_calls_of_an_answer_that_was_cut_do_not_run_unless_you_choose_so(stop_reason: str) -> None:
+    """What was cut off may belong to them: a transfer whose second half is missing."""
+    calls = use("a", river="Exe"), use("b", name="bare")
+    flow = loop(tools=[level, {"name": "bare"}])
+    flow.add_reply(said(*calls, stop_reason=stop_reason))
+    assert run(flow) == []
+    request = flow.next_request()  # the model is told, and may call again
+    assert request
+    whole, cut = contents(flow)  # the last one has no arguments, which may be cut off themselves
+    assert whole.startswith(f"Error: not run, because the answer was cut off ({stop_reason})")
+    assert cut.startswith(f"Error: not run, because the arguments were cut off ({stop_reason})")
+    assert all(isinstance(call.error, ToolError) for call in flow.calls)
+
+    flow = loop(on_cut="run")
+    flow.add_reply(said(use("a", river="Exe"), stop_reason=stop_reason))
+    assert run(flow) == ["a"]
+
+
+@pytest.mark.parametrize("stop_reason", CUT)
+def test_a_call_of_an_answer_that_was_cut_can_be_let_through(stop_reason: str) -> None:
+    flow = loop()
+    flow.add_reply(said(*(use(id, river="Exe") for id in "abc"), stop_reason=stop_reason))
+    a, b, _ = flow.calls
+    a.input = dict(a.input)
+    b.answer("by hand")
+    assert run(flow) == ["a"]
+    assert flow.next_request()
+    assert contents(flow)[:2] == ["Exe: 18 cm", "by hand"]
+
+
+def test_calls_of_an_answer_that_was_cut_are_raised_if_asked() -> None:
+    flow = loop(on_error="raise")
+    flow.add_reply(said(use(river="Exe"), stop_reason="max_tokens"))
+    assert run(flow) == []
+    with pytest.raises(ToolError, match=r"not run, because the answer was cut off \(max_tokens\)"):
+        flow.next_request()
+
+
+@pytest.mark.parametrize("stop_reason", ["refusal", "content_filter"])  # the latter as OpenAI says
+@pytest.mark.parametrize("on_cut", ["report", "run"])
+@pytest.mark.parametrize("tools", [[level], [level, {"name": "bare"}]])
+def test_a_refused_answer_runs_nothing_and_ends_the_loop(
+    stop_reason: str, on_cut: OnCut, tools: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = loop(on_cut=on_cut, tools=tools)
+    calls = use("a", river="Exe"), use("b", name="bare" if tools[1:] else "level", river="Taw")
+    with caplog.at_level("WARNING", "modelslab_llm"):
+        flow.add_reply(said(text("I"), *calls, stop_reason=stop_reason))
+    assert caplog.messages == ["the model refused to answer: 2 tool calls not run"]
+    assert all(isinstance(call.error, ToolError) for call in flow.calls)
+    flow.calls[0].input = {"river": "Dart"}  # changes nothing: what was refused is over
+    assert run(flow) == []
+    assert flow.next_request() is flow.next_request() is None
+    assert contents(flow) == ["Error: not run, because the model refused to answer"] * 2
+    assert flow.message
+    assert flow.message.stop_reason == stop_reason
+
+
+def test_a_refused_answer_without_calls_ends_the_loop_as_ever() -> None:
+    flow = loop()
+    flow.add_reply(said(text("I cannot help with that."), stop_reason="refusal"))
+    assert flow.next_request() is None
+    assert flow.messages[-1]["role"] == "assistant"
+
+
+def test_a_refused_answer_is_raised_if_asked() -> None:
+    flow = loop(on_error="raise")
+    flow.add_reply(said(use(river="Exe"), stop_reason="refusal"))
+    assert run(flow) == []
+    with pytest.raises(ToolError, match="not run, because the model refused to answer"):
+        flow.next_request()
+    assert flow.next_request() is None  # and it is over
 
 
 def test_broken_arguments_never_run() -> None:
@@ -343,6 +423,7 @@ def test_what_can_be_read_once_is_kept() -> None:
         ({"max_turns": 0}, "max_turns: must be at least 1, not 0"),
         ({"max_turns": True}, "max_turns"),
         ({"on_error": "ignore"}, "on_error: must be 'report' or 'raise'"),
+        ({"on_cut": "raise"}, "on_cut: must be 'report' or 'run'"),
         ({"messages": []}, "messages: is empty"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"tools": [level, level]}, "the name 'level' is taken"),

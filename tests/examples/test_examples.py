@@ -20,7 +20,7 @@ import pytest
 from examples import batch
 from examples._private_network import private_network
 from modelslab_llm import AsyncModelsLab, PaymentRequiredError
-from modelslab_llm.testing import Answer, ErrorReply, LocalServer, ReceivedRequest, Reply
+from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply, ReplyLike
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
@@ -163,7 +163,7 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
     cut = '{"question": "One?", "ans'
     answers.write_text(f"{json.dumps(kept)}\n{json.dumps(other)}\n{cut}")
 
-    def by_question(request: ReceivedRequest) -> Answer:  # they are asked at the same time
+    def by_question(request: ReceivedRequest) -> ReplyLike:  # they are asked at the same time
         return ErrorReply(400, "No.") if request.text == "One?" else "Three."
 
     with LocalServer(by_question) as server:

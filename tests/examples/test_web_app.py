@@ -34,12 +34,12 @@ from patience import until
 
 from modelslab_llm import AsyncModelsLab, endpoints
 from modelslab_llm.testing import (
-    Answer,
     ErrorReply,
     LocalServer,
     ReceivedRequest,
     Recording,
     Reply,
+    ReplyLike,
     ScriptedTransport,
 )
 
@@ -55,7 +55,7 @@ PATIENCE = 20.0  # seconds; what is waited for comes at once, but on a machine t
 NOWHERE = "http://127.0.0.1:9"  # nobody listens there
 
 
-def as_the_model(request: ReceivedRequest) -> Answer:
+def as_the_model(request: ReceivedRequest) -> ReplyLike:
     """Answer as the scripted model of `llama_text` does."""
     return SPLIT_CHARACTER_REPLY if "tower" in request.text else TEXT_REPLY
 

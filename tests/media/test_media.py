@@ -6,22 +6,25 @@ import base64
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
 import threading
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 import anyio
 import pytest
 from colours import Async, Sync
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 from modelslab_llm import InvalidRequestError, adocument, aimage, document, image
 from modelslab_llm.media import MAX_IMAGE
@@ -143,6 +146,26 @@ def test_every_kind_of_source_gives_the_same_block(tmp_path: Path) -> None:
     assert image(data_url) == expected  # it is a PNG, whatever it says
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda data: f"data:image/png;base64,{data}",
+        lambda data: f"DATA:image/png;charset=utf-8;BASE64,{data}",
+        lambda data: f" data:image/png; base64 ,{data}\n",
+        lambda data: "data:image/png;base64,\n" + "\r\n".join(re.findall(".{1,76}", data)),
+        lambda data: f"data:image/png;base64,{quote(data, safe='')}",
+        lambda data: f"data:image/png;base64,{data.rstrip('=')}",
+        lambda data: "data:image/png;base64," + quote(data.rstrip("=") + "\n"),
+        lambda data: f"data:;base64,{data}",
+    ],
+)
+@pytest.mark.parametrize("more", [0, 1, 2])  # bytes at the end, for each length of padding
+def test_data_urls_are_read_as_browsers_read_them(written: Callable[[str], str], more: int) -> None:
+    data = PNG + bytes(more)
+    url = written(base64.b64encode(data).decode())
+    assert image(url) == image(data)
+
+
 def test_bytes_that_are_not_in_a_row() -> None:
     spread = bytearray(2 * len(PNG))
     spread[::2] = PNG
@@ -182,6 +205,114 @@ def test_a_pil_image_that_was_opened_as_a_jpeg_stays_one_of_its_quality() -> Non
     assert block["source"]["media_type"] == "image/jpeg"
     sent: Any = Image.open(io.BytesIO(bytes_in(block)))
     assert sent.quantization == opened.quantization  # type: ignore[attr-defined]
+
+
+def corners(data: bytes) -> list[str]:
+    """The colours of a picture's corners, clockwise from the top left, as a viewer shows it."""
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    right, bottom = shown.width - 1, shown.height - 1
+    found: list[str] = []
+    for at in ((0, 0), (right, 0), (right, bottom), (0, bottom)):
+        pixel: Any = shown.getpixel(at)
+        found.append(
+            "".join(letter for letter, level in zip("rgb", pixel, strict=True) if level > 127)
+        )
+    return found
+
+
+def quarters(width: int = 96, height: int = 64) -> Image.Image:
+    """Four quarters of different colours, clockwise from the top left."""
+    picture = Image.new("RGB", (width, height))
+    for at, colour in {(0, 0): "red", (1, 0): "lime", (1, 1): "blue", (0, 1): "yellow"}.items():
+        box = (width // 2, height // 2)
+        picture.paste(Image.new("RGB", box, colour), (at[0] * box[0], at[1] * box[1]))
+    return picture
+
+
+def photographed(format: str, orientation: int, **how: Any) -> bytes:
+    """A file as a camera makes it: the pixels as the sensor lay, and how to hold it in EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    quarters().save(buffer, format=format, exif=exif, **how)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "MPO"])
+@pytest.mark.parametrize("change", [None, "convert", "resize", "copy"])
+def test_a_pil_image_arrives_as_a_viewer_shows_its_file(
+    format: str, orientation: int, change: str | None
+) -> None:
+    more = {"append_images": [quarters()], "save_all": True} if format == "MPO" else {}
+    file = photographed(format, orientation, **more)
+    opened: Any = Image.open(io.BytesIO(file))
+    changes = {"convert": ("RGBA",), "resize": ((48, 32),), "copy": ()}
+    picture = getattr(opened, change)(*changes[change]) if change else opened
+    block: Any = image(picture)
+    sent = bytes_in(block)
+    assert corners(sent) == corners(file)
+    # Upright by its pixels: servers that ignore EXIF see the same.
+    assert Image.open(io.BytesIO(sent)).getexif().get(0x0112, 1) == 1
+    jpeg = format in ("JPEG", "MPO") and change is None
+    assert block["source"]["media_type"] == ("image/jpeg" if jpeg else "image/png")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("format", ["JPEG", "MPO"])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_photo_stays_a_jpeg_of_its_quality(
+    format: str, orientation: int, subsampling: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = Image.effect_noise((600, 400), 90).convert("RGB")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    more: dict[str, Any] = {"subsampling": subsampling, "icc_profile": profile, "exif": exif}
+    if format == "MPO":
+        more |= {"append_images": [noise.copy()], "save_all": True}
+    buffer = io.BytesIO()
+    noise.save(buffer, format=format, quality=90, **more)
+    opened: Any = Image.open(io.BytesIO(buffer.getvalue()))
+    assert opened.format == format
+    sent: Any = Image.open(io.BytesIO(bytes_in(image(opened))))
+    assert sent.format == "JPEG"
+    assert sent.quantization == opened.quantization
+    assert [part[1:3] for part in sent.layer] == [part[1:3] for part in opened.layer]
+    assert sent.info["icc_profile"] == profile
+    single = len(buffer.getvalue()) / (2 if format == "MPO" else 1)
+    assert len(bytes_in(image(opened))) < 1.2 * single
+    assert opened.format == format  # the caller's own picture is as it was
+
+
+def test_of_several_pictures_in_one_file_the_current_one_is_sent() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(
+        buffer, format="MPO", save_all=True, append_images=[Image.new("RGB", (9, 9), "blue")]
+    )
+    opened: Any = Image.open(io.BytesIO(buffer.getvalue()))
+    assert corners(bytes_in(image(opened))) == ["r"] * 4
+    opened.seek(1)
+    assert corners(bytes_in(image(opened))) == ["b"] * 4
+
+
+def test_a_pil_image_whose_png_would_be_too_large_is_sent_as_a_jpeg() -> None:
+    noise = Image.effect_noise((200, 200), 90).convert("RGB")
+    small: Any = image(noise, max_bytes=50_000)
+    assert small["source"]["media_type"] == "image/jpeg"
+    assert len(small["source"]["data"]) <= 50_000
+    large: Any = image(noise)
+    assert large["source"]["media_type"] == "image/png"
+    assert image(noise, max_bytes=None) == large
+    see_through = noise.convert("RGBA")
+    with pytest.raises(InvalidRequestError, match="the PIL image: is too large"):
+        image(see_through, max_bytes=50_000)  # its transparency would be lost
+
+
+def test_a_pil_image_with_broken_exif_is_sent_as_it_is() -> None:
+    picture = quarters()
+    picture.info["exif"] = b"Exif\0\0no TIFF at all"
+    assert corners(bytes_in(image(picture))) == ["r", "g", "b", "rg"]
 
 
 def test_pil_is_not_imported() -> None:
@@ -358,6 +489,13 @@ def test_what_is_no_document_to_send(how: dict[str, Any], cure: str) -> None:
 def test_a_pil_image_that_cannot_be_saved() -> None:
     class Odd:
         mode, format = "RGB", None
+        info: ClassVar[dict[str, Any]] = {}
+
+        def getexif(self) -> dict[int, Any]:
+            return {}
+
+        def transpose(self, method: int) -> Any:
+            return self
 
         def save(self, *_: Any, **__: Any) -> None:
             raise OSError("cannot write mode XYZ as PNG")

@@ -23,13 +23,11 @@ import pytest
 from typing_extensions import get_type_hints
 
 import modelslab_llm
-from modelslab_llm import conversation, endpoints, errors, media, openai, tools, types
+from modelslab_llm import conversation, endpoints, errors, media, openai, structured, tools, types
 from modelslab_llm._client import client as _client
 from modelslab_llm._client import messages as _messages
 from modelslab_llm._client import models as _models
 from modelslab_llm._protocol import stream as _stream
-from modelslab_llm.conversation import _runner
-from modelslab_llm.structured import _parse
 from modelslab_llm.types import content, events, message, models, parsed, requests, turns
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -216,6 +214,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
         errors,
         media,
         openai,
+        structured,
         tools,
         types,
         content,
@@ -250,8 +249,8 @@ TWINS = [
     (_messages.Messages, _messages.AsyncMessages),
     (_models.Models, _models.AsyncModels),
     (_stream.MessageStream, _stream.AsyncMessageStream),
-    (_runner.ToolRunner, _runner.AsyncToolRunner),
-    (_parse.ParsedMessageStream, _parse.AsyncParsedMessageStream),
+    (conversation.ToolRunner, conversation.AsyncToolRunner),
+    (structured.ParsedMessageStream, structured.AsyncParsedMessageStream),
 ]
 
 

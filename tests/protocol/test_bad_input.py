@@ -461,13 +461,13 @@ def test_an_unknown_option(client: type[Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "cure"),
     [
-        ("auth_token", r"give it as api_key.*endpoints\.gateway\(…, auth=…\)"),
-        ("auth", r"endpoints\.gateway\(…, auth=…\)"),
-        ("model", r"default_model=…"),
+        ("auth_token", r"give it as api_key.*endpoints\.gateway\(\.\.\., auth=\.\.\.\)"),
+        ("auth", r"endpoints\.gateway\(\.\.\., auth=\.\.\.\)"),
+        ("model", r"default_model=\.\.\."),
         ("default_model", r"give it with each request, or to the endpoint"),
         ("apikey", "did you mean 'api_key'"),
-        ("default_query", r"http_client=DefaultHttpxClient\(params=…\)"),
-        ("verify", r"http_client=DefaultHttpxClient\(verify=…\)"),
+        ("default_query", r"http_client=DefaultHttpxClient\(params=\.\.\.\)"),
+        ("verify", r"http_client=DefaultHttpxClient\(verify=\.\.\.\)"),
         ("api_base", "base_url"),
         ("headers", "did you mean 'default_headers'"),
         ("base_urll", "did you mean 'base_url'"),
@@ -796,10 +796,10 @@ def test_stream_is_a_verb(colour: Sync | Async) -> None:
         ("max_retries", r"with_options\(max_retries=…\)"),
         ("stop", "stop_sequences"),
         ("max_completion_tokens", "max_tokens"),
-        ("output_format", r"messages\.parse\(output=…\)"),
-        ("validation_retries", r"messages\.parse\(output=…, validation_retries=…\)"),
+        ("output_format", r"messages\.parse\(output=\.\.\.\)"),
+        ("validation_retries", r"messages\.parse\(output=\.\.\., validation_retries=\.\.\.\)"),
         ("max_turns", r"messages\.run_tools"),
-        ("max_iterations", r"run_tools\(max_turns=…\)"),
+        ("max_iterations", r"run_tools\(max_turns=\.\.\.\)"),
     ],
 )
 def test_a_parameter_that_stands_elsewhere(colour: Sync | Async, name: str, cure: str) -> None:

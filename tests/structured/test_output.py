@@ -29,7 +29,8 @@ from modelslab_llm import (
     endpoints,
     tool,
 )
-from modelslab_llm.structured._asked import asked_for, json_objects
+from modelslab_llm.structured._ask import output_request
+from modelslab_llm.structured._read import json_objects
 from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 Client = SyncClient | AsyncClient
@@ -187,21 +188,22 @@ def test_what_is_set_besides_stays() -> None:
         "extra_body": {"seed": 1},
         "temperature": None,
     }
-    asked = asked_for(Level, "json_schema", PARAMS | more, V7).params
+    asked = output_request(Level, "json_schema", PARAMS | more, V7).params
     assert [block["text"][:9] for block in asked["system"]] == ["Be brief.", "\n\nAnswer "]
     assert asked["extra_body"].keys() == {"seed", "json_schema"}
     assert asked["output_config"] == {"effort": "low"}
     assert "temperature" not in asked
-    config = asked_for(Level, "output_config", PARAMS | more, V7).params["output_config"]
+    config = output_request(Level, "output_config", PARAMS | more, V7).params["output_config"]
     assert (config["effort"], config["format"]["type"]) == ("low", "json_schema")
     assert (
-        asked_for(Level, "prompt", PARAMS | {"system": "Hi."}, V7)
+        output_request(Level, "prompt", PARAMS | {"system": "Hi."}, V7)
         .params["system"]
         .startswith("Hi.\n\nAnswer with one JSON object")
     )
     tools = iter([{"name": "river_level", "input_schema": {"type": "object"}}])
     names = [
-        t["name"] for t in asked_for(Level, "tool", PARAMS | {"tools": tools}, V7).params["tools"]
+        t["name"]
+        for t in output_request(Level, "tool", PARAMS | {"tools": tools}, V7).params["tools"]
     ]
     assert names == ["river_level", "output"]
 
@@ -234,7 +236,7 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     ]
     message = Message.model_validate({"id": "msg_1", "content": content, "odd": 1})
     message._request_id = "req_1"
-    answer = asked_for(Level, "tool", PARAMS, V7).read(message)
+    answer = output_request(Level, "tool", PARAMS, V7).read(message)
     assert (answer.id, answer.content, answer.request_id) == ("msg_1", message.content, "req_1")
     assert (answer.model_extra, answer.tool_uses) == ({"odd": 1}, [])
     assert answer.model_dump(exclude_unset=True) == message.model_dump(exclude_unset=True)
@@ -616,7 +618,9 @@ def test_a_wrong_name_names_the_verb(colour: Sync | Async) -> None:
     with pytest.raises(TypeError, match=r"messages.parse_stream\(\) has no parameter 'stop'"):
         streamed(client, output=Level, stop=["x"])
     for verb, ask in {"parse": parsed, "parse_stream": streamed}.items():
-        with pytest.raises(TypeError, match=rf"{verb}\(\) has no .* 'output_format': .*output=…"):
+        with pytest.raises(
+            TypeError, match=rf"{verb}\(\) has no .* 'output_format': the parameter is output"
+        ):
             ask(client, output_format=Level)
         with pytest.raises(InvalidRequestError, match="output: name a type"):
             ask(client)
@@ -625,7 +629,7 @@ def test_a_wrong_name_names_the_verb(colour: Sync | Async) -> None:
 
 def test_llama_server_may_think_and_call() -> None:
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
-    asked = asked_for(Level, "tool", PARAMS | thinking, endpoints.gguf("dep_1"))
+    asked = output_request(Level, "tool", PARAMS | thinking, endpoints.gguf("dep_1"))
     assert asked.params["thinking"] == thinking["thinking"]
 
 
@@ -646,7 +650,7 @@ class Bounded(BaseModel):
 
 
 def sent_schema(output: Any, strategy: Any) -> Any:
-    params = asked_for(output, strategy, PARAMS, V7).params
+    params = output_request(output, strategy, PARAMS, V7).params
     if strategy == "tool":
         return params["tools"][0]["input_schema"]
     return params["output_config"]["format"]["schema"]

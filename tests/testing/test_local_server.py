@@ -19,8 +19,7 @@ from patience import patient, until
 from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply
 from modelslab_llm.testing._script.received import receive
 from modelslab_llm.testing._script.script import Replies
-from modelslab_llm.testing._serve.answer import answer
-from modelslab_llm.testing._serve.refusals import Rules
+from modelslab_llm.testing._serve.answer import Rules, answer
 
 BASES = {"v7": "/api/v7/llm", "gguf": "/api/gguf/dep_1", "gateway": "/gateway"}
 ASK: dict[str, Any] = {

@@ -64,7 +64,7 @@ from modelslab_llm.testing import (
     Reply,
     ScriptedTransport,
 )
-from modelslab_llm.testing._record.cleaner import content_of, data_of, events_of
+from modelslab_llm.testing._record.cleaner import content_of, data_of, frames_in
 
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"
@@ -888,7 +888,7 @@ def test_any_body_is_the_same_when_it_is_read_again(data: bytes) -> None:
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"data:", b"\xff"])).map(b"".join))
 def test_events_joined_are_the_stream(stream: bytes) -> None:
-    assert b"".join(events_of(stream)) == stream
+    assert b"".join(frames_in(stream)) == stream
 
 
 # What was not recorded

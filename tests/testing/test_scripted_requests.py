@@ -167,7 +167,7 @@ def test_no_key_is_in_a_difference() -> None:
         client.messages.create(
             **{**ASK, "messages": [{"role": "user", "content": f"Is {KEY} it?"}]}
         )
-    assert failing(transport.assert_not_asked).endswith("m/1: 'Is *** it?'")
+    assert failing(transport.assert_not_called).endswith("m/1: 'Is *** it?'")
     said = failing(request.assert_has, model="x", api_key=KEY)
     assert '   "api_key": "the right key"' in said
     assert KEY not in said
@@ -193,14 +193,14 @@ def test_the_last_call_is_the_one_that_counts(way: Way) -> None:
         "  3. POST /api/v7/llm/v1/messages/count_tokens\n"
         "  4. GET /api/v7/llm/v1/models"
     )
-    assert failing(server.assert_not_asked).startswith("a message was asked for: the requests")
+    assert failing(server.assert_not_called).startswith("a message was asked for: the requests")
 
 
 def test_asked_once(way: Way) -> None:
     server = way.server([ErrorReply(500, headers={"retry-after-ms": "1"}), "ok"])
     client = way.client(server, max_retries=1)
     client.models()
-    server.assert_not_asked()
+    server.assert_not_called()
     assert failing(server.assert_called).startswith("no message was asked for; the requests were")
     client.create(**ASK)
     assert failing(server.assert_called_once).startswith("2 message calls came")
@@ -218,7 +218,7 @@ def test_a_call_that_was_refused_was_asked_too() -> None:
         http.post(transport.url + "/v1/messages?beta=true", json={"model": "m"})
         http.post(transport.url + "/v1/messages", json={"messages": "none"})
     transport.assert_called(model=None, api_key=None, messages="none")
-    assert "2. POST /v1/messages None: ''" in failing(transport.assert_not_asked)
+    assert "2. POST /v1/messages None: ''" in failing(transport.assert_not_called)
 
 
 def test_scripts_that_are_used(way: Way) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, cast
 
 import httpx
 import httpx2
+from PIL import Image
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, assert_type
 
@@ -354,6 +355,7 @@ async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> li
 async def media(client: AsyncModelsLab, file: Path) -> None:
     assert_type(image(file), ImageBlockParam)
     assert_type(document(text="x", title="y"), DocumentBlockParam)
+    assert_type(image(Image.open(file)), ImageBlockParam)
     with open(file, "rb") as opened:
         blocks: list[ContentBlockParam] = [
             *(image(b"x"), image(memoryview(b"x")), image(opened, max_bytes=None), image("a.png")),

@@ -12,9 +12,8 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from .._script.script import ErrorReply, Split
-from . import models as _models
 from . import rewrites as to
-from . import said as _envelopes
+from . import said
 from .events import Json, events_of
 from .rewrites import Change, Rewrite
 from .said import Envelope, Error
@@ -71,10 +70,10 @@ class Dialect:
     trace: str | None = None
     """The header with the request's id, `""` for none; `None`: as the endpoint has it."""
     envelope: Envelope | None = None
-    """What a `ErrorReply` is put into; `None`: as the endpoint has it."""
+    """What an `ErrorReply` is put into; `None`: as the endpoint has it."""
     types: Mapping[int, str] = field(default_factory=dict[int, str])
     """The types of errors by status, where they are the server's own."""
-    event_error: Envelope | None = _envelopes.untraced
+    event_error: Envelope | None = said.untraced
     """What an error within a stream is; `None` for silence."""
     error_line: bool = True
     """Whether such an error has an `event:` line."""
@@ -85,7 +84,7 @@ class Dialect:
     models: Callable[[Mapping[str, str]], Json | ErrorReply] | None = None
     """Lists models, by the query; `None`: as the endpoint has it."""
 
-    def said(self, message: Json) -> Json:
+    def reworded(self, message: Json) -> Json:
         """Return a filled-in message as this server means it."""
         return _through(self.message, message)
 
@@ -100,7 +99,7 @@ class Dialect:
     def error_in_events(self, type_: str, message: str, request_id: str) -> Json | None:
         """Return the error that ends a stream, or `None` where it ends in silence."""
         type_ = type_ or self.event_type
-        error = Error(_envelopes.status_of(type_), type_, message, request_id)
+        error = Error(said.status_of(type_), type_, message, request_id)
         return self.event_error(error) if self.event_error else None
 
 
@@ -130,22 +129,22 @@ _VLLM = Dialect(
         to.index_last,
     ),
     trace="",
-    envelope=_envelopes.of_vllm,
+    envelope=said.of_vllm,
     types={400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"},
     event_type="internal_error",
     count=lambda model, tokens: {
         "input_tokens": tokens,
         "context_management": {"original_input_tokens": tokens},
     },
-    models=_models.of_v7,
+    models=said.models_of_v7,
 )
 
 DIALECTS: Mapping[DialectName, Dialect] = {
-    "anthropic": Dialect(source="§5, §6, §7", event_error=_envelopes.wrapped),
+    "anthropic": Dialect(source="§5, §6, §7", event_error=said.wrapped),
     "llama-server": Dialect(
         source="§1 model; §2 headers; §5 usage, ids; §6 order; §7.1, §7.3 c, §7.4; §11",
         identify="chatcmpl-{:032}".format,
-        model=lambda asked: _models.GGUF,
+        model=lambda asked: said.GGUF,
         message=(
             to.counting(to.with_cache_read),
             to.stop_sequence_as_end_turn,
@@ -164,11 +163,11 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         stream_headers={"x-accel-buffering": "no"},
         error_headers={"connection": "close"},
         trace="",
-        envelope=_envelopes.with_code,
+        envelope=said.with_code,
         types={500: "server_error", 501: "not_supported_error", 503: "unavailable_error"},
-        event_error=_envelopes.bare,
+        event_error=said.bare,
         event_type="server_error",
-        models=_models.of_gguf,
+        models=said.models_of_gguf,
     ),
     "vllm": _VLLM,
     "vllm-old": replace(_VLLM, source="as vllm; §6, §7.4, §11 [DONE]", done=True),
@@ -178,8 +177,8 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         message=(to.stopping({**_KNOWN, "refusal": "refusal"}, otherwise="end_turn"),),
         events=(to.started(to.counting(to.zeros)), to.empty_text_first),
         trace="x-litellm-call-id",
-        envelope=_envelopes.of_litellm,
-        models=_models.of_v7,
+        envelope=said.of_litellm,
+        models=said.models_of_v7,
     ),
     "ollama": Dialect(
         source="§4 thinking; §5 content, stop reasons, ids; §7.3 a, §7.4; §8; §11",
@@ -200,13 +199,15 @@ DIALECTS: Mapping[DialectName, Dialect] = {
             to.arguments_at_once,
         ),
         trace="",
-        envelope=_envelopes.wrapped,
+        envelope=said.wrapped,
         event_error=None,
         count=lambda model, tokens: None,
-        models=_models.of_v7,
+        models=said.models_of_v7,
     ),
     "lm-studio": Dialect(
-        source="§11: the six events, and no more", events=(to.without_pings,), models=_models.of_v7
+        source="§11: the six events, and no more",
+        events=(to.without_pings,),
+        models=said.models_of_v7,
     ),
     "new-api": Dialect(
         source="§2 header; §4 thinking; §5 usage, ids; §7.3 a and d; §9; §11",
@@ -222,29 +223,29 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         ),
         comment=b": PING\n\n",
         trace="x-oneapi-request-id",
-        envelope=_envelopes.of_new_api,
+        envelope=said.of_new_api,
         types=dict.fromkeys((400, 401, 403, 404, 429, 500, 502, 503), "new_api_error"),
-        models=_models.of_gateway,
+        models=said.models_of_gateway,
     ),
     "openrouter": Dialect(
         source="§2 header; §7.3 i; §11",
         comment=b": OPENROUTER PROCESSING\n\n",
         trace="x-generation-id",
-        envelope=_envelopes.with_metadata,
-        event_error=_envelopes.with_metadata,
+        envelope=said.with_metadata,
+        event_error=said.with_metadata,
         error_line=False,
-        models=_models.of_v7,
+        models=said.models_of_v7,
     ),
     "vercel": Dialect(
         source="§11: usage of message_start; count_tokens of other models than Anthropic's",
         events=(to.started(to.counting(to.zeros)),),
         count=lambda model, tokens: {"input_tokens": tokens} if "claude" in model else None,
-        models=_models.of_v7,
+        models=said.models_of_v7,
     ),
     "deepseek": Dialect(
         source="§11: names of Claude models lead to another one",
         model=lambda asked: "deepseek-chat" if asked.startswith("claude") else asked,
-        models=_models.of_v7,
+        models=said.models_of_v7,
     ),
     "modelslab": Dialect(
         source="§5: the documented subset",
@@ -255,10 +256,10 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         events=(to.without_pings, to.ended(to.output_tokens_alone)),
         event_lines=False,
         done=True,
-        envelope=_envelopes.with_code,
-        event_error=_envelopes.with_code,
+        envelope=said.with_code,
+        event_error=said.with_code,
         error_line=False,
-        models=_models.of_v7,
+        models=said.models_of_v7,
     ),
 }
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from ..._protocol import replay as _replay
 from ...types.message import Message, is_empty_text
-from .._script.received import text_of
+from .._script.received import joined_text
 from .._script.script import Reply, Split
 
 __all__ = ["Json", "events_of", "message_of", "prompt_words"]
@@ -50,7 +50,7 @@ def prompt_words(asked: Json) -> int:
 
 
 def _words(value: Any) -> int:
-    return len(text_of(value).split())
+    return len(joined_text(value).split())
 
 
 def events_of(message: Mapping[str, Any], split: Split) -> Iterator[Json]:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .._script.script import ErrorReply
-from . import models as _models
-from . import said as _envelopes
+from . import said
 from .events import Json
 from .said import Envelope
 
@@ -33,14 +32,14 @@ _KINDS = (
     Kind(
         re.compile(r"/api/v7/llm(?P<rest>(/.*)?)"),
         ("authorization", "x-api-key"),
-        _envelopes.of_v7,
-        _models.of_v7,
+        said.of_v7,
+        said.models_of_v7,
     ),
     Kind(
         re.compile(r"/api/gguf/(?P<deployment>[^/]+)(?P<rest>(/.*)?)"),
         ("authorization", "x-api-key", "key"),
-        _envelopes.of_gguf,
-        _models.of_gguf,
+        said.of_gguf,
+        said.models_of_gguf,
         guarded=True,
     ),
     # Matches whatever is left. A prefix has no empty part and no `v1`: badly joined URLs, such
@@ -48,8 +47,8 @@ _KINDS = (
     Kind(
         re.compile(r"(/(?!v1/)[^/]+)*(?P<rest>.*)", re.DOTALL),
         ("authorization", "x-api-key", "key"),
-        _envelopes.wrapped,
-        _models.of_gateway,
+        said.wrapped,
+        said.models_of_gateway,
         traced=True,
     ),
 )

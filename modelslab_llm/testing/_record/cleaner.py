@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, unquote_plus
 from ..._protocol.secret import HIDDEN, Secrets, hidden
 from ...types._json import is_list, is_object
 
-__all__ = ["Cleaner", "compact", "content_of", "data_of", "events_of"]
+__all__ = ["Cleaner", "compact", "content_of", "data_of", "frames_in"]
 
 # Bodies
 
@@ -168,7 +168,7 @@ class Cleaner:
 
     def stream(self, data: bytes) -> bytes:
         """Return a stream as a file may hold it: as it came, but for events that hold too much."""
-        return b"".join(map(self._event, events_of(data)))
+        return b"".join(map(self._event, frames_in(data)))
 
     def scattered(self, stream: bytes) -> bool:
         """Tell whether a credential is in a stream piece by piece, as a model writes what it says.
@@ -176,7 +176,7 @@ class Cleaner:
         Joined are the texts at one place of its events, such as `delta.text`.
         """
         said: dict[str, list[str]] = {}
-        for event in events_of(stream):
+        for event in frames_in(stream):
             with suppress(ValueError, RecursionError):
                 _gather(_exact(_data(event).decode()), "", said)
         return any(self.hide(text) != text for text in map("".join, said.values()))
@@ -258,10 +258,10 @@ def _gather(value: Any, place: str, said: dict[str, list[str]]) -> None:
 _EVENT = re.compile(rb"(?s).+?(?:(?:\r\n|\n|\r(?!\n)){2}|\Z)")
 
 
-def events_of(stream: bytes) -> list[bytes]:
+def frames_in(stream: bytes) -> list[bytes]:
     r"""Cut a stream after each blank line; joined again, it is the same.
 
-    >>> events_of(b"data: 1\n\ndata: 2\r\n\r\ndata: 3")
+    >>> frames_in(b"data: 1\n\ndata: 2\r\n\r\ndata: 3")
     [b'data: 1\n\n', b'data: 2\r\n\r\n', b'data: 3']
     """
     return _EVENT.findall(stream)

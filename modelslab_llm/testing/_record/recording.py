@@ -171,7 +171,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
         A replay needs no key, and of the address only the path counts.
         """
-        from .._serve.clients import client_on
+        from .._serve.scripted import client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return client_on({"transport": self}, key, where, **options)
@@ -186,7 +186,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
         """Return an `AsyncModelsLab` on this recording; see `client`."""
-        from .._serve.clients import async_client_on
+        from .._serve.scripted import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return async_client_on({"transport": self}, key, where, **options)

@@ -19,7 +19,7 @@ from ..._http.unpack import Unpacker, UnpackingError
 from ..._protocol.faults import faults_in, joined
 from ..._protocol.sse import BLANK, is_stream
 from .._script.difference import difference, lines_of
-from .cleaner import Cleaner, compact, content_of, data_of, events_of
+from .cleaner import Cleaner, compact, content_of, data_of, frames_in
 
 __all__ = [
     "CURE",
@@ -275,7 +275,7 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         request,
         response["status"],
         response.get("headers", {}),
-        tuple(events_of(data)) if stream else (data,) if data else (),
+        tuple(frames_in(data)) if stream else (data,) if data else (),
         (failure["error"], failure["message"]) if failure else None,
         "left" in exchange,
     )

@@ -89,7 +89,7 @@ class Fault:
         """Send an error event as the server's dialect has it, and end the stream with it.
 
         `type` is one of Anthropic's (protocol.md §7.1), or `None` for the server's most usual. Of
-        streams only: an answer in one piece fails by a `ErrorReply`.
+        streams only: an answer in one piece fails by an `ErrorReply`.
         """
         return cls("error", after, type=type or "", message=message)
 

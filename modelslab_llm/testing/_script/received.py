@@ -13,7 +13,7 @@ from ..._protocol.secret import Secret, Secrets
 from ...types._json import fields_of, is_array, is_list, is_mapping, is_object
 from .difference import difference
 
-__all__ = ["ReceivedRequest", "receive", "text_of"]
+__all__ = ["ReceivedRequest", "joined_text", "receive"]
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class ReceivedRequest:
     def system(self) -> str | None:
         """The text of its system prompt; blocks are joined with line breaks."""
         sent = self._fields.get("system")
-        return None if sent is None else text_of(sent)
+        return None if sent is None else joined_text(sent)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ class ReceivedRequest:
     def text(self) -> str:
         """The text of the last user turn, tool results too; blocks are joined with line breaks."""
         turns = (turn for turn in reversed(self.messages) if turn.get("role") == "user")
-        return text_of(next(turns, None))
+        return joined_text(next(turns, None))
 
     @property
     def deployment_id(self) -> str | None:
@@ -201,16 +201,16 @@ def receive(
     return ReceivedRequest(method, path, joined, body, raw)
 
 
-def text_of(value: Any) -> str:
+def joined_text(value: Any) -> str:
     """Join the text of a prompt or a reply: strings, blocks, and blocks within blocks."""
     match value:
         case str():
             return value
         case [*parts]:
-            return "\n".join(filter(None, map(text_of, parts)))
+            return "\n".join(filter(None, map(joined_text, parts)))
         case {"type": "tool_use", "input": arguments}:
             return json.dumps(arguments)
         case {"text": inner} | {"thinking": inner} | {"content": inner}:
-            return text_of(inner)
+            return joined_text(inner)
         case _:
             return ""

@@ -11,7 +11,7 @@ from ...types.message import Message
 from .fault import Fault
 from .received import ReceivedRequest
 
-__all__ = ["Answer", "ErrorReply", "Replies", "Reply", "Script", "Split"]
+__all__ = ["ErrorReply", "Replies", "Reply", "ReplyLike", "Script", "Split"]
 
 Split: TypeAlias = Literal["word", "character"] | int
 """How a stream is cut: after each word, after each character, or, by a number, the bytes on the
@@ -82,11 +82,11 @@ class ErrorReply:
             raise ValueError(f"status {self.status} cannot end an exchange: use 200 to 599")
 
 
-Answer: TypeAlias = str | Reply | ErrorReply | Fault | Message | Mapping[str, Any]
-"""What one message call gets: text, a `Reply`, a `ErrorReply`, a `Fault` before the headers, a
+ReplyLike: TypeAlias = str | Reply | ErrorReply | Fault | Message | Mapping[str, Any]
+"""What one message call gets: text, a `Reply`, an `ErrorReply`, a `Fault` before the headers, a
 `Message`, or a message's body."""
 
-Script: TypeAlias = Answer | Sequence[Answer] | Callable[[ReceivedRequest], Answer] | None
+Script: TypeAlias = ReplyLike | Sequence[ReplyLike] | Callable[[ReceivedRequest], ReplyLike] | None
 """One answer for every call, one for each successive call, a function, or `None` for an echo."""
 
 _SINGLE = (str, Reply, ErrorReply, Fault, Message, Mapping)
@@ -118,7 +118,7 @@ class Replies:
 
     @script.setter
     def script(self, script: Script) -> None:
-        self._answers: list[Answer] | None = None
+        self._answers: list[ReplyLike] | None = None
         self._find = self._read(script)
         self._script = script
         self._given = 0
@@ -130,7 +130,7 @@ class Replies:
         found = _checked(self._find(request))
         return Reply(found, pause=self.pause) if isinstance(found, str | Message) else found
 
-    def _read(self, script: Script) -> Callable[[ReceivedRequest], Answer]:
+    def _read(self, script: Script) -> Callable[[ReceivedRequest], ReplyLike]:
         if script is None:
             return _echo
         if callable(script):
@@ -140,7 +140,7 @@ class Replies:
             return lambda request: always
         self._answers = answers = [_checked(each) for each in script]
 
-        def successive(request: ReceivedRequest) -> Answer:
+        def successive(request: ReceivedRequest) -> ReplyLike:
             if self._given <= len(answers):
                 return answers[self._given - 1]
             return ErrorReply(500, self.unused(), headers=NEVER_AGAIN)
@@ -160,7 +160,7 @@ class Replies:
         return ""
 
 
-def _checked(found: object) -> Answer:
+def _checked(found: object) -> ReplyLike:
     if isinstance(found, Fault) and not found.strikes_first:
         raise ValueError(f"{found} strikes inside an answer: put it into Reply(…, fault=…)")
     if isinstance(found, _SINGLE):
@@ -171,5 +171,5 @@ def _checked(found: object) -> Answer:
     )
 
 
-def _echo(request: ReceivedRequest) -> Answer:
+def _echo(request: ReceivedRequest) -> ReplyLike:
     return f"You said: {request.text}"

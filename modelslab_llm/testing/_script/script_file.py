@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from ..._protocol.faults import joined
 from ...types._json import is_list, is_object
 from .fault import KINDS, Fault
-from .script import Answer, ErrorReply, Reply
+from .script import ErrorReply, Reply, ReplyLike
 
 __all__ = ["ScriptError", "script_in"]
 
@@ -25,7 +25,7 @@ class ScriptError(ValueError):
     """A text is no script; it says what is wrong at each place."""
 
 
-def script_in(text: str, *, pause: float = 0.0) -> Answer | Sequence[Answer]:
+def script_in(text: str, *, pause: float = 0.0) -> ReplyLike | Sequence[ReplyLike]:
     """Return the script that a JSON text holds: one answer, or a list of them.
 
     An answer is a text; an object with a `status` and other fields of `ErrorReply`; an object with
@@ -50,7 +50,7 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
         return _read(found, "the script", pause)
     if not found:
         raise ScriptError("the list holds no answer")
-    answers: list[Answer] = []
+    answers: list[ReplyLike] = []
     faults: list[str] = []
     for place, each in enumerate(found):
         try:
@@ -62,7 +62,7 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
     return answers
 
 
-def _read(found: object, place: str, pause: float) -> Answer:
+def _read(found: object, place: str, pause: float) -> ReplyLike:
     if isinstance(found, str):
         return found
     if not is_object(found):

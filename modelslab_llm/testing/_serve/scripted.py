@@ -1,6 +1,6 @@
 """What `LocalServer` and `ScriptedTransport` have in common: a script, and a record of requests.
 
-Must not carry a byte: what is answered comes as a `Plan` from `_routes`, and the two send it.
+Must not carry a byte: what is answered comes as a `Plan` from `answer`, and the two send it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from ... import endpoints
 from .._dialect.dialects import DialectName, dialect_named
 from .._script.received import ReceivedRequest
 from .._script.script import Replies, Script
-from .answer import answer
+from .answer import Rules, answer
 from .plan import Plan
-from .refusals import Rules
 
 if TYPE_CHECKING:  # what a test that brings its own client need not load
     from ..._client.client import AsyncModelsLab, ModelsLab
     from ..._protocol.config import Options
 
-__all__ = ["KEY", "UNSENDABLE", "Log", "Scripted"]
+__all__ = ["KEY", "UNSENDABLE", "Log", "Scripted", "async_client_on", "client_on"]
 
 KEY = "local-test-key"
 
@@ -101,8 +100,6 @@ class Scripted(ABC):
         It brings the server's own key, and talks to `llm_v7()` unless an `endpoint` or a
         `deployment_id` is named. Closing it closes what was opened for it, and not the server.
         """
-        from .clients import client_on
-
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
         return client_on(self._way_here, key, where, **options)
 
@@ -115,8 +112,6 @@ class Scripted(ABC):
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
         """Return an `AsyncModelsLab` of this server; see `client`."""
-        from .clients import async_client_on
-
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
         return async_client_on(self._way_here, key, where, **options)
 
@@ -232,7 +227,7 @@ class Scripted(ABC):
             raise AssertionError(f"{len(self._calls)} message calls came: {_listed(self.requests)}")
         return self.assert_called(**fields)
 
-    def assert_not_asked(self) -> None:
+    def assert_not_called(self) -> None:
         """Fail if a message was asked for."""
         __tracebackhide__ = True
         if self._calls:
@@ -249,6 +244,41 @@ class Scripted(ABC):
             raise AssertionError(f"the script raised {type(error).__name__}: {error}") from error
         if words := self._replies.unused():
             raise AssertionError(words)
+
+
+def client_on(
+    settings: Mapping[str, Any],
+    api_key: str,
+    endpoint: endpoints.Endpoint,
+    **options: Unpack[Options],
+) -> ModelsLab:
+    """Return a client on connections of its own, with these settings of `httpx.Client`.
+
+    A client that is given connections leaves them open; this one closes them.
+    """
+    from ..._client.client import ModelsLab
+    from ..._http.clients import DefaultHttpxClient
+
+    http = DefaultHttpxClient(**settings)
+    client = ModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
+    client._closes = True  # pyright: ignore[reportPrivateUsage]
+    return client
+
+
+def async_client_on(
+    settings: Mapping[str, Any],
+    api_key: str,
+    endpoint: endpoints.Endpoint,
+    **options: Unpack[Options],
+) -> AsyncModelsLab:
+    """Return a client on connections of its own; `client_on` for async."""
+    from ..._client.client import AsyncModelsLab
+    from ..._http.clients import DefaultAsyncHttpxClient
+
+    http = DefaultAsyncHttpxClient(**settings)
+    client = AsyncModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
+    client._closes = True  # pyright: ignore[reportPrivateUsage]
+    return client
 
 
 def _listed(requests: list[ReceivedRequest]) -> str:

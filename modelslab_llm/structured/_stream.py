@@ -1,54 +1,24 @@
-"""Ask for an output: the flow behind `parse`, and the streams of `parse_stream`.
+"""The streams of `parse_stream`: a `MessageStream` that also shows its output as it grows.
 
-What is asked and how an answer is read is decided in `_output`; the twins here only iterate.
+What was asked, and how the answer is read, is in `_ask` and `_read`; nothing is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from .._protocol.config import Config
-from .._protocol.exchange import exchange
-from .._protocol.messages import Route, create_message
 from .._protocol.reader import Opened
+from .._protocol.schema import WRAPPED
 from .._protocol.stream import AsyncMessageStream, MessageStream
-from .._protocol.values import Attempt, Deadline, Outcome
-from ..errors import InvalidRequestError, OutputInvalidError
-from ..types.events import Event
+from ..types.content import InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
+from ..types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
 from ..types.parsed import ParsedMessage
-from ._asked import Asked, Growing
+from ._partial import PartialObject
+from ._read import OutputRequest
 
 T = TypeVar("T")
-
-
-def parsing(
-    config: Config,
-    asked: Asked[T],
-    validation_retries: int,
-    clock: Callable[[], float],
-    route: Route | None = None,
-) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
-    """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
-
-    Only an invalid answer is asked for again: one that was cut or refused would be again.
-    """
-    if type(validation_retries) is not int or validation_retries < 0:
-        given = repr(validation_retries)
-        raise InvalidRequestError(
-            f"validation_retries: must be a whole number, at least 0, not {given}"
-        )
-    deadline = Deadline.of(config, clock)
-    while True:
-        message = yield from exchange(
-            create_message(config, asked.params, "parse", route), deadline
-        )
-        try:
-            return asked.read(message)
-        except OutputInvalidError as error:
-            if len(asked.previous_attempts) >= validation_retries:
-                raise
-            asked = asked.again(error)
 
 
 class ParsedMessageStream(MessageStream, Generic[T]):
@@ -57,10 +27,12 @@ class ParsedMessageStream(MessageStream, Generic[T]):
     Its final message has `.parsed`, the output validated whole.
     """
 
-    def __init__(self, send: Callable[[], Opened[Iterator[Event]]], asked: Asked[T]) -> None:
+    def __init__(
+        self, send: Callable[[], Opened[Iterator[Event]]], asked: OutputRequest[T]
+    ) -> None:
         super().__init__(send)
         self._asked = asked
-        self._growing: Growing = asked.growing()
+        self._growing = Growing(asked.tool, asked.wrapped)
 
     def __next__(self) -> Event:
         event = super().__next__()
@@ -94,11 +66,11 @@ class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
     """
 
     def __init__(
-        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]], asked: Asked[T]
+        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]], asked: OutputRequest[T]
     ) -> None:
         super().__init__(send)
         self._asked = asked
-        self._growing: Growing = asked.growing()
+        self._growing = Growing(asked.tool, asked.wrapped)
 
     async def __anext__(self) -> Event:
         event = await super().__anext__()
@@ -132,3 +104,45 @@ class _AsyncPartials(AsyncIterator[Any]):
         for value in self._growing.news(whole=True):
             return value
         raise StopAsyncIteration
+
+
+class Growing:
+    """Follow an output through the events of a stream: the first call of its tool, or the text."""
+
+    def __init__(self, tool: str | None, wrapped: bool) -> None:
+        self._tool = tool
+        self._wrapped = wrapped
+        self._index: int | None = None
+        self._object = PartialObject()
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, ContentBlockStartEvent):
+            self._begin(event)
+        elif isinstance(event, ContentBlockDeltaEvent):
+            delta = event.delta
+            if self._tool is None and isinstance(delta, TextDelta):
+                self._object.add(delta.text)
+            elif event.index == self._index and isinstance(delta, InputJSONDelta):
+                self._object.add(delta.partial_json)
+
+    def news(self, *, whole: bool = False) -> list[Any]:
+        """Return the output as far as it has come, if there is more of it than last time.
+
+        It is a list of one or none, since None may be an output.
+        """
+        value = self._object.news(whole=whole)
+        if value is None or (self._wrapped and WRAPPED not in value):
+            return []
+        return [value[WRAPPED] if self._wrapped else value]
+
+    def _begin(self, event: ContentBlockStartEvent) -> None:
+        block = event.content_block
+        if self._tool is None and isinstance(block, TextBlock):
+            self._object.add(block.text)
+        elif isinstance(block, ToolUseBlock) and block.name == self._tool and self._index is None:
+            self._index = event.index
+            if block.input:  # all of it at once
+                self._object.add(json.dumps(block.input))
+        elif event.index == self._index:  # the index was given again, to another block
+            self._index = -1
