@@ -83,7 +83,8 @@ def schema_of(adapter: TypeAdapter[Any]) -> tuple[Schema, bool]:
 
 def for_grammar(schema: Schema) -> Schema:
     """Return a schema that llama-server can make a grammar of, and any other server read."""
-    return _retold(schema, lambda name, value: not _has_grammar(name, value))
+    named = _with_names(schema, schema.get("$defs", {}))
+    return _retold(named, lambda name, value: not _has_grammar(name, value))
 
 
 def for_response_format(schema: Schema) -> Schema:
@@ -99,6 +100,32 @@ def for_response_format(schema: Schema) -> Schema:
             "or use strategy='prompt'"
         )
     return told
+
+
+def _with_names(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema with objects whose names are among a few as objects with properties.
+
+    That says the same, and llama.cpp's grammar holds a model to properties, not to
+    `propertyNames`.
+    """
+    if is_list(schema):
+        return [_with_names(each, definitions) for each in schema]
+    if not is_object(schema):
+        return schema
+    kept = {
+        name: value if name in _DATA else _with_names(value, definitions)
+        for name, value in schema.items()
+    }
+    naming = fields_of(kept.get("propertyNames"))
+    if isinstance(reference := naming.get("$ref"), str):
+        naming = fields_of(definitions.get(reference.rpartition("/")[2]))
+    names: object = naming.get("enum", [naming["const"]] if "const" in naming else None)
+    value = kept.get("additionalProperties")
+    if is_list(names) and is_object(value) and "properties" not in kept:
+        del kept["propertyNames"]
+        kept["properties"] = {str(name): value for name in names}
+        kept["additionalProperties"] = False
+    return kept
 
 
 def for_output_config(schema: Schema) -> Schema:
