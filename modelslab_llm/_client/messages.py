@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Literal, TypeVar
 
 from typing_extensions import TypeForm, Unpack
 
@@ -25,37 +23,15 @@ from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
+from .hinting import ahinting, hinting
 from .run import arun, run
 
 T = TypeVar("T")
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
-def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
-    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
-
-    Around the verb, so that its signature says what is wanted; Python would only say that it is
-    missing.
-    """
-
-    @wraps(verb)
-    def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return verb(*args, **params)
-
-    return called
-
-
-def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`_hinting` for an async verb, which has to be seen to be one."""
-
-    @wraps(verb)
-    async def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return await verb(*args, **params)
-
-    return called
+def _leave_output(params: dict[str, object]) -> None:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it."""
+    params.setdefault("output", None)
 
 
 def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
@@ -105,7 +81,7 @@ class Messages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse(
         self,
         *,
@@ -130,7 +106,7 @@ class Messages(HintsAtNames):
         flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,
@@ -192,7 +168,7 @@ class AsyncMessages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_ahinting
+    @ahinting(_leave_output)
     async def parse(
         self,
         *,
@@ -210,7 +186,7 @@ class AsyncMessages(HintsAtNames):
             parsing(self._config, asked, validation_retries, time.monotonic), self._http
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,

@@ -14,7 +14,7 @@ from typing import Any
 from ..endpoints import Endpoint
 from ..errors import APIError
 from ..types._base import tolerated
-from ..types.message import Message, TokenCount, made
+from ..types.message import Message, TokenCount, counted, made
 from .calls import accepted, not_expected, post, read_as
 from .check import COUNT, MESSAGE, checked
 from .config import Config
@@ -43,17 +43,20 @@ def create_message(
     config: Config, params: Mapping[str, Any], verb: str = "create", route: Route | None = None
 ) -> Call[Message]:
     """Return the call behind `messages.create`, or the same by another route."""
-    _, request = _message_request(config, params, verb, route, stream=False)
-    return Call(config.hiding(request.headers), request, route.read if route else read_message)
+    body, request = _message_request(config, params, verb, route, stream=False)
+    config = config.hiding(request.headers)
+    read = route.read if route else read_message
+    return Call(config, request, read, None, f"messages.{verb}", body)
 
 
 def stream_message(
     config: Config, params: Mapping[str, Any], verb: str = "stream", route: Route | None = None
 ) -> Call[Opened[Any]]:
     """Return the call behind `messages.stream`; a server may answer it with a whole message."""
-    model, request = _message_request(config, params, verb, route, stream=True)
+    body, request = _message_request(config, params, verb, route, stream=True)
     config = config.hiding(request.headers)
-    return Call(config, request, _read_opened, partial(_stream_reader, config, model, route))
+    reader = partial(_stream_reader, config, body["model"], route)
+    return Call(config, request, _read_opened, reader, f"messages.{verb}", body)
 
 
 def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
@@ -62,23 +65,25 @@ def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
     request = post(config, "/v1/messages/count_tokens", body, params)
 
     def read(arrived: Arrived) -> TokenCount:
-        return read_as(TokenCount, accepted(arrived, "count_tokens"), "a token count")
+        answer = accepted(arrived, "count_tokens")
+        return counted(read_as(TokenCount, answer, "a token count"), answer.info)
 
-    return Call(config.hiding(request.headers), request, read)
+    config = config.hiding(request.headers)
+    return Call(config, request, read, None, "messages.count_tokens", body)
 
 
 def _message_request(
     config: Config, params: Mapping[str, Any], verb: str, route: Route | None, *, stream: bool
-) -> tuple[str, Request]:
+) -> tuple[dict[str, Any], Request]:
     body = checked(params, MESSAGE, config.endpoint, verb)
-    model, betas = body["model"], body.pop("betas", ())
+    betas = body.pop("betas", ())
     if stream:
         body["stream"] = True
     if route is None:
-        return model, post(config, "/v1/messages", body, params, betas)
+        return body, post(config, "/v1/messages", body, params, betas)
     own: Mapping[str, Any] = params.get("extra_body") or {}  # is part of the body by now
-    body = {**route.write({k: v for k, v in body.items() if k not in own}), **own}
-    return model, post(config, route.path, body, params, betas, route.base(config.endpoint))
+    theirs = {**route.write({k: v for k, v in body.items() if k not in own}), **own}
+    return body, post(config, route.path, theirs, params, betas, route.base(config.endpoint))
 
 
 def read_message(arrived: Arrived) -> Message:
@@ -89,7 +94,7 @@ def read_message(arrived: Arrived) -> Message:
         message.__pydantic_extra__ and message.__pydantic_extra__.get("error")
     ):  # every field may be missing, so any object would pass
         raise not_expected(answer, "a message", parse_body(answer.body))
-    message = made(Message, message, request_id(answer.headers))
+    message = made(Message, message, request_id(answer.headers), info=answer.info)
     for name in ("content", "stop_reason", "usage"):
         if name not in message.model_fields_set:
             tolerated(f"{name} missing", message.request_id)
@@ -122,5 +127,7 @@ def _stream_reader(
         label=headers.get("content-type", ""),
         whole=whole,
         request_id=request_id(headers),
+        status=status,
+        headers=headers,
         translator=route.translator() if route else None,
     )

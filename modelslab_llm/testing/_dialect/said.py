@@ -100,49 +100,62 @@ GGUF = "/models/local-echo-q4.gguf"
 _CREATED = 1767225600  # 2026-01-01, like the dates below
 
 
-def models_of_v7(query: Mapping[str, str]) -> Json:
-    """List two models in OpenAI's style; the id of one holds a slash."""
-    names = {"Qwen/Qwen2.5-VL-72B-Instruct-together": "Qwen", "local-echo": "local"}
+Names: TypeAlias = Sequence[str] | None
+"""The ids of the models that are there; None for some of the kit's own."""
+
+Lists: TypeAlias = Callable[[Mapping[str, str], Names], Json | ErrorReply]
+"""Lists models, by the query."""
+
+
+def models_of_v7(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models in OpenAI's style; the id of one of the kit's holds a slash."""
     return {
         "object": "list",
         "data": [
-            {"id": name, "object": "model", "created": _CREATED, "owned_by": owner}
-            for name, owner in names.items()
+            {
+                "id": name,
+                "object": "model",
+                "created": _CREATED,
+                "owned_by": name.partition("/")[0] if "/" in name else "local",
+            }
+            for name in names or ("Qwen/Qwen2.5-VL-72B-Instruct-together", "local-echo")
         ],
     }
 
 
-def models_of_gguf(query: Mapping[str, str]) -> Json:
-    """List the one model in llama-server's two styles at once (protocol.md §9)."""
+def models_of_gguf(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models, of its own just one, in llama-server's two styles at once (protocol.md §9)."""
     meta = {"n_ctx": 4096, "n_ctx_train": 32768, "n_params": 4022468096, "size": 2497280256}
     return {
         "models": [
             {
-                "name": GGUF,
-                "model": GGUF,
+                "name": name,
+                "model": name,
                 "type": "model",
                 "capabilities": ["completion"],
                 "details": {"format": "gguf"},
             }
+            for name in names or (GGUF,)
         ],
         "object": "list",
         "data": [
             {
-                "id": GGUF,
-                "aliases": [GGUF],
+                "id": name,
+                "aliases": [name],
                 "tags": [],
                 "object": "model",
                 "created": _CREATED,
                 "owned_by": "llamacpp",
                 "meta": meta,
             }
+            for name in names or (GGUF,)
         ],
     }
 
 
-def models_of_gateway(query: Mapping[str, str]) -> Json | ErrorReply:
+def models_of_gateway(query: Mapping[str, str], names: Names = None) -> Json | ErrorReply:
     """List a page of models, after `after_id` and up to `limit` (protocol.md §9)."""
-    names = ["local-large", "local-medium", "local-small"]
+    names = list(names or ("local-large", "local-medium", "local-small"))
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not re.fullmatch(r"[1-9]\d{0,2}|1000", limit):
         return ErrorReply(400, "limit: must be a whole number from 1 to 1000")
