@@ -66,11 +66,21 @@ def to_messages(
     every fault found, and warns of all else that is left out.
     """
     notes = Notes()
+    hottest = 1 if endpoint is None else endpoint.max_temperature
+    params = messages_request(body, notes, max_tokens, keep_reasoning, hottest)
+    notes.raise_or_warn()
+    return cast("MessageCreateParams", params)
+
+
+def messages_request(
+    body: Mapping[str, Any], notes: Notes, max_tokens: int, keep_reasoning: bool, hottest: float
+) -> Json:
+    """Return the parameters that ask the same; what has no place in them goes into the notes."""
     rest = {k: v for k, v in notes.dict_at(body, "body").items() if v is not None}
     system, turns = Turns(notes, keep_reasoning).read(rest.pop("messages", None))
     params: Json = {name: rest.pop(name) for name in _CARRIED & rest.keys()}
     params |= {"max_tokens": max_tokens, "messages": turns}
-    _limits(rest, params, 1 if endpoint is None else endpoint.max_temperature, notes)
+    _limits(rest, params, hottest, notes)
     _form(rest, params, system, notes)
     _tools(rest, params, notes)
     _remarks(rest, params, notes)
@@ -79,8 +89,7 @@ def to_messages(
     for name, value in rest.items():
         if value is not False and value not in ([], {}) and value != _NEUTRAL.get(name):
             notes.drop(name, _WHY.get(name, "Messages has no such field; see extra_body"))
-    notes.raise_or_warn()
-    return cast("MessageCreateParams", params)
+    return params
 
 
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:

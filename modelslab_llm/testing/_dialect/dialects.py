@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
-from .._script.script import ErrorReply, Split
+from .._script.script import Split
 from . import rewrites as to
 from . import said
 from .events import Json, events_of
 from .rewrites import Change, Rewrite
-from .said import Envelope, Error
+from .said import Envelope, Error, Lists
 
 __all__ = ["DIALECTS", "Dialect", "DialectName", "dialect_named"]
 
@@ -81,8 +81,8 @@ class Dialect:
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
-    models: Callable[[Mapping[str, str]], Json | ErrorReply] | None = None
-    """Lists models, by the query; `None`: as the endpoint has it."""
+    models: Lists | None = None
+    """`None`: as the endpoint has it."""
 
     def reworded(self, message: Json) -> Json:
         """Return a filled-in message as this server means it."""

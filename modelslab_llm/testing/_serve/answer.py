@@ -6,11 +6,13 @@ socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from ...types._json import fields_of, is_mapping
+from .._dialect.chat import on_chat_route
 from .._dialect.dialects import DIALECTS, Dialect
 from .._dialect.events import Json, message_of, prompt_words
 from .._dialect.kinds import Kind, kind_at
@@ -23,7 +25,11 @@ from .plan import Manner, Plan, broken, in_one_piece, streamed, whole
 __all__ = ["Rules", "answer", "unreadable"]
 
 _NOTHING_THERE = "There is nothing at {}."
-_ONLY = "This server speaks Messages only."
+_ONLY = "This server speaks Messages and chat completions only."
+
+
+ListedModels: TypeAlias = Sequence[str] | Mapping[str, Any] | ErrorReply | None
+"""The names of models, a whole body, or a failure."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Rules:
     any_deployment: bool
     """Whether an id that is not in `deployments` counts as ready, rather than as unknown."""
     dialect: Dialect = DIALECTS["anthropic"]
+    token_count: int | ErrorReply | None = None
+    """What count_tokens counts; `None`: the words of the prompt."""
+    models: ListedModels = None
+    """What is listed; `None`: some of the kit's own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class _Visit:
     kind: Kind
     dialect: Dialect
     replies: Replies
+    rules: Rules
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     kind, place = kind_at(request.path.partition("?")[0])
     dialect, request_id = rules.dialect, f"req_local_{number:04}"
     outcome: Plan | ErrorReply | None
-    if (route := _ROUTES.get(place["rest"])) is None:
+    if (route := _route_at(place["rest"], kind)) is None:
         outcome = ErrorReply(404, f"{_NOTHING_THERE.format(request.path)} {_ONLY}")
     elif outcome := (
         _wrong_method(request, route.method)
@@ -79,7 +90,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
         if kind.guarded:  # by a gateway, with words of its own
             dialect = DIALECTS["anthropic"]
     else:
-        visit = _Visit(request, request_id, kind, dialect, replies)
+        visit = _Visit(request, request_id, kind, dialect, replies, rules)
         outcome = _wrong_body(request, route.required) or route.act(visit)
     plan = (
         _failed(outcome, kind, dialect, request_id) if isinstance(outcome, ErrorReply) else outcome
@@ -131,10 +142,20 @@ def _create(visit: _Visit) -> Plan | ErrorReply:
         return ErrorReply(500, words, headers=NEVER_AGAIN)
 
 
+def _create_by_chat(visit: _Visit) -> Plan | ErrorReply:
+    """Answer a call of the chat route by the same script, in the words of that format."""
+    request = visit.request
+    if request.problems:
+        return ErrorReply(400, "; ".join(request.problems))
+    options = fields_of(fields_of(request.body).get("stream_options"))
+    counts = bool(options.get("include_usage"))
+    return _create(replace(visit, dialect=on_chat_route(visit.dialect, include_usage=counts)))
+
+
 def _replied(reply: Reply, visit: _Visit) -> Plan:
     if reply.fault and reply.fault.strikes_first:
         return broken(reply.fault)
-    dialect, asked = visit.dialect, visit.request.body
+    dialect, asked = visit.dialect, visit.request.asked
     message = message_of(
         reply, asked, id=dialect.identify(visit.replies.calls), model=dialect.model(asked["model"])
     )
@@ -154,28 +175,48 @@ def _sent(message: Mapping[str, Any], visit: _Visit, manner: Manner) -> Plan:
 
 
 def _count_tokens(visit: _Visit) -> Plan | ErrorReply:
-    """Count the words of a prompt, where the server counts at all."""
-    asked = visit.request.body
-    counted = visit.dialect.count(asked["model"], prompt_words(asked))
+    """Count the words of a prompt, or what is scripted, where the server counts at all."""
+    asked, tokens = visit.request.body, visit.rules.token_count
+    if isinstance(tokens, ErrorReply):
+        return tokens
+    tokens = prompt_words(asked) if tokens is None else tokens
+    counted = visit.dialect.count(asked["model"], tokens)
     if counted is None:
         return ErrorReply(404, _NOTHING_THERE.format(visit.request.path))
     return whole(200, counted, visit.dialect.json_label)
 
 
 def _list_models(visit: _Visit) -> Plan | ErrorReply:
-    """List some models."""
+    """List some models, or those that are scripted."""
+    names = visit.rules.models
+    if isinstance(names, ErrorReply):
+        return names
+    if is_mapping(names):
+        return whole(200, names, visit.dialect.json_label)
     listed = visit.dialect.models or visit.kind.models
-    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])))
+    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])), names)
     if isinstance(found, ErrorReply):
         return found
     return whole(200, found, visit.dialect.json_label)
 
 
+_MODELS = _Route("GET", _list_models)
 _ROUTES: Mapping[str, _Route] = {
     "/v1/messages": _Route("POST", _create, ("model", "max_tokens", "messages")),
     "/v1/messages/count_tokens": _Route("POST", _count_tokens, ("model", "messages")),
-    "/v1/models": _Route("GET", _list_models),
+    "/v1/models": _MODELS,
 }
+_OF_OPENAI: Mapping[str, _Route] = {
+    "/chat/completions": _Route("POST", _create_by_chat, ("model", "messages")),
+    "/models": _MODELS,
+}
+"""The paths after the base that OpenAI clients are given."""
+
+
+def _route_at(path: str, kind: Kind) -> _Route | None:
+    if path.startswith(kind.openai) and (found := _OF_OPENAI.get(path.removeprefix(kind.openai))):
+        return found
+    return _ROUTES.get(path)
 
 
 # Refusals, before a script is asked
