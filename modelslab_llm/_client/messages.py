@@ -183,7 +183,8 @@ class AsyncMessages(HintsAtNames):
         """
         asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
         return await adrive(
-            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+            parsing(self._config, asked, validation_retries, time.monotonic, _route(asked)),
+            self._http,
         )
 
     @hinting(_leave_output)

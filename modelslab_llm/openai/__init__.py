@@ -100,6 +100,13 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     it came, and the stop text that was hit is in the choice's `stop_reason`, as vLLM has it.
     """
     notes = Notes()
+    completion = completion_of(message, notes, created)
+    notes.raise_or_warn()
+    return completion
+
+
+def completion_of(message: Message, notes: Notes, created: int = 0) -> Json:
+    """Return the completion; what has no place in it goes into the notes."""
     if isinstance(message, ParsedMessage):
         message = message.in_text()
     for i, block in enumerate(message.content):
@@ -127,7 +134,6 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     }
     if message.stop_sequence is not None:
         choice["stop_reason"] = message.stop_sequence
-    notes.raise_or_warn()
     return {
         "id": message.id,
         "object": "chat.completion",

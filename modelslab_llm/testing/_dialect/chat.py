@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 from ..._protocol.sse import known_events
-from ...openai import to_chat_chunks, to_chat_completion
+from ...openai import completion_of, to_chat_chunks
+from ...openai._chat import Notes
 from ...types.message import Message
 from . import said
 from .dialects import Dialect
@@ -30,7 +31,7 @@ def on_chat_route(dialect: Dialect, *, include_usage: bool) -> Dialect:
 
 
 def _completion(message: Json) -> Json:
-    return to_chat_completion(Message.model_validate(message))
+    return completion_of(Message.model_validate(message), Notes())
 
 
 def _chunks(include_usage: bool, events: list[Json]) -> list[Json]:

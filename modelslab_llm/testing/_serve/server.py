@@ -45,10 +45,11 @@ _NO_GOODBYE = struct.pack("ii", 1, 0)
 class LocalServer(Scripted):
     """Serve all three kinds of endpoint on 127.0.0.1, at `port` or one of the system's choice.
 
-    `script` says what `POST …/v1/messages` answers, and the chat route beside it in the OpenAI
-    format: by default an echo of the last user text; a text, `Reply`, `ErrorReply`, `Message` or whole message body for every call; a sequence of
-    these, one for each successive call; or a function of the request. A function runs in the
-    server's thread, one call at a time, and nobody else is served meanwhile.
+    `script` says what `POST …/v1/messages` answers, and the chat route in the OpenAI format: by
+    default an echo of the last user text; a text, `Reply`, `ErrorReply`, `Message` or whole message
+    body for every call; a sequence of these, one for each successive call; or a function of the
+    request. A function runs in the server's thread, one call at a time, and nobody else is served
+    meanwhile.
 
     `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
     GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
