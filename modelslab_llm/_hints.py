@@ -156,11 +156,13 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(("max_turns", "on_error", "on_cut"), "messages.run_tools(...) takes that"),
         "max_iterations": "messages.run_tools(max_turns=...) takes that",
     },
-    "parse": dict.fromkeys(
-        ("output_format", "response_format", "response_model", "schema", "output_type"),
-        "the parameter is output",
-    )
-    | {"retries": "the parameter is validation_retries"},
+    "parse": {
+        **dict.fromkeys(
+            ("output_format", "response_format", "response_model", "schema", "output_type"),
+            "the parameter is output",
+        ),
+        "retries": "the parameter is validation_retries",
+    },
     "list": {
         **dict.fromkeys(
             ("limit", "after_id", "before_id", "after"),

@@ -40,7 +40,7 @@ from ..types.events import (
     MessageStartEvent,
     MessageStopEvent,
 )
-from ..types.message import Message, Usage, made, mark_cut_arguments
+from ..types.message import Message, Usage, give_own_ids, made, mark_cut_arguments
 
 _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
     TextBlock: (TextDelta, "text"),
@@ -186,6 +186,7 @@ class Accumulator:
             **self._end,
         }
         message = made(Message, self._start, self._request_id, changes, info)
+        give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
 

@@ -17,9 +17,9 @@ from ..errors import APIError, UnexpectedResponseError
 from ..types._json import fields_of
 from ..types._reading import from_json
 from .config import Config, Timeout
-from .faults import first_fault
 from .headers import checked_headers
 from .json import encode
+from .problems import first_problem
 from .refusals import error_inside, from_payload, from_status, parse_body, request_id
 from .values import Answer, Arrived, Request
 
@@ -94,7 +94,7 @@ def read_as(model: type[M], answer: Answer, what: str) -> M:
     try:
         return from_json(model, answer.body)
     except ValidationError as error:
-        why = first_fault(error)
+        why = first_problem(error)
     raise not_expected(answer, what, parse_body(answer.body), why)
 
 

@@ -285,11 +285,11 @@ class _Said:
 
 
 def _readable(content: object, depth: int = 5) -> str:
-    """Return what a person can read in `content`: text, the title of a page, a list of faults."""
+    """Return what a person can read in `content`: text, the title of a page, a list of problems."""
     if not depth:
         return ""
     if is_list(content):  # FastAPI: [{"loc": ["body", "max_tokens"], "msg": "…"}]
-        return "; ".join(filter(None, (_readable(fault, depth - 1) for fault in content)))
+        return "; ".join(filter(None, (_readable(problem, depth - 1) for problem in content)))
     if is_object(content):
         place = content.get("loc")
         where = ".".join(map(str, place)) if is_list(place) else ""

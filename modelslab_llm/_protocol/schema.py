@@ -133,11 +133,11 @@ def for_output_config(schema: Schema) -> Schema:
 
     Every object must be closed, and none may hold one of its own kind.
     """
-    faults = [f"{at} may have any names" for at in _open_objects(schema, "output")]
-    faults += [f"{name} holds one of its own kind" for name in _recursive(schema)]
-    if faults:
+    problems = [f"{at} may have any names" for at in _open_objects(schema, "output")]
+    problems += [f"{name} holds one of its own kind" for name in _recursive(schema)]
+    if problems:
         raise InvalidRequestError(
-            f"{'; '.join(faults)}: output_config cannot say that, use strategy='tool'"
+            f"{'; '.join(problems)}: output_config cannot say that, use strategy='tool'"
         )
     return _retold(schema, lambda name, _: name in _BOUNDS, closed=True)
 

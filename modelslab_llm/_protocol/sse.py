@@ -19,8 +19,8 @@ from ..types._base import tolerated
 from ..types._json import is_object
 from ..types._reading import read_json, whole
 from ..types.events import Event, KnownEvent, PingEvent, UnknownEvent
-from .faults import first_fault
 from .halves import Halves
+from .problems import first_problem
 from .refusals import error_inside
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class EventDecoder:
         fields = self._halves.cut(payload)
         if fields.get("type") in _KNOWN:
             return self._known(
-                fields, data, f"does not have the form of its type ({first_fault(reason)})"
+                fields, data, f"does not have the form of its type ({first_problem(reason)})"
             )
         if name in _KNOWN:  # the type is said by the event line alone
             self._tolerated("an event whose type is on its event line alone")
@@ -247,7 +247,7 @@ class EventDecoder:
         try:
             return known_events().validate_python(fields)
         except ValidationError as error:
-            why = first_fault(error)
+            why = first_problem(error)
         if fields["type"] == "ping":  # says nothing, in whichever form
             self._tolerated("a ping of another form")
             return PingEvent()

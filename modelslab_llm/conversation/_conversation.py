@@ -7,9 +7,10 @@ by list operations; the rules of a valid history, in `_history`, are applied whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from .._protocol.check import plain_turn, raise_for
+from ..types._json import is_list, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import Message
 from ..types.requests import ContentBlockParam, MessageParam
@@ -53,16 +54,15 @@ class Conversation:
         `InvalidRequestError` for what is no turn.
         """
         given: Any = turn
-        if isinstance(turn, Mapping) and "type" in turn and "role" not in turn:
-            given = {"role": "user", "content": [cast("Any", turn)]}
+        if is_mapping(turn) and "type" in turn and "role" not in turn:
+            given = {"role": "user", "content": [turn]}
         elif not isinstance(turn, (Message, Mapping)):
             given = {"role": "user", "content": turn}
         self.turns.append(_checked(given, "turn"))
         content: object = turn.tool_uses if isinstance(turn, Message) else given.get("content")
-        if isinstance(content, list):
+        if is_list(content):
             reason = turn.stop_reason if isinstance(turn, Message) else None
-            blocks = cast("list[object]", content)
-            uses = [block for block in blocks if isinstance(block, ToolUseBlock)]
+            uses = [block for block in content if isinstance(block, ToolUseBlock)]
             cut = [_history.not_run(use, reason) for use in uses if not use.input_complete]
             if cut:
                 self.turns.append({"role": "user", "content": cut})
@@ -128,7 +128,7 @@ class Conversation:
 
 
 def _checked(turn: Any, path: str) -> MessageParam:
-    faults: list[str] = []
-    plain = plain_turn(turn, path, faults)
-    raise_for(faults)
-    return cast("MessageParam", {"role": plain["role"], "content": plain["content"]})
+    problems: list[str] = []
+    plain = plain_turn(turn, path, problems)
+    raise_for(problems)
+    return {"role": plain["role"], "content": plain["content"]}

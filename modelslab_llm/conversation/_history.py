@@ -6,12 +6,14 @@ Pure functions on blocks as plain dicts. `Conversation` mends a whole history by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, Union, cast
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, Union
 
 from ..tools import tool_result
+from ..types._json import is_mapping
 from ..types.content import ToolUseBlock
-from ..types.message import CUT
+from ..types.message import CUT, own_id
 from ..types.requests import MessageParam, ToolResultBlockParam
 
 Part: TypeAlias = Union[str, Mapping[str, Any]]
@@ -24,15 +26,56 @@ SHOWN = 1000  # characters of broken arguments that the model is shown
 
 def is_a(part: object, *kinds: str) -> bool:
     """Tell whether a part is a block of one of these kinds."""
-    return isinstance(part, Mapping) and cast("Mapping[str, Any]", part).get("type") in kinds
+    return is_mapping(part) and part.get("type") in kinds
 
 
 def sound(given: Iterable[MessageParam]) -> list[Turn]:
     """Return the turns that say something, each without what no server takes."""
     turns: list[Turn] = []
-    for turn in given:
+    for turn in _with_own_ids(given):
         append(turns, turn)
     return turns
+
+
+def _with_own_ids(given: Iterable[MessageParam]) -> Iterator[MessageParam]:
+    """Give calls that share an id in one turn ids of their own, and their results the same.
+
+    Replies have such ids when they are read; this is for histories kept as dicts. Which result is
+    whose is told by their order. The same call again keeps its id.
+    """
+    calls: dict[str, list[Mapping[str, Any]]] = {}  # by the id that they share, each with its own
+    results: Counter[str] = Counter()
+    before = ""
+    for turn in given:
+        if turn["role"] == "assistant" != before:
+            calls, results = {}, Counter()
+        before = turn["role"]
+        content: Any = turn["content"]
+        if not isinstance(content, str):
+            content = [_with_own_id(part, calls, results) for part in content]
+        yield {"role": turn["role"], "content": content}
+
+
+def _with_own_id(
+    part: Part, calls: dict[str, list[Mapping[str, Any]]], results: Counter[str]
+) -> Part:
+    if isinstance(part, str):
+        return part
+    if is_a(part, "tool_result") and (owners := calls.get(part.get("tool_use_id", ""))):
+        nth = results[part["tool_use_id"]]
+        results[part["tool_use_id"]] += 1
+        return {**part, "tool_use_id": _id(owners[min(nth, len(owners) - 1)])}
+    if not is_a(part, "tool_use") or _is_empty(part):
+        return part
+    owners = calls.setdefault(_id(part), [])
+    for owner in owners:
+        if all(owner.get(name) == part.get(name) for name in ("name", "input")):
+            return {**part, "id": _id(owner)}
+    taken = {_id(call) for shared in calls.values() for call in shared}
+    if _id(part) in taken:
+        part = {**part, "id": own_id(_id(part), taken)}
+    owners.append(part)
+    return part
 
 
 def append(turns: list[Turn], turn: MessageParam) -> None:
@@ -42,7 +85,7 @@ def append(turns: list[Turn], turn: MessageParam) -> None:
     the id of another one of that turn), and thinking at the end of a turn, where it led to nothing.
     """
     content, role = turn["content"], turn["role"]
-    given = [content] if isinstance(content, str) else cast("Iterable[Part]", content)
+    given: Iterable[Any] = [content] if isinstance(content, str) else content
     joins = bool(turns) and turns[-1][0] == role
     parts = turns[-1][1] if joins else []
     for part in given:
@@ -82,7 +125,7 @@ def turn_param(turn: Turn) -> MessageParam:
     content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
     if len(parts) == 1 and isinstance(parts[0], str):
         content = parts[0]
-    return cast("MessageParam", {"role": role, "content": content})
+    return {"role": "user" if role == "user" else "assistant", "content": content}
 
 
 def not_run(use: ToolUseBlock, stop_reason: str | None) -> ToolResultBlockParam:
@@ -118,4 +161,4 @@ def _is_empty(part: Part) -> bool:
 
 
 def _id(part: Part) -> str:
-    return str(cast("Mapping[str, Any]", part).get("id", ""))
+    return "" if isinstance(part, str) else str(part.get("id", ""))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from .._hints import HintsAtNames
 from .._protocol.check import LISTS, MESSAGE, checked
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError, ToolError, ToolInputError, TooManyTurnsError
 from ..tools import Tool, tool_result
+from ..types._json import is_iterable, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
 from ..types.requests import MessageParam, ToolResultBlockParam
@@ -107,8 +108,8 @@ class ToolLoop:
         if on_cut not in ("report", "run"):
             raise InvalidRequestError(f"on_cut: must be 'report' or 'run', not {on_cut!r}")
         given = params.get("tools")
-        if isinstance(given, Iterator):  # it is looked at twice
-            params = {**params, "tools": list(cast("Iterator[Any]", given))}
+        if is_iterable(given):  # an iterator too, and it is looked at twice
+            params = {**params, "tools": list(given)}
         body = checked(params, MESSAGE, endpoint, "run_tools")
         tools: list[Any] = list(params.get("tools") or ())
         self.tools: dict[str, Tool[..., Any]] = {t.name: t for t in tools if isinstance(t, Tool)}
@@ -227,9 +228,6 @@ class ToolLoop:
     def _choice(self) -> Any:
         """Return the choice of tools: forced for good, the model could never give an answer."""
         choice = self._params.get("tool_choice")
-        if not self._turns or not isinstance(choice, Mapping):
+        if not self._turns or not is_mapping(choice) or choice.get("type") not in ("any", "tool"):
             return choice
-        fields = cast("Mapping[str, Any]", choice)
-        if fields.get("type") not in ("any", "tool"):
-            return fields
-        return {k: v for k, v in fields.items() if k != "name"} | {"type": "auto"}
+        return {k: v for k, v in choice.items() if k != "name"} | {"type": "auto"}

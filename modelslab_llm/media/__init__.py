@@ -20,7 +20,9 @@ from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
-from typing import Any, Protocol, TypeAlias, TypeVar, Union, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, Union
+
+from typing_extensions import TypeIs
 
 from ..errors import InvalidRequestError
 from ..types.requests import CacheControlParam, DocumentBlockParam, ImageBlockParam
@@ -234,21 +236,22 @@ def _url(source: object) -> str | None:
     return source
 
 
-def _read(source: Any, most: int | None) -> tuple[memoryview, str]:
+def _read(source: ImageSource, most: int | None) -> tuple[memoryview, str]:
     """Return the bytes of a source, and what to call it in an error. No more is read than needed
     to know that it is too large: `most` counts characters of base64, four for each three bytes."""
     limit = None if most is None else most // 4 * 3
     if isinstance(source, str) and source.lstrip()[:5].lower() == "data:":
-        found, name = _of_data_url(source), "the data URL"
+        found: bytes | bytearray | memoryview = _of_data_url(source)
+        name = "the data URL"
     elif isinstance(source, (str, os.PathLike)):
-        found, name = _of_file(cast("str | os.PathLike[str]", source), limit)
+        found, name = _of_file(source, limit)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        found, name = cast("bytes", source), "the bytes"
-    elif hasattr(source, "save") and hasattr(source, "mode"):
-        found, name = _of_picture(cast("_Picture", source), limit), "the PIL image"
-    elif hasattr(source, "read"):
+        found, name = source, "the bytes"
+    elif _is_picture(source):
+        found, name = _of_picture(source, limit), "the PIL image"
+    elif _is_readable(source):
         name = str(getattr(source, "name", "the file"))
-        found = _of_reader(source, limit, name)
+        found = _of_reader(source.read, limit, name)
     else:
         raise InvalidRequestError(
             f"{type(source).__name__}: give a path, a URL, bytes, or a file opened with 'rb'"
@@ -257,10 +260,18 @@ def _read(source: Any, most: int | None) -> tuple[memoryview, str]:
     data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     if not data:
         raise InvalidRequestError(f"{name}: is empty")
-    if limit is not None and len(data) > limit:
+    if most is not None and limit is not None and len(data) > limit:
         size = "at least " * (len(data) == limit + 1) + f"{len(data):,} bytes"
-        raise InvalidRequestError(f"{name}: {_too_large(size, cast('int', most))}")
+        raise InvalidRequestError(f"{name}: {_too_large(size, most)}")
     return data, name
+
+
+def _is_picture(source: object) -> TypeIs[_Picture]:
+    return hasattr(source, "save") and hasattr(source, "mode")
+
+
+def _is_readable(source: object) -> TypeIs[_Readable]:
+    return hasattr(source, "read")
 
 
 def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, str]:
@@ -275,16 +286,16 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
             "or a URL, and text itself is document(text=…)"
         ) from error
     with file:
-        return _of_reader(file, limit, name), name
+        return _of_reader(file.read, limit, name), name
 
 
-def _of_reader(file: _Readable, limit: int | None, name: str) -> bytes:
+def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> bytes:
     """Read from where the file stands, one byte more than may be sent: pipes give it in parts."""
     parts: list[bytes] = []
     left = -1 if limit is None else limit + 1
     while left:
         try:
-            part = cast("Any", file.read(left))
+            part = read(left)
         except (OSError, ValueError) as error:
             raise InvalidRequestError(f"{name}: cannot be read: {error}") from error
         if not isinstance(part, bytes):

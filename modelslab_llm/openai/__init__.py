@@ -25,6 +25,7 @@ from typing import Any, cast
 
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
+from ..types._json import is_mapping
 from ..types.content import RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from ..types.events import Event, MessageStopEvent
 from ..types.message import Message
@@ -63,13 +64,13 @@ def to_messages(
     without a signature, which llama-server and Ollama take and Anthropic refuses. `endpoint` is
     where it will be sent, such as `client.endpoint`: a temperature above 1 stays as it is for a
     gateway, and becomes 1 for ModelsLab, or if none is given. Raises `InvalidRequestError` with
-    every fault found, and warns of all else that is left out.
+    every problem found, and warns of all else that is left out.
     """
     notes = Notes()
     hottest = 1 if endpoint is None else endpoint.max_temperature
     params = messages_request(body, notes, max_tokens, keep_reasoning, hottest)
     notes.raise_or_warn()
-    return cast("MessageCreateParams", params)
+    return cast("MessageCreateParams", params)  # put together name by name, and checked when sent
 
 
 def messages_request(
@@ -359,7 +360,7 @@ def _choice(rest: Json, notes: Notes) -> Json:
         return {"type": _CHOICES.get(choice)}
     fields = notes.dict_at(choice, path)
     named = fields if path == "function_call" else fields.get("function")
-    if not isinstance(named, Mapping) or "name" not in named:
+    if not is_mapping(named) or "name" not in named:
         notes.refuse(path, f"Messages knows no choice of type {fields.get('type')!r}")
         return {}
-    return {"type": "tool", "name": cast("Json", named)["name"]}
+    return {"type": "tool", "name": named["name"]}

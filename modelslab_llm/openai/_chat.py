@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from .._protocol.check import raise_for
 from .._protocol.json import as_param
 from ..media._sniff import PDF, PICTURES, data_url
+from ..types._json import is_iterable, is_mapping
 from ..types._reading import read_arguments
 
 Json: TypeAlias = dict[str, Any]
@@ -45,17 +46,17 @@ class Notes:
         """Return a dict's fields, those of a client's own object too; `{}` for anything else."""
         if isinstance(value, BaseModel):
             return as_param(value)
-        if isinstance(value, Mapping):
-            return dict(cast("Mapping[str, Any]", value))
+        if is_mapping(value):
+            return dict(value)
         self.refuse(path, f"must be a dict, not {type(value).__name__}")
         return {}
 
     def list_at(self, value: object, path: str) -> list[Any]:
         """Return the items of a list, or of any iterable that is not text or a dict."""
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-            self.refuse(path, f"must be a list, not {type(cast('object', value)).__name__}")
-            return []
-        return list(cast("Iterable[Any]", value))
+        if is_iterable(value):
+            return list(value)
+        self.refuse(path, f"must be a list, not {type(value).__name__}")
+        return []
 
     def unread(self, fields: Mapping[str, Any], known: Iterable[str], path: str) -> None:
         """Note every field that nobody reads and that says something."""
@@ -173,8 +174,8 @@ class Turns:
         return blocks
 
     def _arguments(self, value: object, path: str) -> Json:
-        if isinstance(value, Mapping):  # some servers' habit
-            return dict(cast("Mapping[str, Any]", value))
+        if is_mapping(value):  # some servers' habit
+            return dict(value)
         found = read_arguments(value or "{}") if isinstance(value, str | None) else None
         if found is None:
             self._notes.refuse(path, f"must be a JSON object in a string, not {str(value)[:50]!r}")

@@ -7,8 +7,8 @@ flow behind `parse`: it yields each attempt, and is sent its outcome.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar
 
 from .._protocol.check import MESSAGE, refuse_unknown
 from .._protocol.config import Config
@@ -24,6 +24,7 @@ from .._protocol.schema import (
 from .._protocol.values import Attempt, Deadline, Outcome
 from ..endpoints import Endpoint, Strategy
 from ..errors import InvalidRequestError, OutputInvalidError
+from ..types._json import is_iterable, is_mapping
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
 from ._read import OutputRequest
@@ -112,8 +113,8 @@ def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) 
     if about := schema.get("description"):
         description += f" It is: {about}"
     tool = {"name": TOOL, "description": description, "input_schema": schema}
-    if isinstance(others, Iterable):
-        others = list(cast("Iterable[Any]", others))
+    if is_iterable(others):
+        others = list(others)
         if any(_name(definition) == TOOL for definition in others):
             raise InvalidRequestError(f"tools: {TOOL!r} is the name of the tool for the output")
         others = [tool] if alone else [*others, tool]
@@ -122,9 +123,7 @@ def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) 
 
 
 def _name(tool: Any) -> object:
-    return (
-        cast("Any", tool).get("name") if isinstance(tool, Mapping) else getattr(tool, "name", None)
-    )
+    return tool.get("name") if is_mapping(tool) else getattr(tool, "name", None)
 
 
 def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,9 +135,9 @@ def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
     system: Any = params.get("system")
     if isinstance(system, str) and system:
         system = f"{system}\n\n{words}"
-    elif isinstance(system, Iterable) and not isinstance(system, (str, Mapping)):
+    elif is_iterable(system):
         # llama-server joins the blocks with nothing between them (protocol.md §3)
-        system = [*cast("Iterable[Any]", system), {"type": "text", "text": f"\n\n{words}"}]
+        system = [*system, {"type": "text", "text": f"\n\n{words}"}]
     elif not system:
         system = words
     return {**params, "system": system}
@@ -147,11 +146,11 @@ def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
 def _check_turns(params: dict[str, Any]) -> None:
     """Refuse a prefilled answer: servers differ in whether they repeat it (protocol.md §3)."""
     turns: Any = params.get("messages")
-    if not isinstance(turns, Iterable) or isinstance(turns, (str, bytes, Mapping)):
+    if not is_iterable(turns):
         return  # said in full when the request is checked
-    params["messages"] = turns = list(cast("Iterable[Any]", turns))
-    last: Any = turns[-1] if turns else None
-    role = cast("Any", last).get("role") if isinstance(last, Mapping) else None
+    params["messages"] = turns = list(turns)
+    last: object = turns[-1] if turns else None
+    role = last.get("role") if is_mapping(last) else None
     if role == "assistant" or isinstance(last, Message):
         raise InvalidRequestError(
             f"messages[{len(turns) - 1}].role: an output is asked for in a user's turn, the last"
@@ -187,7 +186,7 @@ def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
 def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
     """Refuse what Anthropic does (protocol.md §4); llama-server, behind GGUF, thinks and calls."""
     thinking: Any = params.get("thinking")
-    enabled = isinstance(thinking, Mapping) and cast("Any", thinking).get("type") == "enabled"
+    enabled = is_mapping(thinking) and thinking.get("type") == "enabled"
     if enabled and not endpoint.thinks_before_forced_tool:
         raise InvalidRequestError(
             "thinking: 'enabled' and a tool that must be called exclude each other; "

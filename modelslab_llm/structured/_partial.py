@@ -8,9 +8,11 @@ steps, and all the readings together take no more than `1 + 1 / STEP` times the 
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
 from pydantic_core import from_json
+
+from ..types._json import is_object
 
 STEP = 1 / 64
 """By which part of itself a text has to grow before it is read again."""
@@ -58,10 +60,10 @@ class PartialObject:
         text = "".join(self._parts)
         self._parts, self._read = [text], self._size
         value = _read(text if whole else _sure(text))
-        if not isinstance(value, dict) or value == self._value:
+        if not is_object(value) or value == self._value:
             return None
-        self._value = cast("dict[str, Any]", value)
-        return self._value
+        self._value = value
+        return value
 
 
 def _read(text: str) -> object:

@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from .._protocol.faults import faults_in
+from .._protocol.problems import problems_in
 from .._protocol.schema import WRAPPED
 from ..errors import (
     OutputError,
@@ -41,7 +41,7 @@ class OutputRequest(Generic[T]):
 
     params: Mapping[str, Any]
     """The parameters of `messages.create`."""
-    adapter: TypeAdapter[Any]
+    adapter: TypeAdapter[T]
     wrapped: bool
     """Whether the output is the one property of an object."""
     tool: str | None
@@ -166,9 +166,9 @@ class OutputRequest(Generic[T]):
             raise _Misfit(f"the object must hold {WRAPPED!r} and nothing else")
         found = given[WRAPPED] if self.wrapped else given
         try:  # as JSON: there a date is a string even where a type is strict
-            return cast("T", self.adapter.validate_json(json.dumps(found)))
+            return self.adapter.validate_json(json.dumps(found))
         except ValidationError as error:
-            raise _Misfit(faults_in(error, WRAPPED if self.wrapped else "")) from error
+            raise _Misfit(problems_in(error, WRAPPED if self.wrapped else "")) from error
 
 
 def json_objects(text: str) -> list[dict[str, Any]]:

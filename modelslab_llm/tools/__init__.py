@@ -28,9 +28,10 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from typing_extensions import Self, get_type_hints
 
-from .._protocol.faults import faults_in
+from .._protocol.problems import problems_in
 from .._protocol.schema import for_grammar, json_schema
 from ..errors import ConfigurationError, ToolInputError
+from ..types._json import is_list, is_mapping, is_object
 from ..types.content import ToolUseBlock
 from ..types.requests import ToolParam, ToolResultBlockParam
 from ._docstrings import described
@@ -91,7 +92,8 @@ class Tool(Generic[P, R]):
         Raises `ToolInputError` if they do not fit `input_schema`, and whatever the function raises.
         """
         args, kwargs = self.read(input)
-        return cast("Callable[..., R]", self.function)(*args, **kwargs)
+        function: Callable[..., R] = self.function
+        return function(*args, **kwargs)
 
     def read(self, input: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments a model gave as the function takes them.
@@ -106,20 +108,21 @@ class Tool(Generic[P, R]):
             text = to_json(_whole_numbers(dict(input)))
             args, kwargs = self._arguments.validate_json(text, strict=True)
         except ValidationError as error:
-            raise ToolInputError(f"invalid arguments for {self.name}: {faults_in(error)}") from None
+            raise ToolInputError(
+                f"invalid arguments for {self.name}: {problems_in(error)}"
+            ) from None
         except PydanticSerializationError as error:
             raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
         return args, kwargs
 
     def to_param(self) -> ToolParam:
         """Return the definition as a request takes it."""
-        return cast(
-            "ToolParam",
-            {"name": self.name}
-            | ({"description": self.description} if self.description else {})
-            | {"input_schema": for_grammar(self.input_schema)}
-            | self._extra,
-        )
+        definition: ToolParam = {"name": self.name}
+        if self.description:
+            definition["description"] = self.description
+        definition["input_schema"] = for_grammar(self.input_schema)
+        # `extra` may hold fields that only one server knows.
+        return cast("ToolParam", definition | self._extra)
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -133,7 +136,8 @@ class Tool(Generic[P, R]):
             return self
         bound = object.__new__(type(self))
         vars(bound).update(vars(self))
-        bound.function = partial(cast("Any", self.function), instance)
+        function: Callable[..., Any] = self.function
+        bound.function = partial(function, instance)
         bound._unbound = False
         return bound
 
@@ -299,7 +303,7 @@ def _gatherer(function: Callable[..., Any], name: str) -> Any:
     return gather
 
 
-_CURES = {
+_CURES: Mapping[object, str] = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional only, but a model names each: drop the '/'",
     inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
     inspect.Parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
@@ -307,7 +311,7 @@ _CURES = {
 
 
 def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
-    cure = _CURES.get(cast("Any", parameter.kind))
+    cure = _CURES.get(parameter.kind)
     if cure is None and parameter.annotation is parameter.empty:
         cure = f"has no type: write {parameter.name}: str, or whatever it is"
     if cure:
@@ -345,10 +349,10 @@ def _whole_numbers(value: Any) -> Any:
     """Write 5.0 as 5, which is the same number in JSON, and an integer to every schema."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, dict):
-        return {k: _whole_numbers(v) for k, v in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_whole_numbers(v) for v in cast("list[Any]", value)]
+    if is_object(value):
+        return {k: _whole_numbers(v) for k, v in value.items()}
+    if is_list(value):
+        return [_whole_numbers(v) for v in value]
     return value
 
 
@@ -369,7 +373,7 @@ def _sendable(content: Any) -> Any:
         return _text(content)
     if _is_block(content):
         return [content]
-    parts = cast("Sequence[object]", content) if type(content) in (list, tuple) else ()
+    parts: Sequence[object] = content if type(content) in (list, tuple) else ()
     if any(map(_is_block, parts)) and all(_is_block(p) or isinstance(p, str) for p in parts):
         return [{"type": "text", "text": _text(p)} if isinstance(p, str) else p for p in parts]
     try:
@@ -391,11 +395,10 @@ def _error(content: Any) -> Any:
 
 
 def _is_block(value: object) -> bool:
-    if isinstance(value, BaseModel) or not isinstance(value, Mapping):
+    if isinstance(value, BaseModel) or not is_mapping(value):
         return False
-    block = cast("Mapping[str, object]", value)
-    kind = block.get("type")
-    return isinstance(kind, str) and kind in _ESSENTIAL and _ESSENTIAL[kind] in block
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in _ESSENTIAL and _ESSENTIAL[kind] in value
 
 
 def _text(text: str) -> str:

@@ -88,7 +88,9 @@ class Tolerant(ServerValue):
         try:
             return handler(value)
         except ValidationError as error:
-            misfits = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
+            misfits = {
+                problem["loc"][0] for problem in error.errors(include_url=False) if problem["loc"]
+            }
             if not is_object(value) or not misfits or misfits & cls._essential:
                 raise
             dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Container, Mapping
+from itertools import count, groupby
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 
@@ -199,8 +199,9 @@ class Message(Tolerant):
         ]
 
     @model_validator(mode="after")
-    def _cut_arguments(self) -> Self:
+    def _calls(self) -> Self:
         mark_cut_arguments(self)
+        give_own_ids(self)
         return self
 
 
@@ -235,6 +236,41 @@ def mark_cut_arguments(message: Message) -> Message:
         if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
             message.content[-1] = last.with_arguments(None)
     return message
+
+
+def give_own_ids(message: Message) -> None:
+    """Give a call that has the id of another one an id of its own; the same call again keeps it.
+
+    Some gateways give parallel calls one id. Results are told apart by it, so one of the calls
+    would be lost. No server remembers the ids: it takes what the history says.
+    """
+    taken = {use.id for use in message.tool_uses}
+    seen: dict[str, list[tuple[ToolUseBlock, str]]] = {}
+    for at, use in enumerate(message.content):
+        if not (isinstance(use, ToolUseBlock) and use.id and use.name):
+            continue
+        others = seen.setdefault(use.id, [])
+        known = next((own for other, own in others if _is_same_call(use, other)), None)
+        own = known or (own_id(use.id, taken) if others else use.id)
+        if known is None:
+            others.append((use, own))
+            taken.add(own)
+        if own != use.id:
+            tolerated("two tool calls with one id: the second got an id of its own")
+            message.content[at] = use.model_copy(update={"id": own})
+
+
+def own_id(id: str, taken: Container[str]) -> str:
+    """Return an id that nobody has, like one that somebody has.
+
+    >>> own_id("call_0", {"call_0", "call_0_2"})
+    'call_0_3'
+    """
+    return next(new for n in count(2) if (new := f"{id}_{n}") not in taken)
+
+
+def _is_same_call(one: ToolUseBlock, other: ToolUseBlock) -> bool:
+    return (one.name, one.input, one.raw_input) == (other.name, other.input, other.raw_input)
 
 
 def is_empty_text(block: object) -> bool:

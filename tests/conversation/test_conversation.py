@@ -134,6 +134,46 @@ CASES: dict[str, tuple[list[Json], list[Json]]] = {
         [user("a"), said([call("1"), THOUGHT, call("1")]), said([THOUGHT, call("1")])],
         [user("a"), said([call("1")]), user([not_run("1")])],
     ),
+    "two calls with one id": (
+        [
+            user("a"),
+            said([call("1"), call("1", input={"n": 2}), call("1"), call("1", input={"n": 3})]),
+            user([result("1", "one"), result("1", "two")]),
+        ],
+        [
+            user("a"),
+            said([call("1"), call("1_2", input={"n": 2}), call("1_3", input={"n": 3})]),
+            user([result("1", "one"), result("1_2", "two"), not_run("1_3")]),
+        ],
+    ),
+    "calls whose ids look like ours": (
+        [
+            *(user("a"), said([call("1"), call("1", input={}), call("1_2", input={"n": 1})])),
+            user([result("1", "one"), result("1", "two"), result("1_2", "three")]),
+        ],
+        [
+            user("a"),
+            said([call("1"), call("1_2", input={}), call("1_2_2", input={"n": 1})]),
+            user([result("1", "one"), result("1_2", "two"), result("1_2_2", "three")]),
+        ],
+    ),
+    "two calls with one id, in turns that become one": (
+        [
+            *(user("a"), said([call("1"), call("1_2")]), said([call("1", input={"n": 2})])),
+            *(
+                user([result("1_2", "two")]),
+                user([result("1", "one")]),
+                user([result("1", "three")]),
+            ),
+            *(said("b"), user("c"), said([call("1")]), user([result("1", "four")])),
+        ],
+        [
+            user("a"),
+            said([call("1"), call("1_2"), call("1_3", input={"n": 2})]),
+            user([result("1", "one"), result("1_2", "two"), result("1_3", "three")]),
+            *(said("b"), user("c"), said([call("1")]), user([result("1", "four")])),
+        ],
+    ),
     "blocks of servers' own": (
         [user([{"type": "new"}]), said([{"type": "server_tool_use", "id": "s", "input": {}}])],
         [user([{"type": "new"}]), said([{"type": "server_tool_use", "id": "s", "input": {}}])],

@@ -250,6 +250,18 @@ def test_a_call_that_comes_twice_runs_once() -> None:
     assert contents(flow) == ["Exe: 18 cm", "Dart: 18 cm"]
 
 
+def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
+    """Some gateways give parallel calls one id; results are told apart by it."""
+    flow = loop()
+    exe, dart, taw = (use("a", river=river) for river in ("Exe", "Dart", "Taw"))
+    flow.add_reply(said(exe, dart, exe, use("a_2", river="Axe"), taw))
+    assert run(flow) == ["a", "a_3", "a_2", "a_4"]
+    assert flow.next_request()
+    dart, taw = dart | {"id": "a_3"}, taw | {"id": "a_4"}
+    assert flow.messages[-2]["content"] == [exe, dart, use("a_2", river="Axe"), taw]
+    assert contents(flow) == [f"{river}: 18 cm" for river in ("Exe", "Dart", "Axe", "Taw")]
+
+
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
 def test_a_call_that_nobody_can_answer_is_left_out(lost: dict[str, Any]) -> None:
     flow = loop()

@@ -239,7 +239,15 @@ def test_exports_are_exactly_the_public_names(module: object) -> None:
         and getattr(value, "__module__", None) == module.__name__  # type: ignore[attr-defined]
         and (inspect.isclass(value) or inspect.isfunction(value))
     }
-    helpers = {"is_empty_text", "made", "mark_cut_arguments", "read_arguments", "counted"}
+    helpers = {
+        "give_own_ids",
+        "own_id",
+        "is_empty_text",
+        "made",
+        "mark_cut_arguments",
+        "read_arguments",
+        "counted",
+    }
     hidden = defined - helpers - set(exported)
     assert not hidden, f"add {sorted(hidden)} to __all__, or begin the name with an underscore"
 

@@ -1201,6 +1201,27 @@ def message_of(*blocks: Json, **fields: Any) -> Message:
     )
 
 
+def test_parallel_calls_with_one_id_have_ids_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whole or streamed; in a history, from a dump, and where the same call comes twice."""
+    inputs = [{"n": 1}, {"n": 2}, {"n": 1}, {"n": 2}]
+    with caplog.at_level("DEBUG", "modelslab_llm"):
+        whole = message_of(*(tool_use(input=given) for given in inputs))
+    assert "two tool calls with one id" in caplog.text
+    events: list[Json] = [started()]
+    for index, given in enumerate(inputs):
+        events += [begin(index, "tool_use", id="call_a", name="tide", input={})]
+        events += [arguments(index, json.dumps(given)), close(index)]
+    streamed = read(*events, STOP)
+    for message in (whole, streamed, Message.model_validate_json(whole.model_dump_json())):
+        ids = [use.id for use in message.tool_uses]
+        assert ids == ["call_a", "call_a_2", "call_a", "call_a_2"]
+        assert [use.input for use in message.tool_uses] == inputs
+        turn: Any = message.to_param()
+        assert [block["id"] for block in turn["content"]] == ids
+
+
 def tool_use(**fields: Any) -> Json:
     return {"type": "tool_use", "id": "call_a", "name": "tide", **fields}
 

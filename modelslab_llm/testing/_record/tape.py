@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import NotRequired, TypedDict
 
 from ..._http.unpack import Unpacker, UnpackingError
-from ..._protocol.faults import faults_in, joined
+from ..._protocol.problems import joined, problems_in
 from ..._protocol.sse import BLANK, is_stream
 from .._script.difference import difference, lines_of
 from .cleaner import Cleaner, compact, content_of, data_of, frames_in
@@ -260,7 +260,7 @@ def _saved(name: str, files: Mapping[str, bytes], cleaner: Cleaner) -> Saved:
         data = data_of({**response}) if stream is None else files[stream]
         data_of(request)  # or not even base64
     except ValidationError as error:
-        raise RecordingError(f"{name}: {faults_in(error)}") from None
+        raise RecordingError(f"{name}: {problems_in(error)}") from None
     except UnicodeDecodeError as error:
         raise RecordingError(f"{name}: is not UTF-8: {error}") from None
     except json.JSONDecodeError as error:

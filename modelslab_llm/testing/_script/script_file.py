@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, TypeAlias
 
-from ..._protocol.faults import joined
+from ..._protocol.problems import joined
 from ...types._json import is_list, is_object
 from .fault import KINDS, Fault
 from .script import ErrorReply, Reply, ReplyLike

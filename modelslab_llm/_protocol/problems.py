@@ -12,34 +12,34 @@ from typing import Any
 
 from pydantic import ValidationError
 
-MANY = 10  # faults named in one error
+MANY = 10  # problems named in one error
 
 
-def faults_in(error: ValidationError, root: str = "") -> str:
+def problems_in(error: ValidationError, root: str = "") -> str:
     """Return what pydantic found, with places such as `river.days[1]`; `root` names the whole."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return joined([_fault(fault, root) for fault in faults])
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return joined([_problem(problem, root) for problem in problems])
 
 
-def first_fault(error: ValueError) -> str:
-    """Return the first fault in what a server sent, for one line of an error.
+def first_problem(error: ValueError) -> str:
+    """Return the first problem in what a server sent, for one line of an error.
 
     pydantic names in its places also what it tried there, which nobody sent: that is left out.
     """
     if not isinstance(error, ValidationError):
         return str(error)
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = [part for part in fault["loc"] if not _TRIED.fullmatch(str(part))]
-    return _fault({**fault, "loc": place}, "") if place else fault["msg"]
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = [part for part in problem["loc"] if not _TRIED.fullmatch(str(part))]
+    return _problem({**problem, "loc": place}, "") if place else problem["msg"]
 
 
 _TRIED = re.compile(r"[a-z-]+\[.*\]|str|int")  # such as tagged-union[TextDelta,InputJSONDelta]
 
 
-def joined(faults: Sequence[str]) -> str:
-    """Return faults as one line, of many the first ones."""
-    more = [f"and {len(faults) - MANY} more"] if len(faults) > MANY else []
-    return "; ".join([*faults[:MANY], *more])
+def joined(problems: Sequence[str]) -> str:
+    """Return problems as one line, of many the first ones."""
+    more = [f"and {len(problems) - MANY} more"] if len(problems) > MANY else []
+    return "; ".join([*problems[:MANY], *more])
 
 
 _WORDS = {
@@ -51,8 +51,8 @@ _WORDS = {
 }
 
 
-def _fault(fault: Mapping[str, Any], root: str) -> str:
+def _problem(problem: Mapping[str, Any], root: str) -> str:
     place = root
-    for part in fault["loc"]:
+    for part in problem["loc"]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
-    return f"{place or 'the object'}: {_WORDS.get(fault['type'], fault['msg'])}"
+    return f"{place or 'the object'}: {_WORDS.get(problem['type'], problem['msg'])}"
