@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from llama.fixtures import serve
@@ -12,16 +11,13 @@ from llama.scripts import SLOW_MODEL
 from llama.server import LlamaServer
 from real.gateway import Gateway
 from real.parts import small_model
-
-SMALL = "smollm2"
-CONTEXT = 2048
+from real.rates import SMALL, by_chat_route, small_server
 
 
 @pytest.fixture(scope="session")
 def small() -> Iterator[LlamaServer]:
     """A llama-server with a real small model, eight conversations at a time."""
-    options = ["--alias", SMALL, "--jinja", "--slots", "--threads", "2"]
-    with LlamaServer(small_model(), slots=8, context=CONTEXT, extra_args=options) as server:
+    with small_server(small_model()) as server:
         yield server
 
 
@@ -33,12 +29,6 @@ def nobody() -> Iterator[str]:
         yield "http://{}:{}".format(*bound.getsockname())
 
 
-def at(server: LlamaServer, **more: Any) -> dict[str, str]:
-    """LiteLLM's parameters for a llama-server, which it asks on the chat route."""
-    where = {"api_base": f"{server.url}/v1", "api_key": server.api_key}
-    return {"model": f"hosted_vllm/{SMALL}", **where, **more}
-
-
 @pytest.fixture(scope="session")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """A llama-server that counts slowly, for the one test that kills it."""
@@ -48,6 +38,7 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
 @pytest.fixture(scope="session")
 def gateway(
     small: LlamaServer,
+    llama_text: LlamaServer,
     llama_tools: LlamaServer,
     llama_thinking: LlamaServer,
     mortal: LlamaServer,
@@ -55,12 +46,13 @@ def gateway(
 ) -> Iterator[Gateway]:
     """A LiteLLM proxy: `small` by both its routes, scripted models, a server that is down."""
     routes = {
-        "small": at(small),
-        "messages": at(small, model=f"anthropic/{SMALL}", api_base=small.url),
-        "tools": at(llama_tools),
-        "thinking": at(llama_thinking),
-        "mortal": at(mortal),
-        "down": at(small, api_base=f"{nobody}/v1"),
+        "small": by_chat_route(small),
+        "messages": by_chat_route(small, model=f"anthropic/{SMALL}", api_base=small.url),
+        "text": by_chat_route(llama_text),
+        "tools": by_chat_route(llama_tools),
+        "thinking": by_chat_route(llama_thinking),
+        "mortal": by_chat_route(mortal),
+        "down": by_chat_route(mortal, api_base=f"{nobody}/v1"),
     }
     with Gateway(routes) as running:
         yield running
