@@ -78,12 +78,6 @@ def of_vllm(error: Error) -> Json:
     return {"error": "Unauthorized"} if error.status == 401 else untraced(error)
 
 
-def of_litellm(error: Error) -> Json:
-    """Wrap as LiteLLM does: variant a, with its own id inside."""
-    said = {"type": error.type, "message": error.message, "litellm_call_id": error.request_id}
-    return {"type": "error", "error": said}
-
-
 def of_new_api(error: Error) -> Json:
     """Wrap as new-api does: variant a, but d for a wrong key; the id is part of the message."""
     message = f"{error.message} (request id: {error.request_id})"
@@ -179,4 +173,25 @@ def models_of_gateway(query: Mapping[str, str], names: Names = None) -> Json | E
         "has_more": len(rest) > len(page),
         "first_id": page[0] if page else None,
         "last_id": page[-1] if page else None,
+    }
+
+
+def models_of_litellm(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models in Anthropic's style, whose limits LiteLLM knows only of its own table's."""
+    ids = list(names or ("local-large", "local-small"))
+    return {
+        "data": [
+            {
+                "type": "model",
+                "id": name,
+                "display_name": name,
+                "created_at": "2026-01-01T00:00:00Z",
+                "max_input_tokens": None,
+                "max_tokens": None,
+            }
+            for name in ids
+        ],
+        "has_more": False,
+        "first_id": ids[0],
+        "last_id": ids[-1],
     }

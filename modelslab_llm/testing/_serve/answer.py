@@ -98,7 +98,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     if not plan.status:
         return plan
     trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
-    traced = {trace: request_id} if trace else {}
+    traced = {trace: request_id} if trace and outcome is not dialect.wrong_key else {}
     plan = replace(plan, headers={**dialect.headers, **traced, **plan.headers})
     if request.method == "HEAD" or plan.status in (204, 304):
         plan = replace(plan, chunks=())
@@ -237,7 +237,9 @@ def _wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply
     given = {sent[name] for name in kind.credentials if name in sent}
     # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
     # right everywhere only if all of them are.
-    return None if given == {rules.api_key} else ErrorReply(401, "Invalid API key.")
+    if given == {rules.api_key}:
+        return None
+    return rules.dialect.wrong_key or ErrorReply(401, "Invalid API key.")
 
 
 # llama-server's own body, which the gateway passes on (protocol.md §7.2).

@@ -16,7 +16,7 @@ import httpx
 
 from real.parts import clean, python_of
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _TRIES = 3  # for a port: somebody else may take it between asking for it and listening on it
