@@ -18,7 +18,6 @@ from llama.server import llama_unavailable, runs_on_this_platform
 
 HOME = Path(__file__).parents[3] / ".venv-real"
 MODEL = HOME / "smollm2-135m-instruct-f16.gguf"
-CLAUDE = HOME / "claude-code" / "node_modules" / ".bin" / "claude"
 
 
 def python_of(environment: str) -> Path:
@@ -31,6 +30,15 @@ def small_model() -> Path:
     if reason := llama_unavailable():
         _missing(reason)
     return _there(MODEL, "the small model")
+
+
+def claude_code() -> Path:
+    """Return the program of Claude Code, which is inside the package for this machine."""
+    found = (HOME / "claude-code" / "node_modules").glob("@anthropic-ai/claude-code-*/claude")
+    program = next(found, None)
+    if program is None:
+        pytest.skip("Claude Code is missing: make claude-code brings it")
+    return program
 
 
 def _there(path: Path, name: str) -> Path:
