@@ -6,7 +6,7 @@ raised or warned of but by `Notes.raise_or_warn`.
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -72,10 +72,10 @@ class Notes:
 
 def _outside() -> int:
     """Return the `stacklevel` of whoever called into the package, from any depth of it."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
+    level, frame = 0, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
         level, frame = level + 1, frame.f_back
-    return level - 1
+    return level
 
 
 class Turns:
