@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 from .errors import InvalidRequestError
 from .types._json import is_iterable, is_mapping
-from .types.message import Message, Usage
+from .types.message import Message
 from .types.requests import MessageCreateParams
+from .types.usage import Usage
 
 __all__ = ["MAX_BREAKPOINTS", "CacheUse", "cache_use", "with_breakpoints"]
 

@@ -40,7 +40,8 @@ from ..types.events import (
     MessageStartEvent,
     MessageStopEvent,
 )
-from ..types.message import Message, Usage, give_own_ids, made, mark_cut_arguments
+from ..types.message import Message, give_own_ids, made, mark_cut_arguments
+from ..types.usage import Usage
 
 _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
     TextBlock: (TextDelta, "text"),

@@ -38,9 +38,11 @@ def checked(
     body["messages"] = _messages(params.get("messages"), problems)
     if known is MESSAGE:
         _numbers(body, endpoint, problems)
-    _thinking(body, endpoint, problems)
+    if "thinking" in body:
+        _thinking(body["thinking"], body.get("max_tokens"), endpoint, problems)
     for name in LISTS:
-        _list(body, name, problems)
+        if name in body:
+            _list(body, name, problems)
     extra: object = params.get("extra_body") or {}
     if not is_mapping(extra):
         problems.append(f"extra_body: must be a dict, not {type(extra).__name__}")
@@ -128,16 +130,13 @@ _THINKING = (
 )
 
 
-def _thinking(body: Mapping[str, Any], endpoint: Endpoint, problems: list[str]) -> None:
+def _thinking(value: Any, most: Any, endpoint: Endpoint, problems: list[str]) -> None:
     """Refuse a wrong form, and a budget out of the range that the server has (protocol.md §4)."""
-    value = body.get("thinking")
-    if value is None:
-        return
     fields: Mapping[str, Any] = value if is_mapping(value) else {}
     if not isinstance(fields.get("type"), str):
         problems.append(f"thinking: {_THINKING}, not {value!r}")
         return
-    budget, most = fields.get("budget_tokens"), body.get("max_tokens")
+    budget = fields.get("budget_tokens")
     least = endpoint.min_thinking_budget
     if fields["type"] != "enabled" or (budget is None and least is None):
         return
@@ -155,8 +154,8 @@ def _thinking(body: Mapping[str, Any], endpoint: Endpoint, problems: list[str]) 
 
 
 def _list(body: dict[str, Any], name: str, problems: list[str]) -> None:
-    value = body.get(name)
-    if value is None or (name == "system" and isinstance(value, str)):
+    value = body[name]
+    if name == "system" and isinstance(value, str):
         return
     if not is_iterable(value):
         problems.append(f"{name}: must be a list, not {type(value).__name__}")

@@ -94,7 +94,9 @@ def read_message(arrived: Arrived) -> Message:
         message.__pydantic_extra__ and message.__pydantic_extra__.get("error")
     ):  # every field may be missing, so any object would pass
         raise not_expected(answer, "a message", parse_body(answer.body))
-    message = made(Message, message, request_id(answer.headers), info=answer.info)
+    info = answer.info
+    known = info.request_id if info else request_id(answer.headers)
+    message = made(Message, message, known, info=info)
     for name in ("content", "stop_reason", "usage"):
         if name not in message.model_fields_set:
             tolerated(f"{name} missing", message.request_id)

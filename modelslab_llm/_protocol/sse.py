@@ -261,7 +261,9 @@ class EventDecoder:
         """
         if name == "error":
             raise self._failure(whole(data))
-        if name not in _KNOWN - {"ping"} and (name not in ("", "message") or _is_a_word(data)):
+        if name not in _KNOWN - {"ping"} and (
+            name not in ("", "message") or _is_a_word(self._hide(data))
+        ):
             self._tolerated(f"a keep-alive whose data {what}")
             self.words = self._shown(data)
             return PingEvent()

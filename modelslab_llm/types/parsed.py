@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 from .content import ContentBlock, TextBlock, ToolUseBlock
 from .message import Message, made
 from .turns import MessageParam
+from .usage import Usage, sum_usage
 
 __all__ = ["ParsedMessage"]
 
@@ -36,6 +37,12 @@ class ParsedMessage(Message, Generic[T]):
         Empty unless `validation_retries` was set.
         """
         return self._previous_attempts
+
+    @property
+    def total_usage(self) -> Usage:
+        """All tokens that the output cost: the answers that did not fit, and this one."""
+        paid = [message.total_usage for message in self.previous_attempts]
+        return sum_usage([*paid, super().total_usage])
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:

@@ -15,6 +15,7 @@ from .._script.script import ErrorReply, Split
 from . import rewrites as to
 from . import said
 from .events import Json, events_of
+from .forbidden import ANTHROPIC, ANYTHING, Forbidden
 from .rewrites import Change, Rewrite
 from .said import Envelope, Error, Lists
 
@@ -83,6 +84,8 @@ class Dialect:
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
+    forbidden: Forbidden = ANYTHING
+    """What it refuses in a request."""
     models: Lists | None = None
     """`None`: as the endpoint has it."""
 
@@ -142,7 +145,7 @@ _VLLM = Dialect(
 )
 
 DIALECTS: Mapping[DialectName, Dialect] = {
-    "anthropic": Dialect(source="§5, §6, §7", event_error=said.wrapped),
+    "anthropic": Dialect(source="§3, §5, §6, §7", event_error=said.wrapped, forbidden=ANTHROPIC),
     "llama-server": Dialect(
         source="§1 model; §2 headers; §5 usage, ids; §6 order; §7.1, §7.3 c, §7.4; §11",
         identify="chatcmpl-{:032}".format,

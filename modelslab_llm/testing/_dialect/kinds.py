@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from . import said
+from .forbidden import MODELSLAB, Forbidden
 from .said import Envelope, Lists
 
 __all__ = ["Kind", "kind_at"]
@@ -25,6 +26,8 @@ class Kind:
     """Whether each response has a `request-id` header."""
     guarded: bool = False
     """Whether key and deployment are checked before the server that has the dialect is asked."""
+    forbidden: Forbidden | None = None
+    """What its documents rule out; None: what the dialect does."""
 
 
 _KINDS = (
@@ -34,6 +37,7 @@ _KINDS = (
         said.of_v7,
         said.models_of_v7,
         "",
+        forbidden=MODELSLAB,
     ),
     Kind(
         re.compile(r"/api/gguf/(?P<deployment>[^/]+)(?P<rest>(/.*)?)"),
@@ -42,6 +46,7 @@ _KINDS = (
         said.models_of_gguf,
         "/v1",
         guarded=True,
+        forbidden=MODELSLAB,
     ),
     # Matches whatever is left. A prefix has no empty part and no `v1`: badly joined URLs, such
     # as `//v1/messages` and `/v1/v1/messages`, are to fail here as they do elsewhere.

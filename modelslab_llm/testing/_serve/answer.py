@@ -6,6 +6,7 @@ socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from ...types._json import fields_of, is_mapping
 from .._dialect.chat import on_chat_route
 from .._dialect.dialects import DIALECTS, Dialect
 from .._dialect.events import Json, message_of, prompt_words
+from .._dialect.forbidden import Forbidden
 from .._dialect.kinds import Kind, kind_at
 from .._dialect.said import Error, type_of, untraced
 from .._script.fault import Fault
@@ -91,7 +93,8 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
             dialect = DIALECTS["anthropic"]
     else:
         visit = _Visit(request, request_id, kind, dialect, replies, rules)
-        outcome = _wrong_body(request, route.required) or route.act(visit)
+        forbidden = kind.forbidden or dialect.forbidden
+        outcome = _wrong_body(request, route.required, forbidden) or route.act(visit)
     plan = (
         _failed(outcome, kind, dialect, request_id) if isinstance(outcome, ErrorReply) else outcome
     )
@@ -100,6 +103,10 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
     traced = {trace: request_id} if trace and outcome is not dialect.wrong_key else {}
     plan = replace(plan, headers={**dialect.headers, **traced, **plan.headers})
+    if words := _unsendable(plan.headers):
+        replies.errors.append(ValueError(words))
+        failure = ErrorReply(500, words, headers=NEVER_AGAIN)
+        plan = _failed(failure, kind, dialect, request_id)
     if request.method == "HEAD" or plan.status in (204, 304):
         plan = replace(plan, chunks=())
     return plan
@@ -114,6 +121,19 @@ def _failed(failure: ErrorReply, kind: Kind, dialect: Dialect, request_id: str) 
         body = envelope(Error(failure.status, type_, words, request_id))
     plan = whole(failure.status, body, dialect.json_label)
     return plan.with_headers(dialect.error_headers).with_headers(failure.headers)
+
+
+def _unsendable(headers: Mapping[str, str]) -> str:
+    """Say which scripted header HTTP does not allow; `""` where all can be sent."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            return f"the script has a header that cannot be sent: the name {name!r}"
+        if not isinstance(value, str) or not re.fullmatch(r"([!-~]([\t -~]*[!-~])?)?", value):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return (
+                f"the script has a header that cannot be sent: {name}: {value!r} (only printable"
+                " ASCII, without spaces around it)"
+            )
+    return ""
 
 
 def unreadable(status: int, message: str) -> Plan:
@@ -290,8 +310,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorReply | None:
-    """Refuse a body that lacks one of these fields, or has something else in it."""
+def _wrong_body(
+    request: ReceivedRequest, required: tuple[str, ...], forbidden: Forbidden
+) -> ErrorReply | None:
+    """Refuse a body that lacks one of these fields, or has what the server's documents forbid."""
     if not required:
         return None
     if not _is_object(request.body):
@@ -304,4 +326,5 @@ def _wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorRep
             problems.append(f"{name}: field required")
         elif not fits(value):
             problems.append(f"{name}: must be {wanted}")
+    problems = problems or forbidden.in_body(request.body)
     return ErrorReply(400, "; ".join(problems)) if problems else None

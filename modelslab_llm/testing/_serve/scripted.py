@@ -206,8 +206,7 @@ class Scripted(ABC):
     def script_errors(self) -> list[BaseException]:
         """Return what a script function raised, or could not be sent, oldest first.
 
-        Those calls were answered with status 500, or the connection was closed where a scripted
-        header is none that HTTP allows.
+        Those calls were answered with status 500 and the reason.
         """
         return self._log.errors.copy()
 
