@@ -35,6 +35,7 @@ def _leave_output(params: dict[str, object]) -> None:
 
 
 def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
+    """Return the way to the answer that is not the usual one, if it was asked for."""
     return CHAT if asked.by_chat else None
 
 

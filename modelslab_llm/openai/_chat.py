@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from .._protocol.check import raise_for
 from .._protocol.json import as_param
-from ..media._sniff import PDF, PICTURES, data_url
 from ..types._json import is_iterable, is_mapping
 from ..types._reading import read_arguments
 
@@ -239,7 +238,12 @@ def _text(value: Any, path: str, notes: Notes) -> Json | None:
     return {"type": "text", "text": value} if value else None
 
 
+# The clients load this module, and images are for few programs: so late.
+
+
 def _image(value: Any, path: str, notes: Notes) -> Json | None:
+    from ..media._sniff import PICTURES
+
     image = {"url": value} if isinstance(value, str) else notes.dict_at(value, path)
     notes.unread(image, {"url", "detail"}, path)
     if image.get("detail") not in (None, "auto"):
@@ -252,6 +256,8 @@ def _image(value: Any, path: str, notes: Notes) -> Json | None:
 
 
 def _file(value: Any, path: str, notes: Notes) -> Json | None:
+    from ..media._sniff import PDF
+
     file = notes.dict_at(value, path)
     notes.unread(file, {"file_data", "filename", "file_id"}, path)
     source = _source(file.get("file_data"), [PDF])
@@ -267,6 +273,8 @@ def _source(url: object, kinds: Iterable[str]) -> Json | None:
         return None
     if url.startswith(("https://", "http://")):
         return {"type": "url", "url": url}
+    from ..media._sniff import data_url
+
     kind, data = data_url(url) or ("", "")
     kind = kind.replace("image/jpg", "image/jpeg")
     return {"type": "base64", "media_type": kind, "data": data} if kind in kinds else None

@@ -15,6 +15,7 @@ from .._protocol.sse import known_events
 from ..types._json import fields_of, is_list
 from ..types.content import (
     InputJSONDelta,
+    RedactedThinkingBlock,
     TextBlock,
     TextDelta,
     ThinkingBlock,
@@ -29,7 +30,8 @@ from ..types.events import (
     MessageStartEvent,
 )
 from ..types.message import CUT, REFUSED, Message, Usage
-from ._chat import Json
+from ..types.parsed import ParsedMessage
+from ._chat import Json, Notes
 
 # finish_reason → stop_reason. Whatever else a server says is passed on as it is.
 _STOPS = {
@@ -73,6 +75,45 @@ def call_of(use: ToolUseBlock) -> Json:
         arguments = json.dumps(use.input, ensure_ascii=False)
     function = {"name": use.name, "arguments": arguments}
     return {"id": use.id, "type": "function", "function": function}
+
+
+def completion_of(message: Message, notes: Notes, created: int = 0) -> Json:
+    """Return the completion; what has no place in it goes into the notes."""
+    if isinstance(message, ParsedMessage):
+        message = message.in_text()
+    for i, block in enumerate(message.content):
+        path = f"content[{i}]"
+        if isinstance(block, TextBlock):
+            if block.citations:
+                notes.drop(f"{path}.citations", "a chat completion has no place for them")
+        elif isinstance(block, ThinkingBlock):
+            if block.signature:
+                notes.drop(f"{path}.signature", "a chat completion has no place for it")
+        elif not isinstance(block, ToolUseBlock):
+            kind = "hidden thinking" if isinstance(block, RedactedThinkingBlock) else block.type
+            notes.drop(path, f"a chat completion has no place for {kind}")
+    refusal = message.stop_details.explanation if message.stop_details else None
+    answer: Json = {"role": "assistant", "content": message.text or None, "refusal": refusal}
+    if message.thinking:
+        answer["reasoning_content"] = message.thinking
+    if message.tool_uses:
+        answer["tool_calls"] = [call_of(use) for use in message.tool_uses]
+    choice: Json = {
+        "index": 0,
+        "message": answer,
+        "logprobs": None,
+        "finish_reason": finish_reason(message.stop_reason, bool(message.tool_uses)),
+    }
+    if message.stop_sequence is not None:
+        choice["stop_reason"] = message.stop_sequence
+    return {
+        "id": message.id,
+        "object": "chat.completion",
+        "created": created,
+        "model": message.model,
+        "choices": [choice],
+        "usage": usage_of(message.usage),
+    }
 
 
 def message_of(completion: Mapping[str, Any]) -> Message | None:

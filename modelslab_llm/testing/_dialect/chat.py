@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import partial
 
 from ..._protocol.sse import known_events
-from ...openai import completion_of, to_chat_chunks
+from ...openai import to_chat_chunks
 from ...openai._chat import Notes
+from ...openai._completion import completion_of
 from ...types.message import Message
 from . import said
 from .dialects import Dialect

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from ..._protocol.headers import CREDENTIALS
 from ..._protocol.secret import Secret, Secrets
-from ...openai import messages_request
 from ...openai._chat import Notes
+from ...openai._fields import messages_request
 from ...types._json import fields_of, is_array, is_list, is_mapping, is_object
 from .difference import difference
 

@@ -326,5 +326,5 @@ def _wrong_body(
             problems.append(f"{name}: field required")
         elif not fits(value):
             problems.append(f"{name}: must be {wanted}")
-    problems = problems or forbidden.in_body(request.body)
+    problems = problems or forbidden.in_body(request.asked)
     return ErrorReply(400, "; ".join(problems)) if problems else None

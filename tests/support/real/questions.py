@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 
 class Person(BaseModel):
@@ -59,6 +60,11 @@ class Pair(BaseModel):
     second: Person
 
 
+class Months(TypedDict):
+    January: int
+    February: int
+
+
 Taste = Literal["sweet", "sour", "salty", "bitter"]
 Code = Annotated[str, Field(pattern=r"^[A-Z]{3}-[0-9]{2}$")]
 Word = Annotated[str, Field(max_length=30)]
@@ -93,5 +99,5 @@ QUESTIONS: list[tuple[str, Any]] = [
     ("Name three rivers.", Annotated[list[Word], Field(min_length=3, max_length=3)]),
     ("Give me a product code.", Code),
     ("What is the boiling point of water, or a word for it?", int | Word),
-    ("How many days have January and February?", dict[Literal["January", "February"], int]),
+    ("How many days have January and February?", Months),
 ]
