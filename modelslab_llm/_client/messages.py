@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import TypeForm, Unpack
 
@@ -13,6 +14,8 @@ from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
+from ..bulk._order import Order
 from ..conversation import AsyncToolRunner, ToolRunner
 from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
@@ -26,6 +29,7 @@ from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
 from .run import arun, run
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -121,6 +125,86 @@ class Messages(HintsAtNames):
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`; taken one by
+                one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`.
+            validation_retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        order: Order[R, Any] = Order(
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=self._config.endpoint.default_model,
+            output=output,
+            strategy=strategy,
+            options=options,
+        )
+
+        def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return self.create(**params)
+            return self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return BulkRun(ask, order)
+
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -201,6 +285,86 @@ class AsyncMessages(HintsAtNames):
         asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
+
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`, sync or
+                async; taken one by one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`.
+            validation_retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        order: Order[R, Any] = Order(
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=self._config.endpoint.default_model,
+            output=output,
+            strategy=strategy,
+            options=options,
+        )
+
+        async def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return await self.create(**params)
+            return await self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return AsyncBulkRun(ask, order)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.

@@ -96,7 +96,7 @@ def read_message(arrived: Arrived) -> Message:
         raise not_expected(answer, "a message", parse_body(answer.body))
     info = answer.info
     known = info.request_id if info else request_id(answer.headers)
-    message = made(Message, message, known, info=info)
+    message = made(Message, message, known or message.request_id, info=info)
     for name in ("content", "stop_reason", "usage"):
         if name not in message.model_fields_set:
             tolerated(f"{name} missing", message.request_id)

@@ -23,7 +23,17 @@ import pytest
 from typing_extensions import get_type_hints
 
 import modelslab_llm
-from modelslab_llm import conversation, endpoints, errors, media, openai, structured, tools, types
+from modelslab_llm import (
+    bulk,
+    conversation,
+    endpoints,
+    errors,
+    media,
+    openai,
+    structured,
+    tools,
+    types,
+)
 from modelslab_llm._client import client as _client
 from modelslab_llm._client import messages as _messages
 from modelslab_llm._client import models as _models
@@ -48,10 +58,11 @@ ROOMS = {
     "openai": "media _protocol vocabulary",
     "caching": "vocabulary",
     "tracing": "vocabulary",
-    "_client": "_http structured conversation tools media openai _protocol vocabulary",
+    "bulk": "vocabulary",
+    "_client": "_http bulk structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
 }
-VOCABULARY = {"observers", "types", "errors", "endpoints", "_hints", "_version"}
+VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version"}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
@@ -62,6 +73,10 @@ EXCEPTIONS = {
     "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
     "conversation._runner": {"anyio", "threading"},  # runs the caller's functions
     "media": {"anyio", "open"},  # reads the caller's files
+    "prices": {"threading"},  # a budget is shared by threads
+    "bulk._ledger": {"threading"},
+    "bulk._tasks": {"anyio", "asyncio"},  # who waits for whom in a run, sync and async
+    "bulk._threads": {"threading", "time.sleep"},
 }
 RUNS = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
 RUNS_BY_CALL = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
@@ -255,6 +270,7 @@ TWINS = [
     (_stream.MessageStream, _stream.AsyncMessageStream),
     (conversation.ToolRunner, conversation.AsyncToolRunner),
     (structured.ParsedMessageStream, structured.AsyncParsedMessageStream),
+    (bulk.BulkRun, bulk.AsyncBulkRun),
 ]
 
 

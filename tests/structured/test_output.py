@@ -248,8 +248,10 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     answer = output_request(Level, "tool", PARAMS, V7).read(message)
     assert (answer.id, answer.content, answer.request_id) == ("msg_1", message.content, "req_1")
     assert (answer.model_extra, answer.tool_uses) == ({"odd": 1}, [])
-    assert answer.model_dump(exclude_unset=True) == message.model_dump(exclude_unset=True)
     turn = answer.to_param()
+    assert answer.model_dump() == message.model_dump() | {"content": turn["content"]}
+    saved = Message.model_validate_json(answer.model_dump_json())
+    assert (saved.to_param(), saved.request_id, saved.id) == (turn, "req_1", "msg_1")
     assert turn["content"] == [content[0], {"type": "text", "text": json.dumps(LEVEL)}]
     again = pickle.loads(pickle.dumps(answer))
     assert (again.parsed, again.to_param()) == (THE_LEVEL, turn)
