@@ -414,7 +414,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "openai", "media"}
+    later = {"testing", "media"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
     assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
 
