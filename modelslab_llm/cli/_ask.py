@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from modelslab_llm.errors import APIError, NotFoundError
 
@@ -109,10 +109,9 @@ def limits(max_tokens: int | None, thinking: str | None) -> dict[str, Any]:
 
 def params_of(**params: Any) -> MessageCreateParams:
     """Return the parameters of a request, without those that are not given."""
-    given = {name: value for name, value in params.items() if value is not None}
-    return cast(
-        "MessageCreateParams", given
-    )  # each name is written out by the callers in this package
+    given: Any = {name: value for name, value in params.items() if value is not None}
+    found: MessageCreateParams = given  # each name is written out by the callers in this package
+    return found
 
 
 async def model_of(target: Target, client: AsyncModelsLab) -> str:
