@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
@@ -391,8 +391,8 @@ def bulk(client: ModelsLab, points: list[Point], prices: Prices) -> None:
     with run:
         assert_type(next(run).parsed, list[Recipe])
     assert_type(run.finish(), BulkProgress)
-    ready: Iterator[dict[str, Any]] = iter([{"messages": []}])
-    assert_type(client.messages.bulk(ready), BulkRun[dict[str, Any], None])
+    ready: list[dict[str, Any]] = [{"messages": []}]
+    assert_type(client.messages.bulk(iter(ready)), BulkRun[dict[str, Any], None])
     with BulkStore("run.sqlite") as store, BulkStore("run.sqlite", Recipe, last_run=True) as parsed:
         assert_type(store, BulkStore[None])
         for stored in parsed:

@@ -118,8 +118,8 @@ def bulk(client: ModelsLab, asynchronous: AsyncModelsLab) -> None:
     client.messages.bulk([{}], max_inflight=5)  # type: ignore[call-overload]
     client.messages.bulk([{}], max_in_flight="5")  # type: ignore[call-overload]
     client.messages.bulk([{}], budget=20)  # type: ignore[call-overload]
-    for result in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
-        print(result)
+    for _ in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
+        pass
     with asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
         pass
     number: int = next(client.messages.bulk([{}], output=str)).parsed  # type: ignore[assignment]
