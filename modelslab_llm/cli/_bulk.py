@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from modelslab_llm.bulk import BulkOptions, BulkProgress, BulkResult, BulkStore
 from modelslab_llm.errors import InvalidRequestError, UnsupportedOperationError
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from modelslab_llm import AsyncModelsLab, Strategy
     from modelslab_llm.bulk import AsyncBulkRun
-    from modelslab_llm.types import CountTokensParams
 
 EVERY = 10.0
 """Seconds between two lines about the progress, where no bar can be drawn."""
@@ -228,7 +227,7 @@ async def _count(client: AsyncModelsLab, params: Mapping[str, Any]) -> int | Non
     known = ("model", "messages", "system", "tools", "tool_choice", "thinking")
     given = {name: params[name] for name in known if name in params}
     try:
-        return (await client.messages.count_tokens(**cast("CountTokensParams", given))).input_tokens
+        return (await client.messages.count_tokens(**given)).input_tokens
     except UnsupportedOperationError:
         return None
 

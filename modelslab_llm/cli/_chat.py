@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from modelslab_llm import Conversation, InvalidRequestError, ModelsLabError
 from modelslab_llm.errors import APIError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
     from modelslab_llm import AsyncModelsLab, Usage
-    from modelslab_llm.types import CountTokensParams
 
 PROMPT = "> "
 
@@ -222,7 +221,7 @@ class Talk:
 
     async def _count(self, params: Any) -> int:
         try:
-            counted = await self._client.messages.count_tokens(**cast("CountTokensParams", params))
+            counted = await self._client.messages.count_tokens(**params)
         except ModelsLabError as error:
             raise Fault(line_of(error)) from error
         return counted.input_tokens

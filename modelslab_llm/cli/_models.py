@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from ._ask import model_of, params_of
 from ._parts import content_of
@@ -15,7 +15,6 @@ from ._terminal import console, is_screen, note, shown, write, write_json
 
 if TYPE_CHECKING:
     from modelslab_llm import ModelInfo, ModelList
-    from modelslab_llm.types import CountTokensParams
 
 NARROW = 60
 """Columns below which the less important part of a table is left out."""
@@ -100,6 +99,6 @@ async def _count(target: Target, contents: Sequence[object], system: str | None)
             params = params_of(
                 model=model, messages=[{"role": "user", "content": content}], system=system
             )
-            found = await client.messages.count_tokens(**cast("CountTokensParams", params))
+            found = await client.messages.count_tokens(**params)
             counted.append(found.input_tokens)
         return counted

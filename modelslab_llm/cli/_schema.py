@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote
 
 from jsonschema import SchemaError
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from referencing import Registry
 
+from ._json import is_list, is_object
 from ._status import Fault
 
 if TYPE_CHECKING:
@@ -80,18 +81,17 @@ class _Inlined:
         for name, value in schema.items():
             if name == "$ref" and isinstance(value, str):
                 told = {**self._referred(value, within), **told}
-            elif name in _MAPS and isinstance(value, dict):
-                entries = cast("dict[str, Any]", value)
-                told[name] = {key: self._value(entry, within) for key, entry in entries.items()}
+            elif name in _MAPS and is_object(value):
+                told[name] = {key: self._value(entry, within) for key, entry in value.items()}
             elif name not in _DEFINITIONS:
                 told[name] = value if name in _DATA else self._value(value, within)
         return told
 
     def _value(self, value: Any, within: tuple[str, ...]) -> Any:
-        if isinstance(value, dict):
-            return self._object(cast("dict[str, Any]", value), within)
-        if isinstance(value, list):
-            return [self._value(entry, within) for entry in cast("list[Any]", value)]
+        if is_object(value):
+            return self._object(value, within)
+        if is_list(value):
+            return [self._value(entry, within) for entry in value]
         return value
 
     def _referred(self, pointer: str, within: tuple[str, ...]) -> dict[str, Any]:
@@ -102,10 +102,10 @@ class _Inlined:
             raise ValueError(f"{pointer!r} is not in the file; write it out there")
         for step in pointer[2:].split("/") if pointer != "#" else ():
             key = unquote(step).replace("~1", "/").replace("~0", "~")
-            if not isinstance(found, dict) or key not in found:
+            if not is_object(found) or key not in found:
                 raise ValueError(f"{pointer!r} is not in the file; correct it")
-            found = cast("dict[str, Any]", found)[key]
-        return self._value(found, (*within, pointer)) if isinstance(found, dict) else {}
+            found = found[key]
+        return self._value(found, (*within, pointer)) if is_object(found) else {}
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def _read(path: str) -> dict[str, Any]:
         raise Fault(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # broken JSON, or no UTF-8
         raise Fault(f"{path}: is not JSON: {error}") from error
-    if not isinstance(schema, dict):
+    if not is_object(schema):
         raise Fault(f"{path}: is not a JSON schema: it must be an object")
     # Without a type it could be anything, and would be wrapped.
-    is_object = {"type": "object"} if "properties" in schema else {}
-    return {**is_object, **cast("dict[str, Any]", schema)}  # the keys of JSON are strings
+    kind = {"type": "object"} if "properties" in schema else {}
+    return {**kind, **schema}

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import httpx
 
@@ -178,7 +178,7 @@ def _tls(stream: Any) -> str:
         secured = stream.get_extra_info("ssl_object")
         if secured is None:
             return ""
-        certificate = cast("dict[str, Any]", secured.getpeercert() or {})
+        certificate: dict[str, Any] = secured.getpeercert() or {}
         return f"{secured.version()}, certificate valid until {certificate.get('notAfter', '?')}"
     except (AttributeError, TypeError, ValueError, OSError):
         return ""
