@@ -102,7 +102,7 @@ endef
 	touch $@
 
 .venv/.dev: pyproject.toml | .venv/.made
-	$(PIP) --editable . --group dev
+	$(PIP) --editable '.[cli]' --group dev
 	$(LLAMA)
 	touch $@
 
@@ -115,7 +115,7 @@ endef
 	$(PIP) --no-deps --editable .
 	$(@D)/bin/python .ci/oldest.py > $(@D)/oldest.txt
 	# The anyio that these leave has a pytest plugin that pytest 9.2 warns of.
-	$(PIP) --editable '.[aiohttp]' --group test 'pytest<9.2' --constraint $(@D)/oldest.txt
+	$(PIP) --editable '.[aiohttp,cli]' --group test 'pytest<9.2' --constraint $(@D)/oldest.txt
 	$(LLAMA)
 	cat $(@D)/oldest.txt
 	touch $@

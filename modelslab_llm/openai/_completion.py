@@ -29,8 +29,9 @@ from ..types.events import (
     MessageDeltaEvent,
     MessageStartEvent,
 )
-from ..types.message import CUT, REFUSED, Message, Usage
+from ..types.message import CUT, REFUSED, Message
 from ..types.parsed import ParsedMessage
+from ..types.usage import Usage
 from ._chat import Json, Notes
 
 # finish_reason → stop_reason. Whatever else a server says is passed on as it is.
