@@ -79,6 +79,7 @@ TREE = {  # child: parents, as in the design
     "EndpointNotReadyError": "ServiceUnavailableError",
     "GatewayTimeoutError": "InternalServerError",
     "OverloadedError": "InternalServerError",
+    "BudgetSpentError": "ModelsLabError",
     "ToolError": "ModelsLabError",
     "ToolInputError": "ToolError",
     "TooManyTurnsError": "ToolError",
