@@ -7,12 +7,13 @@ breakpoint costs is the server's business (protocol.md §4; the page on prompt c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from .errors import InvalidRequestError
 from .types._json import is_iterable, is_mapping
-from .types.message import Message, Usage
+from .types.message import Message
 from .types.requests import MessageCreateParams
+from .types.usage import Usage
 
 __all__ = ["MAX_BREAKPOINTS", "CacheUse", "cache_use", "with_breakpoints"]
 
@@ -56,7 +57,7 @@ def with_breakpoints(
     if type(turns) is not int or turns < 0:
         raise InvalidRequestError(f"turns: must be a whole number from 0 on, not {turns!r}")
     mark = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
-    changed: dict[str, Any] = dict(params)
+    changed: Any = dict(params)
     tools, system = _listed(changed.get("tools")), _blocks(changed.get("system"))
     messages = _listed(changed.get("messages"))
     users = [i for i, turn in enumerate(messages) if _is_users(turn)][-turns:] if turns else []
@@ -74,7 +75,8 @@ def with_breakpoints(
     for name, value in (("tools", tools), ("system", system), ("messages", messages)):
         if value:
             changed[name] = value
-    return cast("MessageCreateParams", changed)  # the same keys, with the same meaning
+    marked: MessageCreateParams = changed  # the same keys, with the same meaning
+    return marked
 
 
 class CacheUse(NamedTuple):

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .types.content import ToolUseBlock
-    from .types.message import Message, Usage
+    from .types.message import Message
     from .types.requests import MessageParam
+    from .types.usage import Usage
 
 __all__ = [
     "APIConnectionError",
@@ -152,6 +153,14 @@ class OutputError(ModelsLabError):
     def usage(self) -> Usage:
         """Token counts of the answer, without the earlier ones."""
         return self.message.usage
+
+    @property
+    def total_usage(self) -> Usage:
+        """All tokens that were paid for: those of the earlier answers, and of this one."""
+        total = self.message.total_usage
+        for message in self.previous_attempts:
+            total = message.total_usage + total
+        return total
 
     def __str__(self) -> str:
         return _one_line(self.reason, LINE)

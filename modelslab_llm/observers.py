@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 from .errors import APIError
 from .types.call_info import CallInfo
-from .types.message import Message, Usage
+from .types.message import Message
+from .types.usage import Usage
 
 __all__ = ["AttemptEnd", "CallEnd", "ObservedCall", "Observer", "Outcome", "RetryPlan"]
 

@@ -40,7 +40,8 @@ from ..types.events import (
     MessageStartEvent,
     MessageStopEvent,
 )
-from ..types.message import Message, Usage, give_own_ids, made, mark_cut_arguments
+from ..types.message import Message, give_own_ids, made, mark_cut_arguments
+from ..types.usage import Usage
 
 _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
     TextBlock: (TextDelta, "text"),
@@ -185,7 +186,8 @@ class Accumulator:
             "usage": Usage.model_validate(self._usage),
             **self._end,
         }
-        message = made(Message, self._start, self._request_id, changes, info)
+        known = self._request_id or self._start.request_id
+        message = made(Message, self._start, known, changes, info)
         give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf
@@ -22,9 +22,9 @@ from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
 from ..types.requests import TimeoutLike
 from .headers import checked_headers, credential, keys_in
+from .log import log_to_stderr
 from .retry import Retry
 from .secret import Secret, Secrets
-from .watch import log_to_stderr
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
@@ -191,14 +191,11 @@ class Config:
             return {}
         return credential(self.endpoint.auth, self.key.reveal())
 
-    def hide_key(self, text: str) -> str:
-        """Return `text` without the key, which servers like to quote in their errors."""
-        return self._secrets.hide(text)
-
     @cached_property
-    def _secrets(self) -> Secrets:
+    def hide_key(self) -> Callable[[str], str]:
+        """Return a text without the key, which servers like to quote in their errors."""
         own = [self.key] if self.key else []
-        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought])
+        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought]).hide
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""

@@ -26,14 +26,14 @@ from ..observers import AttemptEnd, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
 from ..types.message import Message
+from ..types.usage import Usage
+from .log import log
 from .reader import Opened
 from .refusals import request_id
 from .retry import Retry
 from .secret import hide_in
 from .values import Answer, Attempt, Call, Deadline, Outcome, Request
-from .watch import watching
-
-log = logging.getLogger("modelslab_llm")
+from .watch import is_watched, watching
 
 T = TypeVar("T")
 
@@ -51,47 +51,40 @@ def exchange(
     """
     retry = retry or call.config.retry
     sent = _Sent(call, deadline)
+    redirects, pause = 0, 0.0
     try:
-        return (yield from _attempts(call, deadline, retry, sent))
+        while True:
+            if sent.watch:
+                sent.begins(pause)
+            outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
+            target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
+            sent.note(outcome)
+            if target:
+                redirects, pause = redirects + 1, 0.0
+                sent.follow(target)
+                continue
+            try:
+                result = _read(call, sent.described(outcome))
+            except APIError as error:
+                failure = sent.sign(error)
+            else:
+                if sent.watch:
+                    sent.succeeds(result)
+                return result
+            wait = retry.pause(failure, sent.tries)
+            if wait is None:
+                failure.hint = failure.hint or retry.given_up(failure, sent.tries)
+            if wait is None or not deadline.allows(wait):
+                sent.fails(failure)
+                try:
+                    raise failure
+                finally:  # its traceback holds this frame: no circle, for its body may be large
+                    del failure, outcome
+            pause = wait
+            sent.retries(failure, wait)
     except BaseException:
         sent.ends("cancelled")  # unless it has ended already
         raise
-
-
-def _attempts(
-    call: Call[T], deadline: Deadline, retry: Retry, sent: _Sent
-) -> Generator[Attempt, Outcome, T]:
-    redirects, pause = 0, 0.0
-    while True:
-        sent.begins(pause)
-        outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
-        target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
-        sent.note(outcome)
-        if target:
-            redirects, pause = redirects + 1, 0.0
-            sent.follow(target)
-            continue
-        try:
-            result = _read(call, sent.described(outcome))
-        except APIError as error:
-            failure = sent.sign(error)
-            sent.attempted(outcome, failure)
-        else:
-            sent.attempted(outcome, None)
-            if not isinstance(outcome, Opened):
-                sent.ends("complete", result=result)
-            return result
-        wait = retry.pause(failure, sent.tries)
-        if wait is None:
-            failure.hint = failure.hint or retry.given_up(failure, sent.tries)
-        if wait is None or not deadline.allows(wait):
-            sent.ends("failed", failure)
-            try:
-                raise failure
-            finally:  # its traceback holds this frame: no circle, for its body may be large
-                del failure, outcome
-        pause = wait
-        sent.retries(failure, wait)
 
 
 class _Sent:
@@ -104,44 +97,57 @@ class _Sent:
         self._clock = deadline.clock
         self._started = self._sent = deadline.clock()
         self._info: CallInfo | None = None
-        url = call.config.hide_key(call.request.url)
-        self._watch = watching(
-            call.config.observers, call.operation, call.request, call.asked, url, self._started
-        )
+        self._retried: Usage | None = None
+        self.watch = watching(call, self._started) if is_watched(call) else None
+        """Who is told what happens; None if nobody is."""
 
     def begins(self, pause: float) -> None:
-        """Note that a request is about to be sent, after a pause."""
+        """Tell that a request is about to be sent, after a pause."""
         self._sent = self._clock() + pause
-        if self._watch:
-            self._watch.attempt_starts(self.tries + 1)
+        if self.watch:
+            self.watch.attempt_starts(self.tries + 1)
 
-    def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
-        """Tell who watches what came of an attempt."""
-        if self._watch:
+    def succeeds(self, result: object) -> None:
+        """Tell that an attempt had its answer; for a stream, that the first of it has come."""
+        self._attempted(None)
+        if not isinstance(result, Opened):
+            self.ends("complete", result=result)
+
+    def fails(self, failure: APIError) -> None:
+        """Tell that the last attempt failed, and the call with it."""
+        self._attempted(failure)
+        self.ends("failed", failure)
+
+    def _attempted(self, failure: APIError | None) -> None:
+        if self.watch:
             elapsed, known = self._clock() - self._sent, failure or self._info
             status: int | None = getattr(known, "status_code", None)
             request_id = known.request_id if known else None
             end = AttemptEnd(self.tries, elapsed, status or None, request_id, failure)
-            self._watch.attempt_ends(end)
+            self.watch.attempt_ends(end)
 
     def retries(self, failure: APIError, wait: float) -> None:
         """Tell that the call is repeated: to the log always, for somebody waits."""
+        if failure.partial_message and failure.partial_message.usage.model_fields_set:
+            usage = failure.partial_message.usage
+            self._retried = self._retried + usage if self._retried else usage
         log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
-        if self._watch:
-            self._watch.retries(RetryPlan(self.tries + 1, wait, failure))
+        self._attempted(failure)
+        if self.watch:
+            self.watch.retries(RetryPlan(self.tries + 1, wait, failure))
 
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
         """Tell who watches that the call is over; only the first time counts."""
-        if self._watch:
+        if self.watch:
             message = result if isinstance(result, Message) else None
             elapsed = self._clock() - self._started
-            self._watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
+            self.watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
 
     def described(self, outcome: Outcome) -> Outcome:
         """Return what arrived with what is known of the call, for the result to carry."""
         if isinstance(outcome, Answer):
             elapsed, body = self._clock() - self._started, len(outcome.body)
-            self._info = CallInfo(
+            self._info = outcome.info = CallInfo(
                 outcome.status,
                 outcome.headers,
                 request_id(outcome.headers),
@@ -151,15 +157,15 @@ class _Sent:
                 None,
                 body,
                 time.time(),
+                self._retried,
             )
-            return Answer(outcome.status, outcome.headers, outcome.body, outcome.hide, self._info)
         if isinstance(outcome, Opened):
             self._describe_stream(outcome)
         return outcome
 
     def _describe_stream(self, opened: Opened[Any]) -> None:
         began, tries, received = self._clock(), self.tries, time.time()
-        reader, ended = opened.reader, list[float]()
+        reader, ended, retried = opened.reader, list[float](), self._retried
 
         def describe(opened: Opened[Any]) -> CallInfo:
             first = opened.first_event
@@ -173,15 +179,16 @@ class _Sent:
                 began - self._started if reader.message.has_content else None,
                 reader.fed,
                 received,
+                retried,
             )
 
         def end(opened: Opened[Any], outcome: How, error: APIError | None) -> None:
             if ended:
                 return
             ended.append(self._clock())
-            if self._watch:
+            if self.watch:
                 elapsed, info = ended[0] - self._started, describe(opened)
-                self._watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
+                self.watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
 
         self._info = describe(opened)
         opened.describe, opened.end = describe, end
@@ -245,5 +252,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which endpoints.gateway(…, auth=…) can change" if endpoint.auth_can_change else ""
+    cure = ", which auth=… of its endpoint can change" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

@@ -65,5 +65,8 @@ def credential(auth: Auth, key: str) -> dict[str, str]:
 
 def keys_in(headers: Mapping[str, str]) -> list[str]:
     """Return the keys that stand in headers with lower-case names."""
-    given = [headers[name] for name in CREDENTIALS if headers.get(name)]
-    return [value.rpartition(" ")[2] for value in given]  # after "Bearer"
+    return [
+        value.rpartition(" ")[2]  # after "Bearer"
+        for name in CREDENTIALS
+        if (value := headers.get(name))
+    ]

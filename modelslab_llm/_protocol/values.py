@@ -32,7 +32,7 @@ class Request:
         return f"Request({self.method!r}, {self.url!r})"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
     """A whole answer: its status, its headers with lower-case names, its body decompressed."""
 
@@ -42,7 +42,7 @@ class Answer:
     hide: Callable[[str], str] = field(default=str, repr=False, compare=False)
     """Takes the key out of a text, which servers like to quote."""
     info: CallInfo | None = field(default=None, repr=False, compare=False)
-    """What is known of the call, for the result to carry."""
+    """What is known of the call, for the result to carry. The exchange sets it, nothing else is."""
 
     def beginning(self) -> str:
         """Return the first characters of the body, for an error to show."""

@@ -6,39 +6,17 @@ Pure but for the log. It never decides anything, and nothing an observer does re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import APIError, ConfigurationError
+from ..errors import APIError
 from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, Outcome, RetryPlan
 from ..types.call_info import CallInfo
 from ..types.message import Message
-
-log = logging.getLogger("modelslab_llm")
+from .log import log
+from .values import Call
 
 _PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "service_tier")
-
-
-_STDERR = "modelslab_llm to stderr"
-"""The name of our handler, to be told from the program's own."""
-
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-
-
-def log_to_stderr(level: str) -> None:
-    """Write the package's log to stderr, as `MODELSLAB_LOG=debug|info|warning` asks a script to.
-
-    Raises `ConfigurationError` for another word. A second call changes nothing but the level.
-    """
-    if level.lower() not in LEVELS:
-        raise ConfigurationError(f"MODELSLAB_LOG must be debug, info or warning, not {level!r}")
-    log.setLevel(LEVELS[level.lower()])
-    if all(handler.name != _STDERR for handler in log.handlers):
-        handler = logging.StreamHandler()
-        handler.name = _STDERR
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        log.addHandler(handler)
-        log.propagate = False  # or a program that logs by itself would write each line twice
 
 
 class Watch:
@@ -81,38 +59,35 @@ class Watch:
         for observer in self._observers:
             try:
                 getattr(observer, method)(self._call, *told)
-            except Exception:
+            except Exception:  # noqa: BLE001 - no fault of an observer reaches the call
                 name = f"{type(observer).__name__}.{method}"
                 log.warning("an observer failed: %s", name, exc_info=True)
 
 
-def watching(
-    observers: Sequence[Observer],
-    operation: str,
-    request: Any,
-    asked: Mapping[str, Any],
-    url: str,
-    started: float,
-) -> Watch | None:
-    """Return what watches a call; None where nobody would be told anything."""
-    if not observers and not log.isEnabledFor(logging.INFO):
-        return None
+def is_watched(call: Call[Any]) -> bool:
+    """Tell whether anybody would be told what happens to a call."""
+    return bool(call.config.observers) or log.isEnabledFor(logging.INFO)
+
+
+def watching(call: Call[Any], started: float) -> Watch:
+    """Return what watches a call, which begins now."""
+    request, asked = call.request, call.asked
     parameters = {
         name: value
         for name in _PARAMETERS
         if isinstance(value := asked.get(name), (int, float, str))
     }
     model = asked.get("model")
-    call = ObservedCall(
-        operation,
+    observed = ObservedCall(
+        call.operation,
         request.method,
-        url,
+        call.config.hide_key(request.url),
         model if isinstance(model, str) else "",
         request.stream,
         parameters,
         started,
     )
-    return Watch(call, observers)
+    return Watch(observed, call.config.observers)
 
 
 def _log_end(call: ObservedCall, end: CallEnd) -> None:

@@ -22,8 +22,9 @@ from ..errors import (
     StoreError,
 )
 from ..prices import Prices
-from ..types.message import Message, Usage
+from ..types.message import Message
 from ..types.parsed import ParsedMessage
+from ..types.usage import Usage
 from ._course import Course, blamed
 from ._progress import BulkProgress, Tally
 from ._result import (

@@ -19,6 +19,7 @@ from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..errors import InvalidRequestError, ToolError
 from ..types.message import Message
 from ..types.requests import MessageParam
+from ..types.usage import Usage, sum_usage
 from ._tool_loop import ToolCall, ToolLoop
 
 S = TypeVar("S", MessageStream, AsyncMessageStream)
@@ -31,6 +32,17 @@ class _State(HintsAtNames, Generic[S]):
         self._loop = loop
         self._stream: S | None = None
         self._heard = True
+
+    @property
+    def total_usage(self) -> Usage:
+        """All tokens that the turns so far cost, those of answers that broke off included.
+
+        What broke off counts as far as the server had counted it.
+        """
+        usages = list(self._loop.usages)
+        if self._stream and self._stream.has_failed:
+            usages.append(self._stream.current_message.total_usage)
+        return sum_usage(usages)
 
     @property
     def messages(self) -> list[MessageParam]:
@@ -51,6 +63,14 @@ class _State(HintsAtNames, Generic[S]):
                 raise ToolError("the calls are known when the stream was read to its end")
             self._hear(self._stream.current_message)
         return self._loop.calls
+
+    def _take_stream(self) -> S | None:
+        """Return the answer that streams in, if it is still worth reading, and let go of it."""
+        stream, self._stream = self._stream, None
+        if stream and stream.has_failed:
+            self._loop.usages.append(stream.current_message.total_usage)
+            return None
+        return stream
 
     def _hear(self, message: Message) -> None:
         if not self._heard:
@@ -137,8 +157,7 @@ class ToolRunner(_State[MessageStream]):
 
     def _next_request(self) -> dict[str, Any] | None:
         """End the turn: read the answer, run its calls."""
-        stream, self._stream = self._stream, None
-        if stream and not stream.has_failed:
+        if stream := self._take_stream():
             with stream:
                 message = stream.get_final_message()
             self._hear(message)
@@ -260,8 +279,7 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
 
     async def _next_request(self) -> dict[str, Any] | None:
         """End the turn: read the answer, run its calls."""
-        stream, self._stream = self._stream, None
-        if stream and not stream.has_failed:
+        if stream := self._take_stream():
             async with stream:
                 message = await stream.get_final_message()
             self._hear(message)

@@ -20,6 +20,7 @@ from ..types._json import is_iterable, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import CUT, REFUSED, Message
 from ..types.requests import MessageParam, ToolResultBlockParam
+from ..types.usage import Usage
 from ._history import call_ids, not_run_after_cut, sound, turn_param, why_not_run
 
 log = logging.getLogger("modelslab_llm")
@@ -125,11 +126,14 @@ class ToolLoop:
         """The conversation, with all calls in it answered: a request can go on from it."""
         self.message: Message | None = None
         """The last answer of the model."""
+        self.usages: list[Usage] = []
+        """What each answer cost, those that broke off included."""
         self.calls: list[ToolCall] = []
         """The calls in it that can be answered: each with a name, and an id of its own."""
 
     def add_reply(self, message: Message) -> None:
         """Take the model's answer to the last request."""
+        self.usages.append(message.total_usage)
         self._turns += 1
         self.message = message
         turns = sound([message.to_param()])  # one or none

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import call_info, content, events, message, models, parsed, requests
+from . import call_info, content, events, message, models, parsed, requests, usage
 from .call_info import *  # noqa: F403
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
@@ -11,6 +11,7 @@ from .models import *  # noqa: F403
 from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
 from .turns import *  # noqa: F403 - mypy does not see them through `requests`
+from .usage import *  # noqa: F403
 
 __all__: list[str] = []
 __all__ += call_info.__all__
@@ -20,6 +21,7 @@ __all__ += message.__all__
 __all__ += models.__all__
 __all__ += parsed.__all__
 __all__ += requests.__all__
+__all__ += usage.__all__
 
 
 if not TYPE_CHECKING:  # to a type checker it would say that every name is there

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+from .usage import Usage
+
 __all__ = ["CallInfo", "RateLimit"]
 
 
@@ -50,6 +52,8 @@ class CallInfo:
     """Bytes of the answer, decompressed."""
     received_at: float = 0.0
     """When the answer began to come in, in Unix seconds."""
+    retried_usage: Usage | None = None
+    """Tokens the server counted in failed attempts before the answer; None if it counted none."""
 
     @property
     def rate_limits(self) -> dict[str, RateLimit]:

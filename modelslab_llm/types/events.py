@@ -12,7 +12,8 @@ from pydantic import Field
 from .._hints import Place
 from ._base import BY_TYPE, NO_TYPE, Count, ServerValue, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
-from .message import Message, StopDetails, StopReason, Usage
+from .message import Message, StopDetails, StopReason
+from .usage import Usage
 
 __all__ = [
     "ContentBlockDeltaEvent",

@@ -12,21 +12,18 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, ServerValue, Text, Tolerant, or_empty, tolerated
-from ._json import is_list, is_object
+from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
+from ._json import is_list
 from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from .turns import MessageParam
+from .usage import Usage
 
 __all__ = [
-    "CacheCreation",
     "Message",
-    "OutputTokensDetails",
-    "ServerToolUsage",
     "StopDetails",
     "StopReason",
     "TokenCount",
-    "Usage",
 ]
 
 StopReason: TypeAlias = Union[
@@ -50,57 +47,6 @@ gateways pass through."""
 REFUSED = frozenset({"refusal", "content_filter"})
 """The stop reasons of an answer that the model, or a filter after it, refused; the last is OpenAI's
 word, which gateways pass through."""
-
-
-class CacheCreation(ServerValue):
-    """Tokens written to the prompt cache, by how long they live."""
-
-    ephemeral_5m_input_tokens: Count = 0
-    ephemeral_1h_input_tokens: Count = 0
-
-
-class OutputTokensDetails(ServerValue):
-    """What the output tokens were spent on."""
-
-    thinking_tokens: Count = 0
-
-
-class ServerToolUsage(ServerValue):
-    """How often the server used tools of its own."""
-
-    web_search_requests: Count = 0
-    web_fetch_requests: Count = 0
-
-
-class Usage(Tolerant):
-    """Token counts. A counter the server did not send is 0 and absent from `model_fields_set`.
-
-    At Anthropic and llama-server `input_tokens` leaves out what the cache gave; other servers
-    count the whole prompt there (protocol.md §5).
-    """
-
-    _essential: ClassVar[frozenset[str]] = frozenset()
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation: CacheCreation | None = None
-    output_tokens_details: OutputTokensDetails | None = None
-    server_tool_use: ServerToolUsage | None = None
-    service_tier: str | None = None
-    inference_geo: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        """Treat null as not sent, so that it counts neither as 0 nor as given."""
-        if not is_object(value):
-            return value if isinstance(value, cls) else {}
-        for name in ("input_tokens", "output_tokens"):
-            if value.get(name, 0) is None:
-                tolerated(f"usage.{name} was null")
-        return {name: count for name, count in value.items() if count is not None}
 
 
 class StopDetails(Tolerant):
@@ -127,6 +73,8 @@ class Message(Tolerant):
     container: dict[str, Any] | None = None
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
+    _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
+    _dumped_beside: ClassVar[Mapping[str, str]] = {"request_id": "_request_id"}
     _request_id: str | None = PrivateAttr(default=None)
     _beside: Beside | None = PrivateAttr(default=None)
 
@@ -143,6 +91,12 @@ class Message(Tolerant):
         that was made by hand or read from JSON has None.
         """
         return self._beside.call_info if self._beside else None
+
+    @property
+    def total_usage(self) -> Usage:
+        """All tokens that the call cost: those of the answer, and of failed attempts before it."""
+        info = self.call_info
+        return info.retried_usage + self.usage if info and info.retried_usage else self.usage
 
     @property
     def text(self) -> str:
@@ -199,7 +153,11 @@ class Message(Tolerant):
         ]
 
     @model_validator(mode="after")
-    def _calls(self) -> Self:
+    def _settled(self) -> Self:
+        beside = self.__pydantic_extra__ or {}
+        if isinstance(beside.get("request_id"), str):  # a dump has it
+            self._request_id = beside.pop("request_id")
+            self.model_fields_set.discard("request_id")
         mark_cut_arguments(self)
         give_own_ids(self)
         return self
@@ -234,7 +192,8 @@ def mark_cut_arguments(message: Message) -> Message:
     """
     if message.stop_reason in CUT and message.content:
         last = message.content[-1]
-        if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
+        known = isinstance(last, ToolUseBlock) and "input_complete" in last.model_fields_set
+        if isinstance(last, ToolUseBlock) and not last.input and not known:
             message.content[-1] = last.with_arguments(None)
     return message
 

@@ -6,10 +6,12 @@ import json
 from typing import Any, Generic, TypeVar
 
 from pydantic import PrivateAttr
+from typing_extensions import Self
 
 from .content import ContentBlock, TextBlock, ToolUseBlock
 from .message import Message, made
 from .turns import MessageParam
+from .usage import Usage, sum_usage
 
 __all__ = ["ParsedMessage"]
 
@@ -38,6 +40,12 @@ class ParsedMessage(Message, Generic[T]):
         return self._previous_attempts
 
     @property
+    def total_usage(self) -> Usage:
+        """All tokens that the output cost: the answers that did not fit, and this one."""
+        paid = [message.total_usage for message in self.previous_attempts]
+        return sum_usage([*paid, super().total_usage])
+
+    @property
     def tool_uses(self) -> list[ToolUseBlock]:
         """The calls of your tools: without the one that brought the output, which asks nothing."""
         return [use for use in super().tool_uses if use.name != self._tool]
@@ -59,6 +67,9 @@ class ParsedMessage(Message, Generic[T]):
             for block in self.content
         ]
         return made(Message, self, self.request_id, {"content": blocks}, self.call_info)
+
+    def _saved(self) -> Self:
+        return made(type(self), self, self.request_id, {"content": self.in_text().content})
 
     @classmethod
     def of(

@@ -37,7 +37,7 @@ SHOWN = {
         'The first line: {"key": "How high is river 0?", "position": 0, "text": "You said: How',
     ],
     "cold_start": [
-        "try 1 failed, next in 0.50 s: HTTP 503",
+        "attempt 1 failed, retrying in 0.50 s: HTTP 503",
         "Good morning.",
         "It is paused: HTTP 503",
     ],
@@ -61,6 +61,11 @@ SHOWN = {
         "You said: Hello from inside!",
         "All that the proxy saw: ['CONNECT 127.0.0.1:",
         "Refused: the server's certificate is not trusted",
+    ],
+    "service": [
+        "Paris.\nRome.",
+        "{'model': 'm', 'outcome': 'complete', 'attempts': 2, 'tokens': 4}",
+        "retries: 1",
     ],
     "quickstart": ["→ Your name is Ada."],
     "structured_output": [

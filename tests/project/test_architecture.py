@@ -57,16 +57,19 @@ ROOMS = {
     "conversation": "tools _protocol vocabulary",
     "openai": "media _protocol vocabulary",
     "caching": "vocabulary",
+    "tracing": "vocabulary",
     "bulk": "vocabulary",
     "_client": "_http bulk structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
+    "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
+    "__main__": "cli",
 }
 VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version"}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
 WAITS_BY_CALL = {"time.sleep", "open", "print", "input"}
-CARRIES = {"_http", "testing"}
+CARRIES = {"_http", "testing", "cli"}
 """The rooms that may name an HTTP library, a socket or a thread."""
 EXCEPTIONS = {
     "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
@@ -169,8 +172,6 @@ def test_nothing_asks_which_server_it_is(name: str) -> None:
 
 
 CASTS = 20
-STILL_CAST = {"_http": 13, "structured": 8, "tools": 8, "conversation": 9, "media": 5, "openai": 6}
-"""Rooms whose casts are being taken out: what they have is not counted yet, and may not grow."""
 
 
 def test_few_types_are_only_claimed() -> None:
@@ -180,9 +181,6 @@ def test_few_types_are_only_claimed() -> None:
         for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("cast", "typing.cast")
     )
-    for room, casts_there in STILL_CAST.items():
-        assert casts[room] <= casts_there, f"{room} has {casts[room]} casts, {casts_there} before"
-        del casts[room]
     assert casts.total() <= CASTS, (
         f"{casts.total()} casts in the package, {CASTS} are allowed: {dict(casts)}."
         " types/_json.py has what tells a type checker the form of a value"
@@ -206,6 +204,7 @@ def test_no_method_of_a_client_loads_what_it_needs(name: str) -> None:
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
     # These load the package's own modules late.
     runs = RUNS if name in {"__init__", "testing"} else RUNS | {"importlib"}
+    runs = runs - {"subprocess"} if name == "cli._claude" else runs  # it starts Claude Code
     found = imports(name, for_types=False) & runs | called(name) & RUNS_BY_CALL
     assert not found, (
         f"{name} may not use {sorted(found)}: SECURITY.md promises that nothing is run"
@@ -415,7 +414,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "openai", "media"}
+    later = {"testing", "media"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
     assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
 

@@ -15,8 +15,9 @@ from .._script.script import ErrorReply, Split
 from . import rewrites as to
 from . import said
 from .events import Json, events_of
+from .forbidden import ANTHROPIC, ANYTHING, Forbidden
 from .rewrites import Change, Rewrite
-from .said import Envelope, Error
+from .said import Envelope, Error, Lists
 
 __all__ = ["DIALECTS", "Dialect", "DialectName", "dialect_named"]
 
@@ -73,6 +74,8 @@ class Dialect:
     """What an `ErrorReply` is put into; `None`: as the endpoint has it."""
     types: Mapping[int, str] = field(default_factory=dict[int, str])
     """The types of errors by status, where they are the server's own."""
+    wrong_key: ErrorReply | None = None
+    """What is answered to a wrong key, without an id; `None`: status 401 in the envelope."""
     event_error: Envelope | None = said.untraced
     """What an error within a stream is; `None` for silence."""
     error_line: bool = True
@@ -81,8 +84,10 @@ class Dialect:
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
-    models: Callable[[Mapping[str, str]], Json | ErrorReply] | None = None
-    """Lists models, by the query; `None`: as the endpoint has it."""
+    forbidden: Forbidden = ANYTHING
+    """What it refuses in a request."""
+    models: Lists | None = None
+    """`None`: as the endpoint has it."""
 
     def reworded(self, message: Json) -> Json:
         """Return a filled-in message as this server means it."""
@@ -140,7 +145,7 @@ _VLLM = Dialect(
 )
 
 DIALECTS: Mapping[DialectName, Dialect] = {
-    "anthropic": Dialect(source="§5, §6, §7", event_error=said.wrapped),
+    "anthropic": Dialect(source="§3, §5, §6, §7", event_error=said.wrapped, forbidden=ANTHROPIC),
     "llama-server": Dialect(
         source="§1 model; §2 headers; §5 usage, ids; §6 order; §7.1, §7.3 c, §7.4; §11",
         identify="chatcmpl-{:032}".format,
@@ -172,13 +177,40 @@ DIALECTS: Mapping[DialectName, Dialect] = {
     "vllm": _VLLM,
     "vllm-old": replace(_VLLM, source="as vllm; §6, §7.4, §11 [DONE]", done=True),
     "litellm": Dialect(
-        source="§2 header; §5 ids, stop reasons; §7.3 a; §11",
+        source="§2 header; §5 ids, stop reasons; §7.3 a and d; §11: all of it seen with 1.108.7, "
+        "in front of a llama-server",
         identify=lambda call: f"msg_{UUID(int=call)}",
-        message=(to.stopping({**_KNOWN, "refusal": "refusal"}, otherwise="end_turn"),),
-        events=(to.started(to.counting(to.zeros)), to.empty_text_first),
+        message=(
+            to.counting(to.with_cache_read_if_any),
+            to.stopping({**_KNOWN, "refusal": "refusal"}, otherwise="end_turn"),
+        ),
+        whole=(
+            to.named("chatcmpl-"),
+            to.signing(to.signature_null),
+            to.empty_text_before_calls,
+            to.with_stop_details,
+        ),
+        events=(
+            to.without_pings,
+            to.started(to.without("stop_details")),
+            to.started(to.counting(to.zeros_of_four)),
+            to.without_signatures,
+            to.without_empty_arguments,
+            to.ended(to.stop_reason_alone),
+        ),
+        stream_headers={"x-accel-buffering": "no"},
         trace="x-litellm-call-id",
-        envelope=said.of_litellm,
-        models=said.models_of_v7,
+        envelope=said.untraced,
+        wrong_key=ErrorReply(
+            400,
+            body=b'{"error":{"message":"No connected db.","type":"no_db_connection",'
+            b'"param":null,"code":"400"}}',
+        ),
+        count=lambda model, tokens: {
+            "input_tokens": tokens,
+            "litellm_count_source": "local_estimate",
+        },
+        models=said.models_of_litellm,
     ),
     "ollama": Dialect(
         source="§4 thinking; §5 content, stop reasons, ids; §7.3 a, §7.4; §8; §11",

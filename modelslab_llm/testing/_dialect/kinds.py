@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .._script.script import ErrorReply
 from . import said
-from .events import Json
-from .said import Envelope
+from .forbidden import MODELSLAB, Forbidden
+from .said import Envelope, Lists
 
 __all__ = ["Kind", "kind_at"]
 
@@ -21,11 +19,15 @@ class Kind:
     credentials: tuple[str, ...]
     """The headers that may carry the key (protocol.md §2)."""
     envelope: Envelope
-    models: Callable[[Mapping[str, str]], Json | ErrorReply]
+    models: Lists
+    openai: str
+    """Where the routes of the OpenAI format begin: their base is not everywhere one with `/v1`."""
     traced: bool = False
     """Whether each response has a `request-id` header."""
     guarded: bool = False
     """Whether key and deployment are checked before the server that has the dialect is asked."""
+    forbidden: Forbidden | None = None
+    """What its documents rule out; None: what the dialect does."""
 
 
 _KINDS = (
@@ -34,13 +36,17 @@ _KINDS = (
         ("authorization", "x-api-key"),
         said.of_v7,
         said.models_of_v7,
+        "",
+        forbidden=MODELSLAB,
     ),
     Kind(
         re.compile(r"/api/gguf/(?P<deployment>[^/]+)(?P<rest>(/.*)?)"),
         ("authorization", "x-api-key", "key"),
         said.of_gguf,
         said.models_of_gguf,
+        "/v1",
         guarded=True,
+        forbidden=MODELSLAB,
     ),
     # Matches whatever is left. A prefix has no empty part and no `v1`: badly joined URLs, such
     # as `//v1/messages` and `/v1/v1/messages`, are to fail here as they do elsewhere.
@@ -49,6 +55,7 @@ _KINDS = (
         ("authorization", "x-api-key", "key"),
         said.wrapped,
         said.models_of_gateway,
+        "/v1",
         traced=True,
     ),
 )

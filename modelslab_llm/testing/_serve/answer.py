@@ -6,13 +6,17 @@ socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from ...types._json import fields_of, is_mapping
+from .._dialect.chat import on_chat_route
 from .._dialect.dialects import DIALECTS, Dialect
 from .._dialect.events import Json, message_of, prompt_words
+from .._dialect.forbidden import Forbidden
 from .._dialect.kinds import Kind, kind_at
 from .._dialect.said import Error, type_of, untraced
 from .._script.fault import Fault
@@ -23,7 +27,11 @@ from .plan import Manner, Plan, broken, in_one_piece, streamed, whole
 __all__ = ["Rules", "answer", "unreadable"]
 
 _NOTHING_THERE = "There is nothing at {}."
-_ONLY = "This server speaks Messages only."
+_ONLY = "This server speaks Messages and chat completions only."
+
+
+ListedModels: TypeAlias = Sequence[str] | Mapping[str, Any] | ErrorReply | None
+"""The names of models, a whole body, or a failure."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Rules:
     any_deployment: bool
     """Whether an id that is not in `deployments` counts as ready, rather than as unknown."""
     dialect: Dialect = DIALECTS["anthropic"]
+    token_count: int | ErrorReply | None = None
+    """What count_tokens counts; `None`: the words of the prompt."""
+    models: ListedModels = None
+    """What is listed; `None`: some of the kit's own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class _Visit:
     kind: Kind
     dialect: Dialect
     replies: Replies
+    rules: Rules
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     kind, place = kind_at(request.path.partition("?")[0])
     dialect, request_id = rules.dialect, f"req_local_{number:04}"
     outcome: Plan | ErrorReply | None
-    if (route := _ROUTES.get(place["rest"])) is None:
+    if (route := _route_at(place["rest"], kind)) is None:
         outcome = ErrorReply(404, f"{_NOTHING_THERE.format(request.path)} {_ONLY}")
     elif outcome := (
         _wrong_method(request, route.method)
@@ -79,16 +92,21 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
         if kind.guarded:  # by a gateway, with words of its own
             dialect = DIALECTS["anthropic"]
     else:
-        visit = _Visit(request, request_id, kind, dialect, replies)
-        outcome = _wrong_body(request, route.required) or route.act(visit)
+        visit = _Visit(request, request_id, kind, dialect, replies, rules)
+        forbidden = kind.forbidden or dialect.forbidden
+        outcome = _wrong_body(request, route.required, forbidden) or route.act(visit)
     plan = (
         _failed(outcome, kind, dialect, request_id) if isinstance(outcome, ErrorReply) else outcome
     )
     if not plan.status:
         return plan
     trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
-    traced = {trace: request_id} if trace else {}
+    traced = {trace: request_id} if trace and outcome is not dialect.wrong_key else {}
     plan = replace(plan, headers={**dialect.headers, **traced, **plan.headers})
+    if words := _unsendable(plan.headers):
+        replies.errors.append(ValueError(words))
+        failure = ErrorReply(500, words, headers=NEVER_AGAIN)
+        plan = _failed(failure, kind, dialect, request_id)
     if request.method == "HEAD" or plan.status in (204, 304):
         plan = replace(plan, chunks=())
     return plan
@@ -103,6 +121,19 @@ def _failed(failure: ErrorReply, kind: Kind, dialect: Dialect, request_id: str) 
         body = envelope(Error(failure.status, type_, words, request_id))
     plan = whole(failure.status, body, dialect.json_label)
     return plan.with_headers(dialect.error_headers).with_headers(failure.headers)
+
+
+def _unsendable(headers: Mapping[str, str]) -> str:
+    """Say which scripted header HTTP does not allow; `""` where all can be sent."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            return f"the script has a header that cannot be sent: the name {name!r}"
+        if not isinstance(value, str) or not re.fullmatch(r"([!-~]([\t -~]*[!-~])?)?", value):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return (
+                f"the script has a header that cannot be sent: {name}: {value!r} (only printable"
+                " ASCII, without spaces around it)"
+            )
+    return ""
 
 
 def unreadable(status: int, message: str) -> Plan:
@@ -131,10 +162,20 @@ def _create(visit: _Visit) -> Plan | ErrorReply:
         return ErrorReply(500, words, headers=NEVER_AGAIN)
 
 
+def _create_by_chat(visit: _Visit) -> Plan | ErrorReply:
+    """Answer a call of the chat route by the same script, in the words of that format."""
+    request = visit.request
+    if request.problems:
+        return ErrorReply(400, "; ".join(request.problems))
+    options = fields_of(fields_of(request.body).get("stream_options"))
+    counts = bool(options.get("include_usage"))
+    return _create(replace(visit, dialect=on_chat_route(visit.dialect, include_usage=counts)))
+
+
 def _replied(reply: Reply, visit: _Visit) -> Plan:
     if reply.fault and reply.fault.strikes_first:
         return broken(reply.fault)
-    dialect, asked = visit.dialect, visit.request.body
+    dialect, asked = visit.dialect, visit.request.asked
     message = message_of(
         reply, asked, id=dialect.identify(visit.replies.calls), model=dialect.model(asked["model"])
     )
@@ -154,28 +195,48 @@ def _sent(message: Mapping[str, Any], visit: _Visit, manner: Manner) -> Plan:
 
 
 def _count_tokens(visit: _Visit) -> Plan | ErrorReply:
-    """Count the words of a prompt, where the server counts at all."""
-    asked = visit.request.body
-    counted = visit.dialect.count(asked["model"], prompt_words(asked))
+    """Count the words of a prompt, or what is scripted, where the server counts at all."""
+    asked, tokens = visit.request.body, visit.rules.token_count
+    if isinstance(tokens, ErrorReply):
+        return tokens
+    tokens = prompt_words(asked) if tokens is None else tokens
+    counted = visit.dialect.count(asked["model"], tokens)
     if counted is None:
         return ErrorReply(404, _NOTHING_THERE.format(visit.request.path))
     return whole(200, counted, visit.dialect.json_label)
 
 
 def _list_models(visit: _Visit) -> Plan | ErrorReply:
-    """List some models."""
+    """List some models, or those that are scripted."""
+    names = visit.rules.models
+    if isinstance(names, ErrorReply):
+        return names
+    if is_mapping(names):
+        return whole(200, names, visit.dialect.json_label)
     listed = visit.dialect.models or visit.kind.models
-    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])))
+    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])), names)
     if isinstance(found, ErrorReply):
         return found
     return whole(200, found, visit.dialect.json_label)
 
 
+_MODELS = _Route("GET", _list_models)
 _ROUTES: Mapping[str, _Route] = {
     "/v1/messages": _Route("POST", _create, ("model", "max_tokens", "messages")),
     "/v1/messages/count_tokens": _Route("POST", _count_tokens, ("model", "messages")),
-    "/v1/models": _Route("GET", _list_models),
+    "/v1/models": _MODELS,
 }
+_OF_OPENAI: Mapping[str, _Route] = {
+    "/chat/completions": _Route("POST", _create_by_chat, ("model", "messages")),
+    "/models": _MODELS,
+}
+"""The paths after the base that OpenAI clients are given."""
+
+
+def _route_at(path: str, kind: Kind) -> _Route | None:
+    if path.startswith(kind.openai) and (found := _OF_OPENAI.get(path.removeprefix(kind.openai))):
+        return found
+    return _ROUTES.get(path)
 
 
 # Refusals, before a script is asked
@@ -196,7 +257,9 @@ def _wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply
     given = {sent[name] for name in kind.credentials if name in sent}
     # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
     # right everywhere only if all of them are.
-    return None if given == {rules.api_key} else ErrorReply(401, "Invalid API key.")
+    if given == {rules.api_key}:
+        return None
+    return rules.dialect.wrong_key or ErrorReply(401, "Invalid API key.")
 
 
 # llama-server's own body, which the gateway passes on (protocol.md §7.2).
@@ -247,8 +310,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorReply | None:
-    """Refuse a body that lacks one of these fields, or has something else in it."""
+def _wrong_body(
+    request: ReceivedRequest, required: tuple[str, ...], forbidden: Forbidden
+) -> ErrorReply | None:
+    """Refuse a body that lacks one of these fields, or has what the server's documents forbid."""
     if not required:
         return None
     if not _is_object(request.body):
@@ -261,4 +326,5 @@ def _wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorRep
             problems.append(f"{name}: field required")
         elif not fits(value):
             problems.append(f"{name}: must be {wanted}")
+    problems = problems or forbidden.in_body(request.asked)
     return ErrorReply(400, "; ".join(problems)) if problems else None
