@@ -197,8 +197,8 @@ class Allowance:
 
     def _may_try(self, now: float, in_flight: int, shut_until: float) -> bool:
         """Tell whether one may knock at the shut door: after the hint, or early."""
-        if self._trial is not None:
-            return False
+        if self._unsure:
+            return False  # of what is out already, some may yet be refused
         if now >= shut_until - SLIVER:
             return True
         self._later(shut_until)
@@ -356,7 +356,8 @@ class Allowance:
             if sending is self._trial:
                 self._trial = None
             return
-        self.let_in(sending, now)
+        if not sending.let_in:
+            self.let_in(sending, now)
         took = now - sending.sent_at
         if self._service is None:
             self._service = took

@@ -86,7 +86,7 @@ class Ticket(Sending):
         """How often this call was refused."""
         self.lends_to: Ticket | None = None
         """The call that this stream let past the line."""
-        self.waits_inside: list[Ticket] = []
+        self.waits_inside: list[Ticket] | None = None
         """Calls made inside this stream that found it lending already."""
 
     @property
@@ -201,7 +201,7 @@ class Gate:
 
     def _lend(self, lender: Ticket, ticket: Ticket, now: float) -> bool:
         if lender.lends_to is not None:
-            lender.waits_inside.append(ticket)
+            lender.waits_inside = [*(lender.waits_inside or ()), ticket]
             return False
         lender.lends_to = ticket
         self._send(ticket, now, alone=True)
@@ -224,8 +224,10 @@ class Gate:
 
     def look(self, now: float) -> list[Ticket]:
         """Return the tickets that moved on: those that may go, and those that are sent away."""
-        self._settle(now)
         self.next_look = None
+        if not self._waiting and not self._moved:
+            return []
+        self._settle(now)
         self._allowance.look_at = INFINITY
         if self._dry_since is not None and self._waiting:
             self._look_for_drought(now, self._dry_since)
@@ -256,7 +258,7 @@ class Gate:
                 return ticket
             else:
                 self._look_again(due)
-        first = min(filter(None, (line, hasty)), default=None)
+        first = hasty if line is None or (hasty is not None and hasty < line) else line
         if first is None:
             return None
         if self._admits(now):
@@ -279,10 +281,9 @@ class Gate:
         return self._allowance.admits(now, self._in_flight, self._waiting)
 
     def _settle(self, now: float) -> None:
-        if not self._learns:
-            return
         allowance = self._allowance
-        allowance.settle(now)
+        if allowance.limit is not None:
+            allowance.settle(now)
         if allowance.admitted > self._admitted:
             self._dry_since = None
             if self._alone:
@@ -321,8 +322,6 @@ class Gate:
         if self._learns:
             self._alone_out -= ticket.kind == "alone"
             self._allowance.ended(ticket, now, answered=answered)
-        for _ in range(len(ticket.waits_inside)):
-            self._lend_on(ticket, now)
         if ticket.inside is not None:
             self._lend_on(ticket.inside, now)
 
