@@ -2,16 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
+.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/.dev browser  ## every test, a real llama-server among them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(CORES)
+
+quick: .venv/.dev  ## all tests but the slow ones: a minute on two cores
+	$(BIN)/python -m pytest $(CORES) -m 'not slow'
+
+CORES := -n auto --dist worksteal
+# A worker rewrites the asserts of all tests, which takes longer than to list them, unless it finds
+# them as the last run left them.
+test quick oldest: export PYTHONDONTWRITEBYTECODE =
 
 oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(CORES)
 
 # CI may be a fresh Debian without a browser, where we may install one; elsewhere the tests that need
 # one skip, and say why.
@@ -19,7 +27,7 @@ browser:
 	@[ -z "$$CI" ] || command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; }
 
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
-	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/test_soak.py tests/test_properties.py
+	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/http/test_soak.py tests/protocol/test_properties.py
 
 check: .venv/.dev  ## style and types: four tools at the same time, each one's output in one piece
 	@$(MAKE) --no-print-directory --keep-going --jobs 4 $(SYNC) ruff mypy pyright verifytypes
@@ -51,13 +59,13 @@ bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one ru
 	.venv-bench/bin/python -m benchmarks
 
 reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; ROW=… for one row
-	cd tests && ../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
+	cd tests/support && ../../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
 
 dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, installed, run, typed
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	DIST=dist $(BIN)/python -m pytest -rs tests/test_package.py
+	DIST=dist $(BIN)/python -m pytest -rs tests/project/test_package.py
 
 clean:
 	rm -rf .venv .venv-bench .venv-docs .venv-oldest site .cache dist .mypy_cache .ruff_cache

@@ -81,7 +81,7 @@ class Docstrings(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         modules = pkg["types"].modules.values()
         classes = [cls for module in modules for cls in module.classes.values() if not cls.is_alias]
-        tables = [(cls, fields(cls)) for cls in (*classes, pkg["_config.Options"])]
+        tables = [(cls, fields(cls)) for cls in (*classes, pkg["_protocol.config.Options"])]
         for cls, rows in tables:
             if rows and cls.docstring:
                 cls.docstring.value += f"\n\n{table(rows)}"

@@ -11,7 +11,7 @@ import os
 from contextlib import ExitStack
 
 from modelslab_llm import APIError, Conversation, MessageParam, ModelsLab, ToolParam, tool_result
-from modelslab_llm.testing import Answer, LocalServer, Reply
+from modelslab_llm.testing import LocalServer, Reply, ReplyLike
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 
@@ -25,7 +25,7 @@ RIVER_LEVEL: ToolParam = {
     },
 }
 
-SCRIPT: list[Answer] = [
+SCRIPT: list[ReplyLike] = [
     Reply(
         [
             {"type": "tool_use", "id": f"call_{i}", "name": "river_level", "input": {"river": name}}

@@ -69,7 +69,8 @@ def extract(client: ModelsLab, files: Iterable[Path]) -> int:
 def read(client: ModelsLab, file: Path) -> list[Reading]:
     message = client.messages.parse(
         output=list[Reading],
-        retries=2,  # an answer that does not fit the types is shown to the model, to be mended
+        # An answer that does not fit the types is shown to the model, which is asked to fix it.
+        validation_retries=2,
         model=MODEL,
         max_tokens=2000,
         messages=[{"role": "user", "content": [block_of(file), {"type": "text", "text": TASK}]}],

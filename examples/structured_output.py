@@ -87,9 +87,13 @@ def growing(client: ModelsLab) -> None:
 def again(client: ModelsLab) -> None:
     print("\n4. One that does not fit, asked for again")
     message = client.messages.parse(
-        output=Recipe, retries=1, model=MODEL, max_tokens=500, messages=ask("A recipe for soup.")
+        output=Recipe,
+        validation_retries=1,
+        model=MODEL,
+        max_tokens=500,
+        messages=ask("A recipe for soup."),
     )
-    print(f"   {message.parsed.title}, after {len(message.earlier)} that did not fit")
+    print(f"   {message.parsed.title}, after {len(message.previous_attempts)} that did not fit")
 
 
 def cut(client: ModelsLab) -> None:

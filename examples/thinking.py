@@ -10,11 +10,11 @@ import os
 from contextlib import ExitStack
 
 from modelslab_llm import Conversation, ModelsLab
-from modelslab_llm.testing import Answer, LocalServer, Reply
+from modelslab_llm.testing import LocalServer, Reply, ReplyLike
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 
-SCRIPT: list[Answer] = [
+SCRIPT: list[ReplyLike] = [
     Reply(
         [
             {
@@ -62,7 +62,7 @@ def show(client: ModelsLab, conversation: Conversation) -> None:
         messages=conversation,
     ) as stream:
         before = ""
-        for kind, text in stream.pieces:
+        for kind, text in stream.deltas:
             if kind != before:
                 print(f"\n   {kind}: ", end="")
                 before = kind

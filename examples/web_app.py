@@ -71,7 +71,7 @@ def create_app(client: AsyncModelsLab, *, model: str = MODEL, max_tokens: int = 
             async with client.messages.stream(
                 model=model, max_tokens=max_tokens, messages=conversation
             ) as stream:
-                async for kind, text in stream.pieces:
+                async for kind, text in stream.deltas:
                     yield line({kind: text})
                 message = await stream.get_final_message()
                 yield line({"stop_reason": message.stop_reason})

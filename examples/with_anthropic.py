@@ -38,7 +38,7 @@ def ask(endpoint: Endpoint, api_key: str) -> None:
         message = client.messages.create(
             model=endpoint.default_model or MODEL,
             max_tokens=100,
-            messages=[{"role": "user", "content": f"Hello, {endpoint.kind}!"}],
+            messages=[{"role": "user", "content": f"Hello, {endpoint.name}!"}],
         )
     print(endpoint.base_url)
     for block in message.content:

@@ -16,122 +16,90 @@ All types of requests, replies and events are in `modelslab_llm.types`.
 before.)
 """
 
+# ruff: noqa: I001 - it wants a statement for each `as`
+
 from typing import TYPE_CHECKING
 
-from ._version import __version__
+from . import errors as errors
+from ._version import __version__ as __version__
 from .errors import *  # noqa: F403
 
-if TYPE_CHECKING:
-    from . import endpoints, errors, media, types
-    from ._client import AsyncModelsLab, ModelsLab
-    from ._config import Timeout
-    from ._http_clients import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
-    from ._output import Strategy
-    from ._parse import AsyncParsedMessageStream, ParsedMessageStream
-    from ._runner import AsyncToolRunner, ToolRunner
-    from ._stream import AsyncMessageStream, MessageStream, Piece
-    from ._tool_loop import ToolCall
-    from .conversation import Conversation
-    from .endpoints import Endpoint
-    from .media import adocument, aimage, document, image
-    from .tools import Tool, tool, tool_result
-    from .types import (
-        ContentBlock,
-        ContentBlockParam,
-        CountTokensParams,
-        Event,
-        Message,
-        MessageParam,
-        MessageParams,
-        ModelInfo,
-        ModelList,
-        ParsedMessage,
-        RedactedThinkingBlock,
-        TextBlock,
-        ThinkingBlock,
-        TokenCount,
-        ToolParam,
-        ToolUseBlock,
-        UnknownBlock,
-        Usage,
+if TYPE_CHECKING:  # `as`: so that they count as the package's own
+    from . import endpoints as endpoints, media as media, types as types
+    from ._client.client import AsyncModelsLab as AsyncModelsLab, ModelsLab as ModelsLab
+    from ._http.clients import (
+        DefaultAioHttpClient as DefaultAioHttpClient,
+        DefaultAsyncHttpxClient as DefaultAsyncHttpxClient,
+        DefaultHttpxClient as DefaultHttpxClient,
     )
-
-__all__ = [
-    "AsyncMessageStream",
-    "AsyncModelsLab",
-    "AsyncParsedMessageStream",
-    "AsyncToolRunner",
-    "ContentBlock",
-    "ContentBlockParam",
-    "Conversation",
-    "CountTokensParams",
-    "DefaultAioHttpClient",
-    "DefaultAsyncHttpxClient",
-    "DefaultHttpxClient",
-    "Endpoint",
-    "Event",
-    "Message",
-    "MessageParam",
-    "MessageParams",
-    "MessageStream",
-    "ModelInfo",
-    "ModelList",
-    "ModelsLab",
-    "ParsedMessage",
-    "ParsedMessageStream",
-    "Piece",
-    "RedactedThinkingBlock",
-    "Strategy",
-    "TextBlock",
-    "ThinkingBlock",
-    "Timeout",
-    "TokenCount",
-    "Tool",
-    "ToolCall",
-    "ToolParam",
-    "ToolRunner",
-    "ToolUseBlock",
-    "UnknownBlock",
-    "Usage",
-    "__version__",
-    "adocument",
-    "aimage",
-    "document",
-    "endpoints",
-    "errors",
-    "image",
-    "media",
-    "tool",
-    "tool_result",
-    "types",
-]
-__all__ += errors.__all__
+    from ._protocol.config import Timeout as Timeout
+    from ._protocol.stream import (
+        AsyncMessageStream as AsyncMessageStream,
+        ContentDelta as ContentDelta,
+        MessageStream as MessageStream,
+    )
+    from .conversation import (
+        AsyncToolRunner as AsyncToolRunner,
+        Conversation as Conversation,
+        ToolCall as ToolCall,
+        ToolRunner as ToolRunner,
+    )
+    from .endpoints import Endpoint as Endpoint, Strategy as Strategy
+    from .media import (
+        adocument as adocument,
+        aimage as aimage,
+        document as document,
+        image as image,
+    )
+    from .structured import (
+        AsyncParsedMessageStream as AsyncParsedMessageStream,
+        ParsedMessageStream as ParsedMessageStream,
+    )
+    from .tools import Tool as Tool, tool as tool, tool_result as tool_result
+    from .types import (
+        ContentBlock as ContentBlock,
+        ContentBlockParam as ContentBlockParam,
+        CountTokensParams as CountTokensParams,
+        Event as Event,
+        Message as Message,
+        MessageCreateParams as MessageCreateParams,
+        MessageParam as MessageParam,
+        ModelInfo as ModelInfo,
+        ModelList as ModelList,
+        ParsedMessage as ParsedMessage,
+        RedactedThinkingBlock as RedactedThinkingBlock,
+        TextBlock as TextBlock,
+        ThinkingBlock as ThinkingBlock,
+        TokenCount as TokenCount,
+        ToolParam as ToolParam,
+        ToolUseBlock as ToolUseBlock,
+        UnknownBlock as UnknownBlock,
+        Usage as Usage,
+    )
 
 # Where each name is loaded from when it is first asked for: a program that only sends and reads
 # starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
 # that has it installed, does not wait for the HTTP library.
 _FROM = {
-    "_client": "AsyncModelsLab ModelsLab",
-    "_config": "Timeout",
-    "_http_clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
-    "_output": "Strategy",
-    "_parse": "AsyncParsedMessageStream ParsedMessageStream",
-    "_runner": "AsyncToolRunner ToolRunner",
-    "_stream": "AsyncMessageStream MessageStream Piece",
-    "_tool_loop": "ToolCall",
-    "conversation": "Conversation",
-    "endpoints": "Endpoint",
+    "_client.client": "AsyncModelsLab ModelsLab",
+    "_protocol.config": "Timeout",
+    "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
+    "structured": "AsyncParsedMessageStream ParsedMessageStream",
+    "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
+    "conversation": "AsyncToolRunner Conversation ToolCall ToolRunner",
+    "endpoints": "Endpoint Strategy",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
     "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "
-    "MessageParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
+    "MessageCreateParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
     "ThinkingBlock TokenCount ToolParam ToolUseBlock UnknownBlock Usage",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 _MODULES = ("endpoints", "errors", "media", "types")
 
 
-if not TYPE_CHECKING:  # to a type checker it would say that the package has every name there is
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __all__ = sorted(["__version__", *_LATER, *_MODULES, *errors.__all__])
 
     def __getattr__(name: str) -> object:
         from importlib import import_module
@@ -142,8 +110,9 @@ if not TYPE_CHECKING:  # to a type checker it would say that the package has eve
             return found
         if name in _MODULES:
             return import_module(f".{name}", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._hints import no_name
 
+        raise no_name(__name__, name, __all__)
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return __all__

@@ -12,14 +12,17 @@ Three builders cover the servers this package is for; each returns a frozen `End
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from typing_extensions import TypedDict
+
 from .errors import ConfigurationError
 
-__all__ = ["Auth", "Endpoint", "for_url", "gateway", "gguf", "llm_v7"]
+__all__ = ["Auth", "Endpoint", "Strategy", "for_url", "gateway", "gguf", "llm_v7"]
 
 ORIGIN = "https://modelslab.com"
 
@@ -27,11 +30,26 @@ Auth: TypeAlias = Literal["x-api-key", "bearer", "key"]
 """The one header that carries the key: `x-api-key: K`, `Authorization: Bearer K` or `key: K`."""
 
 
+Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
+"""How an output is asked for: as the call of a tool that the model must make, by
+`output_config.format` (Anthropic, vLLM), by llama-server's field `json_schema`, or in words."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """Hold what a client must know about one server. Build it with the functions of this module."""
+    """Hold what a client must know about one server: all that differs between servers is here.
 
-    kind: Literal["v7", "gguf", "gateway"]
+    Build it with the functions of this module. The facts are those of a server that nobody knows
+    unless a builder says otherwise; `dataclasses.replace` says otherwise for a server of your own.
+
+    >>> from dataclasses import replace
+    >>> mine = replace(gateway("http://127.0.0.1:8080"), name="mine", max_temperature=2.0)
+    >>> mine.name, mine.base_url, mine.max_temperature
+    ('mine', 'http://127.0.0.1:8080', 2.0)
+    """
+
+    name: str
+    """What to call it. A label for logs and for yourself; nothing is decided by it."""
     base_url: str
     """The base for Messages requests, which are sent to `{base_url}/v1/messages`."""
     openai_base_url: str
@@ -41,10 +59,37 @@ class Endpoint:
     default_model: str | None = None
     """The model used when a request names none; `None` makes `model` required."""
 
-    def credentials(self) -> set[str]:
+    _: KW_ONLY
+    auth_can_change: bool = True
+    """Whether `auth` was a choice: if not, no error advises to choose another one."""
+    key_headers: frozenset[str] = frozenset({"authorization", "x-api-key"})
+    """The headers in which the server may look for a key, in lower case (protocol.md §2)."""
+    takes_bearer: bool = False
+    """Whether the key may come as a bearer token too, where `auth` is another form."""
+    max_temperature: float = math.inf
+    """The most that `temperature` and `top_p` may be."""
+    min_top_k: int | None = None
+    """The least that `top_k` may be; None for no limit."""
+    min_thinking_budget: int | None = None
+    """The least tokens to think with, which must then be fewer than `max_tokens` (protocol.md §4).
+    None where a budget may be left out, or be anything."""
+    counts_tokens_when_loaded: bool = True
+    """Whether an answer of `count_tokens` proves that the model is loaded. Where it does not, a
+    list of models has to tell that the server is there."""
+    strategies: tuple[Strategy, ...] = ("tool", "output_config", "json_schema", "prompt")
+    """The ways to ask for an output that can be chosen."""
+    default_strategy: Strategy = "tool"
+    """The one that is used if none is chosen."""
+    thinks_before_forced_tool: bool = False
+    """Whether the model may think and still be made to call a tool: Anthropic refuses both in one
+    request (protocol.md §4), llama-server does both."""
+    output_tool_stands_alone: bool = False
+    """Whether the tool for the output is sent without the others. llama-server takes a forced call
+    for a call of any tool, and needs no tool of the history (protocol.md §10)."""
+
+    def credentials(self) -> frozenset[str]:
         """Return the headers in which this server may look for a key, in lower case."""
-        names = {"authorization", "x-api-key"}
-        return names | {"key"} if self.kind != "gateway" or self.auth == "key" else names
+        return self.key_headers | {"key"} if self.auth == "key" else self.key_headers
 
     def claude_code_env(self, api_key: str, model: str | None = None) -> dict[str, str]:
         """Return the environment that points Claude Code at this endpoint (protocol.md §12).
@@ -61,9 +106,9 @@ class Endpoint:
         env = {"ANTHROPIC_BASE_URL": self.base_url}
         if self.auth == "key":
             env["ANTHROPIC_CUSTOM_HEADERS"] = f"key: {api_key}"
-        elif self.auth == "x-api-key" and self.kind == "gateway":
+        elif self.auth == "x-api-key" and not self.takes_bearer:
             env["ANTHROPIC_API_KEY"] = api_key
-        else:  # ModelsLab takes both forms and documents this one
+        else:  # who takes both forms documents this one
             env["ANTHROPIC_AUTH_TOKEN"] = api_key
         model = model or self.default_model
         if model:
@@ -71,6 +116,23 @@ class Endpoint:
             for alias in ("OPUS", "SONNET", "HAIKU"):
                 env[f"ANTHROPIC_DEFAULT_{alias}_MODEL"] = model
         return env
+
+
+class _Facts(TypedDict):
+    auth_can_change: bool
+    key_headers: frozenset[str]
+    takes_bearer: bool
+    max_temperature: float
+    min_top_k: int
+
+
+_OF_MODELSLAB: _Facts = {
+    "auth_can_change": False,
+    "key_headers": frozenset({"authorization", "x-api-key", "key"}),
+    "takes_bearer": True,
+    "max_temperature": 1,
+    "min_top_k": 1,
+}
 
 
 def llm_v7(*, origin: str = ORIGIN, default_model: str | None = None) -> Endpoint:
@@ -87,7 +149,16 @@ def llm_v7(*, origin: str = ORIGIN, default_model: str | None = None) -> Endpoin
     'http://127.0.0.1:9000/api/v7/llm'
     """
     url = f"{_plain_url(origin, 'origin')}/api/v7/llm"
-    return Endpoint("v7", url, url, "x-api-key", default_model)
+    return Endpoint(
+        "v7",
+        url,
+        url,
+        "x-api-key",
+        default_model,
+        **_OF_MODELSLAB,
+        min_thinking_budget=1024,
+        counts_tokens_when_loaded=False,
+    )
 
 
 def gguf(
@@ -113,7 +184,16 @@ only letters, digits and . _ ~ - may stand in it
             f"deployment_id {what}: only letters, digits and . _ ~ - may stand in it"
         )
     url = f"{_plain_url(origin, 'origin')}/api/gguf/{deployment_id}"
-    return Endpoint("gguf", url, f"{url}/v1", "x-api-key", default_model)
+    return Endpoint(
+        "gguf",
+        url,
+        f"{url}/v1",
+        "x-api-key",
+        default_model,
+        **_OF_MODELSLAB,
+        thinks_before_forced_tool=True,
+        output_tool_stands_alone=True,
+    )
 
 
 def gateway(
@@ -151,13 +231,13 @@ def for_url(base_url: str) -> Endpoint:
     A host that is this machine itself counts as ModelsLab where it has ModelsLab's paths: there a
     stand-in is met, such as `modelslab_llm.testing`, and is to be asked as the original is.
 
-    >>> for_url("https://modelslab.com/api/v7/llm/v1").kind
+    >>> for_url("https://modelslab.com/api/v7/llm/v1").name
     'v7'
     >>> for_url("https://modelslab.com/api/gguf/dep_123").default_model
     'local'
-    >>> for_url("http://127.0.0.1:8080/api/v7/llm").kind
+    >>> for_url("http://127.0.0.1:8080/api/v7/llm").name
     'v7'
-    >>> for_url("http://127.0.0.1:8080").kind, for_url("https://relay.example/api/v7/llm").kind
+    >>> for_url("http://127.0.0.1:8080").name, for_url("https://relay.example/api/v7/llm").name
     ('gateway', 'gateway')
     """
     found = gateway(base_url)

@@ -9,13 +9,13 @@
     │  │  └─ StreamInterruptedError  the stream ended before the message did
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
-    └─ ToolError                     raised by the tool and structured-output helpers
-       ├─ ToolInputError             the arguments of a call do not fit the tool
-       ├─ TooManyTurnsError          the model still calls tools after the last turn allowed
-       └─ OutputError                an answer came, but not the output that was asked for
-          ├─ OutputTruncatedError    the answer was cut at a limit
-          ├─ OutputRefusedError      the model would not answer
-          └─ OutputInvalidError      what came does not fit the type
+    ├─ ToolError                     raised by the tool helpers
+    │  ├─ ToolInputError             the arguments of a call do not fit the tool
+    │  └─ TooManyTurnsError          the model still calls tools after the last turn allowed
+    └─ OutputError                   an answer came, but not the output that was asked for
+       ├─ OutputTruncatedError       the answer was cut at a limit
+       ├─ OutputRefusedError         the model would not answer
+       └─ OutputInvalidError         what came does not fit the type
 
 Which answer of a server is which error is decided in `_refusals`, which failure of the HTTP library
 in `_foreign`. No error ever holds the key.
@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from ._moved import HintsAtNames
+from ._hints import HintsAtNames
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,7 +89,7 @@ class InvalidRequestError(ModelsLabError, ValueError):
 
 
 class ToolError(ModelsLabError):
-    """A tool or structured-output helper could not do its work."""
+    """A tool, or the loop that runs tools, could not do its work."""
 
     tool_use: ToolUseBlock | None
     """The call that failed, where it is one."""
@@ -116,17 +116,26 @@ class TooManyTurnsError(ToolError):
     """The model still called tools in the last turn that was allowed; those calls were not run."""
 
 
-class OutputError(ToolError):
+class OutputError(ModelsLabError):
     """An answer came, but not the output that `parse` was asked for. It was paid for all the same:
     it is kept here, with what it cost."""
 
     message: Message
-    """The answer, as the server sent it. `messages` is what to ask again with: as it was asked,
-    and for an `OutputInvalidError` with the answer and what is wrong with it."""
+    """The answer, as the server sent it."""
+    messages: list[MessageParam]
+    """What to ask again with: as it was asked, and for an `OutputInvalidError` with the answer and
+    what is wrong with it."""
+    tool_use: ToolUseBlock | None
+    """The call that should have brought the output, where one came."""
     raw_text: str = ""
     """What should have been the output: the arguments of the call, or the answer's text."""
-    earlier: tuple[Message, ...] = ()
-    """The answers before it that did not fit either, where `retries` allowed for them."""
+    previous_attempts: tuple[Message, ...] = ()
+    """The earlier answers that did not fit either; empty unless `validation_retries` was set."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.messages = []
+        self.tool_use = None
 
     @property
     def reason(self) -> str:
@@ -312,7 +321,7 @@ class NotFoundError(APIStatusError):
 
 
 class UnsupportedOperationError(NotFoundError):
-    """404: the server is there but does not have this operation."""
+    """404, 405 or 501: the server is there but does not have this operation."""
 
 
 class RequestTimeoutError(APIStatusError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("always the same")
+
+
+def pytest_collection_finish() -> None:
+    """Spare whoever collects garbage the thousands of tests: many tests do, and look it over."""
+    gc.collect()
+    gc.freeze()
+
 
 collect_ignore = ["typing"]  # programs for the type checkers alone; some must not run
 

@@ -1,1 +1,4 @@
-"""Speak the Messages protocol: values in, values out; no socket, no clock, no HTTP library."""
+"""Speak the Messages protocol: what is sent, and what an answer means.
+
+Pure: no socket, no clock, no await, no HTTP library (httpx_sse aside, in `sse`).
+"""

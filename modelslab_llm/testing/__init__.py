@@ -6,9 +6,9 @@ no key and no network, echo by default, answer from a script otherwise (with scr
 the dialect of a server you name), and keep what they were asked::
 
     from modelslab_llm import ModelsLab
-    from modelslab_llm.testing import Failure, LocalServer
+    from modelslab_llm.testing import ErrorReply, LocalServer
 
-    with LocalServer([Failure(529), "Paris."]) as server:
+    with LocalServer([ErrorReply(529), "Paris."]) as server:
         client = ModelsLab(endpoint=server.llm_v7(), api_key=server.api_key)
         message = client.messages.create(
             model="any", max_tokens=64, messages=[{"role": "user", "content": "France's capital?"}]
@@ -20,39 +20,39 @@ the dialect of a server you name), and keep what they were asked::
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._dialects import DialectName
-    from ._fault import Fault
-    from ._received import ReceivedRequest
-    from ._recording import Recording
-    from ._script import Answer, Failure, Reply, Script
-    from ._server import LocalServer
-    from ._tape import RecordingError
-    from ._transport import ScriptedTransport
+    from ._dialect.dialects import DialectName
+    from ._record.recording import Recording
+    from ._record.tape import RecordingError
+    from ._script.fault import Fault
+    from ._script.received import ReceivedRequest
+    from ._script.script import ErrorReply, Reply, ReplyLike, Script
+    from ._serve.server import LocalServer
+    from ._serve.transport import ScriptedTransport
 
 __all__ = [
-    "Answer",
     "DialectName",
-    "Failure",
+    "ErrorReply",
     "Fault",
     "LocalServer",
     "ReceivedRequest",
     "Recording",
     "RecordingError",
     "Reply",
+    "ReplyLike",
     "Script",
     "ScriptedTransport",
 ]
 
 # Loaded when first asked for, as in the package itself: pytest loads the plugin in every project.
 _FROM = {
-    "_dialects": "DialectName",
-    "_fault": "Fault",
-    "_received": "ReceivedRequest",
-    "_recording": "Recording",
-    "_script": "Answer Failure Reply Script",
-    "_server": "LocalServer",
-    "_tape": "RecordingError",
-    "_transport": "ScriptedTransport",
+    "_dialect.dialects": "DialectName",
+    "_script.fault": "Fault",
+    "_script.received": "ReceivedRequest",
+    "_record.recording": "Recording",
+    "_script.script": "ErrorReply Reply ReplyLike Script",
+    "_serve.server": "LocalServer",
+    "_record.tape": "RecordingError",
+    "_serve.transport": "ScriptedTransport",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, get_args
 
-from ._dialects import DialectName
-from ._plan import Plan
-from ._received import ReceivedRequest
-from ._script import Script
-from ._script_file import script_in
-from ._scripted import KEY
-from ._server import LocalServer
+from ._dialect.dialects import DialectName
+from ._script.received import ReceivedRequest
+from ._script.script import Script
+from ._script.script_file import script_in
+from ._serve.plan import Plan
+from ._serve.scripted import KEY
+from ._serve.server import LocalServer
 
 FORMAT = """\
 A script is a JSON file with one answer for every call, or a list with one for each. An answer is
@@ -32,7 +32,7 @@ A script is a JSON file with one answer for every call, or a list with one for e
       pause, split ("word", "character" or a number of bytes), headers, and fault, what goes
       wrong with it, as in Fault: {"kind": "cut", "after": 3}, {"kind": "stall", "within": 2}, ...
   {"status": 529, "message": "Come back later."}
-      an error, as in Failure: status, message, type, headers, body
+      an error, as in ErrorReply: status, message, type, headers, body
   {"type": "message", ...}
       the whole body of a message, sent as it is
 """

@@ -1,7 +1,8 @@
-"""Give pytest a scripted server and its clients, and fail tests that would reach a real service.
+"""Give pytest a scripted server and its clients, and on request fail tests that would go online.
 
 pytest loads this module in every project that has the package installed, so it must not load the
-client, nor cost a test that does not use it anything. `-p no:modelslab` turns it off.
+client, cost a test that does not use it anything, or change what other tests may do: the guard
+works only in a project that asks for it. `-p no:modelslab` turns all of it off.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ._guard import Guard
 
 if TYPE_CHECKING:
     from .. import AsyncModelsLab, ModelsLab
-    from ._recording import Recording
-    from ._server import LocalServer
+    from ._record.recording import Recording
+    from ._serve.server import LocalServer
 
 __all__ = [
     "async_modelslab_client",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 LIVE = "modelslab_live"
+GUARD = "modelslab_guard"
 
 
 # Fixtures
@@ -44,7 +46,7 @@ def modelslab_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     and `anthropic.Anthropic()` find the server and its key in the environment. What a script
     function raises fails the test.
     """
-    from ._server import LocalServer
+    from ._serve.server import LocalServer
 
     server = LocalServer(**_marked(request, "modelslab_server"))
     with server, pytest.MonkeyPatch.context() as patch:
@@ -72,11 +74,9 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
     The fixture itself is not async: it works with pytest-asyncio, with anyio's plugin and with
     `asyncio.run` or `trio.run` in the test, on whatever event loops the test uses the client.
     """
-    from .._http_clients import close_from_outside
-
     client = modelslab_server.async_client()
     yield client
-    close_from_outside(client._session.http)  # pyright: ignore[reportPrivateUsage]
+    client._http.close_from_outside()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
     recorded, and an exchange that nobody asked for, fail the test.
     """
-    from ._recording import Recording
-    from ._tape import RecordingError
+    from ._record.recording import Recording
+    from ._record.tape import RecordingError
 
     options = _marked(request, "modelslab_recording")
     folder = request.path.parent / "recordings" / request.path.stem
@@ -181,19 +181,20 @@ def _point_environment(patch: pytest.MonkeyPatch, server: LocalServer) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of the ini file that lets every test reach real services."""
-    parser.addini(LIVE, "let every test reach real services of ModelsLab", type="bool")
+    """Add the option of the ini file that turns the guard on."""
+    text = "fail tests that would reach a real service of ModelsLab or Anthropic"
+    parser.addini(GUARD, text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and begin to watch."""
+    """Register the markers, and begin to watch where the project asks for it."""
     for line in (
         f"{LIVE}: this test may reach real services of ModelsLab and Anthropic",
         "modelslab_server(script=…, **options): what the fixture's LocalServer is made with",
         "modelslab_recording(redact=…, **options): what the fixture's Recording is made with",
     ):
         config.addinivalue_line("markers", line)
-    if not config.getini(LIVE):
+    if config.getini(GUARD):
         config.pluginmanager.register(_Watch(), "modelslab-watch")
 
 
@@ -257,8 +258,8 @@ _CURE = f"""\
 To test against a scripted server, take the fixture modelslab_server: clients without an endpoint,
 base_url or deployment_id of their own find it by the environment, others need
 endpoint=modelslab_server.llm_v7() and api_key=modelslab_server.api_key.
-If the test is meant to reach the service, mark it @pytest.mark.{LIVE}, or set
-{LIVE} = true in pytest's ini file for all tests."""
+If the test is meant to reach the service, mark it @pytest.mark.{LIVE}. (The guard is on because
+of {GUARD} in pytest's ini file.)"""
 
 
 # What a fixture has to say of its test

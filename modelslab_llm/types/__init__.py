@@ -1,5 +1,7 @@
 """Every type of a request, a reply and a stream, under one roof."""
 
+from typing import TYPE_CHECKING
+
 from . import content, events, message, models, parsed, requests
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
@@ -7,6 +9,7 @@ from .message import *  # noqa: F403
 from .models import *  # noqa: F403
 from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
+from .turns import *  # noqa: F403 - mypy does not see them through `requests`
 
 __all__: list[str] = []
 __all__ += content.__all__
@@ -15,3 +18,11 @@ __all__ += message.__all__
 __all__ += models.__all__
 __all__ += parsed.__all__
 __all__ += requests.__all__
+
+
+if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+
+    def __getattr__(name: str) -> object:
+        from .._hints import no_name
+
+        raise no_name(__name__, name, __all__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -13,11 +13,15 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
+
+from .._hints import Place, no_attribute
+from ._json import is_object
 
 log = logging.getLogger("modelslab_llm")
 
@@ -45,7 +49,7 @@ def telling_once(request_id: str | None) -> Callable[[str], None]:
     return tell
 
 
-class Reply(BaseModel):
+class ServerValue(BaseModel):
     """Something a server said: every field may be missing, and unknown fields are kept.
 
     Unknown fields can be read as attributes, and are listed in `model_extra`.
@@ -55,31 +59,41 @@ class Reply(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="allow", defer_build=True, protected_namespaces=(), coerce_numbers_to_str=True
     )
+    _place: ClassVar[Place] = "reply"
+
+    if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if hasattr(type(self), name):  # a property failed, and says at what
+                    raise
+                raise no_attribute(self._place, self, name) from None
 
 
-class Tolerant(Reply):
+class Tolerant(ServerValue):
     """A reply that is not lost over a side field: what does not fit its type counts as not sent.
 
     What the answer consists of is never dropped; if it does not fit, reading it fails.
     """
 
-    essential: ClassVar[frozenset[str]] = frozenset(
+    _essential: ClassVar[frozenset[str]] = frozenset(
         {"type", "content", "text", "thinking", "input"}
     )
 
     @model_validator(mode="wrap")
     @classmethod
-    def _without_misfits(cls, value: Any, handler: Any) -> Self:
+    def _without_misfits(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return cast("Self", handler(value))
+            return handler(value)
         except ValidationError as error:
             misfits = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
-            if not isinstance(value, dict) or not misfits or misfits & cls.essential:
+            if not is_object(value) or not misfits or misfits & cls._essential:
                 raise
-            fields = cast("dict[str, Any]", value)
             dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))
             tolerated(f"{cls.__name__}: dropped what does not fit: {dropped}")
-            return cast("Self", handler({k: v for k, v in fields.items() if k not in misfits}))
+            return handler({k: v for k, v in value.items() if k not in misfits})
 
 
 def or_empty(empty: Callable[[], object]) -> BeforeValidator:
@@ -112,6 +126,8 @@ if TYPE_CHECKING:
     Unheard: TypeAlias = Literal["<unknown to this version>"]
 else:
     Unheard = Text
+NO_TYPE: Any = ""
+"""What stands in for an `Unheard` type that was not sent."""
 
 
 def unheard_of(known: object) -> BeforeValidator:
@@ -123,17 +139,13 @@ def unheard_of(known: object) -> BeforeValidator:
     kinds = {
         kind
         for member in get_args(known)
-        for kind in get_args(cast("type[BaseModel]", member).model_fields["type"].annotation)
+        for kind in get_args(member.model_fields["type"].annotation)
     }
 
     def refuse_known(value: object) -> object:
-        if isinstance(value, dict):
-            fields = cast("dict[str, object]", value)
-        else:
-            fields = cast("dict[str, object]", getattr(value, "__dict__", {}))
-        kind = fields.get("type")
+        kind = value.get("type") if is_object(value) else getattr(value, "type", None)
         if isinstance(kind, str) and kind in kinds:
             raise PydanticCustomError("known_kind", "does not have the form of its type")
-        return cast("object", value)
+        return value
 
     return BeforeValidator(refuse_known)

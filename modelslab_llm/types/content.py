@@ -1,13 +1,13 @@
 """What a message is made of: content blocks, their deltas and citations (protocol.md §4, §6).
 
 These are the server's side; what a caller sends is in `requests`. Nothing here joins deltas into
-blocks, that is `_accumulate`.
+blocks, that is `_protocol/accumulate`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
 from pydantic import model_validator
 from typing_extensions import Self
@@ -15,8 +15,9 @@ from typing_extensions import Self
 from ._base import (
     BY_TYPE,
     FIRST_THAT_FITS,
+    NO_TYPE,
     Count,
-    Reply,
+    ServerValue,
     Text,
     Tolerant,
     Unheard,
@@ -24,6 +25,8 @@ from ._base import (
     tolerated,
     unheard_of,
 )
+from ._json import is_object
+from ._reading import is_sendable, read_arguments
 
 __all__ = [
     "CharLocationCitation",
@@ -111,10 +114,10 @@ class WebSearchResultLocationCitation(_Cited):
     encrypted_index: Text = ""
 
 
-class UnknownCitation(Reply):
+class UnknownCitation(ServerValue):
     """A citation of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownCitation: TypeAlias = Union[
@@ -137,7 +140,7 @@ class _Block(Tolerant):
         """Return the block as a request takes it: what the server sent, unknown fields included."""
         ours = {"input_complete", "raw_input"}
         sent = self.model_dump(exclude_unset=True, exclude=ours)
-        return sent | {"type": cast("Any", self).type}
+        return sent | {"type": self.__dict__["type"]}  # which every kind of block has
 
 
 class TextBlock(_Block):
@@ -169,7 +172,7 @@ class RedactedThinkingBlock(_Block):
 
 
 class _CallBlock(_Block):
-    essential: ClassVar[frozenset[str]] = _Block.essential | {"id", "name"}
+    _essential: ClassVar[frozenset[str]] = _Block._essential | {"id", "name"}
 
     id: Text = ""
     name: Text = ""
@@ -199,19 +202,18 @@ class _CallBlock(_Block):
     @classmethod
     def _input_as_text(cls, value: Any) -> Any:
         """Accept arguments as a string of JSON; mark null or anything else (protocol.md §5)."""
-        if not isinstance(value, dict):  # a block already
+        if not is_object(value):  # a block already
             return value
-        fields = cast("dict[str, Any]", value)
-        given = fields.get("input", {})
-        is_object = isinstance(given, dict) and _is_finite(given)
-        if is_object and fields.get("name"):
-            return fields
-        if not is_object:
+        given = value.get("input", {})
+        fits = is_object(given) and is_sendable(given)
+        if fits and value.get("name"):
+            return value
+        if not fits:
             tolerated("the input of a tool call was not an object")
         text = (given or "{}") if isinstance(given, str) else json.dumps(given)
-        if fields.get("name") and (found := read_arguments(text)) is not None:
-            return {**fields, "input": found}
-        return {**fields, "input": {}, "input_complete": False, "raw_input": text}
+        if value.get("name") and (found := read_arguments(text)) is not None:
+            return {**value, "input": found}
+        return {**value, "input": {}, "input_complete": False, "raw_input": text}
 
 
 class ToolUseBlock(_CallBlock):
@@ -258,7 +260,7 @@ class CompactionBlock(_Block):
 class UnknownBlock(_Block):
     """A block of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownBlock: TypeAlias = Union[
@@ -277,52 +279,52 @@ ContentBlock: TypeAlias = Annotated[
 ]
 
 
-class TextDelta(Reply):
+class TextDelta(ServerValue):
     """More text for a text block."""
 
     type: Literal["text_delta"] = "text_delta"
     text: Text = ""
 
 
-class InputJSONDelta(Reply):
+class InputJSONDelta(ServerValue):
     """More of a tool call's arguments: a piece of JSON text."""
 
     type: Literal["input_json_delta"] = "input_json_delta"
     partial_json: Text = ""
 
 
-class ThinkingDelta(Reply):
+class ThinkingDelta(ServerValue):
     """More thinking."""
 
     type: Literal["thinking_delta"] = "thinking_delta"
     thinking: Text = ""
 
 
-class SignatureDelta(Reply):
+class SignatureDelta(ServerValue):
     """The signature of a thinking block, whole."""
 
     type: Literal["signature_delta"] = "signature_delta"
     signature: Text = ""
 
 
-class CitationsDelta(Reply):
+class CitationsDelta(ServerValue):
     """One more citation for a text block."""
 
     type: Literal["citations_delta"] = "citations_delta"
     citation: Citation
 
 
-class CompactionDelta(Reply):
+class CompactionDelta(ServerValue):
     """More of a compaction block's summary."""
 
     type: Literal["compaction_delta"] = "compaction_delta"
     content: Text = ""
 
 
-class UnknownDelta(Reply):
+class UnknownDelta(ServerValue):
     """A delta of a kind this version does not know; it changes no block."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 _KnownDelta: TypeAlias = Union[
@@ -337,45 +339,3 @@ Delta: TypeAlias = Annotated[
     Union[Annotated[_KnownDelta, BY_TYPE], Annotated[UnknownDelta, unheard_of(_KnownDelta)]],
     FIRST_THAT_FITS,
 ]
-
-
-def read_arguments(text: str) -> dict[str, Any] | None:
-    """Read a tool's arguments by strict JSON; None when they are cut, broken or no object.
-
-    Strict because half a value or a guess would be executed: NaN and repeated names are refused
-    too (protocol.md §6.4).
-
-    >>> read_arguments('{"city": "Paris"}')
-    {'city': 'Paris'}
-    >>> read_arguments('{"city": "Par')
-    >>> read_arguments('{"n": NaN}')
-    >>> read_arguments('{"n": 1, "n": 2}')
-    """
-    try:
-        found = STRICT_JSON.decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-STRICT_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_without_repeats)
-"""JSON as the standard has it, where Python's own takes NaN and lets the last of two names win."""

@@ -5,11 +5,12 @@ An `error` event is never handed out as a value: it is raised, as one of `errors
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
 from pydantic import Field
 
-from ._base import BY_TYPE, Count, Reply, Tolerant, Unheard, or_empty
+from .._hints import Place
+from ._base import BY_TYPE, NO_TYPE, Count, ServerValue, Tolerant, Unheard, or_empty
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason, Usage
 
@@ -28,14 +29,18 @@ __all__ = [
 ]
 
 
-class MessageStartEvent(Reply):
+class _Event(ServerValue):
+    _place: ClassVar[Place] = "event"
+
+
+class MessageStartEvent(_Event):
     """The message begins; its content is still empty."""
 
     type: Literal["message_start"] = "message_start"
     message: Annotated[Message, or_empty(Message)] = Field(default_factory=Message)
 
 
-class ContentBlockStartEvent(Reply):
+class ContentBlockStartEvent(_Event):
     """A block begins; several may be open at once."""
 
     type: Literal["content_block_start"] = "content_block_start"
@@ -43,7 +48,7 @@ class ContentBlockStartEvent(Reply):
     content_block: ContentBlock
 
 
-class ContentBlockDeltaEvent(Reply):
+class ContentBlockDeltaEvent(_Event):
     """A block grows."""
 
     type: Literal["content_block_delta"] = "content_block_delta"
@@ -51,7 +56,7 @@ class ContentBlockDeltaEvent(Reply):
     delta: Delta
 
 
-class ContentBlockStopEvent(Reply):
+class ContentBlockStopEvent(_Event):
     """A block is whole."""
 
     type: Literal["content_block_stop"] = "content_block_stop"
@@ -67,7 +72,7 @@ class MessageDelta(Tolerant):
     container: dict[str, Any] | None = None
 
 
-class MessageDeltaEvent(Reply):
+class MessageDeltaEvent(_Event):
     """The end of the message is known; `usage` holds totals so far, not increments."""
 
     type: Literal["message_delta"] = "message_delta"
@@ -75,22 +80,22 @@ class MessageDeltaEvent(Reply):
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
 
-class MessageStopEvent(Reply):
+class MessageStopEvent(_Event):
     """The message is complete."""
 
     type: Literal["message_stop"] = "message_stop"
 
 
-class PingEvent(Reply):
+class PingEvent(_Event):
     """The server is still there."""
 
     type: Literal["ping"] = "ping"
 
 
-class UnknownEvent(Reply):
+class UnknownEvent(_Event):
     """An event of a kind this version does not know; its fields are kept as they came."""
 
-    type: Unheard = cast("Any", "")
+    type: Unheard = NO_TYPE
 
 
 KnownEvent: TypeAlias = Annotated[

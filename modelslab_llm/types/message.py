@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, cast
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import Count, Reply, Text, Tolerant, or_empty, tolerated
+from ._base import Count, ServerValue, Text, Tolerant, or_empty, tolerated
+from ._json import is_list, is_object
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
-
-if TYPE_CHECKING:
-    from .requests import MessageParam
+from .turns import MessageParam
 
 __all__ = [
     "CacheCreation",
@@ -45,21 +46,25 @@ CUT = frozenset({"max_tokens", "model_context_window_exceeded", "length"})
 """The stop reasons of an answer that was cut (protocol.md §5); the last is OpenAI's word, which
 gateways pass through."""
 
+REFUSED = frozenset({"refusal", "content_filter"})
+"""The stop reasons of an answer that the model, or a filter after it, refused; the last is OpenAI's
+word, which gateways pass through."""
 
-class CacheCreation(Reply):
+
+class CacheCreation(ServerValue):
     """Tokens written to the prompt cache, by how long they live."""
 
     ephemeral_5m_input_tokens: Count = 0
     ephemeral_1h_input_tokens: Count = 0
 
 
-class OutputTokensDetails(Reply):
+class OutputTokensDetails(ServerValue):
     """What the output tokens were spent on."""
 
     thinking_tokens: Count = 0
 
 
-class ServerToolUsage(Reply):
+class ServerToolUsage(ServerValue):
     """How often the server used tools of its own."""
 
     web_search_requests: Count = 0
@@ -73,7 +78,7 @@ class Usage(Tolerant):
     count the whole prompt there (protocol.md §5).
     """
 
-    essential: ClassVar[frozenset[str]] = frozenset()
+    _essential: ClassVar[frozenset[str]] = frozenset()
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -89,13 +94,12 @@ class Usage(Tolerant):
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
         """Treat null as not sent, so that it counts neither as 0 nor as given."""
-        if not isinstance(value, dict):
+        if not is_object(value):
             return value if isinstance(value, cls) else {}
-        counts = cast("dict[str, Any]", value)
         for name in ("input_tokens", "output_tokens"):
-            if counts.get(name, 0) is None:
+            if value.get(name, 0) is None:
                 tolerated(f"usage.{name} was null")
-        return {name: count for name, count in counts.items() if count is not None}
+        return {name: count for name, count in value.items() if count is not None}
 
 
 class StopDetails(Tolerant):
@@ -154,8 +158,9 @@ class Message(Tolerant):
         Empty text blocks are left out: some gateways open one, and others refuse it
         (protocol.md §11).
         """
-        blocks = [block.to_param() for block in self.content if not is_empty_text(block)]
-        return {"role": "assistant", "content": cast("Any", blocks)}
+        # Any: a block of a kind that nobody knows goes back as it came, and fits no type.
+        blocks: list[Any] = [b.to_param() for b in self.content if not is_empty_text(b)]
+        return {"role": "assistant", "content": blocks}
 
     def _repr_markdown_(self) -> str:
         """Show the message in a notebook: its text as it is, all else marked as what it is."""
@@ -172,17 +177,39 @@ class Message(Tolerant):
         if value is None or isinstance(value, str):
             tolerated("content was null" if value is None else "content was a string")
         blocks = [value] if isinstance(value, str) else [] if value is None else value
-        if not isinstance(blocks, list):
+        if not is_list(blocks):
             return blocks
+        if None in blocks:
+            tolerated("null among the content blocks")
         return [
             {"type": "text", "text": block} if isinstance(block, str) else block
-            for block in cast("list[Any]", blocks)
+            for block in blocks
+            if block is not None
         ]
 
     @model_validator(mode="after")
     def _cut_arguments(self) -> Self:
         mark_cut_arguments(self)
         return self
+
+
+M = TypeVar("M", bound=Message)
+
+
+def made(
+    kind: type[M],
+    like: Message,
+    request_id: str | None,
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> M:
+    """Make a message like another one, with the id of the request that it answers.
+
+    The parts must have been checked: here they are taken as they are.
+    """
+    fields = like.model_fields_set | changes.keys()
+    message = kind.model_construct(fields, **{**dict(like), **changes})
+    message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
+    return message
 
 
 def mark_cut_arguments(message: Message) -> Message:
@@ -223,7 +250,7 @@ def _as_code(text: str) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
-class TokenCount(Reply):
+class TokenCount(ServerValue):
     """How many tokens a request has before it is sent."""
 
     input_tokens: int

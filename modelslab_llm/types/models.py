@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from pydantic import model_validator
 
-from ._base import Reply, Text
+from ._base import ServerValue, Text
+from ._json import fields_of, is_object
 
 __all__ = ["ModelInfo", "ModelList"]
 
@@ -16,7 +17,7 @@ __all__ = ["ModelInfo", "ModelList"]
 _WINDOWS = ("max_input_tokens", "context_window", "max_model_len", "context_length")
 
 
-class ModelInfo(Reply):
+class ModelInfo(ServerValue):
     """One model a server has. What the server said besides is in `model_extra`."""
 
     id: Text = ""
@@ -31,18 +32,16 @@ class ModelInfo(Reply):
     @model_validator(mode="before")
     @classmethod
     def _unify(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
+        if not is_object(value):
             return value
-        said = cast("dict[str, Any]", value)
-        meta = said.get("meta")
-        about = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
-        name = said.get("id") or said.get("name") or said.get("model")
-        return said | {
+        name = value.get("id") or value.get("name") or value.get("model")
+        return value | {
             "id": name,
-            "display_name": said.get("display_name") or name,
-            "created": _moment(said.get("created_at") or said.get("created")),
+            "display_name": value.get("display_name") or name,
+            "created": _moment(value.get("created_at") or value.get("created")),
             "context_window": next(
-                (n for n in map(said.get, _WINDOWS) if isinstance(n, int)), about.get("n_ctx")
+                (n for n in map(value.get, _WINDOWS) if isinstance(n, int)),
+                fields_of(value.get("meta")).get("n_ctx"),
             ),
         }
 

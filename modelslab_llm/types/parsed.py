@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import PrivateAttr
 
 from .content import ContentBlock, TextBlock, ToolUseBlock
-from .message import Message
-
-if TYPE_CHECKING:
-    from .requests import MessageParam
+from .message import Message, made
+from .turns import MessageParam
 
 __all__ = ["ParsedMessage"]
 
@@ -23,17 +21,21 @@ class ParsedMessage(Message, Generic[T]):
 
     _parsed: Any = PrivateAttr(default=None)
     _tool: str | None = PrivateAttr(default=None)
-    _earlier: tuple[Message, ...] = PrivateAttr(default=())
+    _previous_attempts: tuple[Message, ...] = PrivateAttr(default=())
 
     @property
     def parsed(self) -> T:
         """The output, validated: an instance of the type that was asked for."""
-        return cast("T", self._parsed)
+        found: T = self._parsed
+        return found
 
     @property
-    def earlier(self) -> tuple[Message, ...]:
-        """The answers that did not fit, which were paid for too; empty unless `retries` was set."""
-        return self._earlier
+    def previous_attempts(self) -> tuple[Message, ...]:
+        """The answers that did not fit, which were paid for too.
+
+        Empty unless `validation_retries` was set.
+        """
+        return self._previous_attempts
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:
@@ -56,16 +58,14 @@ class ParsedMessage(Message, Generic[T]):
             else block
             for block in self.content
         ]
-        plain = Message.model_construct(self.model_fields_set, **{**dict(self), "content": blocks})
-        plain._request_id = self.request_id
-        return plain
+        return made(Message, self, self.request_id, {"content": blocks})
 
     @classmethod
     def of(
-        cls, message: Message, parsed: T, tool: str | None, earlier: tuple[Message, ...]
+        cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
-        made = cls.model_construct(message.model_fields_set, **dict(message))
-        made._request_id = message.request_id
-        made._parsed, made._tool, made._earlier = parsed, tool, earlier
-        return made
+        found = made(cls, message, message.request_id)
+        found._parsed, found._tool = parsed, tool
+        found._previous_attempts = previous_attempts
+        return found

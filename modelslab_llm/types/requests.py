@@ -1,4 +1,4 @@
-"""What a caller sends, as TypedDicts: absent means not sent (protocol.md §3, §4, §10).
+"""The parameters of the operations, as TypedDicts: absent means not sent (protocol.md §3, §4, §10).
 
 Plain dicts of these shapes are all that is needed; nothing here runs. Servers differ in what they
 honour: protocol.md §3 has the table, and `docs/endpoints.md` the short of it.
@@ -11,231 +11,25 @@ from typing import Any, Literal, Protocol, TypeAlias, Union
 
 from typing_extensions import NotRequired, Required, TypedDict
 
-from .content import ContentBlock
+from . import turns
 from .message import Message
+from .turns import *  # noqa: F403
+from .turns import CacheControlParam, MessageParam, TextBlockParam
 
-__all__ = [
-    "Base64SourceParam",
-    "CacheControlParam",
-    "ContainerUploadBlockParam",
-    "ContentBlockParam",
-    "ContentSourceParam",
+__all__: list[str] = [
     "CountTokensParams",
-    "DocumentBlockParam",
-    "FileSourceParam",
     "HasToolParam",
-    "ImageBlockParam",
-    "MessageParam",
-    "MessageParams",
+    "MessageCreateParams",
     "MetadataParam",
-    "MidConvSystemBlockParam",
     "OutputConfigParam",
     "OutputFormatParam",
-    "RedactedThinkingBlockParam",
-    "SearchResultBlockParam",
     "ServerToolParam",
-    "ServerToolUseBlockParam",
-    "TextBlockParam",
-    "TextSourceParam",
-    "ThinkingBlockParam",
     "ThinkingParam",
     "TimeoutLike",
     "ToolChoiceParam",
     "ToolParam",
-    "ToolReferenceBlockParam",
-    "ToolResultBlockParam",
-    "ToolUseBlockParam",
-    "URLSourceParam",
 ]
-
-
-class CacheControlParam(TypedDict):
-    """Mark where a cached prefix ends; at most four of them in one request."""
-
-    type: Literal["ephemeral"]
-    ttl: NotRequired[Literal["5m", "1h"]]
-
-
-class Base64SourceParam(TypedDict):
-    """The data itself. Images: JPEG, PNG, GIF or WebP; documents: `application/pdf`."""
-
-    type: Literal["base64"]
-    media_type: str
-    data: str
-
-
-class URLSourceParam(TypedDict):
-    """Data the server fetches. Ollama and new-api take only base64."""
-
-    type: Literal["url"]
-    url: str
-
-
-class FileSourceParam(TypedDict):
-    """Data uploaded to the server before."""
-
-    type: Literal["file"]
-    file_id: str
-
-
-class TextSourceParam(TypedDict):
-    """A plain-text document."""
-
-    type: Literal["text"]
-    media_type: Literal["text/plain"]
-    data: str
-
-
-class TextBlockParam(TypedDict):
-    """Text; Anthropic refuses an empty one."""
-
-    type: Literal["text"]
-    text: str
-    citations: NotRequired[Sequence[Mapping[str, Any]] | None]
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ImageBlockParam(TypedDict):
-    """A picture, for models that can see."""
-
-    type: Literal["image"]
-    source: Base64SourceParam | URLSourceParam | FileSourceParam
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ContentSourceParam(TypedDict):
-    """A document made of blocks."""
-
-    type: Literal["content"]
-    content: str | Sequence[TextBlockParam | ImageBlockParam]
-
-
-class DocumentBlockParam(TypedDict):
-    """A document. llama-server and Ollama drop it without a word (protocol.md §4)."""
-
-    type: Literal["document"]
-    source: (
-        Base64SourceParam | TextSourceParam | ContentSourceParam | URLSourceParam | FileSourceParam
-    )
-    title: NotRequired[str | None]
-    context: NotRequired[str | None]
-    citations: NotRequired[Mapping[str, bool] | None]
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class SearchResultBlockParam(TypedDict):
-    """A search result of the caller's, which the model may cite."""
-
-    type: Literal["search_result"]
-    source: str
-    title: str
-    content: Sequence[TextBlockParam]
-    citations: NotRequired[Mapping[str, bool]]
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ToolReferenceBlockParam(TypedDict):
-    """A tool found by a tool search."""
-
-    type: Literal["tool_reference"]
-    tool_name: str
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ToolUseBlockParam(TypedDict):
-    """A tool call the model made in an earlier turn."""
-
-    type: Literal["tool_use"]
-    id: str
-    name: str
-    input: Mapping[str, Any]
-    caller: NotRequired[Mapping[str, Any] | None]
-    toolset_name: NotRequired[str | None]
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ToolResultBlockParam(TypedDict):
-    """What a tool call gave. Put results first in their turn; say `Error:` in the text of one
-    that failed, since llama-server, vLLM and Ollama ignore `is_error` (protocol.md §10)."""
-
-    type: Literal["tool_result"]
-    tool_use_id: str
-    content: NotRequired[
-        str
-        | Sequence[
-            TextBlockParam
-            | ImageBlockParam
-            | DocumentBlockParam
-            | SearchResultBlockParam
-            | ToolReferenceBlockParam
-        ]
-    ]
-    is_error: NotRequired[bool]
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class ThinkingBlockParam(TypedDict):
-    """Thinking of an earlier turn, sent back unchanged and only to the server it came from."""
-
-    type: Literal["thinking"]
-    thinking: str
-    signature: str
-
-
-class RedactedThinkingBlockParam(TypedDict):
-    """Hidden thinking of an earlier turn, sent back unchanged."""
-
-    type: Literal["redacted_thinking"]
-    data: str
-
-
-class ServerToolUseBlockParam(TypedDict):
-    """A call of a server's own tool, from an earlier turn."""
-
-    type: Literal["server_tool_use"]
-    id: str
-    name: str
-    input: Mapping[str, Any]
-    caller: NotRequired[Mapping[str, Any] | None]
-
-
-class ContainerUploadBlockParam(TypedDict):
-    """A file to put into the server's container."""
-
-    type: Literal["container_upload"]
-    file_id: str
-    cache_control: NotRequired[CacheControlParam | None]
-
-
-class MidConvSystemBlockParam(TypedDict):
-    """An instruction in the middle of a conversation; newest Claude models only."""
-
-    type: Literal["mid_conv_system"]
-    content: Sequence[TextBlockParam]
-
-
-ContentBlockParam: TypeAlias = Union[
-    TextBlockParam,
-    ImageBlockParam,
-    DocumentBlockParam,
-    SearchResultBlockParam,
-    ToolUseBlockParam,
-    ToolResultBlockParam,
-    ThinkingBlockParam,
-    RedactedThinkingBlockParam,
-    ServerToolUseBlockParam,
-    ContainerUploadBlockParam,
-    MidConvSystemBlockParam,
-    ContentBlock,  # of a reply, just as it came
-]
-"""One block of a turn. For a block that only one server knows, cast its dict to this."""
-
-
-class MessageParam(TypedDict):
-    """One turn. `content` is text or blocks, as dicts or just as a reply brought them."""
-
-    role: Literal["user", "assistant"]
-    content: str | Iterable[ContentBlockParam]
+__all__ += turns.__all__
 
 
 class MetadataParam(TypedDict, total=False):
@@ -384,7 +178,7 @@ class CountTokensParams(_Options, total=False):
     cache_control: CacheControlParam | None
 
 
-class MessageParams(CountTokensParams, total=False):
+class MessageCreateParams(CountTokensParams, total=False):
     """The parameters of `messages.create` and `messages.stream` (protocol.md §3).
 
     A parameter that is absent or None is not sent, and the server's default holds.

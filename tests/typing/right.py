@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
 
 import httpx
+import httpx2
+from PIL import Image
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, assert_type
 
@@ -17,19 +19,19 @@ from modelslab_llm import (
     AsyncMessageStream,
     AsyncModelsLab,
     ContentBlockParam,
+    ContentDelta,
     Conversation,
     Endpoint,
     Event,
     Message,
+    MessageCreateParams,
     MessageParam,
-    MessageParams,
     MessageStream,
     ModelInfo,
     ModelsLab,
     OutputError,
     ParsedMessage,
     ParsedMessageStream,
-    Piece,
     Strategy,
     TextBlock,
     ThinkingBlock,
@@ -67,6 +69,7 @@ def clients() -> None:
     ModelsLab("key", endpoint=endpoints.gguf("dep_1"), timeout=10)
     ModelsLab(api_key="key", base_url="http://127.0.0.1:8080", timeout=Timeout(read=30))
     ModelsLab(timeout=httpx.Timeout(5.0), http_client=httpx.Client(), default_headers={"x-a": "b"})
+    ModelsLab(timeout=httpx2.Timeout(5.0), http_client=httpx2.Client())
     ModelsLab(deadline=60, progress_timeout=20, max_retry_wait=5.0, max_response_bytes=1024)
     assert_type(ModelsLab().with_options(max_retries=0, timeout=None), ModelsLab)
 
@@ -155,6 +158,7 @@ def stream(client: ModelsLab) -> None:
 
 
 async def asynchronous() -> None:
+    AsyncModelsLab(http_client=httpx2.AsyncClient())
     async with AsyncModelsLab(http_client=httpx.AsyncClient()) as client:
         assert_type(await client.messages.create(max_tokens=1, messages=[]), Message)
         async with client.messages.stream(max_tokens=1, messages=[]) as answer:
@@ -162,8 +166,8 @@ async def asynchronous() -> None:
                 assert_type(event, Event)
             async for text in answer.text_stream:
                 assert_type(text, str)
-            async for piece in answer.pieces:
-                assert_type(piece, Piece)
+            async for delta in answer.deltas:
+                assert_type(delta, ContentDelta)
             assert_type(await answer.get_final_text(), str)
         for model in await client.models.list():
             assert_type(model, ModelInfo)
@@ -174,9 +178,9 @@ def thinking(client: ModelsLab, conversation: Conversation) -> None:
     with client.messages.stream(
         max_tokens=4096, messages=conversation, thinking={"type": "adaptive"}
     ) as stream:
-        for piece in stream.pieces:
-            assert_type(piece, Piece)
-        for kind, text in stream.pieces:
+        for delta in stream.deltas:
+            assert_type(delta, ContentDelta)
+        for kind, text in stream.deltas:
             assert_type(kind, Literal["thinking", "text"])
             assert_type(text, str)
         message = stream.get_final_message()
@@ -205,14 +209,14 @@ def conversations(client: ModelsLab, saved: list[MessageParam]) -> None:
 
 def from_openai(client: ModelsLab, body: dict[str, Any]) -> None:
     params = to_messages(body, max_tokens=100, keep_reasoning=True)
-    assert_type(params, MessageParams)
+    assert_type(params, MessageCreateParams)
     assert_type(params["max_tokens"], int)
     message = client.messages.create(**params)
     assert_type(to_chat_completion(message, created=1), dict[str, Any])
 
 
-def ask(client: ModelsLab, **params: Unpack[MessageParams]) -> str:
-    """A wrapper of the user's own, typed by `MessageParams`."""
+def ask(client: ModelsLab, **params: Unpack[MessageCreateParams]) -> str:
+    """A wrapper of the user's own, typed by `MessageCreateParams`."""
     return client.messages.create(**params).text
 
 
@@ -304,7 +308,7 @@ class Named(TypedDict):
 
 
 def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
-    ask: MessageParams = {"max_tokens": 10, "messages": [hello]}
+    ask: MessageCreateParams = {"max_tokens": 10, "messages": [hello]}
     message = client.messages.parse(output=Recipe, model="m", max_tokens=10, messages=[hello])
     assert_type(message, ParsedMessage[Recipe])
     assert_type(message.parsed.title, str)
@@ -317,7 +321,7 @@ def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
     assert_type(client.messages.parse(output=Recipe | None, **ask).parsed, Recipe | None)
     assert_type(client.messages.parse(output=Literal["a", "b"], **ask).parsed, Literal["a", "b"])
     assert_type(client.messages.parse(output=Annotated[int, Field(gt=0)], **ask).parsed, int)
-    client.messages.parse(output=Recipe, strategy=how, retries=1, **ask)
+    client.messages.parse(output=Recipe, strategy=how, validation_retries=1, **ask)
     with client.messages.parse_stream(output=list[Point], **ask) as stream:
         assert_type(stream, ParsedMessageStream[list[Point]])
         for event in stream:
@@ -334,7 +338,7 @@ def output(client: ModelsLab, hello: MessageParam, how: Strategy) -> int:
         assert_type(error.message, Message)
         assert_type(error.usage, Usage)
         assert_type(error.raw_text, str)
-    return len(message.earlier)
+    return len(message.previous_attempts)
 
 
 async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> list[Recipe]:
@@ -351,6 +355,7 @@ async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> li
 async def media(client: AsyncModelsLab, file: Path) -> None:
     assert_type(image(file), ImageBlockParam)
     assert_type(document(text="x", title="y"), DocumentBlockParam)
+    assert_type(image(Image.open(file)), ImageBlockParam)
     with open(file, "rb") as opened:
         blocks: list[ContentBlockParam] = [
             *(image(b"x"), image(memoryview(b"x")), image(opened, max_bytes=None), image("a.png")),

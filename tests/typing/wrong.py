@@ -107,7 +107,7 @@ def output(client: ModelsLab) -> None:
     client.messages.parse(output=int, strategy="x", max_tokens=1, messages=[hello])  # type: ignore[arg-type]
     client.messages.parse(output=5, max_tokens=1, messages=[hello])  # type: ignore[arg-type]
     text: str = client.messages.parse(output=int, max_tokens=1, messages=[hello]).parsed  # type: ignore[assignment]
-    client.messages.parse_stream(output=int, retries=1, max_tokens=1, messages=[hello])  # type: ignore[call-arg]
+    client.messages.parse_stream(output=int, validation_retries=1, max_tokens=1, messages=[hello])  # type: ignore[call-arg]
     print(client.messages.parse_stream(output=list[int], max_tokens=1, messages=[hello]).parsed)  # type: ignore[attr-defined]
     print(text)
 

@@ -1,0 +1,210 @@
+"""What users hold: `ModelsLab` and `AsyncModelsLab`, one line for each operation.
+
+Nothing is decided here: a method makes a call, and the drivers run it.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from typing_extensions import Self, Unpack
+
+from .._hints import HintsAtNames
+from .._http.drive import adrive, drive
+from .._http.httpx_wire import awire_of, wire_of
+from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
+from .._protocol.config import Config, Options
+from .._protocol.ready import until_ready
+from ..endpoints import Endpoint
+from ..errors import ConfigurationError
+from .messages import AsyncMessages, Messages
+from .models import AsyncModels, Models
+
+
+def _shown(client: ModelsLab | AsyncModelsLab) -> str:
+    # Crash reports also show a client whose construction failed.
+    is_built = hasattr(client, "_config")
+    where = f"base_url={client.endpoint.base_url!r}" if is_built else "not built"
+    return f"{type(client).__name__}({where})"
+
+
+class ModelsLab(HintsAtNames):
+    """Talk to a server of the Messages format. One client serves many threads.
+
+    Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
+    server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
+    without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
+    `httpx.Client` or `httpx2.Client` of your own, which you close yourself. Raises
+    `ConfigurationError`.
+    """
+
+    messages: Messages
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
+    models: Models
+    """`list`."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        http_client: HTTPClient | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        try:
+            config = Config.build(
+                api_key=api_key,
+                endpoint=endpoint,
+                base_url=base_url,
+                deployment_id=deployment_id,
+                **options,
+            )
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame
+        self._set(config, wire_of(http_client), closes=http_client is None)
+
+    def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
+        self._closes = closes
+        self.messages = Messages(config, http)
+        self.models = Models(config, http)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server this client talks to."""
+        return self._config.endpoint
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
+        copy = object.__new__(type(self))
+        copy._set(self._config.changed(**options), self._http, closes=False)
+        return copy
+
+    def wait_until_ready(self, timeout: float = 600.0) -> None:
+        """Wait, at most `timeout` seconds, until the server has its model loaded.
+
+        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
+        asked again, every half second at first and every five later. Raises the last failure when
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
+        """
+        config = self._config.changed(deadline=timeout)
+        drive(until_ready(config, time.monotonic), self._http)
+
+    def close(self) -> None:
+        """Close the connections, unless they belong to a client you passed, or to the original."""
+        if self._closes:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+class AsyncModelsLab(HintsAtNames):
+    """Talk to a server of the Messages format from async code, on asyncio or trio.
+
+    It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
+    lives through several `asyncio.run` calls.
+    """
+
+    messages: AsyncMessages
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
+    models: AsyncModels
+    """`list`."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        http_client: AsyncHTTPClient | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        try:
+            config = Config.build(
+                api_key=api_key,
+                endpoint=endpoint,
+                base_url=base_url,
+                deployment_id=deployment_id,
+                **options,
+            )
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame
+        self._set(config, awire_of(http_client), closes=http_client is None)
+
+    def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
+        self._config = config
+        self._http = http
+        self._closes = closes
+        self.messages = AsyncMessages(config, http)
+        self.models = AsyncModels(config, http)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server this client talks to."""
+        return self._config.endpoint
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Return a changed copy on the same connections; closing it leaves them open.
+
+        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+        """
+        copy = object.__new__(type(self))
+        copy._set(self._config.changed(**options), self._http, closes=False)
+        return copy
+
+    async def wait_until_ready(self, timeout: float = 600.0) -> None:
+        """Wait, at most `timeout` seconds, until the server has its model loaded.
+
+        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
+        asked again, every half second at first and every five later. Raises the last failure when
+        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
+        seconds for a host name that nobody knows.
+        """
+        config = self._config.changed(deadline=timeout)
+        await adrive(until_ready(config, time.monotonic), self._http)
+
+    async def close(self) -> None:
+        """Close the connections, unless they belong to a client you passed, or to the original."""
+        if self._closes:
+            await self._http.aclose()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return _shown(self)

@@ -1,0 +1,228 @@
+"""`client.messages`, sync and async: one line for each operation. Nothing is decided here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from typing_extensions import TypeForm, Unpack
+
+from .._hints import HintsAtNames
+from .._http.drive import adrive, drive
+from .._http.wire import AsyncWire, Wire
+from .._protocol import messages as _calls
+from .._protocol.config import Config
+from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..conversation import AsyncToolRunner, ToolRunner
+from ..conversation._tool_loop import ToolLoop
+from ..endpoints import Strategy
+from ..structured import AsyncParsedMessageStream, ParsedMessageStream
+from ..structured._ask import output_request, parsing
+from ..structured._read import OutputRequest
+from ..types.message import Message, TokenCount
+from ..types.parsed import ParsedMessage
+from ..types.requests import CountTokensParams, MessageCreateParams
+from .run import arun, run
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
+
+    Around the verb, so that its signature says what is wanted; Python would only say that it is
+    missing.
+    """
+
+    @wraps(verb)
+    def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return verb(*args, **params)
+
+    return called
+
+
+def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """`_hinting` for an async verb, which has to be seen to be one."""
+
+    @wraps(verb)
+    async def called(*args: P.args, **params: P.kwargs) -> R:
+        params.setdefault("output", None)
+        return await verb(*args, **params)
+
+    return called
+
+
+class Messages(HintsAtNames):
+    """The Messages operations of a `ModelsLab`."""
+
+    def __init__(self, config: Config, http: Wire) -> None:
+        self._config = config
+        self._http = http
+
+    def create(self, **params: Unpack[MessageCreateParams]) -> Message:
+        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
+        return run(_calls.create_message(self._config, params), self._http)
+
+    def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
+        """Ask for an answer and return it as it comes; the request is sent by the `with` block.
+
+        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        """
+        call = _calls.stream_message(self._config, params)
+        return MessageStream(lambda: run(call, self._http))
+
+    def run_tools(
+        self,
+        *,
+        max_turns: int = 20,
+        on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
+        **params: Unpack[MessageCreateParams],
+    ) -> ToolRunner:
+        """Run a conversation in which the model calls `tools`, until it answers without a call.
+
+        Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
+        most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
+        or raised as `ToolError` with `on_error="raise"`. The calls of an answer that was cut off at
+        `max_tokens` or the end of the context are not run, and the model is told so, unless
+        `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
+        forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
+        """
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        return ToolRunner(
+            loop,
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
+        )
+
+    @_hinting
+    def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
+        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
+        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
+        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
+        again, at most `validation_retries` times.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
+        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        """
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        return drive(flow, self._http)
+
+    @_hinting
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        **params: Unpack[MessageCreateParams],
+    ) -> ParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        endpoint = self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return ParsedMessageStream(lambda: run(call, self._http), asked)
+
+    def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
+        """Return how many tokens a request has.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
+        """
+        return run(_calls.count_tokens(self._config, params), self._http)
+
+
+class AsyncMessages(HintsAtNames):
+    """The Messages operations of an `AsyncModelsLab`."""
+
+    def __init__(self, config: Config, http: AsyncWire) -> None:
+        self._config = config
+        self._http = http
+
+    async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
+        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
+        return await arun(_calls.create_message(self._config, params), self._http)
+
+    def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
+        """Ask for an answer and return it as it comes; the `async with` block sends the request.
+
+        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        """
+        call = _calls.stream_message(self._config, params)
+        return AsyncMessageStream(lambda: arun(call, self._http))
+
+    def run_tools(
+        self,
+        *,
+        max_turns: int = 20,
+        on_error: Literal["report", "raise"] = "report",
+        on_cut: Literal["report", "run"] = "report",
+        **params: Unpack[MessageCreateParams],
+    ) -> AsyncToolRunner:
+        """Run a conversation in which the model calls `tools`, until it answers without a call.
+
+        All is as for the sync one, but that calls run at the same time.
+        """
+        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        return AsyncToolRunner(
+            loop,
+            lambda params: self.create(**params),
+            lambda params: self.stream(**params),
+        )
+
+    @_ahinting
+    async def parse(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> ParsedMessage[T]:
+        """Ask for an output of a type, and return the answer with it in `.parsed`.
+
+        All is as for the sync one.
+        """
+        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        return await adrive(
+            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+        )
+
+    @_hinting
+    def parse_stream(
+        self,
+        *,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        **params: Unpack[MessageCreateParams],
+    ) -> AsyncParsedMessageStream[T]:
+        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
+        endpoint = self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
+
+    async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
+        """Return how many tokens a request has.
+
+        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
+        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
+        (protocol.md §8).
+        """
+        return await arun(_calls.count_tokens(self._config, params), self._http)

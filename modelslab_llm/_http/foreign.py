@@ -1,0 +1,152 @@
+"""Turn the exceptions of httpx and httpx2 into ours. Decides what failed, not what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeAlias, TypeVar
+
+import httpx
+
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    ConfigurationError,
+    StreamInterruptedError,
+    UnexpectedResponseError,
+)
+from .libraries import errors, is_called, library_of
+from .pace import Pace
+from .unpack import UnpackingError
+
+Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+E = TypeVar("E", bound=BaseException)
+During: TypeAlias = Literal["sending", "answer", "stream"]
+
+_PHASES: dict[str, tuple[Phase, str]] = {
+    "ConnectTimeout": ("connect", "no connection"),
+    "WriteTimeout": ("write", "the server took nothing of the request"),
+    "ReadTimeout": ("read", "the server sent nothing"),
+    "PoolTimeout": ("pool", "no connection became free"),
+}
+
+
+def foreign() -> tuple[type[Exception], ...]:
+    """Return the errors that are not ours and say that a request failed: `except foreign():`."""
+    return (*errors(), UnicodeError, OSError, UnpackingError)
+
+
+@contextmanager
+def foreign_is_ours(pace: Pace, during: During) -> Generator[None]:
+    """Let nothing out but our own errors."""
+    try:
+        yield
+    except foreign() as error:
+        failure = failure_of(error, pace, during)
+        raise failure from failure.__cause__
+
+
+def failure_of(error: Exception, pace: Pace, during: During) -> APIError:
+    """Return our error for one of the HTTP library's, which stays behind as its cause."""
+    failure = _translated(error, pace, during)
+    failure.__cause__ = _bare(error)
+    return failure
+
+
+def _translated(error: Exception, pace: Pace, during: During) -> APIError:
+    if is_called(error, "TimeoutException"):
+        return pace.failure() or _timed_out(error, pace)
+    words = str(error) or type(error).__name__
+    if isinstance(error, UnpackingError):
+        kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
+        return kind(f"the answer cannot be decompressed: {words}")
+    if during == "stream":
+        return StreamInterruptedError(f"the connection broke during the stream: {words}")
+    return _no_answer(error, words, during)
+
+
+def _timed_out(error: Exception, pace: Pace) -> APITimeoutError:
+    phase, text = _PHASES.get(type(error).__name__, ("read", "no answer"))
+    seconds: float | None = getattr(pace.timeout, phase)
+    limit = "in time" if seconds is None else f"within {seconds:g} s"
+    timeout = APITimeoutError(f"{text} {limit} (timeout.{phase})")
+    timeout.phase = phase
+    return timeout
+
+
+def _no_answer(error: Exception, words: str, during: During) -> APIConnectionError:
+    untrusted = _behind(error, ssl.SSLCertVerificationError)
+    unresolved = _behind(error, socket.gaierror)
+    if untrusted:
+        what = "the server's certificate is not trusted"
+    elif unresolved:
+        what = "the host name cannot be resolved"
+    elif isinstance(error, FileNotFoundError):
+        what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
+    elif is_called(error, "ProxyError"):
+        what = "the proxy refuses"
+    elif is_called(error, "ConnectError", "UnsupportedProtocol"):
+        what, words = "cannot connect", system_reason(error) or words
+    else:
+        what = f"the connection broke during the {during.replace('sending', 'request')}"
+    failure = APIConnectionError(f"{what}: {words}")
+    failure.permanent = untrusted is not None or is_called(error, *_NEVER)
+    if untrusted and untrusted.verify_code in _NO_ISSUER:
+        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
+    elif unresolved and unresolved.errno in _NO_SUCH_HOST:
+        failure.hint, failure.unknown_host = "check the host in the base URL", True
+    elif "WRONG_VERSION_NUMBER" in words:
+        failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
+    return failure
+
+
+_NEVER = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
+_NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
+_NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+
+def system_reason(error: BaseException | None) -> str:
+    """Return what the system says of a connection that could not be made.
+
+    asyncio and trio, which try every address of a host, say themselves only that all failed.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+            return f"[Errno {error.errno}] {os.strerror(error.errno)}"
+        inside: Sequence[BaseException] = getattr(error, "exceptions", ())
+        error = inside[0] if inside else error.__cause__ or error.__context__
+    return ""
+
+
+def _behind(error: BaseException | None, kind: type[E]) -> E | None:
+    """Return what is of this kind among an error and those that led to it."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return the error without what its traceback and request hold: headers, and so the key."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        if is_called(seen, "RequestError"):
+            hidden = library_of(seen).Request("POST", "http://hidden.invalid")
+            seen.request = hidden  # type: ignore[attr-defined]
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+@contextmanager
+def proxies_of_the_environment() -> Generator[None]:
+    """Name the cure when a client cannot be built with the proxies the environment names."""
+    try:
+        yield
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ConfigurationError(
+            f"the proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}"
+        ) from None

@@ -1,0 +1,318 @@
+"""Send through a client of httpx's or httpx2's, the caller's or our own: one `Wire` over both.
+
+What the client adds to a request (headers, cookies, parameters, a login, hooks) is sent too; what
+comes of redirects and retries is not the client's to decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import islice
+from types import ModuleType
+from typing import Any, TypeVar
+
+import httpx
+
+from .._protocol.values import Request
+from ..errors import APIError, ConfigurationError
+from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient, close_from_outside
+from .foreign import foreign, proxies_of_the_environment
+from .libraries import is_client, library_of
+from .pace import Pace
+from .requests import headers_of, waits_of
+from .sockets import TimedStream, hang_up, waits_end_at
+from .unpack import aunpacked, unpacked
+from .wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
+
+T = TypeVar("T")
+
+LAST_CHUNKS = 8
+LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
+
+
+def wire_of(http: HTTPClient | None) -> Wire:
+    """Return the wire over the caller's client, or over one of our own.
+
+    Raises `ConfigurationError` for anything else, and for proxies that cannot be.
+    """
+    if http is None:
+        with proxies_of_the_environment():
+            http = DefaultHttpxClient()
+    elif not is_client(http, "Client"):
+        raise ConfigurationError(
+            "http_client must be an httpx.Client or an httpx2.Client; async has AsyncModelsLab"
+        )
+    return HttpxWire(http)
+
+
+def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
+    """Return the wire over the caller's client, or over one of our own; see `wire_of`."""
+    if http is None:
+        with proxies_of_the_environment():
+            http = DefaultAsyncHttpxClient()
+    elif not is_client(http, "AsyncClient"):
+        raise ConfigurationError(
+            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; sync has ModelsLab"
+        )
+    return AsyncHttpxWire(http)
+
+
+class HttpxWire:
+    """A `Wire` over a sync client."""
+
+    def __init__(self, http: HTTPClient) -> None:
+        self.http = http
+
+    def send(self, request: Request, pace: Pace) -> HttpxIncoming:
+        """Send a request; see `Wire`."""
+        http = self.http
+        try:
+            with waits_end_at(pace.moment()):
+                if isinstance(http, DefaultHttpxClient) and http.adds_nothing:
+                    response = http.send_bare(_bare_request(request, pace))
+                else:
+                    built = _built_request(http, request, pace)
+                    response = http.send(built, stream=True, follow_redirects=False)
+        except RuntimeError:
+            _raise_if_closed(http)
+            raise  # out of a hook of the caller's
+        return HttpxIncoming(response, pace)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+
+class AsyncHttpxWire:
+    """A `Wire` over an async client."""
+
+    def __init__(self, http: AsyncHTTPClient) -> None:
+        self.http = http
+
+    async def send(self, request: Request, pace: Pace) -> AsyncHttpxIncoming:
+        """Send a request; see `Wire`."""
+        http = self.http
+        try:
+            if isinstance(http, DefaultAsyncHttpxClient) and http.adds_nothing:
+                send = partial(http.send_bare, _bare_request(request, pace))
+            else:
+                built = _built_request(http, request, pace)
+                send = partial(http.send, built, stream=True, follow_redirects=False)
+            response = await pace.within(send)
+        except RuntimeError:
+            _raise_if_closed(http)
+            raise  # out of a hook of the caller's
+        return AsyncHttpxIncoming(response, pace)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
+
+    def close_from_outside(self) -> None:
+        """Close the connections of a client of our own where no event loop runs."""
+        if isinstance(self.http, DefaultAsyncHttpxClient):
+            close_from_outside(self.http)
+
+
+class HttpxIncoming:
+    """An answer of a sync client."""
+
+    def __init__(self, response: Any, pace: Pace) -> None:
+        self._response = response
+        self._chunks: Iterator[bytes] = iter(())
+        self._pace = pace
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code  # type: ignore[no-any-return]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers  # type: ignore[no-any-return]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return the body, decompressed, within the limits of time."""
+        response = self._response
+        if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
+            source = response.iter_bytes()
+        else:  # the stream's own chunks: the library's cost a generator more, and unpack unbounded
+            source = iter(response.stream)
+            if encoding := response.headers.get("content-encoding"):
+                source = unpacked(source, encoding)
+        self._chunks = _timed(source, self._pace) if self._pace.limited else source
+        return self._chunks
+
+    def finish(self) -> None:
+        """Read what follows the message, so that the connection can be used again.
+
+        Only where the wait can be bounded: a server may keep the body open.
+        """
+        if isinstance(self._response.extensions.get("network_stream"), TimedStream):
+            with suppress(APIError, *foreign()), waits_end_at(time.monotonic() + LAST_BYTES):
+                for _ in islice(self._chunks, LAST_CHUNKS):
+                    pass
+
+    def close(self) -> None:
+        self._response.close()
+
+    def hang_up(self) -> None:
+        hang_up(self._response.extensions.get("network_stream"))
+
+
+class AsyncHttpxIncoming:
+    """An answer of an async client."""
+
+    def __init__(self, response: Any, pace: Pace) -> None:
+        self._response = response
+        self._pace = pace
+        if response.is_stream_consumed:
+            self._source: AsyncIterator[bytes] = response.aiter_bytes()
+        else:
+            self._source = aiter(response.stream)
+            if encoding := response.headers.get("content-encoding"):
+                self._source = aunpacked(self._source, encoding)
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code  # type: ignore[no-any-return]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers  # type: ignore[no-any-return]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body, decompressed, within the limits of time."""
+        return _Timed(self._source, self._pace) if self._pace.limited else self._source
+
+    async def finish(self) -> None:
+        """Read what follows the message for a moment, so that the connection can be used again."""
+        import anyio
+
+        with suppress(StopAsyncIteration, *foreign()), anyio.move_on_after(LAST_BYTES):
+            for _ in range(LAST_CHUNKS):
+                await self._source.__anext__()
+
+    async def close(self) -> None:
+        """Close the response and the generators that read it.
+
+        The libraries read through a chain of them. Left early they would lie about until the
+        garbage collector finds them; on a closed connection one more look ends them all.
+        """
+        await self._response.aclose()
+        extensions = self._response.extensions
+        # One connection of HTTP/2 carries other streams, so it is not closed: a look would wait.
+        if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
+            with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
+                async for _ in self._source:
+                    pass
+
+
+def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:
+    while True:
+        pace.check()
+        with waits_end_at(pace.moment()):
+            chunk = next(source, None)
+        if chunk is None:
+            return
+        pace.hold()
+        yield chunk
+        pace.resume()
+
+
+class _Timed(AsyncIterator[bytes]):
+    """`_timed` for async. No generator: one that is left early needs closing, this does not."""
+
+    def __init__(self, source: AsyncIterator[bytes], pace: Pace) -> None:
+        self._source = source
+        self._pace = pace
+
+    async def __anext__(self) -> bytes:
+        self._pace.resume()
+        self._pace.check()
+        chunk = await self._pace.within(self._source.__anext__)
+        self._pace.hold()
+        return chunk
+
+
+def _bare_request(request: Request, pace: Pace) -> httpx.Request:
+    """Make a request as it is. What httpx would find out for each anew costs more than the rest."""
+    url = _parsed(request.url)
+    headers = {"host": url.netloc.decode("ascii"), **headers_of(request)}  # theirs wins
+    if request.content is not None:
+        headers["content-length"] = str(len(request.content))
+    made = httpx.Request(
+        request.method,
+        url,
+        headers=headers,
+        stream=_sent(library_of(None))(request.content or b""),
+        extensions={"timeout": waits_of(request, pace)},
+    )
+    made.read()  # so that who mocks the transport finds its `content`
+    return made
+
+
+def _built_request(http: HTTPClient | AsyncHTTPClient, request: Request, pace: Pace) -> Any:
+    """Let a client make the request of the same headers: it may add some, and cookies."""
+    headers = headers_of(request)
+    del headers["connection"]  # as the client is set: "keep-alive" if nobody said otherwise
+    built = http.build_request(
+        request.method,
+        request.url,
+        headers=headers,
+        content=request.content,
+        extensions={"timeout": waits_of(request, pace)},
+    )
+    if request.content is not None:
+        built.stream = _sent(library_of(built))(request.content)
+    return built
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+@lru_cache(maxsize=2)
+def _sent(library: ModuleType) -> Callable[[bytes], Any]:
+    """Return the kind of a request's body in one piece, as one library takes it.
+
+    The libraries' own are generators, which a failed send leaves open.
+    """
+
+    byte_stream: Any = library.ByteStream
+
+    class Sent(byte_stream):  # type: ignore[misc]
+        def __init__(self, content: bytes) -> None:
+            byte_stream.__init__(self, content)
+            self._content = content
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter((self._content,))
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return _Ready((self._content,))
+
+    return Sent
+
+
+class _Ready(AsyncIterator[T]):
+    """Iterate asynchronously over what is there already; no generator, which would
+    want closing when it is left early."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+
+    async def __anext__(self) -> T:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+def _raise_if_closed(http: HTTPClient | AsyncHTTPClient) -> None:
+    if http.is_closed:
+        raise ConfigurationError(
+            "this client is closed: build one, or keep its with block open"
+        ) from None

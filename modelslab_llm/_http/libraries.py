@@ -1,0 +1,52 @@
+"""Know httpx and httpx2 apart, and what they have in common. Never loads httpx2.
+
+httpx2 goes on where httpx stopped, with the same names. A caller may bring a client of either, or
+make httpx2 stand in for httpx (`httpx2.alias_httpx()`) before this package is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import httpx
+
+CLIENTS = ("httpx", "httpx2")
+"""The libraries whose clients are accepted."""
+
+CORES = ("httpcore", "httpcore2")
+"""Those below them, whose errors come out of what is left of a stream."""
+
+
+def library_of(value: object) -> ModuleType:
+    """Return the library a client, a request or an error is made of; httpx if none is known.
+
+    A subclass of the caller's counts by what it is made from.
+    """
+    for kind in type(value).__mro__:
+        if (name := kind.__module__.partition(".")[0]) in CLIENTS:
+            return sys.modules[name]
+    return httpx
+
+
+def is_client(value: object, name: str) -> bool:
+    """Tell whether this is a `Client` or an `AsyncClient` of one of the libraries."""
+    loaded = (sys.modules.get(library) for library in CLIENTS)
+    return any(isinstance(value, getattr(module, name)) for module in loaded if module)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Return what the libraries that are loaded raise, to be used as `except errors():`."""
+    found: list[type[Exception]] = []
+    for name in CLIENTS:
+        if module := sys.modules.get(name):
+            found += [module.HTTPError, module.StreamError, module.InvalidURL]
+    return tuple(found)
+
+
+def is_called(error: BaseException, *names: str) -> bool:
+    """Tell whether an error is one of these, in either library: `"ConnectError"`, say."""
+    return any(
+        kind.__name__ in names and kind.__module__.partition(".")[0] in (*CLIENTS, *CORES)
+        for kind in type(error).__mro__
+    )

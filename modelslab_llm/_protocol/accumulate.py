@@ -1,0 +1,272 @@
+"""Join the events of a stream into a message, and know whether it is complete (protocol.md §6).
+
+Parts are kept in lists and joined when somebody looks: cost is linear in the stream's length.
+Reads no bytes and raises only for what cannot be one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import StreamInterruptedError
+from ..types._base import tolerated
+from ..types._reading import read_arguments
+from ..types.content import (
+    Citation,
+    CitationsDelta,
+    CompactionBlock,
+    CompactionDelta,
+    ContentBlock,
+    Delta,
+    InputJSONDelta,
+    ServerToolUseBlock,
+    SignatureDelta,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolUseBlock,
+    UnknownBlock,
+)
+from ..types.events import (
+    ContentBlockDeltaEvent,
+    ContentBlockStartEvent,
+    ContentBlockStopEvent,
+    Event,
+    MessageDelta,
+    MessageDeltaEvent,
+    MessageStartEvent,
+    MessageStopEvent,
+)
+from ..types.message import Message, Usage, made, mark_cut_arguments
+
+_FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
+    TextBlock: (TextDelta, "text"),
+    ThinkingBlock: (ThinkingDelta, "thinking"),
+    ToolUseBlock: (InputJSONDelta, "partial_json"),
+    ServerToolUseBlock: (InputJSONDelta, "partial_json"),
+    UnknownBlock: (InputJSONDelta, "partial_json"),
+    CompactionBlock: (CompactionDelta, "content"),
+}
+
+
+BLOCK = 2000  # bytes that a block takes beside its content
+
+
+class _Growing:
+    """One block and the parts that have come for it."""
+
+    __slots__ = ("_fed_by", "_field", "_own", "block", "citations", "closed", "parts", "signature")
+
+    def __init__(self, block: ContentBlock) -> None:
+        self.block = block
+        self._fed_by, self._field = _FED_BY.get(type(block), (type(None), ""))
+        self._own: int | None = None
+        self.parts: list[str] = []
+        self.signature: str | None = None
+        self.citations: list[Citation] = []
+        self.closed = False
+
+    def take(self, delta: Delta) -> bool:
+        """Add a delta; False if it is not of this block's kind."""
+        if type(delta) is self._fed_by:
+            self.parts.append(getattr(delta, self._field))
+        elif isinstance(delta, SignatureDelta) and isinstance(self.block, ThinkingBlock):
+            self.signature = delta.signature  # whole, so the last one counts
+        elif isinstance(delta, CitationsDelta) and isinstance(self.block, TextBlock):
+            self.citations.append(delta.citation)
+        else:
+            return False
+        return True
+
+    def weigh(self) -> int:
+        """Return about how many bytes this block takes, its parts joined to one."""
+        self.parts = ["".join(self.parts)]
+        if self._own is None:
+            self._own = BLOCK + len(self.block.model_dump_json())
+        return self._own + len(self.parts[0]) + sum(len(str(found)) for found in self.citations)
+
+    def joined(self, message_complete: bool) -> ContentBlock:
+        """Return the block as far as it has come."""
+        block, more = self.block, "".join(self.parts)
+        changes: dict[str, Any] = {}
+        if isinstance(block, TextBlock):
+            changes["text"] = block.text + more
+            if self.citations:
+                changes["citations"] = [*(block.citations or ()), *self.citations]
+        elif isinstance(block, ThinkingBlock):
+            changes["thinking"] = block.thinking + more
+            changes["signature"] = block.signature if self.signature is None else self.signature
+        elif isinstance(block, CompactionBlock):
+            changes["content"] = (block.content or "") + more
+        elif isinstance(block, (ToolUseBlock, ServerToolUseBlock)):
+            if more.strip():
+                return block.with_arguments(more)
+            if not (self.closed or message_complete):
+                return block.with_arguments(None)
+        elif isinstance(block, UnknownBlock) and more:  # a call of a kind of its own
+            found = read_arguments(more)
+            changes["input"] = more if found is None else found
+        return block.model_copy(update=changes)
+
+
+class Accumulator:
+    """Take events one by one; give the message at any time.
+
+    `model` is what was asked for, shown until the server says otherwise.
+    """
+
+    def __init__(
+        self,
+        model: str = "",
+        tolerated: Callable[[str], None] = tolerated,
+        request_id: str | None = None,
+    ) -> None:
+        self._tolerated = tolerated
+        self._request_id = request_id
+        # Unvalidated: to validate would build a schema that a stream has no other use for.
+        self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
+        self._started = False
+        self._blocks: list[tuple[int, _Growing]] = []
+        self._latest: dict[int, _Growing] = {}
+        self._end: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self.has_content: bool = False
+        """Whether anything of the answer itself has come."""
+        self.complete: bool = False
+        """Whether the server said that the message is over."""
+
+    @property
+    def stop_reason_seen(self) -> bool:
+        """Whether the server said why it stopped, which it does when all content is out."""
+        return bool(self._end.get("stop_reason"))
+
+    def add(self, event: Event) -> None:
+        """Take one event. Raises `StreamInterruptedError` if a second message begins."""
+        if isinstance(event, ContentBlockDeltaEvent):
+            self.has_content = True
+            growing = self._latest.get(event.index)
+            if growing is None or not growing.take(event.delta):
+                self._take_stray(event)
+        elif isinstance(event, ContentBlockStartEvent):
+            self._open(event.index, event.content_block)
+        elif isinstance(event, ContentBlockStopEvent):
+            if growing := self._latest.get(event.index):
+                growing.closed = True
+            else:
+                self._tolerated("content_block_stop of a block that never began")
+        elif isinstance(event, MessageStartEvent):
+            self._begin_message(event)
+        elif isinstance(event, MessageDeltaEvent):
+            self._take_end(event)
+        elif isinstance(event, MessageStopEvent):
+            self.finish()
+
+    def finish(self) -> None:
+        """Take the message for complete, and tell what is missing of it all the same."""
+        self.complete = True
+        if not self._started and not self._blocks:
+            self._tolerated("message_start missing")
+        if any(not growing.closed for _, growing in self._blocks):
+            self._tolerated("content_block_stop missing")
+        if not self.stop_reason_seen:
+            self._tolerated("stop_reason missing")
+        if not self._usage.keys() & {"input_tokens", "output_tokens"}:
+            self._tolerated("usage missing")
+
+    def message(self) -> Message:
+        """Return a snapshot of the message. It costs a copy of what has come."""
+        in_order = sorted(self._blocks, key=lambda entry: entry[0])
+        content = [growing.joined(self.complete) for _, growing in in_order]
+        changes = {
+            "content": [*self._start.content, *content],
+            "usage": Usage.model_validate(self._usage),
+            **self._end,
+        }
+        message = made(Message, self._start, self._request_id, changes)
+        # Where arguments came in pieces, it is known whether they were cut.
+        return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
+
+    def weigh(self) -> int:
+        """Return about how many bytes are kept, and join the parts, which costs as many."""
+        beside = sum(len(str(value)) for kept in (self._end, self._usage) for value in kept.items())
+        return beside + sum(growing.weigh() for _, growing in self._blocks)
+
+    def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
+        """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
+        if (block := _block_for(event.delta)) is None:
+            self._tolerated("a delta of unknown kind, which changes nothing")
+            return
+        self._tolerated(f"content_block_start missing; began a {block.type} block at its delta")
+        self._begin(event.index, block).take(event.delta)
+
+    def _begin_message(self, event: MessageStartEvent) -> None:
+        message = event.message
+        if self._started:
+            if message.id == self._start.id:
+                self._tolerated("message_start again")
+                return
+            raise StreamInterruptedError("a second message began before the first was complete")
+        self._started = True
+        model = message.model or self._start.model
+        self._start = message.model_copy(update={"model": model})
+        self._count(message.usage)
+        beside = (event.model_extra or {}).get("usage")  # where some proxies put it
+        if isinstance(beside, dict):
+            self._count(Usage.model_validate(beside))
+
+    def _open(self, index: int, block: ContentBlock) -> None:
+        # Servers open an empty block at once; what fails then may still be asked again.
+        if block.type not in ("text", "thinking") or is_begun(block):
+            self.has_content = True
+        now = self._latest.get(index)
+        if now and not now.closed and _same(now.block, block):
+            self._tolerated("content_block_start again")
+            return
+        if now:
+            self._tolerated("an index used for a second block")
+        self._begin(index, block)
+
+    def _begin(self, index: int, block: ContentBlock) -> _Growing:
+        if not self._started and not self._blocks:
+            self._tolerated("message_start missing; began at a content block")
+        growing = self._latest[index] = _Growing(block)
+        self._blocks.append((index, growing))
+        return growing
+
+    def _take_end(self, event: MessageDeltaEvent) -> None:
+        """Set what is known now; a later null or empty text takes nothing back."""
+        for name in MessageDelta.model_fields:
+            if (value := getattr(event.delta, name)) not in (None, ""):
+                self._end[name] = value
+        beside = (event.delta.model_extra or {}) | (event.model_extra or {})
+        for name in beside.keys() - Message.model_fields.keys():  # e.g. context_management
+            self._end[name] = beside[name]
+        self._count(event.usage)
+
+    def _count(self, usage: Usage) -> None:
+        """Totals overwrite, but a 0 does not take back what was counted before."""
+        for name, value in usage.model_dump(exclude_unset=True).items():
+            if value != 0 or not self._usage.get(name):
+                self._usage[name] = value
+
+
+def is_begun(block: ContentBlock) -> bool:
+    """Tell whether a text or thinking block brings some of its text with its start."""
+    return bool(getattr(block, "text", "") or getattr(block, "thinking", ""))
+
+
+def _same(one: ContentBlock, other: ContentBlock) -> bool:
+    return one.type == other.type and getattr(one, "id", None) == getattr(other, "id", None)
+
+
+def _block_for(delta: Delta) -> ContentBlock | None:
+    """Return an empty block of the kind that such a delta fills (protocol.md §6.3)."""
+    if isinstance(delta, (TextDelta, CitationsDelta)):
+        return TextBlock()
+    if isinstance(delta, (ThinkingDelta, SignatureDelta)):
+        return ThinkingBlock()
+    if isinstance(delta, InputJSONDelta):
+        return ToolUseBlock()
+    return CompactionBlock() if isinstance(delta, CompactionDelta) else None

@@ -1,0 +1,282 @@
+"""Decide what a client is set to, from arguments and environment, once and for good.
+
+Reads the environment only when `Config.build` is called; opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from math import inf
+from typing import Any
+
+from typing_extensions import Self, TypedDict, Unpack
+
+from .. import endpoints
+from .._hints import ONCE, did_you_mean, hint
+from ..endpoints import Endpoint
+from ..errors import ConfigurationError, InvalidRequestError
+from ..types.requests import TimeoutLike
+from .headers import checked_headers, credential, keys_in
+from .retry import Retry
+from .secret import Secret, Secrets
+
+API_KEY = "MODELSLAB_API_KEY"
+BASE_URL = "MODELSLAB_BASE_URL"
+DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
+
+MIB = 1024 * 1024
+LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
+CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
+
+
+class _ByName:
+    # Apart from Timeout, whose signature it would hide.
+    def __new__(cls, *given: object, **waits: float | None) -> Self:
+        if given or not waits.keys() <= cls.__annotations__.keys():
+            raise TypeError(
+                f"Timeout takes {', '.join(cls.__annotations__)}, each by its name;"
+                " one number for all is timeout=5"
+            )
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeout(_ByName):
+    """Say how long each kind of waiting may last, in seconds; None for no limit.
+
+    `read` is the longest silence between bytes and not the length of an answer: see `deadline`.
+    """
+
+    connect: float | None = CONNECT
+    """To reach the server, TLS included."""
+    read: float | None = 600.0
+    """Without a byte from the server. A model may think for minutes before the first."""
+    write: float | None = 60.0
+    """Without the server taking a byte of the request."""
+    pool: float | None = 60.0
+    """For a free connection, when the pool's limit is reached."""
+
+    @classmethod
+    def of(cls, value: float | TimeoutLike | None) -> Timeout:
+        """Read a number as the limit of each wait but `connect`, which stays at most 5 s.
+
+        >>> Timeout.of(20)
+        Timeout(connect=5.0, read=20.0, write=20.0, pool=20.0)
+        >>> Timeout.of(-1)
+        Traceback (most recent call last):
+        modelslab_llm.errors.ConfigurationError: timeout must be above 0 seconds, not -1
+        """
+        if value is None:
+            return cls(connect=CONNECT, read=None, write=None, pool=None)
+        if isinstance(value, (int, float)):
+            seconds = _seconds("timeout", value)
+            return cls(connect=min(CONNECT, seconds), read=seconds, write=seconds, pool=seconds)
+        try:
+            waits = {wait.name: getattr(value, wait.name) for wait in fields(cls)}
+        except AttributeError:
+            raise ConfigurationError(
+                f"timeout must be seconds or a Timeout, not {type(value).__name__}"
+            ) from None
+        for name, seconds in waits.items():
+            if seconds is not None:
+                waits[name] = _seconds(f"timeout.{name}", seconds)
+        return cls(**waits)
+
+
+class Options(TypedDict, total=False):
+    """What `with_options` may change, and the clients take beside endpoint and key."""
+
+    timeout: float | TimeoutLike | None
+    """Seconds of silence before a call fails, or a `Timeout`; default 600, connecting 5."""
+    deadline: float | None
+    """Seconds a call may take in all: every retry, every pause and the whole stream."""
+    progress_timeout: float | None
+    """Seconds a stream may go without content; pings and comments do not count."""
+    max_retries: int
+    """How often a failed call is sent again; default 2."""
+    max_retry_wait: float
+    """Seconds a server may ask to wait; when it asks for more the call fails. Default 60."""
+    default_headers: Mapping[str, str] | None
+    """Headers for every request; they win over the client's own."""
+    max_response_bytes: int
+    """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hold everything a client is set to."""
+
+    endpoint: Endpoint
+    key: Secret | None
+    timeout: Timeout = Timeout()
+    deadline: float | None = None
+    progress_timeout: float | None = None
+    max_retries: int = 2
+    max_retry_wait: float = 60.0
+    default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    max_response_bytes: int = 64 * MIB
+    brought: tuple[Secret, ...] = ()
+    """Keys that a single request brings in its own headers."""
+
+    @property
+    def retry(self) -> Retry:
+        """When a failed call is sent again."""
+        return Retry(self.max_retries, self.max_retry_wait)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        api_key: str | None = None,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return the configuration, arguments before environment, or say what is wrong."""
+        env = os.environ if env is None else env
+        found = _endpoint(endpoint, base_url, deployment_id, env)
+        # Options before the key: a misspelt api_key is no missing one.
+        config = cls(found, None).changed(**options)
+        return replace(config, key=_key(api_key, found, env))
+
+    def changed(self, **options: Unpack[Options]) -> Self:
+        """Return a copy with these options, checked."""
+        known = sorted(Options.__annotations__)
+        for name in options:
+            if name not in known:
+                cure = hint("option", name) or (
+                    did_you_mean(name, (*known, *ONCE)) + f"known are {', '.join(known)}"
+                )
+                raise TypeError(f"unknown option {name!r}: {cure}")
+        values: dict[str, Any] = dict(options)
+        if "timeout" in options:
+            values["timeout"] = Timeout.of(options["timeout"])
+        for name in ("deadline", "progress_timeout"):
+            if values.get(name) is not None:
+                values[name] = _seconds(name, values[name])
+        if "max_retry_wait" in values:
+            values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
+        for name, least in (("max_retries", 0), ("max_response_bytes", 1)):
+            if name in values and not (type(values[name]) is int and values[name] >= least):
+                raise ConfigurationError(
+                    f"{name} must be a whole number from {least} on, not {values[name]!r}"
+                )
+        if "default_headers" in values:
+            try:
+                headers = checked_headers(values["default_headers"], "default_headers")
+            except InvalidRequestError as error:
+                raise ConfigurationError(str(error)) from None
+            values["default_headers"] = headers
+        return replace(self, **values)
+
+    def credential(self) -> dict[str, str]:
+        """Return the one header that carries the key."""
+        if self.key is None or self.endpoint.auth is None:
+            return {}
+        return credential(self.endpoint.auth, self.key.reveal())
+
+    def hide_key(self, text: str) -> str:
+        """Return `text` without the key, which servers like to quote in their errors."""
+        return self._secrets.hide(text)
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        own = [self.key] if self.key else []
+        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought])
+
+    def hiding(self, headers: Mapping[str, str]) -> Config:
+        """Return what hides the keys in these headers too: a call may bring one of its own."""
+        strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
+        return replace(self, brought=tuple(map(Secret, strange))) if strange else self
+
+
+def _seconds(name: str, value: Any, least: float | None = None) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Compared and not converted: an int may be larger than any float.
+    fits = is_number and (value > 0 if least is None else value >= least) and value != inf
+    if not fits:
+        floor = "above 0" if least is None else f"{least} or more"
+        forever = "; None is for no limit" if is_number and value == inf else ""
+        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
+    return float(min(value, LONGEST))
+
+
+def _endpoint(
+    endpoint: Endpoint | None,
+    base_url: str | None,
+    deployment_id: str | None,
+    env: Mapping[str, str],
+) -> Endpoint:
+    given = {"endpoint": endpoint, "base_url": base_url, "deployment_id": deployment_id}
+    named = [name for name, value in given.items() if value is not None]
+    if not named:  # the environment speaks only where no argument does
+        base_url, deployment_id = (
+            # What is nothing but spaces stays, to be refused.
+            (_unquoted(value) or value) if (value := env.get(name)) else None
+            for name in (BASE_URL, DEPLOYMENT_ID)
+        )
+        found = {BASE_URL: base_url, DEPLOYMENT_ID: deployment_id}
+        named = [name for name, value in found.items() if value is not None]
+    if len(named) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(named)} contradict each other: each names a server, give one of them"
+        )
+    if endpoint is not None:
+        if not isinstance(endpoint, Endpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                "endpoint must come from modelslab_llm.endpoints; for a URL use base_url="
+            )
+        return endpoint
+    if base_url is not None:
+        return endpoints.for_url(base_url)
+    if deployment_id is not None:
+        return endpoints.gguf(deployment_id)
+    return endpoints.llm_v7()
+
+
+def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Secret | None:
+    source = "api_key" if api_key is not None else API_KEY
+    key = api_key if api_key is not None else env.get(API_KEY, "")
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
+    key = _unquoted(key)
+    if not key:
+        if endpoint.auth is None:
+            return None
+        raise ConfigurationError(
+            f"no API key: pass api_key=… or set the environment variable {API_KEY}"
+            + (
+                "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
+                if endpoint.auth_can_change
+                else ""
+            )
+        )
+    if not re.fullmatch(r"[!-~]+", key):
+        # Without the value: this error may end up in a log.
+        raise ConfigurationError(
+            f"the key in {source} holds a space, a line break or a character outside ASCII: "
+            "copy it again, alone"
+        )
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigurationError(f"the key in {source} has a quote at one end: copy it without")
+    return Secret(key)
+
+
+_QUOTES = "\"'"
+
+
+def _unquoted(text: str) -> str:
+    """Return a value without the quotes around it, which a `docker --env-file` does not take off.
+
+    >>> _unquoted(' "abc" '), _unquoted("abc'")
+    ('abc', "abc'")
+    """
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1].strip() if quoted else text

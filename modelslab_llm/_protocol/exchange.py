@@ -1,0 +1,142 @@
+"""Run one call as a generator: attempts out, outcomes in. Decides all, waits and sends nothing.
+
+A driver takes an `Attempt`, waits its `pause`, sends its `request` and hands back what came of it:
+
+    flow = exchange(call, Deadline.of(config, clock))
+    attempt = next(flow)
+    while True:
+        outcome = …                      # wait(attempt.pause); send(attempt.request)
+        attempt = flow.send(outcome)     # until StopIteration brings the result
+
+So it is tested with `next()` and `send()` alone: no socket, no clock but the one handed in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from ..endpoints import Endpoint
+from ..errors import APIError, AuthenticationError
+from .reader import Opened
+from .retry import Retry
+from .secret import hide_in
+from .values import Answer, Attempt, Call, Deadline, Outcome, Request
+
+log = logging.getLogger("modelslab_llm")
+
+T = TypeVar("T")
+
+
+REDIRECTS = 5
+
+
+def exchange(
+    call: Call[T], deadline: Deadline, retry: Retry | None = None
+) -> Generator[Attempt, Outcome, T]:
+    """Send a call until it has a result or cannot have one; raise the last failure.
+
+    Every attempt and what came of it passes here: whoever wants to see them all stands at the
+    `yield`.
+    """
+    retry = retry or call.config.retry
+    sent = _Sent(call, deadline)
+    redirects, pause = 0, 0.0
+    while True:
+        outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
+        target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
+        sent.note(outcome)
+        if target:
+            redirects, pause = redirects + 1, 0.0
+            sent.follow(target)
+            continue
+        try:
+            return _read(call, outcome)
+        except APIError as error:
+            failure = sent.sign(error)
+        wait = retry.pause(failure, sent.tries)
+        if wait is None:
+            failure.hint = failure.hint or retry.given_up(failure, sent.tries)
+        if wait is None or not deadline.allows(wait):
+            try:
+                raise failure
+            finally:  # its traceback holds this frame: no circle, for its body may be large
+                del failure, outcome
+        pause = wait
+        log.info("try %d failed, next in %.2f s: %s", sent.tries, wait, failure)
+
+
+class _Sent:
+    """What is known of a call on its way: what was asked, how often, and for how long."""
+
+    def __init__(self, call: Call[Any], deadline: Deadline) -> None:
+        self.request = call.request
+        self.tries = 0
+        self._config = call.config
+        self._clock = deadline.clock
+        self._started = deadline.clock()
+
+    def note(self, outcome: Outcome) -> None:
+        """Count an attempt, and tell who wants to know (DEBUG) what came of it."""
+        self.tries += 1
+        if isinstance(outcome, APIError):
+            self.sign(outcome)
+        elif isinstance(outcome, Opened):
+            outcome.sign = self.sign
+        if log.isEnabledFor(logging.DEBUG):
+            url = self._config.hide_key(self.request.url)  # a redirect may have put the key there
+            elapsed = self._clock() - self._started
+            log.debug("%s %s: %r, %.3f s", self.request.method, url, outcome, elapsed)
+
+    def follow(self, target: str) -> None:
+        """Ask at another address next; what led there was no try."""
+        self.request = replace(self.request, url=target)
+        self.tries -= 1
+
+    def sign(self, failure: APIError) -> APIError:
+        """Write on an error all of this, and take the key out of it.
+
+        Where it was raised inside the package is no news to a caller, and the variables there
+        hold what the server said.
+        """
+        failure.__traceback__ = None
+        hide = self._config.hide_key
+        failure.method, failure.url = self.request.method, hide(self.request.url)
+        failure.attempts, failure.elapsed = self.tries, self._clock() - self._started
+        if isinstance(failure, AuthenticationError):
+            failure.hint = failure.hint or _how_the_key_went(self.request, self._config.endpoint)
+        hide_in(failure, hide)
+        return failure
+
+
+def _read(call: Call[T], outcome: Outcome) -> T:
+    if isinstance(outcome, APIError):
+        raise outcome
+    return call.read(outcome)
+
+
+def _same_origin_target(request: Request, outcome: Outcome) -> str | None:
+    """Return where a redirect leads if the key may go there: the same scheme, host and port."""
+    followed = (307, 308) if request.method == "POST" else (301, 302, 307, 308)
+    if not isinstance(outcome, Answer) or outcome.status not in followed:
+        return None
+    try:
+        target = urljoin(request.url, outcome.headers.get("location", ""))
+        here, there = urlsplit(request.url), urlsplit(target)
+        same = (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
+    except ValueError:
+        return None
+    return target if same and target != request.url and target.isprintable() else None
+
+
+def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
+    """Say in which header the server was given the key: they differ in where they look."""
+    places = sorted(endpoint.credentials())
+    sent = next((name for name in places if name in request.headers), None)
+    if sent is None:
+        return f"no key was sent as {' or '.join(places)}"
+    cure = ", which endpoints.gateway(…, auth=…) can change" if endpoint.auth_can_change else ""
+    return f"the key was sent as {sent}{cure}"

@@ -1,0 +1,99 @@
+"""Say what the operations of `client.messages` send, and read what comes back.
+
+Pure: makes `Call` values and reads `Answer` values, sends nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from ..errors import APIError
+from ..types._base import tolerated
+from ..types.message import Message, TokenCount, made
+from .calls import accepted, not_expected, post, read_as
+from .check import COUNT, MESSAGE, checked
+from .config import Config
+from .reader import Opened, Reader
+from .refusals import from_payload, parse_body, request_id
+from .values import Answer, Arrived, Call, Request
+
+
+def create_message(
+    config: Config, params: Mapping[str, Any], verb: str = "create"
+) -> Call[Message]:
+    """Return the call behind `messages.create`."""
+    _, request = _message_request(config, params, verb, stream=False)
+    return Call(config.hiding(request.headers), request, read_message)
+
+
+def stream_message(
+    config: Config, params: Mapping[str, Any], verb: str = "stream"
+) -> Call[Opened[Any]]:
+    """Return the call behind `messages.stream`; a server may answer it with a whole message."""
+    model, request = _message_request(config, params, verb, stream=True)
+    config = config.hiding(request.headers)
+    return Call(config, request, _read_opened, partial(_stream_reader, config, model))
+
+
+def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
+    """Return the call behind `messages.count_tokens` (protocol.md §8)."""
+    body = checked(params, COUNT, config.endpoint, "count_tokens")
+    request = post(config, "/v1/messages/count_tokens", body, params)
+
+    def read(arrived: Arrived) -> TokenCount:
+        return read_as(TokenCount, accepted(arrived, "count_tokens"), "a token count")
+
+    return Call(config.hiding(request.headers), request, read)
+
+
+def _message_request(
+    config: Config, params: Mapping[str, Any], verb: str, *, stream: bool
+) -> tuple[str, Request]:
+    body = checked(params, MESSAGE, config.endpoint, verb)
+    betas = body.pop("betas", ())
+    if stream:
+        body["stream"] = True
+    return body["model"], post(config, "/v1/messages", body, params, betas)
+
+
+def read_message(arrived: Arrived) -> Message:
+    """Return the message of an answer, or raise what the answer is instead."""
+    answer = accepted(arrived)
+    message = read_as(Message, answer, "a message")
+    if not message.model_fields_set & {"content", "type"} or (
+        message.__pydantic_extra__ and message.__pydantic_extra__.get("error")
+    ):  # every field may be missing, so any object would pass
+        raise not_expected(answer, "a message", parse_body(answer.body))
+    message = made(Message, message, request_id(answer.headers))
+    for name in ("content", "stop_reason", "usage"):
+        if name not in message.model_fields_set:
+            tolerated(f"{name} missing", message.request_id)
+    return message
+
+
+def _read_opened(arrived: Arrived) -> Opened[Any]:
+    if isinstance(arrived, Opened):
+        return arrived
+    # Whatever says yes is read as a stream, so this raises: the sender opened none.
+    raise not_expected(accepted(arrived), "a stream", parse_body(arrived.body))
+
+
+def _stream_reader(config: Config, model: str, status: int, headers: Mapping[str, str]) -> Reader:
+    def failure(payload: object) -> APIError:
+        return from_payload(payload, headers, now=time.time(), in_stream=True)
+
+    def whole(body: bytes) -> Message:
+        return read_message(Answer(status, headers, body, config.hide_key))
+
+    return Reader(
+        model,
+        config.max_response_bytes,
+        failure,
+        config.hide_key,
+        label=headers.get("content-type", ""),
+        whole=whole,
+        request_id=request_id(headers),
+    )

@@ -1,0 +1,163 @@
+"""Read the answer to a stream request: from bytes to events, to a message, to how it ended.
+
+Pure: whoever has the bytes feeds them. Nothing here names an HTTP library.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
+from ..types._base import telling_once
+from ..types.events import Event, PingEvent
+from ..types.message import Message
+from .accumulate import Accumulator
+from .replay import replay
+from .sse import BLANK, EventDecoder, is_called_stream, is_stream, too_large
+
+WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
+
+Events = TypeVar("Events", bound="Iterator[Event] | AsyncIterator[Event]")
+
+
+class Reader:
+    """Read the answer to a stream request into events, accumulating on the way.
+
+    `label` is its content type, which may be wrong (protocol.md §6.9): what looks like a stream is
+    read as one, and anything else is read by `whole` as a message, whose events then come at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        limit: int,
+        failure: Callable[[object], APIError],
+        hide: Callable[[str], str] = str,
+        *,
+        label: str = "text/event-stream",
+        whole: Callable[[bytes], Message] = Message.model_validate_json,
+        request_id: str | None = None,
+    ) -> None:
+        self._tolerated = telling_once(request_id)
+        self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
+        self._limit = limit
+        self._label = label
+        self._whole = whole
+        self.request_id: str | None = request_id
+        self._is_stream: bool | None = None
+        self._begun = bytearray()
+        self._weighed = 0
+        self.fed: int = 0
+        """Bytes that came so far."""
+        self.message: Accumulator = Accumulator(model, self._tolerated, request_id)
+        self.moved: bool = False
+        """Whether anything but pings came since somebody last set this to False."""
+
+    def feed(self, chunk: bytes) -> Iterable[Event]:
+        """Return the events a chunk completes, up to the end of the message."""
+        self.fed += len(chunk)
+        if self.fed - self._weighed > WEIGH:
+            self._weighed = self.fed
+            if self.message.weigh() > self._limit:
+                raise too_large("the message", self._limit)
+        if not self._is_stream:
+            chunk = self._look(chunk)
+        event = self._decoder.one(chunk)
+        if event is None:
+            return self._several(chunk)
+        self._take(event)
+        return (event,)
+
+    def _several(self, chunk: bytes) -> Iterator[Event]:
+        for event in self._decoder.feed(chunk):
+            self._take(event)
+            yield event
+            if self.message.complete:
+                return
+
+    def _take(self, event: Event) -> None:
+        self.message.add(event)
+        if not isinstance(event, PingEvent):
+            self.moved = True
+
+    def end(self) -> Iterator[Event]:
+        """Yield what the end of the body completes; raise if the message is not whole then."""
+        if not self._is_stream and (self._begun or not is_called_stream(self._label)):
+            message = self._whole(bytes(self._begun))
+            self._tolerated("a whole message in reply to a stream request")
+            rest = replay(message)
+        else:
+            rest = self._decoder.end()
+        try:
+            for event in rest:
+                self.message.add(event)
+                yield event
+        except StreamInterruptedError:
+            if not self.message.stop_reason_seen:
+                raise
+            self._tolerated("the last event is cut, after the stop_reason")
+        if not self.message.complete:
+            if not self.message.stop_reason_seen:
+                words = self._decoder.words
+                raise StreamInterruptedError(
+                    "the stream ended before the message was complete: no stop_reason came"
+                    + (f"; the server said {words!r}" if words else "")
+                )
+            self._tolerated("message_stop missing")
+            self.message.finish()
+
+    def _look(self, chunk: bytes) -> bytes:
+        """Hold back what comes until it is known to be a stream; return what may be decoded."""
+        if begun := chunk if self._begun else chunk.lstrip(BLANK):
+            self._begun += begun
+            self.moved = True
+            if self._is_stream is None:
+                self._is_stream = is_stream(self._label, bytes(self._begun))
+        if not self._is_stream:
+            if self.fed > self._limit:
+                raise UnexpectedResponseError(
+                    f"the answer has more than {self._limit} bytes (max_response_bytes)"
+                )
+            return b""
+        if not is_called_stream(self._label):
+            self._tolerated("a stream whose content type is another")
+        begun, self._begun = bytes(self._begun), bytearray()
+        return begun
+
+
+class Opened(Generic[Events]):
+    """A stream whose answer has begun, and that will not be sent again."""
+
+    def __init__(self, reader: Reader, events: Events, close: Callable[[], Any]) -> None:
+        self.reader = reader
+        self.events = events
+        self.close = close
+        self.held: deque[Event] = deque()
+        """Events that were read while looking for the first content."""
+        self.sign: Callable[[APIError], object] = lambda _: None
+        """Write on an error what was asked, how often, and for how long."""
+
+    def hold(self, event: Event) -> None:
+        """Keep an event for later; of pings one after the other, which can be many, only one."""
+        if not (
+            self.held and isinstance(event, PingEvent) and isinstance(self.held[-1], PingEvent)
+        ):
+            self.held.append(event)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id under which the server or its proxy knows the request."""
+        return self.reader.request_id
+
+    def blame(self, error: APIError) -> APIError:
+        """Return the error with all that is known, the part of the message that came included."""
+        self.sign(error)
+        error.request_id = error.request_id or self.request_id
+        error.partial_message = self.snapshot()
+        return error
+
+    def snapshot(self) -> Message:
+        """Return the message as far as it has come."""
+        return self.reader.message.message()

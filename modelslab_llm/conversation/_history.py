@@ -1,0 +1,121 @@
+"""The rules of a history that every server takes, turn by turn (protocol.md §3, §4, §10, §13).
+
+Pure functions on blocks as plain dicts. `Conversation` mends a whole history by them, and a
+`ToolLoop` what it adds to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, Union, cast
+
+from ..tools import tool_result
+from ..types.content import ToolUseBlock
+from ..types.message import CUT
+from ..types.requests import MessageParam, ToolResultBlockParam
+
+Part: TypeAlias = Union[str, Mapping[str, Any]]
+"""A block; text that was given as a plain string stays one where it is all there is."""
+Turn: TypeAlias = tuple[str, list[Part]]
+
+THINKING = ("thinking", "redacted_thinking")
+SHOWN = 1000  # characters of broken arguments that the model is shown
+
+
+def is_a(part: object, *kinds: str) -> bool:
+    """Tell whether a part is a block of one of these kinds."""
+    return isinstance(part, Mapping) and cast("Mapping[str, Any]", part).get("type") in kinds
+
+
+def sound(given: Iterable[MessageParam]) -> list[Turn]:
+    """Return the turns that say something, each without what no server takes."""
+    turns: list[Turn] = []
+    for turn in given:
+        append(turns, turn)
+    return turns
+
+
+def append(turns: list[Turn], turn: MessageParam) -> None:
+    """Add a turn without what no server takes; neighbours of one role become one, empty ones none.
+
+    Left out are empty text, calls that nobody could answer (without a name, without an id, or with
+    the id of another one of that turn), and thinking at the end of a turn, where it led to nothing.
+    """
+    content, role = turn["content"], turn["role"]
+    given = [content] if isinstance(content, str) else cast("Iterable[Part]", content)
+    joins = bool(turns) and turns[-1][0] == role
+    parts = turns[-1][1] if joins else []
+    for part in given:
+        if not (_is_empty(part) or (is_a(part, "tool_use") and _id(part) in call_ids(parts))):
+            parts.append(part)
+    while role == "assistant" and parts and is_a(parts[-1], *THINKING):
+        parts.pop()
+    if parts and not joins:
+        turns.append((role, parts))
+
+
+def call_ids(parts: list[Part]) -> list[str]:
+    """Return the ids of the calls that a turn makes."""
+    return [_id(part) for part in parts if is_a(part, "tool_use")]
+
+
+def results_in(parts: list[Part]) -> dict[str, Part]:
+    """Return the results among the parts by the ids of their calls; of several, the last."""
+    results = [part for part in parts if not isinstance(part, str) and is_a(part, "tool_result")]
+    return {part.get("tool_use_id", ""): part for part in results}
+
+
+def answered(parts: list[Part], asked: list[str]) -> list[Part]:
+    """Return a user's parts with exactly one result for each call asked, before all else."""
+    given = results_in(parts)
+    others = [part for part in parts if not is_a(part, "tool_result")]
+    unanswered = "the call was not run"
+    return [
+        *(given.get(call) or dict(tool_result(call, unanswered, is_error=True)) for call in asked),
+        *others,
+    ]
+
+
+def turn_param(turn: Turn) -> MessageParam:
+    """Return a turn as a request takes it."""
+    role, parts = turn
+    content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
+    if len(parts) == 1 and isinstance(parts[0], str):
+        content = parts[0]
+    return cast("MessageParam", {"role": role, "content": content})
+
+
+def not_run(use: ToolUseBlock, stop_reason: str | None) -> ToolResultBlockParam:
+    """Return the answer to a call whose arguments did not arrive whole, which must not be run."""
+    return tool_result(use, why_not_run(use, stop_reason), is_error=True)
+
+
+def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
+    """Tell the model why a call was not run, what had come of it, and what to do."""
+    came = f": {use.raw_input[:SHOWN]}" if use.raw_input else ""
+    if stop_reason in CUT:
+        return (
+            f"not run, because the arguments were cut off ({stop_reason}); "
+            f"call it again with shorter ones{came}"
+        )
+    return f"not run, because the arguments are no whole JSON object; call it again{came}"
+
+
+def not_run_after_cut(stop_reason: str | None) -> str:
+    """Tell the model why a call that came whole was not run in a turn that was cut after it."""
+    return (
+        f"not run, because the answer was cut off ({stop_reason}) and its other calls may be "
+        "missing; call it again in a shorter answer"
+    )
+
+
+def _is_empty(part: Part) -> bool:
+    if isinstance(part, str):
+        return not part
+    if part["type"] == "tool_use":
+        return not (part.get("id") and part.get("name"))
+    return part["type"] == "text" and not part.get("text")
+
+
+def _id(part: Part) -> str:
+    return str(cast("Mapping[str, Any]", part).get("id", ""))

@@ -1,0 +1,165 @@
+"""Decide how to ask for an output, and ask until an answer fits. Sends nothing itself.
+
+`output_request` turns a type and the caller's parameters into those that are sent; `parsing` is the
+flow behind `parse`: it yields each attempt, and is sent its outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from .._protocol.check import MESSAGE, refuse_unknown
+from .._protocol.config import Config
+from .._protocol.exchange import exchange
+from .._protocol.messages import create_message
+from .._protocol.schema import adapter_of, for_grammar, for_output_config, schema_of
+from .._protocol.values import Attempt, Deadline, Outcome
+from ..endpoints import Endpoint, Strategy
+from ..errors import InvalidRequestError, OutputInvalidError
+from ..types.message import Message
+from ..types.parsed import ParsedMessage
+from ._read import OutputRequest
+
+T = TypeVar("T")
+
+TOOL = "output"
+"""The name of the tool whose arguments are the output."""
+
+
+def output_request(
+    output: Any,
+    strategy: Strategy | None,
+    params: Mapping[str, Any],
+    endpoint: Endpoint,
+    verb: str = "parse",
+) -> OutputRequest[Any]:
+    """Return the request for an output. Raises `InvalidRequestError` for what cannot be asked."""
+    refuse_unknown(params, MESSAGE, verb)  # first: of an output under another name
+    adapter = adapter_of(output)
+    schema, wrapped = schema_of(adapter)
+    strategy = endpoint.default_strategy if strategy is None else strategy
+    if strategy not in endpoint.strategies:
+        known = ", ".join(map(repr, endpoint.strategies))
+        raise InvalidRequestError(f"strategy: must be one of {known}, not {strategy!r}")
+    params = {name: value for name, value in params.items() if value is not None}
+    _check_turns(params)
+    _check_free(params, strategy)
+    if strategy == "tool":
+        _check_thinking(params, endpoint)
+        params = _by_tool(params, for_grammar(schema), alone=endpoint.output_tool_stands_alone)
+    elif strategy == "output_config":
+        form = {"type": "json_schema", "schema": for_output_config(schema)}
+        params["output_config"] = {**params.get("output_config", {}), "format": form}
+    else:
+        params = _in_words(params, schema)
+        if strategy == "json_schema":
+            extra = params.get("extra_body", {})
+            params["extra_body"] = {**extra, "json_schema": for_grammar(schema)}
+    return OutputRequest(params, adapter, wrapped, TOOL if strategy == "tool" else None)
+
+
+def parsing(
+    config: Config, asked: OutputRequest[T], validation_retries: int, clock: Callable[[], float]
+) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
+    """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
+
+    Only an invalid answer is asked for again: one that was cut or refused would be again.
+    """
+    if type(validation_retries) is not int or validation_retries < 0:
+        given = repr(validation_retries)
+        raise InvalidRequestError(
+            f"validation_retries: must be a whole number, at least 0, not {given}"
+        )
+    deadline = Deadline.of(config, clock)
+    while True:
+        message = yield from exchange(create_message(config, asked.params, "parse"), deadline)
+        try:
+            return asked.read(message)
+        except OutputInvalidError as error:
+            if len(asked.previous_attempts) >= validation_retries:
+                raise
+            asked = asked.again(error)
+
+
+def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:
+    """Force a call (protocol.md §10). llama-server takes it for a call of any tool, and has a
+    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it.
+
+    So behind GGUF the tool stands `alone`: a history that used others needs none of them there.
+    """
+    others: Any = params.get("tools", ())
+    description = "Give the answer by calling this, once."
+    if about := schema.get("description"):
+        description += f" It is: {about}"
+    tool = {"name": TOOL, "description": description, "input_schema": schema}
+    if isinstance(others, Iterable):
+        others = list(cast("Iterable[Any]", others))
+        if any(_name(definition) == TOOL for definition in others):
+            raise InvalidRequestError(f"tools: {TOOL!r} is the name of the tool for the output")
+        others = [tool] if alone else [*others, tool]
+    choice = {"type": "tool", "name": TOOL, "disable_parallel_tool_use": True}
+    return {**params, "tools": others, "tool_choice": choice}
+
+
+def _name(tool: Any) -> object:
+    return (
+        cast("Any", tool).get("name") if isinstance(tool, Mapping) else getattr(tool, "name", None)
+    )
+
+
+def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the model what to answer; the schema is not shown to it by llama-server either."""
+    words = (
+        "Answer with one JSON object and nothing else: no words before or after it. "
+        f"It must fit this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    )
+    system: Any = params.get("system")
+    if isinstance(system, str) and system:
+        system = f"{system}\n\n{words}"
+    elif isinstance(system, Iterable) and not isinstance(system, (str, Mapping)):
+        # llama-server joins the blocks with nothing between them (protocol.md §3)
+        system = [*cast("Iterable[Any]", system), {"type": "text", "text": f"\n\n{words}"}]
+    elif not system:
+        system = words
+    return {**params, "system": system}
+
+
+def _check_turns(params: dict[str, Any]) -> None:
+    """Refuse a prefilled answer: servers differ in whether they repeat it (protocol.md §3)."""
+    turns: Any = params.get("messages")
+    if not isinstance(turns, Iterable) or isinstance(turns, (str, bytes, Mapping)):
+        return  # said in full when the request is checked
+    params["messages"] = turns = list(cast("Iterable[Any]", turns))
+    last: Any = turns[-1] if turns else None
+    role = cast("Any", last).get("role") if isinstance(last, Mapping) else None
+    if role == "assistant" or isinstance(last, Message):
+        raise InvalidRequestError(
+            f"messages[{len(turns) - 1}].role: an output is asked for in a user's turn, the last"
+        )
+
+
+def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
+    """Refuse what would take the place of what the strategy sends."""
+    field = {"tool": "tool_choice", "prompt": None}.get(strategy, strategy)
+    extra: Any = params.get("extra_body", {})
+    taken = [f"extra_body[{field!r}]"] if isinstance(extra, Mapping) and field in extra else []
+    config: Any = params.get("output_config", {})
+    if field == "tool_choice" and field in params:
+        taken.append(field)
+    if isinstance(config, Mapping) and "format" in config:
+        taken.append("output_config['format']")
+    if taken:
+        raise InvalidRequestError(f"{', '.join(taken)}: is set by parse(), leave it out")
+
+
+def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
+    """Refuse what Anthropic does (protocol.md §4); llama-server, behind GGUF, thinks and calls."""
+    thinking: Any = params.get("thinking")
+    enabled = isinstance(thinking, Mapping) and cast("Any", thinking).get("type") == "enabled"
+    if enabled and not endpoint.thinks_before_forced_tool:
+        raise InvalidRequestError(
+            "thinking: 'enabled' and a tool that must be called exclude each other; "
+            "use strategy='output_config' or 'prompt', or leave thinking out"
+        )

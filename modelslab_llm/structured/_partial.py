@@ -1,0 +1,95 @@
+"""Read a JSON object while it is still arriving, at a cost linear in its length. Pure.
+
+To read the whole text again at each piece would be quadratic. So it is read only when it has grown
+by a part of what was read before: small objects are seen at every piece, large ones in ever larger
+steps, and all the readings together take no more than `1 + 1 / STEP` times the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+STEP = 1 / 64
+"""By which part of itself a text has to grow before it is read again."""
+
+_NUMBER = "0123456789+-.eE"
+"""What a number may go on with: 1 may become 12."""
+
+_ESCAPE = re.compile(  # after an even number of backslashes, which are characters by themselves
+    r"(?<!\\)(?:\\\\)*"
+    r"((?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?)\Z"
+)
+"""An escape that is not whole at the end of a text, or that is half of a character."""
+_SURROGATE = re.compile(
+    r"(?<!\\)((?:\\\\)*)(?:"
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""An escape of a surrogate; the second group is there where it is a whole pair."""
+
+
+class PartialObject:
+    """A JSON object of which some has come. What stands before its first brace is skipped."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+        self._read = 0
+        self._value: dict[str, Any] | None = None
+
+    def add(self, piece: str) -> None:
+        """Take the next piece of the text."""
+        if not self._size:
+            piece = piece[max(0, piece.find("{")) :] if "{" in piece else ""
+        self._parts.append(piece)
+        self._size += len(piece)
+
+    def news(self, *, whole: bool = False) -> dict[str, Any] | None:
+        """Return the object as far as it has come; None if there is no more to see than last time.
+
+        Each name and item stays as it was first returned, but the last: that one may still grow.
+        `whole` says that no more will come, which makes a last reading.
+        """
+        grown = self._size - self._read
+        if (not grown and not (whole and self._read)) or (grown < self._read * STEP and not whole):
+            return None
+        text = "".join(self._parts)
+        self._parts, self._read = [text], self._size
+        value = _read(text if whole else _sure(text))
+        if not isinstance(value, dict) or value == self._value:
+            return None
+        self._value = cast("dict[str, Any]", value)
+        return self._value
+
+
+def _read(text: str) -> object:
+    """Return what there is of an object; None if it is not JSON, and more will not make it so."""
+    while True:
+        try:
+            return from_json(text, allow_inf_nan=False, allow_partial="trailing-strings")
+        except ValueError:
+            text, before = _with_whole_characters(text), text
+        if text == before:
+            return None
+
+
+def _with_whole_characters(text: str) -> str:
+    r"""Return JSON with U+FFFD for each escape of half a character.
+
+    >>> _with_whole_characters(r'["\ud83d\ude00", "\ud83d", "\\ud83d"]')
+    '["\\ud83d\\ude00", "\\ufffd", "\\\\ud83d"]'
+    """
+    return _SURROGATE.sub(lambda found: found[0] if found[2] else found[1] + "\\ufffd", text)
+
+
+def _sure(text: str) -> str:
+    r"""Return an unfinished text without the end that may yet turn into something else.
+
+    >>> _sure('{"n": 12'), _sure('{"t": "caf\\u00')
+    ('{"n": ', '{"t": "caf')
+    """
+    text = text.rstrip(_NUMBER)
+    unfinished = _ESCAPE.search(text, max(0, len(text) - 24))
+    return text[: unfinished.start(1)] if unfinished else text

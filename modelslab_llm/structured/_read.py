@@ -1,0 +1,180 @@
+"""Read an answer: the output in it, or the error that says why there is none. Pure.
+
+An `OutputRequest` is what was asked for, and also says how to ask again. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from .._protocol.faults import faults_in
+from .._protocol.schema import WRAPPED
+from ..errors import (
+    OutputError,
+    OutputInvalidError,
+    OutputRefusedError,
+    OutputTruncatedError,
+)
+from ..tools import tool_result
+from ..types._reading import STRICT_JSON, whole
+from ..types.content import ToolUseBlock
+from ..types.message import CUT, REFUSED, Message
+from ..types.parsed import ParsedMessage
+from ..types.requests import MessageParam
+
+T = TypeVar("T")
+
+
+class _Misfit(Exception):
+    """An answer is not the output; the text says why, to the caller and to the model."""
+
+
+@dataclass(frozen=True)
+class OutputRequest(Generic[T]):
+    """A request for an output, and all it takes to read what comes."""
+
+    params: Mapping[str, Any]
+    """The parameters of `messages.create`."""
+    adapter: TypeAdapter[Any]
+    wrapped: bool
+    """Whether the output is the one property of an object."""
+    tool: str | None
+    """The tool that the model was told to call, if the output comes as a call."""
+    previous_attempts: tuple[Message, ...] = ()
+
+    def read(self, message: Message) -> ParsedMessage[T]:
+        """Return the message with its output, or raise the `OutputError` that says what it is.
+
+        What is there whole counts, even where the server says that the answer was cut after it.
+        """
+        if message.stop_reason in REFUSED:
+            details = message.stop_details
+            why = (details.explanation or details.category) if details else None
+            reason = f"the model refused to answer{f': {why}' if why else ''}"
+            raise self._failed(OutputRefusedError(reason), message)
+        try:
+            value = self._value(message)
+        except _Misfit as misfit:
+            if message.stop_reason in CUT:
+                reason = (
+                    f"the answer was cut ({message.stop_reason}) after "
+                    f"{message.usage.output_tokens} tokens, before the output was whole: "
+                    "raise max_tokens, or shorten the history"
+                )
+                raise self._failed(OutputTruncatedError(reason), message) from None
+            error = OutputInvalidError(str(misfit))
+            raise self._failed(error, message) from misfit.__cause__
+        kind: type[ParsedMessage[T]] = ParsedMessage  # ParsedMessage[T] would be made at run time
+        return kind.of(message, value, self.tool, self.previous_attempts)
+
+    def again(self, error: OutputError) -> OutputRequest[T]:
+        """Return the next request: what is asked again, and the answer that is paid for."""
+        params = {**self.params, "messages": error.messages}
+        return replace(
+            self, params=params, previous_attempts=(*self.previous_attempts, error.message)
+        )
+
+    def _failed(self, error: OutputError, message: Message) -> OutputError:
+        error.message, error.raw_text, error.previous_attempts = (
+            message,
+            self._raw(message),
+            self.previous_attempts,
+        )
+        error.tool_use = self._call(message)
+        error.messages = list(self.params["messages"])
+        if isinstance(error, OutputInvalidError):
+            error.messages += self._shown(message, error.reason)
+        return error
+
+    def _shown(self, message: Message, reason: str) -> list[MessageParam]:
+        """Return the answer with what is wrong with it, every call answered (protocol.md §10).
+
+        An empty answer cannot be sent back: then the same is asked again.
+        """
+        turn = message.to_param()
+        if not turn["content"]:
+            return []
+        how = f"Call {self.tool} again" if self.tool else "Give the whole JSON object again"
+        results = [tool_result(use, f"{reason}.", is_error=True) for use in message.tool_uses]
+        content = results or f"Error: {reason}. {how}, and mend this."
+        return [turn, {"role": "user", "content": content}]
+
+    def _call(self, message: Message) -> ToolUseBlock | None:
+        return next((use for use in message.tool_uses if use.name == self.tool), None)
+
+    def _raw(self, message: Message) -> str:
+        if (call := self._call(message)) is None:
+            return message.text
+        if call.input_complete:
+            return json.dumps(call.input, ensure_ascii=False)
+        return call.raw_input or ""
+
+    def _value(self, message: Message) -> T:
+        """Return the output. Where no call came the text may hold it: Ollama ignores tool_choice
+        (protocol.md §11)."""
+        if (call := self._call(message)) is not None:
+            if not call.input_complete:
+                raise _Misfit("the arguments are not one whole JSON object")
+            return self._validated(call.input)
+        if self.tool and message.tool_uses:
+            raise _Misfit(f"{message.tool_uses[0].name} was called, and not {self.tool}")
+        return self._out_of(message.text)
+
+    def _out_of(self, text: str) -> T:
+        """Return the output that stands in a text, if there is exactly one that fits."""
+        candidates = json_objects(text)
+        if not candidates:
+            what = "there is no call and no JSON object" if self.tool else "there is no JSON object"
+            raise _Misfit(f"{what} in the answer")
+        fitting: list[tuple[object, T]] = []
+        misfit = _Misfit()
+        for candidate in candidates:
+            if all(candidate != known for known, _ in fitting):
+                try:
+                    fitting.append((candidate, self._validated(candidate)))
+                except _Misfit as error:
+                    misfit = error
+        if not fitting:
+            raise misfit
+        if len(fitting) > 1:
+            raise _Misfit(f"{len(fitting)} different JSON objects in the answer fit: give only one")
+        return fitting[0][1]
+
+    def _validated(self, given: Mapping[str, Any]) -> T:
+        if self.wrapped and list(given) != [WRAPPED]:
+            raise _Misfit(f"the object must hold {WRAPPED!r} and nothing else")
+        found = given[WRAPPED] if self.wrapped else given
+        try:  # as JSON: there a date is a string even where a type is strict
+            return cast("T", self.adapter.validate_json(json.dumps(found)))
+        except ValidationError as error:
+            raise _Misfit(faults_in(error, WRAPPED if self.wrapped else "")) from error
+
+
+def json_objects(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects that stand in a text, fenced or not; none if one of them is broken.
+
+    What is left of a broken object is never taken for a whole one.
+
+    >>> json_objects('Here it is: ```json\\n{"a": {"b": 1}}\\n``` Use {braces} well.')
+    [{'a': {'b': 1}}]
+    >>> json_objects('{"a": {"b": 1}, "c": ')
+    []
+    """
+    found: list[dict[str, Any]] = []
+    end = 0
+    while begin := _OBJECT.search(text, end):
+        try:
+            value, end = STRICT_JSON.raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            return []
+        found.append(whole(value))
+    return found
+
+
+_OBJECT = re.compile(r'\{\s*["}]')  # a brace followed by anything else is prose

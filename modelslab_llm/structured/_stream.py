@@ -1,0 +1,148 @@
+"""The streams of `parse_stream`: a `MessageStream` that also shows its output as it grows.
+
+What was asked, and how the answer is read, is in `_ask` and `_read`; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from .._protocol.reader import Opened
+from .._protocol.schema import WRAPPED
+from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..types.content import InputJSONDelta, TextBlock, TextDelta, ToolUseBlock
+from ..types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
+from ..types.parsed import ParsedMessage
+from ._partial import PartialObject
+from ._read import OutputRequest
+
+T = TypeVar("T")
+
+
+class ParsedMessageStream(MessageStream, Generic[T]):
+    """An output as it comes: a `MessageStream` with `partial_stream` beside `text_stream`.
+
+    Its final message has `.parsed`, the output validated whole.
+    """
+
+    def __init__(
+        self, send: Callable[[], Opened[Iterator[Event]]], asked: OutputRequest[T]
+    ) -> None:
+        super().__init__(send)
+        self._asked = asked
+        self._growing = Growing(asked.tool, asked.wrapped)
+
+    def __next__(self) -> Event:
+        event = super().__next__()
+        self._growing.add(event)
+        return event
+
+    @property
+    def partial_stream(self) -> Iterator[Any]:
+        """The output as far as it has come, again and again as it grows.
+
+        These are plain JSON values, not validated: a dict for a model, whose last value may still
+        grow. The last one is whole. Large outputs grow in larger steps, which keeps the cost of
+        looking linear.
+        """
+        for _ in self:
+            yield from self._growing.news()
+        yield from self._growing.news(whole=True)
+
+    def get_final_message(self) -> ParsedMessage[T]:
+        """Read what is left; return the whole message, with its output in `parsed`.
+
+        Raises `APIError` if the stream breaks off, `OutputError` if the answer is not the output.
+        """
+        return self._asked.read(super().get_final_message())
+
+
+class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
+    """An output as it comes: an `AsyncMessageStream` with `partial_stream` beside `text_stream`.
+
+    Its final message has `.parsed`, the output validated whole.
+    """
+
+    def __init__(
+        self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]], asked: OutputRequest[T]
+    ) -> None:
+        super().__init__(send)
+        self._asked = asked
+        self._growing = Growing(asked.tool, asked.wrapped)
+
+    async def __anext__(self) -> Event:
+        event = await super().__anext__()
+        self._growing.add(event)
+        return event
+
+    @property
+    def partial_stream(self) -> AsyncIterator[Any]:
+        """The output as far as it has come; as for `ParsedMessageStream`."""
+        return _AsyncPartials(self, self._growing)
+
+    async def get_final_message(self) -> ParsedMessage[T]:
+        """Read what is left; return the whole message, with its output in `parsed`.
+
+        Raises `APIError` if the stream breaks off, `OutputError` if the answer is not the output.
+        """
+        return self._asked.read(await super().get_final_message())
+
+
+class _AsyncPartials(AsyncIterator[Any]):
+    """The outputs in a stream. No generator: one that is left early needs closing."""
+
+    def __init__(self, events: AsyncIterator[Event], growing: Growing) -> None:
+        self._events = events
+        self._growing = growing
+
+    async def __anext__(self) -> Any:
+        async for _ in self._events:
+            for value in self._growing.news():
+                return value
+        for value in self._growing.news(whole=True):
+            return value
+        raise StopAsyncIteration
+
+
+class Growing:
+    """Follow an output through the events of a stream: the first call of its tool, or the text."""
+
+    def __init__(self, tool: str | None, wrapped: bool) -> None:
+        self._tool = tool
+        self._wrapped = wrapped
+        self._index: int | None = None
+        self._object = PartialObject()
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, ContentBlockStartEvent):
+            self._begin(event)
+        elif isinstance(event, ContentBlockDeltaEvent):
+            delta = event.delta
+            if self._tool is None and isinstance(delta, TextDelta):
+                self._object.add(delta.text)
+            elif event.index == self._index and isinstance(delta, InputJSONDelta):
+                self._object.add(delta.partial_json)
+
+    def news(self, *, whole: bool = False) -> list[Any]:
+        """Return the output as far as it has come, if there is more of it than last time.
+
+        It is a list of one or none, since None may be an output.
+        """
+        value = self._object.news(whole=whole)
+        if value is None or (self._wrapped and WRAPPED not in value):
+            return []
+        return [value[WRAPPED] if self._wrapped else value]
+
+    def _begin(self, event: ContentBlockStartEvent) -> None:
+        block = event.content_block
+        if self._tool is None and isinstance(block, TextBlock):
+            self._object.add(block.text)
+        elif isinstance(block, ToolUseBlock) and block.name == self._tool and self._index is None:
+            self._index = event.index
+            if block.input:  # all of it at once
+                self._object.add(json.dumps(block.input))
+        elif event.index == self._index:  # the index was given again, to another block
+            self._index = -1

@@ -1,0 +1,1 @@
+"""How servers say things: the dialects a script can be played in. Pure."""

@@ -1,0 +1,1 @@
+"""What a test scripts: replies, faults, and assertions on what was received. Pure."""

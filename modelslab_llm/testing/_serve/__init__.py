@@ -1,0 +1,1 @@
+"""Play a script: as a server on a socket, and as a transport without one."""

@@ -1,0 +1,264 @@
+"""Decide what is answered: a request in, a plan of bytes out.
+
+A wrong method, key, deployment or body is refused before the script is asked. Must not open a
+socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .._dialect.dialects import DIALECTS, Dialect
+from .._dialect.events import Json, message_of, prompt_words
+from .._dialect.kinds import Kind, kind_at
+from .._dialect.said import Error, type_of, untraced
+from .._script.fault import Fault
+from .._script.received import ReceivedRequest
+from .._script.script import NEVER_AGAIN, ErrorReply, Replies, Reply
+from .plan import Manner, Plan, broken, in_one_piece, streamed, whole
+
+__all__ = ["Rules", "answer", "unreadable"]
+
+_NOTHING_THERE = "There is nothing at {}."
+_ONLY = "This server speaks Messages only."
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Say who is let in, and which deployments there are and in what state."""
+
+    api_key: str | None
+    """`None` lets everybody in."""
+    deployments: Mapping[str, str]
+    """State by id: `ready`, `loading`, `unreachable`; any other word means not ready."""
+    any_deployment: bool
+    """Whether an id that is not in `deployments` counts as ready, rather than as unknown."""
+    dialect: Dialect = DIALECTS["anthropic"]
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """Hold one request, and who answers it."""
+
+    request: ReceivedRequest
+    request_id: str
+    kind: Kind
+    dialect: Dialect
+    replies: Replies
+
+
+@dataclass(frozen=True)
+class _Route:
+    """An operation, and what a request needs to reach it."""
+
+    method: str
+    act: Callable[[_Visit], Plan | ErrorReply]
+    required: tuple[str, ...] = ()
+    """The fields of the body without which it is refused."""
+
+
+def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: int) -> Plan:
+    """Decide the whole response to a request, the `number`th of its server.
+
+    The script is asked only for message calls that are in order: a wrong key, a deployment that
+    is not ready or a body that lacks a field does not use up an answer.
+    """
+    kind, place = kind_at(request.path.partition("?")[0])
+    dialect, request_id = rules.dialect, f"req_local_{number:04}"
+    outcome: Plan | ErrorReply | None
+    if (route := _ROUTES.get(place["rest"])) is None:
+        outcome = ErrorReply(404, f"{_NOTHING_THERE.format(request.path)} {_ONLY}")
+    elif outcome := (
+        _wrong_method(request, route.method)
+        or _wrong_key(request, kind, rules)
+        or _wrong_deployment(place.groupdict().get("deployment"), rules)
+    ):
+        if kind.guarded:  # by a gateway, with words of its own
+            dialect = DIALECTS["anthropic"]
+    else:
+        visit = _Visit(request, request_id, kind, dialect, replies)
+        outcome = _wrong_body(request, route.required) or route.act(visit)
+    plan = (
+        _failed(outcome, kind, dialect, request_id) if isinstance(outcome, ErrorReply) else outcome
+    )
+    if not plan.status:
+        return plan
+    trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
+    traced = {trace: request_id} if trace else {}
+    plan = replace(plan, headers={**dialect.headers, **traced, **plan.headers})
+    if request.method == "HEAD" or plan.status in (204, 304):
+        plan = replace(plan, chunks=())
+    return plan
+
+
+def _failed(failure: ErrorReply, kind: Kind, dialect: Dialect, request_id: str) -> Plan:
+    body: Json | bytes | None = failure.body
+    if body is None:
+        type_ = failure.type or dialect.types.get(failure.status) or type_of(failure.status)
+        words = failure.message or f"Scripted failure with status {failure.status}."
+        envelope = dialect.envelope or kind.envelope
+        body = envelope(Error(failure.status, type_, words, request_id))
+    plan = whole(failure.status, body, dialect.json_label)
+    return plan.with_headers(dialect.error_headers).with_headers(failure.headers)
+
+
+def unreadable(status: int, message: str) -> Plan:
+    """Return the response to what is not HTTP."""
+    return whole(status, untraced(Error(status, "invalid_request_error", message, "")))
+
+
+# The operations: a request that is in order, and what is answered to it
+
+
+def _create(visit: _Visit) -> Plan | ErrorReply:
+    """Answer a message call by the script. What goes wrong with the script is answered with 500."""
+    replies = visit.replies
+    try:
+        found = replies.next(visit.request)
+        if isinstance(found, ErrorReply):
+            return found
+        if isinstance(found, Fault):
+            return broken(found)
+        if isinstance(found, Reply):
+            return _replied(found, visit)
+        return _sent(found, visit, Manner(pause=replies.pause))
+    except BaseException as error:  # noqa: BLE001 - any code of the user; pytest.fail() is no Exception
+        replies.errors.append(error)
+        words = f"the script raised {type(error).__name__}: {error}"
+        return ErrorReply(500, words, headers=NEVER_AGAIN)
+
+
+def _replied(reply: Reply, visit: _Visit) -> Plan:
+    if reply.fault and reply.fault.strikes_first:
+        return broken(reply.fault)
+    dialect, asked = visit.dialect, visit.request.body
+    message = message_of(
+        reply, asked, id=dialect.identify(visit.replies.calls), model=dialect.model(asked["model"])
+    )
+    message = dialect.reworded(message)
+    if not visit.request.stream:
+        message = dialect.in_one_piece(message)
+    manner = Manner(reply.split, reply.pause, reply.fault)
+    return _sent(message, visit, manner).with_headers(reply.headers)
+
+
+def _sent(message: Mapping[str, Any], visit: _Visit, manner: Manner) -> Plan:
+    # A body that is no message is sent in one piece even to those who want a stream: that is
+    # how servers say `{"error": …}` with status 200 (protocol.md §7.3).
+    if visit.request.stream and "content" in message:
+        return streamed(message, manner, visit.dialect, visit.request_id)
+    return in_one_piece(message, manner, visit.dialect)
+
+
+def _count_tokens(visit: _Visit) -> Plan | ErrorReply:
+    """Count the words of a prompt, where the server counts at all."""
+    asked = visit.request.body
+    counted = visit.dialect.count(asked["model"], prompt_words(asked))
+    if counted is None:
+        return ErrorReply(404, _NOTHING_THERE.format(visit.request.path))
+    return whole(200, counted, visit.dialect.json_label)
+
+
+def _list_models(visit: _Visit) -> Plan | ErrorReply:
+    """List some models."""
+    listed = visit.dialect.models or visit.kind.models
+    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])))
+    if isinstance(found, ErrorReply):
+        return found
+    return whole(200, found, visit.dialect.json_label)
+
+
+_ROUTES: Mapping[str, _Route] = {
+    "/v1/messages": _Route("POST", _create, ("model", "max_tokens", "messages")),
+    "/v1/messages/count_tokens": _Route("POST", _count_tokens, ("model", "messages")),
+    "/v1/models": _Route("GET", _list_models),
+}
+
+
+# Refusals, before a script is asked
+
+
+def _wrong_method(request: ReceivedRequest, method: str) -> ErrorReply | None:
+    """Refuse another method than the one there is."""
+    if request.method == method:
+        return None
+    return ErrorReply(405, f"Use {method} here.", headers={"allow": method})
+
+
+def _wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply | None:
+    """Refuse whoever does not bring the key, or brings another besides."""
+    if rules.api_key is None:
+        return None
+    sent = request.credentials
+    given = {sent[name] for name in kind.credentials if name in sent}
+    # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
+    # right everywhere only if all of them are.
+    return None if given == {rules.api_key} else ErrorReply(401, "Invalid API key.")
+
+
+# llama-server's own body, which the gateway passes on (protocol.md §7.2).
+_LOADING = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+
+
+def _wrong_deployment(deployment: str | None, rules: Rules) -> ErrorReply | None:
+    """Refuse in the gateway's own sentences (protocol.md §7.2)."""
+    if deployment is None:
+        return None
+    state = rules.deployments.get(deployment, "ready" if rules.any_deployment else None)
+    match state:
+        case "ready":
+            return None
+        case None:
+            return ErrorReply(404, "No deployment found for this endpoint.")
+        case "loading":
+            return ErrorReply(503, body=_LOADING)
+        case "unreachable":
+            return ErrorReply(
+                502,
+                "The model endpoint is unreachable right now. "
+                "It may be restarting — try again in a moment.",
+            )
+        case _:
+            return ErrorReply(
+                503,
+                f"Endpoint is not ready (status: {state}). It may still be deploying or paused.",
+            )
+
+
+def _is_message_list(value: Any) -> bool:
+    match value:
+        case [*messages]:
+            return bool(messages) and all(map(_is_object, messages))
+        case _:
+            return False
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda value: isinstance(value, str) and value != "", "the name of a model"),
+    "max_tokens": (lambda value: type(value) is int and value > 0, "a whole number, at least 1"),
+    "messages": (_is_message_list, "a list of at least one message"),
+}
+
+
+def _wrong_body(request: ReceivedRequest, required: tuple[str, ...]) -> ErrorReply | None:
+    """Refuse a body that lacks one of these fields, or has something else in it."""
+    if not required:
+        return None
+    if not _is_object(request.body):
+        return ErrorReply(400, "The body is not a JSON object.")
+    problems: list[str] = []
+    for name in required:
+        fits, wanted = _FIELDS[name]
+        value = request.body.get(name)
+        if value is None:
+            problems.append(f"{name}: field required")
+        elif not fits(value):
+            problems.append(f"{name}: must be {wanted}")
+    return ErrorReply(400, "; ".join(problems)) if problems else None

@@ -1,0 +1,295 @@
+"""What `LocalServer` and `ScriptedTransport` have in common: a script, and a record of requests.
+
+Must not carry a byte: what is answered comes as a `Plan` from `answer`, and the two send it.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import h11
+from typing_extensions import Unpack
+
+from ... import endpoints
+from .._dialect.dialects import DialectName, dialect_named
+from .._script.received import ReceivedRequest
+from .._script.script import Replies, Script
+from .answer import Rules, answer
+from .plan import Plan
+
+if TYPE_CHECKING:  # what a test that brings its own client need not load
+    from ..._client.client import AsyncModelsLab, ModelsLab
+    from ..._protocol.config import Options
+
+__all__ = ["KEY", "UNSENDABLE", "Log", "Scripted", "async_client_on", "client_on"]
+
+KEY = "local-test-key"
+
+UNSENDABLE = (h11.LocalProtocolError, UnicodeEncodeError, TypeError)
+"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is no text."""
+
+
+@dataclass
+class Log:
+    """Hold what was seen, and what went wrong with the script, oldest first."""
+
+    errors: list[BaseException]
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
+    disconnects: int = 0
+
+
+class Scripted(ABC):
+    """Answer by a script, and keep what was asked; how the bytes travel is for the subclasses."""
+
+    def __init__(
+        self,
+        script: Script = None,
+        *,
+        api_key: str | None = KEY,
+        deployments: Mapping[str, str] | None = None,
+        pause: float = 0.0,
+        dialect: DialectName = "anthropic",
+    ) -> None:
+        self.dialect = dialect
+        self.api_key: str | None = api_key
+        """The key that is let in; `None` for any or none."""
+        self.deployments: dict[str, str] = dict(deployments or {})
+        """The states of GGUF deployments by their ids."""
+        self._any_deployment = deployments is None
+        self._replies = Replies(script, pause=pause)
+        self._log = Log(self._replies.errors)
+        # A script is asked by one call at a time; it may itself make a call, hence the R.
+        self._one_at_a_time = threading.RLock()
+
+    # Where it is
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Return the origin of its addresses."""
+
+    def llm_v7(self) -> endpoints.Endpoint:
+        """Return this server as the v7 endpoint."""
+        return endpoints.llm_v7(origin=self.url)
+
+    def gguf(self, deployment_id: str) -> endpoints.Endpoint:
+        """Return this server as the endpoint of a GGUF deployment."""
+        return endpoints.gguf(deployment_id, origin=self.url)
+
+    def gateway(self, auth: endpoints.Auth | None = "bearer") -> endpoints.Endpoint:
+        """Return this server as a gateway, whose base has a path prefix."""
+        return endpoints.gateway(f"{self.url}/gateway", auth=auth)
+
+    # Clients for it
+
+    def client(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: endpoints.Endpoint | None = None,
+        deployment_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> ModelsLab:
+        """Return a client of this server, which takes the options of `ModelsLab`.
+
+        It brings the server's own key, and talks to `llm_v7()` unless an `endpoint` or a
+        `deployment_id` is named. Closing it closes what was opened for it, and not the server.
+        """
+        key, where = self._who_and_where(api_key, endpoint, deployment_id)
+        return client_on(self._way_here, key, where, **options)
+
+    def async_client(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: endpoints.Endpoint | None = None,
+        deployment_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncModelsLab:
+        """Return an `AsyncModelsLab` of this server; see `client`."""
+        key, where = self._who_and_where(api_key, endpoint, deployment_id)
+        return async_client_on(self._way_here, key, where, **options)
+
+    def _who_and_where(
+        self,
+        api_key: str | None,
+        endpoint: endpoints.Endpoint | None,
+        deployment_id: str | None,
+    ) -> tuple[str, endpoints.Endpoint]:
+        if endpoint is not None and deployment_id is not None:
+            raise TypeError("endpoint and deployment_id each name a server: give one of them")
+        if deployment_id is not None:
+            endpoint = self.gguf(deployment_id)
+        return api_key or self.api_key or KEY, endpoint or self.llm_v7()
+
+    @property
+    @abstractmethod
+    def _way_here(self) -> Mapping[str, Any]:
+        """The settings of the httpx clients that are led here."""
+
+    # What it says
+
+    @property
+    def script(self) -> Script:
+        """What `POST …/v1/messages` answers. A new script starts with its first answer."""
+        return self._replies.script
+
+    @script.setter
+    def script(self, script: Script) -> None:
+        with self._one_at_a_time:
+            self._replies.script = script
+
+    @property
+    def pause(self) -> float:
+        """Seconds between the events of streams that do not come from a `Reply`."""
+        return self._replies.pause
+
+    @pause.setter
+    def pause(self, seconds: float) -> None:
+        self._replies.pause = seconds
+
+    @property
+    def dialect(self) -> DialectName:
+        """The server whose ways of saying things are taken on."""
+        return self._dialect
+
+    @dialect.setter
+    def dialect(self, name: DialectName) -> None:
+        self._speaks = dialect_named(name)
+        self._dialect: DialectName = name
+
+    def _respond(self, request: ReceivedRequest) -> Plan:
+        with self._one_at_a_time:
+            self._log.requests.append(request)
+            rules = Rules(self.api_key, self.deployments, self._any_deployment, self._speaks)
+            return answer(request, self._replies, rules, number=len(self._log.requests))
+
+    @abstractmethod
+    def refusing(self) -> AbstractContextManager[None]:
+        """Refuse every connection while the `with` block lasts, as a server that is down."""
+
+    # What it saw
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """Return all requests so far, in order of arrival, in a list of the caller's own."""
+        return self._log.requests.copy()
+
+    @property
+    def disconnects(self) -> int:
+        """Return how many clients went away before they had their whole response.
+
+        A real server learns of it a moment after the client has closed, and nobody can leave a
+        short stream without pauses early: it is written at once. In a transport both are exact.
+        """
+        return self._log.disconnects
+
+    @property
+    def script_errors(self) -> list[BaseException]:
+        """Return what a script function raised, or could not be sent, oldest first.
+
+        Those calls were answered with status 500, or the connection was closed where a scripted
+        header is none that HTTP allows.
+        """
+        return self._log.errors.copy()
+
+    # What a test says of it
+
+    @property
+    def _calls(self) -> list[ReceivedRequest]:
+        return [request for request in self.requests if request.is_message_call]
+
+    def assert_called(self, **fields: object) -> ReceivedRequest:
+        """Fail unless the last message call has these fields; return it.
+
+        See `ReceivedRequest.assert_has` for the fields. Raises `AssertionError` with the
+        difference.
+        """
+        __tracebackhide__ = True
+        if not self._calls:
+            raise AssertionError(f"no message was asked for; {_listed(self.requests)}")
+        last = self._calls[-1]
+        last.assert_has(**fields)
+        return last
+
+    def assert_called_once(self, **fields: object) -> ReceivedRequest:
+        """Fail unless there was one message call, with these fields; return it.
+
+        A call that the client tried again counts as often as it was sent.
+        """
+        __tracebackhide__ = True
+        if len(self._calls) > 1:
+            raise AssertionError(f"{len(self._calls)} message calls came: {_listed(self.requests)}")
+        return self.assert_called(**fields)
+
+    def assert_not_called(self) -> None:
+        """Fail if a message was asked for."""
+        __tracebackhide__ = True
+        if self._calls:
+            raise AssertionError(f"a message was asked for: {_listed(self.requests)}")
+
+    def assert_script_used(self) -> None:
+        """Fail unless each answer of the script was asked for, and no more than these.
+
+        Fails too if a script function raised, or an answer of the script could not be sent; a
+        script that is no sequence must have been asked at all.
+        """
+        __tracebackhide__ = True
+        for error in self.script_errors:
+            raise AssertionError(f"the script raised {type(error).__name__}: {error}") from error
+        if words := self._replies.unused():
+            raise AssertionError(words)
+
+
+def client_on(
+    settings: Mapping[str, Any],
+    api_key: str,
+    endpoint: endpoints.Endpoint,
+    **options: Unpack[Options],
+) -> ModelsLab:
+    """Return a client on connections of its own, with these settings of `httpx.Client`.
+
+    A client that is given connections leaves them open; this one closes them.
+    """
+    from ..._client.client import ModelsLab
+    from ..._http.clients import DefaultHttpxClient
+
+    http = DefaultHttpxClient(**settings)
+    client = ModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
+    client._closes = True  # pyright: ignore[reportPrivateUsage]
+    return client
+
+
+def async_client_on(
+    settings: Mapping[str, Any],
+    api_key: str,
+    endpoint: endpoints.Endpoint,
+    **options: Unpack[Options],
+) -> AsyncModelsLab:
+    """Return a client on connections of its own; `client_on` for async."""
+    from ..._client.client import AsyncModelsLab
+    from ..._http.clients import DefaultAsyncHttpxClient
+
+    http = DefaultAsyncHttpxClient(**settings)
+    client = AsyncModelsLab(api_key, endpoint=endpoint, http_client=http, **options)
+    client._closes = True  # pyright: ignore[reportPrivateUsage]
+    return client
+
+
+def _listed(requests: list[ReceivedRequest]) -> str:
+    if not requests:
+        return "there was no request at all"
+    return "the requests were\n" + "\n".join(
+        f"  {number}. {request.method} {request.path}"
+        + (f" {request.model}: {_beginning(request)}" if request.is_message_call else "")
+        for number, request in enumerate(requests, 1)
+    )
+
+
+def _beginning(request: ReceivedRequest) -> str:
+    return repr(request.hide_keys(request.text)[:60])

@@ -1,0 +1,403 @@
+"""Make tools of typed functions, and tool results of what they return; runs no loop.
+
+The JSON schema of a tool, and the reading of its arguments, are pydantic's. Arguments are read
+strictly, as JSON, so that a function takes exactly what its schema says: `"5"` is no integer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, update_wrapper
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
+
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaError, to_json
+from typing_extensions import Self, get_type_hints
+
+from .._protocol.faults import faults_in
+from .._protocol.schema import for_grammar, json_schema
+from ..errors import ConfigurationError, ToolInputError
+from ..types.content import ToolUseBlock
+from ..types.requests import ToolParam, ToolResultBlockParam
+from ._docstrings import described
+
+__all__ = ["Tool", "tool", "tool_result"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""The names that every server takes (protocol.md §10)."""
+
+
+class Tool(Generic[P, R]):
+    """A function that a model may call. It is made by `tool`, and can be called as before."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    """JSON schema of the arguments, which are one object without additional properties. In the
+    definition that is sent, what llama-server has no grammar for stands in descriptions."""
+    timeout: float | None
+    """Seconds a call may last in `run_tools`; None for no limit."""
+    function: Callable[P, R]
+    is_async: bool
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = _checked_name(function, name)
+        self.timeout = timeout
+        self.is_async = inspect.iscoroutinefunction(function)
+        text, of_parameters = described(function.__doc__)
+        self.description = text if description is None else description
+        self.input_schema, self._arguments = _arguments(function, self.name, of_parameters, names)
+        self._extra = dict(extra or {})
+        self._unbound = _takes_self(function)
+        if timeout is not None and not timeout > 0:
+            raise ConfigurationError(f"tool {self.name!r}: timeout must be above 0 s")
+        update_wrapper(self, function, updated=())  # its attributes stay its own
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function as it is, without any check of its arguments."""
+        return self.function(*args, **kwargs)
+
+    def call(self, input: Mapping[str, Any]) -> R:
+        """Call the function with the arguments a model gave; await the result of an async one.
+
+        Raises `ToolInputError` if they do not fit `input_schema`, and whatever the function raises.
+        """
+        args, kwargs = self.read(input)
+        return cast("Callable[..., R]", self.function)(*args, **kwargs)
+
+    def read(self, input: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments a model gave as the function takes them.
+
+        Raises `ToolInputError` if they do not fit `input_schema`.
+        """
+        if self._unbound:
+            raise ConfigurationError(
+                f"tool {self.name!r} is a method: pass it from an object, thing.{self.name}"
+            )
+        try:
+            text = to_json(_whole_numbers(dict(input)))
+            args, kwargs = self._arguments.validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ToolInputError(f"invalid arguments for {self.name}: {faults_in(error)}") from None
+        except PydanticSerializationError as error:
+            raise ToolInputError(f"arguments for {self.name} that are not JSON: {error}") from None
+        return args, kwargs
+
+    def to_param(self) -> ToolParam:
+        """Return the definition as a request takes it."""
+        return cast(
+            "ToolParam",
+            {"name": self.name}
+            | ({"description": self.description} if self.description else {})
+            | {"input_schema": for_grammar(self.input_schema)}
+            | self._extra,
+        )
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: Tool[Concatenate[Any, Q], R], instance: object, owner: type
+    ) -> Tool[Q, R]: ...
+    def __get__(self, instance: object, owner: type) -> Any:
+        """Bind a tool that was made of a method to its object."""
+        if instance is None or not self._unbound:
+            return self
+        bound = object.__new__(type(self))
+        vars(bound).update(vars(self))
+        bound.function = partial(cast("Any", self.function), instance)
+        bound._unbound = False
+        return bound
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+@overload
+def tool(
+    function: Callable[P, R],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Tool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a tool of a function whose parameters all have types: `@tool`, or `tool(function)`.
+
+    `name` and `description` are those of the function unless given; the description of a parameter
+    comes from `Annotated[str, "…"]`, from pydantic's `Field(description="…")`, or from the
+    docstring. `timeout` limits a call in `run_tools`, in seconds; `extra` are more fields of the
+    definition, such as `cache_control`. Raises `ConfigurationError` for what can be no tool.
+
+    >>> @tool
+    ... def river_level(river: Annotated[str, "Without 'River'"], days: list[int] = []) -> str:
+    ...     '''Say how high a river stands.'''
+    ...     return f"{river}: 18 cm"
+    >>> river_level.to_param()["input_schema"]["required"]
+    ['river']
+    >>> river_level("Tamar"), river_level.call({"river": "Exe"})
+    ('Tamar: 18 cm', 'Exe: 18 cm')
+    """
+    # Types that exist only where the function is written, such as inside another function.
+    names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage]
+
+    def make(function: Callable[..., Any]) -> Tool[..., Any]:
+        return Tool(
+            function,
+            name=name,
+            description=description,
+            timeout=timeout,
+            extra=extra,
+            names=names,
+        )
+
+    return make if function is None else make(function)
+
+
+def tool_result(
+    tool_use: ToolUseBlock | str, content: object, is_error: bool = False
+) -> ToolResultBlockParam:
+    """Return the answer to a tool call, to stand first in the next user turn (protocol.md §10).
+
+    `tool_use` is the call or its id. `content` is text, content blocks (one, or a list of them),
+    or anything that has a JSON form, pydantic models and dataclasses among them; what is none of
+    these is a `TypeError`. The text of an error begins with `Error:`, because llama-server, vLLM
+    and Ollama ignore `is_error`.
+
+    >>> tool_result("toolu_1", {"level": 18})
+    {'type': 'tool_result', 'tool_use_id': 'toolu_1', 'content': '{"level":18}'}
+    >>> tool_result("toolu_1", "no such river", is_error=True)["content"]
+    'Error: no such river'
+    """
+    sent = _error(_sendable(content)) if is_error else _sendable(content)
+    result: ToolResultBlockParam = {
+        "type": "tool_result",
+        "tool_use_id": tool_use if isinstance(tool_use, str) else tool_use.id,
+        "content": sent,
+    }
+    if is_error:
+        result["is_error"] = True
+    return result
+
+
+# From a function to its schema
+
+
+def _checked_name(function: object, name: str | None) -> str:
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        raise ConfigurationError(
+            f"a tool is made of a function or a method, not of {type(function).__name__}"
+        )
+    if name is None and function.__name__ == "<lambda>":
+        raise ConfigurationError("a lambda has neither name nor types: write a def")
+    name = function.__name__ if name is None else name
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
+            "and '-'; choose one with @tool(name=…)"
+        )
+    return name
+
+
+def _takes_self(function: Callable[..., Any]) -> bool:
+    """Tell whether this is a method in the body of its class."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    return first is not None and first.name == "self" and first.annotation is first.empty
+
+
+def _arguments(
+    function: Callable[..., Any],
+    name: str,
+    of_parameters: Mapping[str, str],
+    names: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], TypeAdapter[Any]]:
+    """Return the schema of a function's arguments, and what reads them into `args, kwargs`."""
+    gather = _gatherer(function, name)
+    try:
+        there = getattr(inspect.unwrap(function), "__globals__", {})
+        gather.__annotations__ = hints = get_type_hints(
+            gather, there, dict(names or {}), include_extras=True
+        )
+    except NameError as error:
+        raise ConfigurationError(f"tool {name!r}: a type cannot be found: {error}") from None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(gather)
+        schema = json_schema(adapter)
+    except _NO_SCHEMA as error:
+        raise ConfigurationError(f"tool {name!r}: {_culprit(hints, error)}") from None
+    for parameter, hint in hints.items():
+        said = _said(hint) or of_parameters.get(parameter)
+        if said and parameter in schema["properties"]:
+            schema["properties"][parameter].setdefault("description", said)
+    return schema, adapter
+
+
+def _gatherer(function: Callable[..., Any], name: str) -> Any:
+    """Return a function with the same parameters that does nothing but return its arguments.
+
+    pydantic makes schemas of functions, and calls them with what it has read; here arguments that
+    do not fit must be told from what the function itself raises.
+    """
+
+    def gather(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    parameters = list(inspect.signature(function).parameters.values())
+    if _takes_self(function):
+        del parameters[0]
+    for parameter in parameters:
+        _check_parameter(parameter, name)
+    gather.__module__, gather.__qualname__ = function.__module__, function.__qualname__
+    gather.__annotations__ = {p.name: p.annotation for p in parameters}
+    gather.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return gather
+
+
+_CURES = {
+    inspect.Parameter.POSITIONAL_ONLY: "is positional only, but a model names each: drop the '/'",
+    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
+    inspect.Parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
+}
+
+
+def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
+    cure = _CURES.get(cast("Any", parameter.kind))
+    if cure is None and parameter.annotation is parameter.empty:
+        cure = f"has no type: write {parameter.name}: str, or whatever it is"
+    if cure:
+        raise ConfigurationError(f"tool {name!r}: parameter {parameter.name!r} {cure}")
+
+
+_NO_SCHEMA = (PydanticUserError, SchemaError, TypeError)
+
+
+def _culprit(hints: Mapping[str, Any], error: Exception) -> str:
+    """Name the parameter whose type has no schema."""
+    for parameter, hint in hints.items():
+        try:
+            TypeAdapter(hint).json_schema()
+        except _NO_SCHEMA as reason:
+            why = str(reason).strip().splitlines()[-1 if isinstance(reason, SchemaError) else 0]
+            kind = inspect.formatannotation(hint)
+            return f"no JSON schema can be made of parameter {parameter!r}, {kind}: {why}"
+    return str(error).splitlines()[0]
+
+
+def _said(hint: Any) -> str | None:
+    """Return the description in `Annotated[str, "…"]` or `Annotated[str, Doc("…")]`."""
+    for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+        text = getattr(mark, "documentation", mark)
+        if isinstance(text, str):
+            return text
+    return None
+
+
+# From what a model sent to arguments
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Write 5.0 as 5, which is the same number in JSON, and an integer to every schema."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {k: _whole_numbers(v) for k, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_whole_numbers(v) for v in cast("list[Any]", value)]
+    return value
+
+
+# From what a function returned to what is sent
+
+_ESSENTIAL = {
+    "text": "text",
+    "image": "source",
+    "document": "source",
+    "search_result": "source",
+    "tool_reference": "tool_name",
+}
+"""The blocks a tool result may hold, and what tells each from data that only has a `type`."""
+
+
+def _sendable(content: Any) -> Any:
+    if isinstance(content, str):
+        return _text(content)
+    if _is_block(content):
+        return [content]
+    parts = cast("Sequence[object]", content) if type(content) in (list, tuple) else ()
+    if any(map(_is_block, parts)) and all(_is_block(p) or isinstance(p, str) for p in parts):
+        return [{"type": "text", "text": _text(p)} if isinstance(p, str) else p for p in parts]
+    try:
+        return to_json(content).decode()
+    except (PydanticSerializationError, ValueError) as error:
+        raise TypeError(
+            f"it returned {type(content).__name__}, which is not JSON: {error}"
+        ) from None
+
+
+def _error(content: Any) -> Any:
+    """Say that it is an error in what stands first, if that does not say so."""
+    if isinstance(content, str):
+        return content if content.startswith("Error:") else f"Error: {content}"
+    first, *rest = content
+    if first["type"] == "text":
+        return [{**first, "text": _error(first["text"])}, *rest]
+    return [{"type": "text", "text": "Error:"}, *content]
+
+
+def _is_block(value: object) -> bool:
+    if isinstance(value, BaseModel) or not isinstance(value, Mapping):
+        return False
+    block = cast("Mapping[str, object]", value)
+    kind = block.get("type")
+    return isinstance(kind, str) and kind in _ESSENTIAL and _ESSENTIAL[kind] in block
+
+
+def _text(text: str) -> str:
+    """Replace half characters, which file names may hold and no request can carry."""
+    return text.encode(errors="replace").decode()

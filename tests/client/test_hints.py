@@ -1,0 +1,143 @@
+"""Names of other clients, and misspelt ones, are answered with ours wherever they are written."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+import modelslab_llm
+from modelslab_llm import (
+    APIError,
+    AsyncModelsLab,
+    Message,
+    MessageCreateParams,
+    MessageStream,
+    ModelsLab,
+    ToolRunner,
+)
+from modelslab_llm._client.messages import Messages
+from modelslab_llm._client.models import Models
+from modelslab_llm._hints import _TABLE as TABLE
+
+ASK: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": "Hello there"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("client.base_url", "client.endpoint.base_url"),
+        ("client.copy", "with_options"),
+        ("client.beta", "betas="),
+        ("client.messages.tool_runner", "messages.run_tools"),
+        ("client.messages.with_raw_response", "request_id"),
+        ("stream.current_message_snapshot", "it is current_message$"),
+        ("stream.until_done", "get_final_message"),
+        ("error.response", "status_code, headers and body"),
+        ("client.api_key", "a client does not show its key"),
+        ("client.timeout", r"with_options\(...\) sets it"),
+        ("client.completions", "call client.messages"),
+        ("client.colour", "'ModelsLab' object has no attribute 'colour'$"),
+        ("client._colour", "'ModelsLab' object has no attribute '_colour'$"),
+        ("client.messages.creat", "did you mean 'create'[?]$"),
+        ("client.messages.batches", "these servers do not have it"),
+        ("client.models.retrieve", r"it is models.list\(\)"),
+        ("runner.until_done", "get_final_message"),
+        ("runner.generate_tool_call_response", "it is calls"),
+        ("error.status", "it is status_code"),
+        ("error.mesage", "did you mean 'message'[?]$"),
+        ("message.parsed_output", r"it is parsed, .* messages.parse\(output=...\)"),
+        ("message.to_dict", r"it is model_dump\(\), and to_param\(\)"),
+        ("message.to_json", r"it is model_dump_json\(\)"),
+        ("message.choices", "to_chat_completion"),
+        ("message.stop_reson", "did you mean 'stop_reason'[?]$"),
+        ("message.usage.prompt_tokens", "it is input_tokens"),
+        ("message.usage.total_tokens", "add input_tokens and output_tokens"),
+        ("call.text", "look at its type first"),
+        ("call.arguments", "it is input"),
+        ("started.text", "it is delta.text"),
+        ("stopped.content_block", "only content_block_start has it"),
+        ("stopped.snapshot", "it is stream.current_message"),
+        ("over.message", r"the whole one is get_final_message\(\)"),
+        ("package.Anthropic", "it is ModelsLab$"),
+        ("package.AsyncAnthropic", "it is AsyncModelsLab$"),
+        ("package.AnthropicError", "it is ModelsLabError$"),
+        ("package.APIResponseValidationError", "it is UnexpectedResponseError$"),
+        ("package.NOT_GIVEN", "leave the parameter out"),
+        ("package.omit", "leave the parameter out"),
+        ("package.beta_tool", "it is tool"),
+        ("package.ModelLab", "did you mean 'ModelsLab'[?]$"),
+        ("package.colour", "has no attribute 'colour'$"),
+        ("package.types.RawMessageStreamEvent", "it is Event$"),
+        ("package.types.ToolUnionParam", "it is ToolParam or ServerToolParam$"),
+        ("package.types.ToolUseBlok", "did you mean 'ToolUseBlock'[?]$"),
+    ],
+)
+def test_an_attribute_of_another_client_is_answered_with_ours(path: str, hint: str) -> None:
+    use = {"type": "tool_use", "id": "a", "name": "level", "input": {}}
+    with ModelsLab("k") as client:
+        value: Any = {"client": client, "error": APIError("x"), "package": modelslab_llm}
+        value["stream"] = client.messages.stream(**ASK)
+        value["runner"] = client.messages.run_tools(**ASK)
+        value["message"] = Message.model_validate({"content": [use]})
+        value["call"] = value["message"].content[0]
+        value["started"] = modelslab_llm.types.MessageStartEvent()
+        value["stopped"] = modelslab_llm.types.ContentBlockStopEvent()
+        value["over"] = modelslab_llm.types.MessageStopEvent()
+        first, *names = path.split(".")
+        value = value[first]
+        for name in names[:-1]:
+            value = getattr(value, name)
+        with pytest.raises(AttributeError, match=hint) as refused:
+            getattr(value, names[-1])
+        assert refused.value.name == names[-1]
+        assert not hasattr(value, names[-1])
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (
+            "from modelslab_llm import Anthropic",
+            "'Anthropic' from 'modelslab_llm': it is ModelsLab$",
+        ),
+        ("from modelslab_llm import errors, NOT_GIVEN", "leave the parameter out"),
+        ("from modelslab_llm import ModelLab", "did you mean 'ModelsLab'[?]$"),
+        ("from modelslab_llm.types import ToolUnionParam", "it is ToolParam or ServerToolParam$"),
+        ("from modelslab_llm import nothing_like_it", "cannot import name 'nothing_like_it'"),
+    ],
+)
+def test_an_import_from_another_client_is_answered_with_ours(line: str, hint: str) -> None:
+    """Python shows no word of an AttributeError there, so the hint comes as an ImportError."""
+    with pytest.raises(ImportError, match=hint):
+        exec(line, {})
+
+
+@pytest.mark.parametrize("name", ["limit", "after_id", "timeout", "colour"])
+@pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
+def test_models_list_takes_no_parameters(kind: Any, name: str) -> None:
+    cure = {"colour": "it takes none", "timeout": "with_options"}.get(name, "returns all models")
+    listed = kind("k").models.list
+    assert str(inspect.signature(listed)) == "() -> 'ModelList'"
+    assert inspect.iscoroutinefunction(listed) is (kind is AsyncModelsLab)
+    with pytest.raises(TypeError, match=rf"models.list\(\) has no parameter '{name}': .*{cure}"):
+        anyio.run(partial(listed, **{name: 1})) if kind is AsyncModelsLab else listed(**{name: 1})
+
+
+def test_a_hint_names_what_is_there() -> None:
+    """No name of the table is one that we have ourselves in that place."""
+    for name in TABLE["module"]:
+        assert name not in modelslab_llm.__all__
+        assert name not in modelslab_llm.types.__all__
+    for kind in (ModelsLab, Messages, Models, MessageStream, ToolRunner):
+        for name in TABLE["attribute"]:
+            assert name in ("count_tokens", "create") or not hasattr(kind, name), name
+    for name in TABLE["parameter"]:
+        assert name not in MessageCreateParams.__annotations__

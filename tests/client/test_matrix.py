@@ -1,0 +1,214 @@
+"""Hold the package to the table of faults, row by row, in every colour, over real sockets.
+
+What the caller sees is always exactly the right message, or exactly the right error with what had
+come. The rows are in `matrix.faults`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from certificates import Authority
+from colours import Async, Sync, colour_named
+from matrix.faults import ROWS, Fault, Raises, Returns
+from matrix.page import PAGE, ROOT, load, page
+from matrix.reading import read
+from matrix.stage import KEY, Scene, staged
+from patience import UNITS, patient
+from raw_server import ASK
+
+from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
+
+README = ROOT / "README.md"
+
+
+@pytest.fixture(scope="module", params=["sync", "asyncio", "trio"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
+    """Both clients; one event loop for all rows, of which there are many."""
+    with colour_named(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl command to make a certificate with")
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
+
+
+def ask(client: Any, verb: str) -> Message | None:
+    if verb == "ready":
+        return client.wait_until_ready(5)
+    if verb == "create":
+        return client.create(**ASK)
+    with client.stream(**ASK) as streamed:
+        return streamed.message()
+
+
+def client_for(colour: Sync | Async, fault: Fault, scene: Scene, unit: float) -> Any:
+    limits = {name: value * unit for name, value in fault.limits.items()}
+    settings = {"max_retries": 0, **fault.settings, **limits}
+    if fault.stage == "deployment":
+        settings["endpoint"] = endpoints.gguf("dep_1", origin=scene.url)
+    else:
+        settings["base_url"] = scene.url
+    return closing(colour.client(api_key=KEY, **settings))
+
+
+def outcome_is_right(colour: Sync | Async, fault: Fault, scene: Scene, unit: float) -> None:
+    with client_for(colour, fault, scene, unit) as client:
+        for _ in fault.before:
+            assert read(client.create(**ASK)) == Returns().answer
+        expected = fault.expected
+        if isinstance(expected, Returns):
+            message = ask(client, fault.verb)
+            assert message is None or read(message) == expected.answer
+        else:
+            with pytest.raises(APIError) as caught:
+                ask(client, fault.verb)
+            error_is_right(caught.value, expected, scene)
+        assert scene.tries == expected.tries
+        assert not scene.leaked
+    gc.collect(0)  # let a socket that was forgotten, and not closed, warn here
+
+
+def error_is_right(error: APIError, expected: Raises, scene: Scene) -> None:
+    assert type(error) is expected.error
+    assert {name: getattr(error, name) for name in expected.fields} == expected.fields
+    if expected.partial is not None:
+        assert error.partial_message is not None
+        assert read(error.partial_message) == expected.partial
+        assert error.partial_message.request_id == error.request_id
+    line = str(error)
+    assert expected.words in line
+    assert expected.says in line
+    # What somebody needs who reads it in a log: what was asked, which request, how often, how long.
+    assert f"{error.method} {scene.url}/" in line
+    assert f"{error.attempts} attempt" in line
+    assert f"{error.elapsed:.1f} s" in line
+    assert (error.request_id is None) or f"request id {error.request_id}" in line
+    if isinstance(error, APIStatusError):
+        assert str(error.status_code) in line
+    assert len(line) <= 500
+    assert line.isprintable()
+    assert KEY not in line
+    assert isinstance(error, APIConnectionError) or error.body is not None or error.type is None
+
+
+AT_ONCE = {name: fault for name, fault in ROWS.items() if not fault.limits}
+IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits}
+
+
+@pytest.mark.parametrize("row", AT_ONCE)
+def test_row(colour: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
+    fault = ROWS[row]
+    tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
+    with staged(fault, tls) as scene:
+        outcome_is_right(colour, fault, scene, UNITS[0])
+
+
+@pytest.mark.parametrize("row", IN_TIME)
+@patient
+def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) -> None:
+    with staged(ROWS[row]) as scene:
+        outcome_is_right(colour, ROWS[row], scene, unit)
+
+
+def test_the_page_is_what_the_matrix_says() -> None:
+    """Run `make reliability` when this fails: a row is new, or promises something else."""
+    same = PAGE.read_text(encoding="utf-8") == page(load())
+    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
+    counted = f"| of {len(ROWS)} faults the caller sees |"
+    same = table_of(README, counted) == table_of(PAGE, counted)
+    assert same, "README.md has another table of faults: copy it from docs/reliability.md"
+
+
+# Deviations are tolerated, and told to who wants to know
+
+TOLD_OF = {
+    "last-blank-line": "the last event without its blank line",
+    "type-on-event-line": "an event whose type is on its event line alone",
+    "start-missing/message-start": "message_start missing; began at a content block",
+    "start-missing/text": "content_block_start missing; began a text block at its delta",
+    "stop-missing/text": "content_block_stop missing",
+    "message-stop-missing": "message_stop missing",
+    "message-delta-missing": "stop_reason missing",
+    "end-inside/18": "the last event is cut, after the stop_reason",
+    "event-twice/00": "message_start again",
+    "event-twice/06": "content_block_start again",
+    "unknown-delta": "a delta of unknown kind, which changes nothing",
+    "stream-as/json": "a stream whose content type is another",
+    "message-to-stream/json": "a whole message in reply to a stream request",
+}
+TOLD_WITHOUT_ID = {
+    "usage-null": "null in place of a Usage",
+    "usage-absent": "usage missing",
+    "tokens-null": "usage.output_tokens was null",
+    "content-null": "content was null",
+    "content-absent": "content missing",
+    "reply-string": "the input of a tool call was not an object",
+}
+
+
+@pytest.mark.parametrize("row", [*TOLD_OF, *TOLD_WITHOUT_ID])
+def test_what_is_tolerated_is_told(row: str, caplog: pytest.LogCaptureFixture) -> None:
+    told = f"{TOLD_OF[row]} (request id req_1)" if row in TOLD_OF else TOLD_WITHOUT_ID[row]
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"), staged(ROWS[row]) as scene:
+        outcome_is_right(Sync(), ROWS[row], scene, UNITS[0])
+    lines = [record.getMessage() for record in caplog.records]
+    tolerated = [line for line in lines if line.startswith("tolerated: ")]
+    assert f"tolerated: {told}" in tolerated
+    assert len(tolerated) <= 3
+    for line in tolerated:
+        assert KEY not in line
+        assert "Tamar" not in line
+        assert "level" not in line
+
+
+def test_nothing_is_told_of_an_answer_as_documented(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"):
+        for row in ("stream-as/event-stream", "message-as/json"):
+            with staged(ROWS[row]) as scene:
+                outcome_is_right(Sync(), ROWS[row], scene, UNITS[0])
+    assert not [line for line in caplog.messages if line.startswith("tolerated")]
+
+
+def table_of(page: Path, head: str) -> list[str]:
+    """Return the rows of a table, without its head, which may name the libraries in another way."""
+    lines = page.read_text(encoding="utf-8").partition(head)[2].splitlines()[2:]
+    return lines[: next(at for at, line in enumerate(lines) if not line.startswith("|"))]
+
+
+# The errors that the README shows
+
+SHOWN = ("paused", "close-after/09", "html/create")
+
+
+@pytest.mark.parametrize("row", SHOWN)
+def test_the_readme_shows_what_errors_really_say(row: str) -> None:
+    section = README.read_text(encoding="utf-8").partition("## When it fails")[2]
+    shown = section.partition("```text")[2].partition("```")[0].split("\n\n")
+    fault = ROWS[row]
+    with staged(fault) as scene, client_for(Sync(), fault, scene, UNITS[0]) as client:
+        with pytest.raises(APIError) as caught:
+            ask(client, fault.verb)
+    said = f"{type(caught.value).__name__}: {caught.value}"
+    assert changeless(said) in [changeless(" ".join(lines.split())) for lines in shown]
+
+
+def changeless(line: str) -> str:
+    """Return a line without what is another each time, or on each machine: origin and seconds."""
+    return re.sub(r"https?://[^/]*", "", re.sub(r"\d+\.\d s", "", line))

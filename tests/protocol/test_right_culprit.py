@@ -1,0 +1,134 @@
+"""An error names what is really wrong: the setting, the server, or nothing at all."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from colours import Async, Chunks, Sync
+
+from modelslab_llm import AuthenticationError, ConfigurationError, ModelsLab, Timeout, endpoints
+from modelslab_llm._protocol.config import Config
+from modelslab_llm._protocol.refusals import request_id
+from modelslab_llm.testing import LocalServer
+
+KEY = "ml-secret-0123456789"
+ASK: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("padding", ["", " "])
+def test_quotes_around_a_key_are_taken_off(quote: str, padding: str) -> None:
+    """A docker `--env-file` passes them on, and the server would answer 401."""
+    quoted = f"{padding}{quote}{KEY}{quote}{padding}"
+    by_environment = Config.build(env={"MODELSLAB_API_KEY": quoted})
+    for config in (by_environment, Config.build(api_key=quoted, env={})):
+        assert config.credential() == {"x-api-key": KEY}
+
+
+@pytest.mark.parametrize("key", [f'"{KEY}', f"{KEY}'", '"', '""'])
+def test_half_a_quote_is_said_without_the_key(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"quote|no API key") as caught:
+        Config.build(env={"MODELSLAB_API_KEY": key})
+    assert KEY not in str(caught.value)
+
+
+def test_quotes_around_what_names_the_server_are_taken_off() -> None:
+    config = Config.build(api_key=KEY, env={"MODELSLAB_BASE_URL": '"http://127.0.0.1:8080/v1"'})
+    assert config.endpoint.base_url == "http://127.0.0.1:8080"
+    config = Config.build(api_key=KEY, env={"MODELSLAB_DEPLOYMENT_ID": "'dep_1'"})
+    assert config.endpoint.base_url.endswith("/dep_1")
+
+
+HUGE = {"1e10": 1e10, "1e300": 1e300, "10**400": 10**400, "46 days": 4_000_001}
+
+
+@pytest.mark.parametrize("seconds", HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize("option", ["timeout", "deadline", "progress_timeout", "max_retry_wait"])
+def test_a_huge_limit_of_time_is_waited_for(
+    colour: Sync | Async, server: LocalServer, option: str, seconds: float
+) -> None:
+    options: Any = {option: seconds}
+    client = colour.client(api_key=server.api_key, endpoint=server.gateway(), **options)
+    assert client.create(**ASK).text
+    with client.stream(**ASK) as stream:
+        assert stream.message().text
+    client.close()
+
+
+@pytest.mark.parametrize("seconds", HUGE.values(), ids=HUGE)
+def test_huge_limits_for_one_call_and_one_wait(
+    colour: Sync | Async, server: LocalServer, seconds: float
+) -> None:
+    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    assert client.create(**ASK, timeout=seconds).text
+    waits = Timeout(connect=seconds, read=seconds, write=seconds, pool=seconds)
+    assert client.create(**ASK, timeout=waits).text
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "seconds", [float("inf"), float("nan"), -float("inf"), 0, -(10**400), True]
+)
+def test_what_is_not_a_limit_of_time(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="timeout must be above 0 seconds"):
+        Config.build(api_key=KEY, env={}, timeout=seconds)
+
+
+@pytest.mark.parametrize("place", ["request-id", "x-request-id", "cf-ray"])
+def test_a_request_id_cannot_command_a_terminal(
+    colour: Sync | Async, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        headers = {place: "req_\x1b[2J1\x07", "content-type": "application/json"}
+        return httpx.Response(200, headers=headers, stream=Chunks([b'{"type":"message"}']))
+
+    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"):
+        message = client.create(**ASK)
+    assert message.request_id == "req_[2J1"
+    assert "req_[2J1" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def test_a_request_id_that_is_nothing_is_none() -> None:
+    assert request_id({"request-id": " \x00 ", "x-request-id": "r"}) == "r"
+    assert request_id({"request-id": "\x1b"}) is None
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("said", [b"", b'{"detail": "Not Found"}', b"Unknown path: /v1/models"])
+def test_a_gateway_without_a_list_of_models_can_be_ready(
+    colour: Sync | Async, status: int, said: bytes
+) -> None:
+    """Where `create` works, `wait_until_ready` must not fail for want of another operation."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, stream=Chunks([said]))
+
+    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    client.wait_until_ready(timeout=5)
+
+
+def test_a_wrong_key_still_ends_the_wait(colour: Sync | Async) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, stream=Chunks([b"{}"]))
+
+    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    with pytest.raises(AuthenticationError):
+        client.wait_until_ready(timeout=5)
+
+
+def test_a_missing_deployment_still_ends_the_wait() -> None:
+    with LocalServer(deployments={}) as server:
+        client = ModelsLab(api_key=server.api_key, endpoint=server.gguf("dep_1"))
+        with pytest.raises(Exception, match="No deployment"):
+            client.wait_until_ready(timeout=5)
+        client.close()
+    assert endpoints.gguf("dep_1").default_model == "local"

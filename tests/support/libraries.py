@@ -1,0 +1,47 @@
+"""The HTTP libraries whose clients callers bring, for tests that run on each that is installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import pytest
+from colours import Async, Sync
+
+LIBRARIES = ("httpx", "httpx2")
+
+OURS = "modelslab_llm"
+"""What stands among them for the package's own clients."""
+
+
+def installed(*names: str) -> list[Any]:
+    return [
+        pytest.param(
+            name, marks=pytest.mark.skipif(not find_spec(name), reason=f"{name} is not installed")
+        )
+        for name in names
+    ]
+
+
+each_library = pytest.mark.parametrize("library", installed(*LIBRARIES))
+each_client = pytest.mark.parametrize("library", installed(OURS, *LIBRARIES))
+
+
+def module(library: str) -> ModuleType:
+    return importlib.import_module(library)
+
+
+@contextmanager
+def client_of(library: str, colour: Sync | Async, **settings: Any) -> Iterator[Any]:
+    """Give a plain client of that library, as callers make it."""
+    if isinstance(colour, Sync):
+        with module(library).Client(**settings) as http:
+            yield http
+    else:
+        http = module(library).AsyncClient(**settings)
+        yield http
+        colour.portal.call(http.aclose)
