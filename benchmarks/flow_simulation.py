@@ -10,8 +10,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from modelslab_llm._protocol.flow import Gate, Ticket
@@ -75,6 +76,10 @@ class Server:
         """Return the seconds a refused request is asked to wait."""
         return None
 
+    def leave(self) -> None:
+        """Be done with a request."""
+        self.inside -= 1
+
     def next_change(self, now: Seconds) -> Seconds | None:
         """Return when the server may let more in, apart from when a request ends."""
         return None
@@ -93,7 +98,6 @@ class Queue(Server):
         limit: int | Sequence[tuple[Seconds, int]],
         hint: Seconds | None,
         service: Draw | None = None,
-        others: Draw | None = None,
     ) -> None:
         super().__init__(random)
         self.schedule = [(0.0, limit)] if isinstance(limit, int) else list(limit)
@@ -138,9 +142,7 @@ class Workers(Queue):
 class Soft(Server):
     """Refuse at random, the likelier the more requests are being served beyond a capacity."""
 
-    def __init__(
-        self, random: Random, capacity: int, hint: Seconds | None, service: Draw
-    ) -> None:
+    def __init__(self, random: Random, capacity: int, hint: Seconds | None, service: Draw) -> None:
         super().__init__(random)
         self.capacity = capacity
         self._hint = hint
@@ -328,9 +330,9 @@ class Pauses(Queue):
         return next((t for t in (self.since, self.until) if t > now), None)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Client:
-    """The calls of one client: how many, when they start, by how many threads."""
+    """The calls of one client: how many, when they start, and how patient they are."""
 
     calls: int
     threads: int | None = None
@@ -339,11 +341,18 @@ class Client:
     every: Draw | None = None
     """Seconds between the starts of calls; all at once without it."""
     max_retries: int = 2
-    max_retry_wait: float = 60.0
-    until: Seconds | None = None
+    max_retry_wait: Seconds = 60.0
+    until: Seconds = math.inf
+
+    def starting_times(self, random: Random) -> Iterator[Seconds]:
+        """Yield when each call starts that waits for no thread."""
+        moment = self.starts
+        for _ in range(min(self.calls, self.threads or self.calls)):
+            yield moment
+            moment += self.every(random) if self.every else 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Network:
     """How long a request and an answer are under way, each way, and how late a program wakes."""
 
@@ -355,19 +364,32 @@ class Network:
 class Share:
     """What became of one client's calls."""
 
-    answers: int = 0
-    refusals: int = 0
-    lost: int = 0
-    sent: int = 0
+    answered_at: list[Seconds] = field(default_factory=list[Seconds])
+    refused_at: list[Seconds] = field(default_factory=list[Seconds])
+    sent_at: list[Seconds] = field(default_factory=list[Seconds])
+    first_sent: list[int] = field(default_factory=list[int])
+    """The calls in the order in which each was sent for the first time."""
+    joined_at: list[Seconds] = field(default_factory=list[Seconds])
+    lost: list[str] = field(default_factory=list[str])
+    """Why each call was sent away that had no answer."""
     ended: Seconds = 0.0
-    answered_at: list[Seconds] = field(default_factory=list)
-    sent_at: list[Seconds] = field(default_factory=list)
-    joined_at: list[Seconds] = field(default_factory=list)
     longest_wait: Seconds = 0.0
-    trace: list[str] = field(default_factory=list)
+    """From the start of a call to its end."""
+    most_refusals: int = 0
+    """How often the least lucky call was refused."""
+
+    @property
+    def answers(self) -> int:
+        """How many calls were answered."""
+        return len(self.answered_at)
+
+    @property
+    def refusals(self) -> int:
+        """How many requests were refused."""
+        return len(self.refused_at)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Result:
     """What came of a simulation."""
 
@@ -375,23 +397,30 @@ class Result:
 
     @property
     def took(self) -> Seconds:
+        """Seconds until the last call ended."""
         return max(share.ended for share in self.shares)
 
     @property
     def lost(self) -> int:
-        return sum(share.lost for share in self.shares)
+        """Calls without an answer."""
+        return sum(len(share.lost) for share in self.shares)
 
     @property
-    def per_answer(self) -> float:
-        return sum(s.refusals for s in self.shares) / max(1, sum(s.answers for s in self.shares))
+    def refusals_per_answer(self) -> float:
+        """How many requests were refused for each that was answered."""
+        answers = sum(share.answers for share in self.shares)
+        return sum(share.refusals for share in self.shares) / max(1, answers)
 
-    def shared(self) -> float:
-        """Return how unevenly two clients were served while both had calls: the larger part over
-        the smaller."""
-        both = min(share.ended for share in self.shares)
-        began = max(min(share.joined_at) for share in self.shares)
-        served = [sum(began <= t <= both for t in share.answered_at) for share in self.shares]
-        return max(served) / max(1, min(served))
+    def unevenness(self) -> float:
+        """Return the larger part over the smaller of what two clients got while both had calls."""
+        begin = max(min(share.joined_at) for share in self.shares)
+        end = min(share.ended for share in self.shares)
+        got = [sum(begin <= t <= end for t in share.answered_at) for share in self.shares]
+        return max(got) / max(1, min(got))
+
+
+Watch = Callable[[Seconds, str, Gate], None]
+"""Called with the moment, what happened, and the gate to which it happened."""
 
 
 class Simulation:
@@ -404,10 +433,12 @@ class Simulation:
         self._count = 0
 
     def at(self, moment: Seconds, do: Callable[[], None]) -> None:
+        """Have something happen at a moment."""
         self._count += 1
         heapq.heappush(self._events, (moment, self._count, do))
 
     def run(self, longest: Seconds) -> None:
+        """Let everything happen."""
         while self._events:
             self.now, _, do = heapq.heappop(self._events)
             if self.now > longest:
@@ -415,127 +446,113 @@ class Simulation:
             do()
 
 
-TRACE = None
-
-
 class _Driven:
     """One client: its gate, its calls, and what becomes of them."""
 
     def __init__(
-        self, world: Simulation, gate: Gate, client: Client, server: Server, network: Network,
-        traced: bool = False,
+        self,
+        world: Simulation,
+        gate: Gate,
+        client: Client,
+        server: Server,
+        network: Network,
+        watch: Watch | None,
     ) -> None:
         self.world, self.gate, self.client, self.server = world, gate, client, server
         self.network = network
         self.share = Share()
+        self._watch = watch
         self._started = 0
-        self._looks_at: Seconds | None = None
-        self._joined: dict[Ticket, Seconds] = {}
-        self._traced = traced
-        start = client.starts
-        if client.threads is not None:
-            for _ in range(min(client.threads, client.calls)):
-                world.at(start, self.start)
-        else:
-            for _ in range(client.calls):
-                world.at(start, self.start)
-                start += client.every(world.random) if client.every else 0.0
+        self._looks_at = math.inf
+        self._calls: dict[Ticket, tuple[int, Seconds]] = {}
+        self._sent: set[Ticket] = set()
+        for moment in client.starting_times(world.random):
+            world.at(moment, self._start)
 
-    def note(self, text: str) -> None:
-        if self._traced:
-            g = self.gate
-            self.share.trace.append(
-                f"{self.world.now:8.3f} {text:10} limit={g.flow.limit} in={g.flow.in_flight} wait={g.flow.waiting}"
-                f" {TRACE(g) if TRACE else ''}"
-            )
+    def _note(self, what: str) -> None:
+        if self._watch:
+            self._watch(self.world.now, what, self.gate)
 
-    def start(self) -> None:
-        if self._started >= self.client.calls:
+    def _start(self) -> None:
+        if self._started == self.client.calls:
             return
-        self._started += 1
-        now = self.world.now
-        client = self.client
+        now, client = self.world.now, self.client
         ticket = self.gate.join(
             now,
-            until=math.inf if client.until is None else client.until,
+            until=client.until,
             max_retries=client.max_retries,
             max_retry_wait=client.max_retry_wait,
         )
-        self._joined[ticket] = now
+        self._calls[ticket] = self._started, now
+        self._started += 1
         self.share.joined_at.append(now)
         if ticket.may_go:
-            self.send(ticket)
-        self.look()
+            self._send(ticket)
+        self._look()
 
-    def send(self, ticket: Ticket) -> None:
-        self.share.sent += 1
+    def _send(self, ticket: Ticket) -> None:
+        if ticket not in self._sent:
+            self._sent.add(ticket)
+            self.share.first_sent.append(self._calls[ticket][0])
         self.share.sent_at.append(self.world.now)
-        self.note("send")
+        self._note("sent")
         delay = self.network.one_way(self.world.random)
-        self.world.at(self.world.now + delay, lambda: self.arrive(ticket))
+        self.world.at(self.world.now + delay, lambda: self._arrive(ticket))
 
-    def arrive(self, ticket: Ticket) -> None:
+    def _arrive(self, ticket: Ticket) -> None:
         world, server = self.world, self.server
-        refusal = server.ask(world.now)
         back = self.network.one_way(world.random)
-        if refusal is None:
-            server.inside += 1
-            duration = server.duration()
-            def leave() -> None:
-                server.inside -= 1
-            world.at(world.now + duration, leave)
-            world.at(world.now + duration + back, lambda: self.answer(ticket))
-        else:
-            world.at(world.now + back, lambda: self.refuse(ticket, refusal))
+        refusal = server.ask(world.now)
+        if refusal:
+            world.at(world.now + back, lambda: self._refuse(ticket, refusal))
+            return
+        server.inside += 1
+        done = world.now + server.duration()
+        world.at(done, server.leave)
+        world.at(done + back, lambda: self._answer(ticket))
 
-    def answer(self, ticket: Ticket) -> None:
-        now = self.world.now
-        self.gate.answered(ticket, now)
-        self.note("answer")
-        self.share.answers += 1
-        self.share.answered_at.append(now)
-        self.over(ticket)
+    def _answer(self, ticket: Ticket) -> None:
+        self.gate.answered(ticket, self.world.now)
+        self._note("answered")
+        self.share.answered_at.append(self.world.now)
+        self._end(ticket)
 
-    def refuse(self, ticket: Ticket, refusal: Refusal) -> None:
-        self.share.refusals += 1
+    def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
+        self.share.refused_at.append(self.world.now)
         self.gate.refused(ticket, self.world.now, refusal.hint)
-        self.note("refused")
-        self.look()
+        self._note("refused")
+        self._look()
 
-    def over(self, ticket: Ticket) -> None:
-        now = self.world.now
-        self.share.ended = now
-        wait = now - self._joined.pop(ticket)
-        self.share.longest_wait = max(self.share.longest_wait, wait)
+    def _end(self, ticket: Ticket) -> None:
+        now = self.share.ended = self.world.now
+        _, started = self._calls.pop(ticket)
+        self.share.longest_wait = max(self.share.longest_wait, now - started)
+        self.share.most_refusals = max(self.share.most_refusals, ticket.refusals)
         if self.client.threads is not None:
-            self.start()
-        self.look()
+            self._start()
+        self._look()
 
-    def look(self) -> None:
-        now = self.world.now
-        for ticket in self.gate.look(now):
+    def _look(self) -> None:
+        world = self.world
+        for ticket in self.gate.look(world.now):
             if ticket.may_go:
-                wake = self.network.wake(self.world.random)
-                if wake:
-                    self.world.at(now + wake, lambda ticket=ticket: self.send(ticket))
-                else:
-                    self.send(ticket)
+                wake = world.now + self.network.wake(world.random)
+                world.at(wake, partial(self._send, ticket))
             else:
-                self.share.lost += 1
-                self.note("lost")
-                self.over(ticket)
-        moment = self.gate.next_look
-        if moment is not None and (self._looks_at is None or moment < self._looks_at):
-            moment = max(moment, now)
+                self.share.lost.append(ticket.reason)
+                self._note("sent away")
+                self._end(ticket)
+        moment, flow = self.gate.next_look, self.gate.flow
+        assert moment is not None or flow.in_flight or not flow.waiting, "nobody would ever go"
+        if moment is not None and moment < self._looks_at:
+            assert moment > world.now, "a gate that asks to be looked at now would never sleep"
             self._looks_at = moment
-            self.world.at(
-                moment + self.network.wake(self.world.random), lambda: self.wake(moment)
-            )
+            world.at(moment + self.network.wake(world.random), partial(self._wake, moment))
 
-    def wake(self, moment: Seconds) -> None:
+    def _wake(self, moment: Seconds) -> None:
         if self._looks_at == moment:
-            self._looks_at = None
-            self.look()
+            self._looks_at = math.inf
+            self._look()
 
 
 def simulate(
@@ -546,13 +563,13 @@ def simulate(
     *,
     gate: Callable[[Random], Gate] = lambda random: Gate(random=random),
     longest: Seconds = 1e5,
-    traced: bool = False,
+    watch: Watch | None = None,
 ) -> Result:
     """Run all calls of all clients to their end."""
     world = Simulation(random)
     network = network or Network()
     driven = [
-        _Driven(world, gate(Random(random.random())), client, server, network, traced)
+        _Driven(world, gate(Random(random.random())), client, server, network, watch)
         for client in clients
     ]
     world.run(longest)
@@ -565,56 +582,49 @@ def ideal(
     random: Random,
     network: Network | None = None,
 ) -> Seconds:
-    """Return how long a sender takes that knows at every moment whether the server lets more in."""
+    """Return how long a sender takes that knows at every moment whether the server lets more in.
+
+    It knows of an answer when that has come back, as every sender does.
+    """
     network = network or Network()
     world = Simulation(random)
-    waiting = 0
-    ended = 0.0
+    waiting = ended = 0.0
     due: set[Seconds] = set()
-    idle: dict[int, int] = {}
+    not_started = sum(client.calls - (client.threads or client.calls) for client in clients)
 
-    def arrive(count: int = 1) -> None:
+    def arrive() -> None:
         nonlocal waiting
-        waiting += count
+        waiting += 1
         move()
 
     def move() -> None:
-        nonlocal waiting, ended
+        nonlocal waiting
         while waiting and server.admits(world.now):
             server.take(world.now)
             server.inside += 1
             waiting -= 1
-            world.at(world.now + server.duration(), leave)
-        if waiting:
-            moment = server.next_change(world.now)
-            if moment is not None and moment not in due:
-                due.add(moment)
-                world.at(max(moment, world.now + 1e-6), move)
+            world.at(world.now + server.duration(), answer)
+        moment = server.next_change(world.now) if waiting else None
+        if moment is not None and moment not in due:
+            due.add(moment)
+            world.at(max(moment, world.now + 1e-6), move)
 
-    def leave() -> None:
+    def answer() -> None:
         nonlocal ended
         ended = world.now
-        world.at(world.now + 2 * network.one_way(random), known)
+        world.at(world.now + 2 * network.one_way(random), leave)
 
-    def known() -> None:
-        server.inside -= 1
-        if todo and todo[0]:
-            todo[0] -= 1
+    def leave() -> None:
+        nonlocal not_started
+        server.leave()
+        if not_started > 0:
+            not_started -= 1
             arrive()
         else:
             move()
 
-    todo: list[int] = []
     for client in clients:
-        start = client.starts
-        if client.threads is not None:
-            todo.append(max(0, client.calls - client.threads))
-            world.at(start, lambda n=min(client.calls, client.threads): arrive(n))
-        elif client.every:
-            for _ in range(client.calls):
-                world.at(start, arrive)
-                start += client.every(random)
-        else:
-            world.at(start, lambda n=client.calls: arrive(n))
-    world.run(1e6)
+        for moment in client.starting_times(random):
+            world.at(moment, arrive)
+    world.run(math.inf)
     return ended + 2 * network.one_way(random)

@@ -1,7 +1,7 @@
 """Estimate how much a server lets in, and say whether one more request may be sent now.
 
-Pure: it never reads a clock, sleeps or sends. The `Gate` of `flow` tells it the time and what became
-of each sending, and asks it `admits`. It knows nothing of callers, retries or the line.
+Pure: it never reads a clock, sleeps or sends. The `Gate` of `flow` tells it the time and what
+became of each sending, and asks it `admits`. It knows nothing of callers, retries or the line.
 
 Servers refuse in the same words for two reasons, and a client is told neither. A limit on *places*
 (requests at a time) lets the next request in when one of ours ends. A limit on *time* (so many a
@@ -12,8 +12,8 @@ second or a minute) lets it in when time has passed. `Allowance` weighs the evid
 - The first refusals set the limit to what the server kept. Everything sent before a cut belongs to
   the same episode: one episode, one cut.
 - A refusal shuts the door for as long as the server asked. If a call of ours ends meanwhile, one
-  early try goes out. Let in: the limit is on places and the hint is coarse. Refused: the limit is on
-  time and the hint is real, so that early tries are spaced by doubling.
+  early try goes out. Let in: the limit is on places and the hint is coarse. Refused: the limit is
+  on time and the hint is real, so that early tries are spaced by doubling.
 - With a limit on places, an answer lets the next request go, and now and then one more than the
   limit is tried. A try that fails is followed by giving a few places up for a moment: without that
   a second client on the same account would find every place taken, for ever.
@@ -75,16 +75,14 @@ Kind = Literal["", "alone", "early", "trial", "probe"]
 class Sending:
     """One request on its way: what the allowance must remember of it."""
 
-    __slots__ = ("kind", "let_in", "order", "rank", "sent_at")
-
-    def __init__(self) -> None:
-        self.kind: Kind = ""
-        self.sent_at: float = 0.0
-        self.order: int = 0
-        """The number of this sending, counting all."""
-        self.rank: int = 0
-        """How many requests were in flight with it, itself included."""
-        self.let_in: bool = False
+    # At the class, and set when they change: a call pays for each at every creation.
+    kind: Kind = ""
+    sent_at: float = 0.0
+    order: int = 0
+    """The number of this sending, counting all."""
+    rank: int = 0
+    """How many requests were in flight with it, itself included."""
+    let_in: bool = False
 
 
 class Allowance:
@@ -135,7 +133,8 @@ class Allowance:
         self._floor: int | None = None  # the limit before the probe that is out
         self._probe_gap: float | None = None
         self._next_probe = INFINITY
-        self._given = 0
+        self._given = 0  # places left free for somebody else
+        self._given_for = 0.0
         self._given_until = -INFINITY
 
         self._pace: float | None = None  # requests a second
@@ -150,9 +149,9 @@ class Allowance:
 
     def admits(self, now: float, in_flight: int, waiting: int) -> bool:
         """Tell whether one more request may be sent now; else `look_at` says when to ask again."""
-        self.look_at = INFINITY
         if self.limit is None:
-            return self._ramp_admits(now, in_flight, waiting)
+            return in_flight < 2 * self._proven or self._ramp_admits(now, in_flight, waiting)
+        self.look_at = INFINITY
         self._later(self.silent_at())
         if self._shut_until is not None:
             return self._may_try(now, in_flight, self._shut_until)
@@ -165,21 +164,22 @@ class Allowance:
             if self._by_pace_alone:
                 return True
         limit = self.limit
+        if in_flight == 0 and self._given_until == INFINITY:
+            self._given_until = now + self._given_for
         if now < self._given_until - SLIVER:
-            limit = max(1, limit - self._given)
+            limit -= self._given
             self._later(self._given_until)
         return in_flight < limit or self._may_probe(now, in_flight)
 
     def takes(self, in_flight: int) -> bool:
-        """Tell whether a request may be sent that waits for a place, but for nothing else."""
-        return self.limit is None or in_flight < self.limit
+        """Tell whether a request may be sent that waits for a place and for no hint."""
+        return self.limit is not None and in_flight < self.limit
 
     def _later(self, moment: float) -> None:
         self.look_at = min(self.look_at, moment)
 
     def _ramp_admits(self, now: float, in_flight: int, waiting: int) -> bool:
-        if in_flight < 2 * self._proven:
-            return True
+        self.look_at = INFINITY
         if self._ramping_since is not None:
             self._ramped += now - self._ramping_since
             self._ramping_since = None
@@ -226,8 +226,8 @@ class Allowance:
 
     # What becomes of a request
 
-    def sent(self, sending: Sending, now: float, in_flight: int, *, alone: bool = False) -> None:
-        """Note a request that is sent now; `in_flight` counts it. `alone` it waited for nobody."""
+    def sent(self, sending: Sending, now: float, in_flight: int, alone: bool) -> None:
+        """Note a request that is sent now; `in_flight` counts it. `alone`: it waited for nobody."""
         self._orders += 1
         sending.order = self._orders
         sending.sent_at = now
@@ -282,7 +282,8 @@ class Allowance:
         sending.let_in = True
         del self._unsure[sending.order]
         self.admitted += 1
-        self._proven = max(self._proven, sending.rank)
+        if sending.rank > self._proven:
+            self._proven = sending.rank
         first, self.ever = not self.ever, True
         if self.limit is None:
             return
@@ -346,9 +347,11 @@ class Allowance:
         # Time is found out in whole service times; places within one.
         self._next_probe = now + (service / 3 if self._belief > 0 else service)
 
-    def ended(self, sending: Sending, now: float, *, answered: bool) -> None:
+    def ended(self, sending: Sending, now: float, answered: bool) -> None:
         """Note that a request is no longer at the server, whether it was answered or failed."""
         self._ended = self._ended_since_shut = True
+        if self._given_until == INFINITY:
+            self._given_until = now + self._given_for
         if not answered:
             if not sending.let_in:
                 sending.let_in = True
@@ -429,17 +432,21 @@ class Allowance:
         longest = service * max(apart, answers / self.limit)
         if probe:
             self._probe_gap = min(longest, 2 * self._probe_gap if self._probe_gap else service)
-            if self.limit > 1 and self._belief > 0:
-                self._give(now, GIVEN_CONTENDED if contended else GIVEN, self._probe_gap)
+            if self._belief > 0:
+                self._give(GIVEN_CONTENDED if contended else GIVEN, self._probe_gap)
         gap = min(longest, self._probe_gap or service)
         self._next_probe = now + gap * self._random.uniform(0.8, 1.2)
 
-    def _give(self, now: float, share: float, gap: float) -> None:
-        """Leave a few places free for most of the time until the next probe."""
+    def _give(self, share: float, gap: float) -> None:
+        """Leave a few places free, for most of the time until the next probe.
+
+        From when a call of ours ends: before, no place is free.
+        """
         assert self.limit is not None
         longest = 0.8 * gap
         self._given = max(1, round(share * self.limit * gap / longest))
-        self._given_until = now + min(longest, share * self.limit * gap / self._given)
+        self._given_for = min(longest, share * self.limit * gap / self._given)
+        self._given_until = INFINITY
 
     # The door
 

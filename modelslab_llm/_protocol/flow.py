@@ -28,9 +28,10 @@ RETRIES = 50.0
 RETRIES_A_SECOND = 0.5
 
 Reason = Literal["", "spent", "dry", "long"]
-"""Why a call was sent away: it was refused (and queues for nothing), the server let nothing in since
-the client was made, it let nothing in for a minute, it asks for a longer wait than the call allows.
-"""
+"""Why a call was sent away. Without a word: it was refused, and is to fail as it would alone.
+`spent`: the server let nothing in since the client was made, or the call's own stream is in its
+way. `dry`: the server let nothing in for a minute. `long`: it asks for a longer wait than the call
+allows."""
 
 
 class Flow(NamedTuple):
@@ -49,19 +50,14 @@ class Flow(NamedTuple):
 class Ticket(Sending):
     """A call's place in line and at the server."""
 
-    __slots__ = (
-        "inside",
-        "joined",
-        "lends_to",
-        "max_retries",
-        "max_retry_wait",
-        "number",
-        "reason",
-        "refusals",
-        "state",
-        "until",
-        "waits_inside",
-    )
+    state: Literal["waiting", "alone", "sent", "over"] = "waiting"
+    reason: Reason = ""
+    refusals: int = 0
+    """How often this call was refused."""
+    lends_to: Ticket | None = None
+    """The call that this stream let past the line."""
+    waits_inside: tuple[Ticket, ...] = ()
+    """Calls made inside this stream that found it lending already."""
 
     def __init__(
         self,
@@ -72,22 +68,13 @@ class Ticket(Sending):
         max_retry_wait: float,
         inside: Ticket | None,
     ) -> None:
-        super().__init__()
         self.number = number
         self.joined = now
         self.until = until
         self.max_retries = max_retries
         self.max_retry_wait = max_retry_wait
         self.inside = inside
-        """The open stream of the same task or thread, while which this call is made."""
-        self.state: Literal["waiting", "alone", "sent", "over"] = "waiting"
-        self.reason: Reason = ""
-        self.refusals = 0
-        """How often this call was refused."""
-        self.lends_to: Ticket | None = None
-        """The call that this stream let past the line."""
-        self.waits_inside: list[Ticket] | None = None
-        """Calls made inside this stream that found it lending already."""
+        """The open stream of the same task or thread, during which this call is made."""
 
     @property
     def may_go(self) -> bool:
@@ -167,16 +154,17 @@ class Gate:
         ticket = Ticket(self._numbers, now, until, max_retries, max_retry_wait, inside)
         if inside is not None and inside.state == "sent" and self._lend(inside, ticket, now):
             return ticket
-        if not self._line and not self._hasty:
+        if not self._waiting:
             self._settle(now)
-            if self._admits(now):
-                self._send(ticket, now)
+            if self._admits(now) or self._may_hurry(ticket):
+                self._send(ticket, now, not max_retries)
                 return ticket
         self._queue(ticket)
         return ticket
 
     def rejoin(self, ticket: Ticket, now: float) -> None:
         """Take the old place again after a failure that is worth another try."""
+        ticket.joined = now
         lender = ticket.inside
         if lender is None or lender.state != "sent" or not self._lend(lender, ticket, now):
             self._queue(ticket)
@@ -201,10 +189,10 @@ class Gate:
 
     def _lend(self, lender: Ticket, ticket: Ticket, now: float) -> bool:
         if lender.lends_to is not None:
-            lender.waits_inside = [*(lender.waits_inside or ()), ticket]
+            lender.waits_inside += (ticket,)
             return False
         lender.lends_to = ticket
-        self._send(ticket, now, alone=True)
+        self._send(ticket, now, True)
         return True
 
     def _end(self, ticket: Ticket) -> None:
@@ -213,11 +201,11 @@ class Gate:
         if lender is not None and lender.lends_to is ticket:
             lender.lends_to = None
 
-    def _send(self, ticket: Ticket, now: float, *, alone: bool = False) -> None:
+    def _send(self, ticket: Ticket, now: float, alone: bool = False) -> None:
         ticket.state = "sent"
         self._in_flight += 1
         if self._learns:
-            self._allowance.sent(ticket, now, self._in_flight, alone=alone)
+            self._allowance.sent(ticket, now, self._in_flight, alone)
             self._alone_out += alone
 
     # Who moves on
@@ -254,7 +242,7 @@ class Gate:
                 self._look_again(self._allowance.silent_at())  # what is out may be let in
             elif due <= now + SLIVER:
                 heappop(alone)
-                self._send(ticket, now, alone=True)
+                self._send(ticket, now, True)
                 return ticket
             else:
                 self._look_again(due)
@@ -265,9 +253,9 @@ class Gate:
             heappop(self._line if first is line else self._hasty)
             self._send(first, now)
             return first
-        if hasty and self._in_flight < self._most and self._allowance.takes(self._in_flight):
+        if hasty and self._may_hurry(hasty):
             heappop(self._hasty)
-            self._send(hasty, now, alone=True)
+            self._send(hasty, now, True)
             return hasty
         return None
 
@@ -279,6 +267,11 @@ class Gate:
         if self._alone and not self._allowance.ever:
             return False  # the calls that were refused find out for all
         return self._allowance.admits(now, self._in_flight, self._waiting)
+
+    def _may_hurry(self, ticket: Ticket) -> bool:
+        """Tell whether a call may go that is never retried: it waits for a place and no hint."""
+        free = self._in_flight < self._most and self._allowance.takes(self._in_flight)
+        return not ticket.max_retries and free
 
     def _settle(self, now: float) -> None:
         allowance = self._allowance
@@ -309,30 +302,34 @@ class Gate:
 
     def answered(self, ticket: Ticket, now: float) -> None:
         """Note that the request is over, and that the server did not refuse it."""
-        self._retries = min(RETRIES, self._retries + 1)
-        self._over(ticket, now, answered=True)
+        if self._retries < RETRIES:
+            self._retries += 1
+        self._over(ticket, now, True)
 
     def failed(self, ticket: Ticket, now: float) -> None:
         """Note that the request is over without telling whether the server would let one in."""
-        self._over(ticket, now, answered=False)
+        self._over(ticket, now, False)
 
-    def _over(self, ticket: Ticket, now: float, *, answered: bool) -> None:
+    def _over(self, ticket: Ticket, now: float, answered: bool) -> None:
         self._in_flight -= 1
-        self._end(ticket)
+        ticket.state = "over"
         if self._learns:
             self._alone_out -= ticket.kind == "alone"
-            self._allowance.ended(ticket, now, answered=answered)
-        if ticket.inside is not None:
-            self._lend_on(ticket.inside, now)
+            self._allowance.ended(ticket, now, answered)
+        lender = ticket.inside
+        if lender is not None:
+            self._end(ticket)
+            self._lend_on(lender, now)
 
     def _lend_on(self, lender: Ticket, now: float) -> None:
         """Let the next call past the line that was made inside an open stream."""
         while lender.waits_inside and lender.state == "sent" and lender.lends_to is None:
-            ticket = lender.waits_inside.pop(0)
+            ticket, *later = lender.waits_inside
+            lender.waits_inside = tuple(later)
             if ticket.state == "waiting":
                 self._waiting -= 1
                 lender.lends_to = ticket
-                self._send(ticket, now, alone=True)
+                self._send(ticket, now, True)
                 self._moved.append(ticket)
 
     def refused(self, ticket: Ticket, now: float, hint: float | None) -> None:
