@@ -19,11 +19,11 @@ from benchmarks.flow import Row, measured, random_row, rows
 from benchmarks.flow_simulation import (
     Client,
     Network,
+    Pauses,
     Queue,
     Quota,
     Server,
     Share,
-    Soft,
     always,
     exponential,
     ideal,
@@ -145,8 +145,8 @@ def test_a_refused_call_goes_before_those_that_came_later() -> None:
 
 
 def test_refusals_do_not_use_up_retries() -> None:
-    flaky = Soft(Random(0), 4, None, exponential(0.2))
-    (share,) = simulate(flaky, [Client(200, max_retries=1)], Random(0)).shares
+    shut_for_a_while = Pauses(Random(0), 5, 1.0, always(0.2), since=2, until=9)
+    (share,) = simulate(shut_for_a_while, [Client(200, max_retries=1)], Random(0)).shares
     assert share.lost == []
     assert share.most_refusals > 2
 
