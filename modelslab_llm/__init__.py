@@ -51,12 +51,14 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         document as document,
         image as image,
     )
+    from .observers import Observer as Observer
     from .structured import (
         AsyncParsedMessageStream as AsyncParsedMessageStream,
         ParsedMessageStream as ParsedMessageStream,
     )
     from .tools import Tool as Tool, tool as tool, tool_result as tool_result
     from .types import (
+        CallInfo as CallInfo,
         ContentBlock as ContentBlock,
         ContentBlockParam as ContentBlockParam,
         CountTokensParams as CountTokensParams,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         ModelInfo as ModelInfo,
         ModelList as ModelList,
         ParsedMessage as ParsedMessage,
+        RateLimit as RateLimit,
         RedactedThinkingBlock as RedactedThinkingBlock,
         TextBlock as TextBlock,
         ThinkingBlock as ThinkingBlock,
@@ -88,11 +91,12 @@ _FROM = {
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",
     "conversation": "AsyncToolRunner Conversation ToolCall ToolRunner",
     "endpoints": "Endpoint Strategy",
+    "observers": "Observer",
     "media": "adocument aimage document image",
     "tools": "Tool tool tool_result",
-    "types": "ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "
-    "MessageCreateParams ModelInfo ModelList ParsedMessage RedactedThinkingBlock TextBlock "
-    "ThinkingBlock TokenCount ToolParam ToolUseBlock UnknownBlock Usage",
+    "types": "CallInfo ContentBlock ContentBlockParam CountTokensParams Event Message MessageParam "
+    "MessageCreateParams ModelInfo ModelList ParsedMessage RateLimit RedactedThinkingBlock "
+    "TextBlock ThinkingBlock TokenCount ToolParam ToolUseBlock UnknownBlock Usage",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 _MODULES = ("endpoints", "errors", "media", "types")

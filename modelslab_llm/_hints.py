@@ -161,14 +161,16 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         "the parameter is output",
     )
     | {"retries": "the parameter is validation_retries"},
-    "list": dict.fromkeys(
-        ("limit", "after_id", "before_id", "after"),
-        "it returns all models, page after page; slice the list",
-    )
-    | dict.fromkeys(
-        ("extra_headers", "extra_query", "timeout"),
-        "set it on the client: client.with_options(...)",
-    ),
+    "list": {
+        **dict.fromkeys(
+            ("limit", "after_id", "before_id", "after"),
+            "it returns all models, page after page; slice the list",
+        ),
+        **dict.fromkeys(
+            ("extra_headers", "extra_query", "timeout"),
+            "set it on the client: client.with_options(...)",
+        ),
+    },
     "option": {
         **{name: f"give it to http_client=DefaultHttpxClient({name}=...)" for name in _OF_HTTP},
         **dict.fromkeys(ONCE, "it cannot be changed, build another client"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Literal, TypeVar
 
 from typing_extensions import TypeForm, Unpack
 
@@ -24,37 +22,15 @@ from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
+from .hinting import ahinting, hinting
 from .run import arun, run
 
 T = TypeVar("T")
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
-def _hinting(verb: Callable[P, R]) -> Callable[P, R]:
-    """Leave a missing `output` to the verb, which can name the argument that was meant to be it.
-
-    Around the verb, so that its signature says what is wanted; Python would only say that it is
-    missing.
-    """
-
-    @wraps(verb)
-    def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return verb(*args, **params)
-
-    return called
-
-
-def _ahinting(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`_hinting` for an async verb, which has to be seen to be one."""
-
-    @wraps(verb)
-    async def called(*args: P.args, **params: P.kwargs) -> R:
-        params.setdefault("output", None)
-        return await verb(*args, **params)
-
-    return called
+def _leave_output(params: dict[str, object]) -> None:
+    """Leave a missing `output` to the verb, which can name the argument that was meant to be it."""
+    params.setdefault("output", None)
 
 
 class Messages(HintsAtNames):
@@ -100,7 +76,7 @@ class Messages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse(
         self,
         *,
@@ -124,7 +100,7 @@ class Messages(HintsAtNames):
         flow = parsing(self._config, asked, validation_retries, time.monotonic)
         return drive(flow, self._http)
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,
@@ -186,7 +162,7 @@ class AsyncMessages(HintsAtNames):
             lambda params: self.stream(**params),
         )
 
-    @_ahinting
+    @ahinting(_leave_output)
     async def parse(
         self,
         *,
@@ -204,7 +180,7 @@ class AsyncMessages(HintsAtNames):
             parsing(self._config, asked, validation_retries, time.monotonic), self._http
         )
 
-    @_hinting
+    @hinting(_leave_output)
     def parse_stream(
         self,
         *,

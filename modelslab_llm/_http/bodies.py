@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import suppress
 from functools import partial
 
+from .._protocol.headers import NEVER_KEPT
 from .._protocol.reader import Opened, Reader
 from .._protocol.refusals import request_id
 from .._protocol.values import Answer, Attempt, Outcome
@@ -172,4 +173,4 @@ class _Body:
 
 def _headers(incoming: Incoming | AsyncIncoming, attempt: Attempt) -> dict[str, str]:
     hide = attempt.config.hide_key
-    return {name: hide(value) for name, value in incoming.headers.items()}
+    return {name: hide(value) for name, value in incoming.headers.items() if name not in NEVER_KEPT}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from typing import TypeVar
 
 from .._protocol.values import Attempt, Outcome
@@ -22,28 +23,30 @@ T = TypeVar("T")
 
 def drive(flow: Generator[Attempt, Outcome, T], wire: Wire) -> T:
     """Run an exchange to its result."""
-    attempt = next(flow)
-    while True:
-        if attempt.pause:
-            time.sleep(attempt.pause)
-        try:
-            attempt = flow.send(_send(wire, attempt))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+    with closing(flow):  # when interrupted too: the flow tells who watches the call
+        attempt = next(flow)
+        while True:
+            if attempt.pause:
+                time.sleep(attempt.pause)
+            try:
+                attempt = flow.send(_send(wire, attempt))
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
 
 
 async def adrive(flow: Generator[Attempt, Outcome, T], wire: AsyncWire) -> T:
     """Run an exchange to its result; `drive` for async."""
-    attempt = next(flow)
-    while True:
-        if attempt.pause:
-            import anyio  # where httpx is, so is anyio
+    with closing(flow):
+        attempt = next(flow)
+        while True:
+            if attempt.pause:
+                import anyio  # where httpx is, so is anyio
 
-            await anyio.sleep(attempt.pause)
-        try:
-            attempt = flow.send(await _asend(wire, attempt))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+                await anyio.sleep(attempt.pause)
+            try:
+                attempt = flow.send(await _asend(wire, attempt))
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
 
 
 def _send(wire: Wire, attempt: Attempt) -> Outcome:

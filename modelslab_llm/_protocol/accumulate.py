@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import StreamInterruptedError
 from ..types._base import tolerated
 from ..types._reading import read_arguments
+from ..types.call_info import CallInfo
 from ..types.content import (
     Citation,
     CitationsDelta,
@@ -175,7 +176,7 @@ class Accumulator:
         if not self._usage.keys() & {"input_tokens", "output_tokens"}:
             self._tolerated("usage missing")
 
-    def message(self) -> Message:
+    def message(self, info: CallInfo | None = None) -> Message:
         """Return a snapshot of the message. It costs a copy of what has come."""
         in_order = sorted(self._blocks, key=lambda entry: entry[0])
         content = [growing.joined(self.complete) for _, growing in in_order]
@@ -184,7 +185,7 @@ class Accumulator:
             "usage": Usage.model_validate(self._usage),
             **self._end,
         }
-        message = made(Message, self._start, self._request_id, changes)
+        message = made(Message, self._start, self._request_id, changes, info)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf
@@ -19,14 +19,17 @@ from .. import endpoints
 from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
+from ..observers import Observer
 from ..types.requests import TimeoutLike
 from .headers import checked_headers, credential, keys_in
 from .retry import Retry
 from .secret import Secret, Secrets
+from .watch import log_to_stderr
 
 API_KEY = "MODELSLAB_API_KEY"
 BASE_URL = "MODELSLAB_BASE_URL"
 DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
+LOG = "MODELSLAB_LOG"
 
 MIB = 1024 * 1024
 LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
@@ -104,6 +107,8 @@ class Options(TypedDict, total=False):
     """Headers for every request; they win over the client's own."""
     max_response_bytes: int
     """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
+    observers: Sequence[Observer]
+    """Who is told of each call, attempt, retry and ending; default none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class Config:
     max_retry_wait: float = 60.0
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
+    observers: Sequence[Observer] = ()
     brought: tuple[Secret, ...] = ()
     """Keys that a single request brings in its own headers."""
 
@@ -140,6 +146,8 @@ class Config:
     ) -> Self:
         """Return the configuration, arguments before environment, or say what is wrong."""
         env = os.environ if env is None else env
+        if level := _unquoted(env.get(LOG, "")):
+            log_to_stderr(level)
         found = _endpoint(endpoint, base_url, deployment_id, env)
         # Options before the key: a misspelt api_key is no missing one.
         config = cls(found, None).changed(**options)
@@ -167,6 +175,8 @@ class Config:
                 raise ConfigurationError(
                     f"{name} must be a whole number from {least} on, not {values[name]!r}"
                 )
+        if "observers" in values:
+            values["observers"] = _observers(values["observers"])
         if "default_headers" in values:
             try:
                 headers = checked_headers(values["default_headers"], "default_headers")
@@ -194,6 +204,19 @@ class Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
         strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
         return replace(self, brought=tuple(map(Secret, strange))) if strange else self
+
+
+def _observers(given: Any) -> tuple[Observer, ...]:
+    if isinstance(given, Observer):
+        raise ConfigurationError("observers must be a list: observers=[...]")
+    observers: tuple[Any, ...] = tuple(given or ())
+    for observer in observers:
+        if not isinstance(observer, Observer):
+            what = "the class itself" if isinstance(observer, type) else type(observer).__name__
+            raise ConfigurationError(
+                f"observers must hold instances of a subclass of Observer, not {what}"
+            )
+    return observers
 
 
 def _seconds(name: str, value: Any, least: float | None = None) -> float:
@@ -263,8 +286,6 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
             f"the key in {source} holds a space, a line break or a character outside ASCII: "
             "copy it again, alone"
         )
-    if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigurationError(f"the key in {source} has a quote at one end: copy it without")
     return Secret(key)
 
 

@@ -14,6 +14,7 @@ So it is tested with `next()` and `send()` alone: no socket, no clock but the on
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,10 +22,16 @@ from urllib.parse import urljoin, urlsplit
 
 from ..endpoints import Endpoint
 from ..errors import APIError, AuthenticationError
+from ..observers import AttemptEnd, RetryPlan
+from ..observers import Outcome as How
+from ..types.call_info import CallInfo
+from ..types.message import Message
 from .reader import Opened
+from .refusals import request_id
 from .retry import Retry
 from .secret import hide_in
 from .values import Answer, Attempt, Call, Deadline, Outcome, Request
+from .watch import watching
 
 log = logging.getLogger("modelslab_llm")
 
@@ -44,8 +51,19 @@ def exchange(
     """
     retry = retry or call.config.retry
     sent = _Sent(call, deadline)
+    try:
+        return (yield from _attempts(call, deadline, retry, sent))
+    except BaseException:
+        sent.ends("cancelled")  # unless it has ended already
+        raise
+
+
+def _attempts(
+    call: Call[T], deadline: Deadline, retry: Retry, sent: _Sent
+) -> Generator[Attempt, Outcome, T]:
     redirects, pause = 0, 0.0
     while True:
+        sent.begins(pause)
         outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
         target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
         sent.note(outcome)
@@ -54,19 +72,26 @@ def exchange(
             sent.follow(target)
             continue
         try:
-            return _read(call, outcome)
+            result = _read(call, sent.described(outcome))
         except APIError as error:
             failure = sent.sign(error)
+            sent.attempted(outcome, failure)
+        else:
+            sent.attempted(outcome, None)
+            if not isinstance(outcome, Opened):
+                sent.ends("complete", result=result)
+            return result
         wait = retry.pause(failure, sent.tries)
         if wait is None:
             failure.hint = failure.hint or retry.given_up(failure, sent.tries)
         if wait is None or not deadline.allows(wait):
+            sent.ends("failed", failure)
             try:
                 raise failure
             finally:  # its traceback holds this frame: no circle, for its body may be large
                 del failure, outcome
         pause = wait
-        log.info("try %d failed, next in %.2f s: %s", sent.tries, wait, failure)
+        sent.retries(failure, wait)
 
 
 class _Sent:
@@ -77,7 +102,89 @@ class _Sent:
         self.tries = 0
         self._config = call.config
         self._clock = deadline.clock
-        self._started = deadline.clock()
+        self._started = self._sent = deadline.clock()
+        self._info: CallInfo | None = None
+        url = call.config.hide_key(call.request.url)
+        self._watch = watching(
+            call.config.observers, call.operation, call.request, call.asked, url, self._started
+        )
+
+    def begins(self, pause: float) -> None:
+        """Note that a request is about to be sent, after a pause."""
+        self._sent = self._clock() + pause
+        if self._watch:
+            self._watch.attempt_starts(self.tries + 1)
+
+    def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
+        """Tell who watches what came of an attempt."""
+        if self._watch:
+            elapsed, known = self._clock() - self._sent, failure or self._info
+            status: int | None = getattr(known, "status_code", None)
+            request_id = known.request_id if known else None
+            end = AttemptEnd(self.tries, elapsed, status or None, request_id, failure)
+            self._watch.attempt_ends(end)
+
+    def retries(self, failure: APIError, wait: float) -> None:
+        """Tell that the call is repeated: to the log always, for somebody waits."""
+        log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
+        if self._watch:
+            self._watch.retries(RetryPlan(self.tries + 1, wait, failure))
+
+    def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
+        """Tell who watches that the call is over; only the first time counts."""
+        if self._watch:
+            message = result if isinstance(result, Message) else None
+            elapsed = self._clock() - self._started
+            self._watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
+
+    def described(self, outcome: Outcome) -> Outcome:
+        """Return what arrived with what is known of the call, for the result to carry."""
+        if isinstance(outcome, Answer):
+            elapsed, body = self._clock() - self._started, len(outcome.body)
+            self._info = CallInfo(
+                outcome.status,
+                outcome.headers,
+                request_id(outcome.headers),
+                self.tries,
+                elapsed,
+                None,
+                None,
+                body,
+                time.time(),
+            )
+            return Answer(outcome.status, outcome.headers, outcome.body, outcome.hide, self._info)
+        if isinstance(outcome, Opened):
+            self._describe_stream(outcome)
+        return outcome
+
+    def _describe_stream(self, opened: Opened[Any]) -> None:
+        began, tries, received = self._clock(), self.tries, time.time()
+        reader, ended = opened.reader, list[float]()
+
+        def describe(opened: Opened[Any]) -> CallInfo:
+            first = opened.first_event
+            return CallInfo(
+                reader.status,
+                reader.headers,
+                reader.request_id,
+                tries,
+                (ended[0] if ended else self._clock()) - self._started,
+                None if first is None else max(0.0, first - self._started),
+                began - self._started if reader.message.has_content else None,
+                reader.fed,
+                received,
+            )
+
+        def end(opened: Opened[Any], outcome: How, error: APIError | None) -> None:
+            if ended:
+                return
+            ended.append(self._clock())
+            if self._watch:
+                elapsed, info = ended[0] - self._started, describe(opened)
+                self._watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
+
+        self._info = describe(opened)
+        opened.describe, opened.end = describe, end
 
     def note(self, outcome: Outcome) -> None:
         """Count an attempt, and tell who wants to know (DEBUG) what came of it."""

@@ -17,6 +17,10 @@ _FORMS: Mapping[Auth, tuple[str, str]] = {
 CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
+NEVER_KEPT = frozenset({*CREDENTIALS, "cookie", "set-cookie", "set-cookie2", "proxy-authorization"})
+"""Headers of an answer that no message, error or log holds: whoever has them could act as the
+caller."""
+
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 
 

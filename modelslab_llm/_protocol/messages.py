@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import APIError
 from ..types._base import tolerated
-from ..types.message import Message, TokenCount, made
+from ..types.message import Message, TokenCount, counted, made
 from .calls import accepted, not_expected, post, read_as
 from .check import COUNT, MESSAGE, checked
 from .config import Config
@@ -25,17 +25,19 @@ def create_message(
     config: Config, params: Mapping[str, Any], verb: str = "create"
 ) -> Call[Message]:
     """Return the call behind `messages.create`."""
-    _, request = _message_request(config, params, verb, stream=False)
-    return Call(config.hiding(request.headers), request, read_message)
+    body, request = _message_request(config, params, verb, stream=False)
+    config = config.hiding(request.headers)
+    return Call(config, request, read_message, None, f"messages.{verb}", body)
 
 
 def stream_message(
     config: Config, params: Mapping[str, Any], verb: str = "stream"
 ) -> Call[Opened[Any]]:
     """Return the call behind `messages.stream`; a server may answer it with a whole message."""
-    model, request = _message_request(config, params, verb, stream=True)
+    body, request = _message_request(config, params, verb, stream=True)
     config = config.hiding(request.headers)
-    return Call(config, request, _read_opened, partial(_stream_reader, config, model))
+    reader = partial(_stream_reader, config, body["model"])
+    return Call(config, request, _read_opened, reader, f"messages.{verb}", body)
 
 
 def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
@@ -44,19 +46,21 @@ def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
     request = post(config, "/v1/messages/count_tokens", body, params)
 
     def read(arrived: Arrived) -> TokenCount:
-        return read_as(TokenCount, accepted(arrived, "count_tokens"), "a token count")
+        answer = accepted(arrived, "count_tokens")
+        return counted(read_as(TokenCount, answer, "a token count"), answer.info)
 
-    return Call(config.hiding(request.headers), request, read)
+    config = config.hiding(request.headers)
+    return Call(config, request, read, None, "messages.count_tokens", body)
 
 
 def _message_request(
     config: Config, params: Mapping[str, Any], verb: str, *, stream: bool
-) -> tuple[str, Request]:
+) -> tuple[dict[str, Any], Request]:
     body = checked(params, MESSAGE, config.endpoint, verb)
     betas = body.pop("betas", ())
     if stream:
         body["stream"] = True
-    return body["model"], post(config, "/v1/messages", body, params, betas)
+    return body, post(config, "/v1/messages", body, params, betas)
 
 
 def read_message(arrived: Arrived) -> Message:
@@ -67,7 +71,7 @@ def read_message(arrived: Arrived) -> Message:
         message.__pydantic_extra__ and message.__pydantic_extra__.get("error")
     ):  # every field may be missing, so any object would pass
         raise not_expected(answer, "a message", parse_body(answer.body))
-    message = made(Message, message, request_id(answer.headers))
+    message = made(Message, message, request_id(answer.headers), info=answer.info)
     for name in ("content", "stop_reason", "usage"):
         if name not in message.model_fields_set:
             tolerated(f"{name} missing", message.request_id)
@@ -96,4 +100,6 @@ def _stream_reader(config: Config, model: str, status: int, headers: Mapping[str
         label=headers.get("content-type", ""),
         whole=whole,
         request_id=request_id(headers),
+        status=status,
+        headers=headers,
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from pydantic import ValidationError
 
 from ..types._json import fields_of, is_list
+from ..types.call_info import CallInfo
 from ..types.models import ModelInfo, ModelList
 from .calls import accepted, get, not_expected
 from .config import Config
@@ -26,13 +27,15 @@ class ModelPage:
 
     models: list[ModelInfo]
     next_after: str | None
+    info: CallInfo | None = None
 
 
 def list_models(config: Config, after: str | None = None) -> Call[ModelPage]:
     """Return the call for one page behind `models.list` (protocol.md §9)."""
     query = f"?{urlencode({'after_id': after})}" if after else ""
     request = get(config, f"/v1/models{query}")
-    return Call(config.hiding(request.headers), request, _read_page)
+    config = config.hiding(request.headers)
+    return Call(config, request, _read_page, None, "models.list")
 
 
 def all_models(
@@ -42,15 +45,16 @@ def all_models(
     deadline = Deadline.of(config, clock)
     models: dict[str, ModelInfo] = {}
     after: str | None = None
+    info: CallInfo | None = None
     for _ in range(MANY_PAGES):
         page = yield from exchange(list_models(config, after), deadline)
-        known = len(models)
+        info, known = page.info, len(models)
         for model in page.models:
             models.setdefault(model.id, model)
         after = page.next_after
         if after is None or len(models) == known:  # a server that repeats itself has no more
             break
-    return ModelList(list(models.values()))
+    return ModelList(list(models.values()), info)
 
 
 def _read_page(arrived: Arrived) -> ModelPage:
@@ -67,4 +71,4 @@ def _read_page(arrived: Arrived) -> ModelPage:
     except ValidationError:
         raise not_expected(answer, "a list of models", payload) from None
     last = fields.get("last_id") if fields.get("has_more") is True else None
-    return ModelPage(models, last if isinstance(last, str) else None)
+    return ModelPage(models, last if isinstance(last, str) else None, answer.info)

@@ -5,12 +5,16 @@ Pure: whoever has the bytes feeds them. Nothing here names an HTTP library.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
+from ..observers import Outcome
 from ..types._base import telling_once
+from ..types.call_info import CallInfo
 from ..types.events import Event, PingEvent
 from ..types.message import Message
 from .accumulate import Accumulator
@@ -39,7 +43,11 @@ class Reader:
         label: str = "text/event-stream",
         whole: Callable[[bytes], Message] = Message.model_validate_json,
         request_id: str | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self.status = status
+        self.headers = headers
         self._tolerated = telling_once(request_id)
         self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
         self._limit = limit
@@ -136,11 +144,18 @@ class Opened(Generic[Events]):
         self.close = close
         self.held: deque[Event] = deque()
         """Events that were read while looking for the first content."""
+        self.first_event: float | None = None
+        """When the first event came, on the clock of `time.monotonic`."""
         self.sign: Callable[[APIError], object] = lambda _: None
         """Write on an error what was asked, how often, and for how long."""
+        self.describe: Callable[[Opened[Any]], CallInfo | None] = _unknown
+        """Return what is known of the call by now."""
+        self.end: Callable[[Opened[Any], Outcome, APIError | None], None] = _no_end
+        """Tell who watches the call how it ended; only the first time counts."""
 
     def hold(self, event: Event) -> None:
         """Keep an event for later; of pings one after the other, which can be many, only one."""
+        self.first_event = self.first_event or time.monotonic()
         if not (
             self.held and isinstance(event, PingEvent) and isinstance(self.held[-1], PingEvent)
         ):
@@ -160,4 +175,16 @@ class Opened(Generic[Events]):
 
     def snapshot(self) -> Message:
         """Return the message as far as it has come."""
-        return self.reader.message.message()
+        return self.reader.message.message(self.describe(self))
+
+    def close_ends(self) -> None:
+        """Tell who watches that nothing more will be read."""
+        self.end(self, "complete" if self.reader.message.complete else "left", None)
+
+
+def _unknown(opened: Opened[Any]) -> None:
+    """Know nothing of the call: nobody sent it."""
+
+
+def _no_end(opened: Opened[Any], outcome: Outcome, error: APIError | None) -> None:
+    """Tell nobody."""

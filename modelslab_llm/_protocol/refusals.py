@@ -138,7 +138,7 @@ def _said_in_events(text: str) -> object:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the id under which the server or its proxy knows the request."""
-    found = (_printable(headers.get(name, "")) for name in _REQUEST_ID_HEADERS)
+    found = (_printable(headers[name]) for name in _REQUEST_ID_HEADERS if headers.get(name))
     return next(filter(None, found), None)
 
 

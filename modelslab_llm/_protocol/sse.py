@@ -167,8 +167,9 @@ class EventDecoder:
         if frame.count(b"\n") > LINES:  # as text each line would cost fifty bytes more
             raise self._broken("", f"has more than {LINES} lines")
         text, wrong = _decoded(frame)
-        source = _Text(text + "\n\n")
-        for event in httpx_sse.EventSource(cast("httpx.Response", source)).iter_sse():
+        # A cast: it asks a response for no more than `_Text` has.
+        source = cast("httpx.Response", _Text(text + "\n\n"))
+        for event in httpx_sse.EventSource(source).iter_sse():
             data = event.data
             if data == "[DONE]":
                 self._tolerated("[DONE], which is another format's end of a stream")

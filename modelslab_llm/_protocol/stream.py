@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from .._hints import HintsAtNames
 from ..errors import APIError, StreamInterruptedError
+from ..types.call_info import CallInfo
 from ..types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
 from ..types.events import ContentBlockDeltaEvent, ContentBlockStartEvent, Event
 from ..types.message import Message
@@ -81,6 +82,14 @@ class _State(HintsAtNames, Generic[Events]):
         """What to quote to whoever runs the server; None before the answer, or if it has none."""
         return self._opened.request_id if self._opened else None
 
+    @property
+    def call_info(self) -> CallInfo | None:
+        """What is known of the call by now: headers, attempts, times, rate limits, bytes.
+
+        None before the stream is open.
+        """
+        return self._opened.describe(self._opened) if self._opened else None
+
     def _check_usable(self) -> None:
         if self._failure:
             raise self._failure
@@ -89,6 +98,8 @@ class _State(HintsAtNames, Generic[Events]):
 
     def _failed(self, error: APIError) -> APIError:
         self._failure = self._opened.blame(error) if self._opened else error
+        if self._opened:
+            self._opened.end(self._opened, "failed", self._failure)
         return self._failure
 
     def _check_whole(self) -> Opened[Events]:
@@ -152,6 +163,9 @@ class MessageStream(_State[Iterator[Event]]):
             return opened.held.popleft()
         try:
             return next(opened.events)
+        except StopIteration:
+            opened.close_ends()
+            raise
         except APIError as error:
             raise self._failed(error) from error.__cause__
 
@@ -187,7 +201,10 @@ class MessageStream(_State[Iterator[Event]]):
         """Stop reading and close the connection, which makes the server stop generating."""
         self._closed = True
         if self._opened:
-            self._opened.close()
+            try:
+                self._opened.close()
+            finally:
+                self._opened.close_ends()
 
     def _open(self) -> Opened[Iterator[Event]]:
         if self._opened is None:
@@ -238,6 +255,9 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
             return opened.held.popleft()
         try:
             return await opened.events.__anext__()
+        except StopAsyncIteration:
+            opened.close_ends()
+            raise
         except APIError as error:
             raise self._failed(error) from error.__cause__
 
@@ -265,7 +285,10 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
         """Stop reading and close the connection, which makes the server stop generating."""
         self._closed = True
         if self._opened:
-            await self._opened.close()
+            try:
+                await self._opened.close()
+            finally:
+                self._opened.close_ends()
 
     async def _open(self) -> Opened[AsyncIterator[Event]]:
         if self._opened is None:

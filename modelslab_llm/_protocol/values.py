@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from ..errors import APIError
+from ..types.call_info import CallInfo
 from .config import Config, Timeout
 from .reader import Opened, Reader
 
@@ -40,6 +41,8 @@ class Answer:
     body: bytes
     hide: Callable[[str], str] = field(default=str, repr=False, compare=False)
     """Takes the key out of a text, which servers like to quote."""
+    info: CallInfo | None = field(default=None, repr=False, compare=False)
+    """What is known of the call, for the result to carry."""
 
     def beginning(self) -> str:
         """Return the first characters of the body, for an error to show."""
@@ -72,6 +75,10 @@ class Call(Generic[T]):
     """Return the result, or raise the `APIError` that the answer stands for."""
     reader: MakesReader | None = None
     """For a call that streams."""
+    operation: str = ""
+    """What the caller called, such as `messages.create`."""
+    asked: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """The body that is sent, before it became JSON."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from . import content, events, message, models, parsed, requests
+from . import call_info, content, events, message, models, parsed, requests
+from .call_info import *  # noqa: F403
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
 from .message import *  # noqa: F403
@@ -12,6 +13,7 @@ from .requests import *  # noqa: F403
 from .turns import *  # noqa: F403 - mypy does not see them through `requests`
 
 __all__: list[str] = []
+__all__ += call_info.__all__
 __all__ += content.__all__
 __all__ += events.__all__
 __all__ += message.__all__

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from ._base import Count, ServerValue, Text, Tolerant, or_empty, tolerated
 from ._json import is_list, is_object
+from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from .turns import MessageParam
 
@@ -127,11 +128,21 @@ class Message(Tolerant):
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
     _request_id: str | None = PrivateAttr(default=None)
+    _beside: Beside | None = PrivateAttr(default=None)
 
     @property
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None where it gives no ids."""
         return self._request_id
+
+    @property
+    def call_info(self) -> CallInfo | None:
+        """What is known of the call: headers, attempts, times, rate limits.
+
+        It is not part of the message's JSON. A copy and a pickle of the message have it; a message
+        that was made by hand or read from JSON has None.
+        """
+        return self._beside.call_info if self._beside else None
 
     @property
     def text(self) -> str:
@@ -201,14 +212,16 @@ def made(
     like: Message,
     request_id: str | None,
     changes: Mapping[str, object] = MappingProxyType({}),
+    info: CallInfo | None = None,
 ) -> M:
-    """Make a message like another one, with the id of the request that it answers.
+    """Make a message like another one, with what is known of the request that it answers.
 
     The parts must have been checked: here they are taken as they are.
     """
     fields = like.model_fields_set | changes.keys()
     message = kind.model_construct(fields, **{**dict(like), **changes})
     message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
+    message._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
     return message
 
 
@@ -254,3 +267,16 @@ class TokenCount(ServerValue):
     """How many tokens a request has before it is sent."""
 
     input_tokens: int
+
+    _beside: Beside | None = PrivateAttr(default=None)
+
+    @property
+    def call_info(self) -> CallInfo | None:
+        """What is known of the call: headers, attempts, times, rate limits."""
+        return self._beside.call_info if self._beside else None
+
+
+def counted(count: TokenCount, info: CallInfo | None) -> TokenCount:
+    """Return a count with what is known of the call that brought it."""
+    count._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
+    return count

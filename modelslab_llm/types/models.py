@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from ._base import ServerValue, Text
 from ._json import fields_of, is_object
+from .call_info import CallInfo
 
 __all__ = ["ModelInfo", "ModelList"]
 
@@ -49,8 +50,10 @@ class ModelInfo(ServerValue):
 class ModelList(Sequence[ModelInfo]):
     """The models a server has, in its own order: iterate, index, or take the `len` of it."""
 
-    def __init__(self, models: Sequence[ModelInfo]) -> None:
+    def __init__(self, models: Sequence[ModelInfo], call_info: CallInfo | None = None) -> None:
         self._models = tuple(models)
+        self.call_info: CallInfo | None = call_info
+        """What is known of the call that brought them; of several, the last."""
 
     @property
     def data(self) -> Sequence[ModelInfo]:

@@ -58,14 +58,14 @@ class ParsedMessage(Message, Generic[T]):
             else block
             for block in self.content
         ]
-        return made(Message, self, self.request_id, {"content": blocks})
+        return made(Message, self, self.request_id, {"content": blocks}, self.call_info)
 
     @classmethod
     def of(
         cls, message: Message, parsed: T, tool: str | None, previous_attempts: tuple[Message, ...]
     ) -> ParsedMessage[T]:
         """Return a message with the output read from it; `tool` is what was called to bring it."""
-        found = made(cls, message, message.request_id)
+        found = made(cls, message, message.request_id, info=message.call_info)
         found._parsed, found._tool = parsed, tool
         found._previous_attempts = previous_attempts
         return found

@@ -343,6 +343,7 @@ def test_the_names_of_errors(status: int, theirs: str, ours: str) -> None:
 
 
 def test_what_errors_hold() -> None:
+    """Status, headers, body, message, request ID: theirs and ours of one failure, side by side."""
     with LocalServer([ErrorReply(429, headers={"Retry-After": "7"})] * 2) as server:
         key = server.api_key
         theirs = anthropic.Anthropic(base_url=server.gateway().base_url, api_key=key, max_retries=0)

@@ -114,15 +114,18 @@ IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits}
 
 @pytest.mark.parametrize("row", AT_ONCE)
 def test_row(colour: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
+    """The caller gets exactly the message that the row promises, or that error with what came."""
     fault = ROWS[row]
     tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
     with staged(fault, tls) as scene:
         outcome_is_right(colour, fault, scene, UNITS[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
 def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) -> None:
+    """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
         outcome_is_right(colour, ROWS[row], scene, unit)
 

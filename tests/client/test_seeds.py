@@ -69,6 +69,7 @@ def replaced(text: str, new_import: str, new_constructor: str, origin: str) -> s
 
 @pytest.mark.parametrize("way", REPLACED)
 def test_a_documents_example(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It sends what its document means, and prints the answers."""
     name, new_import, new_constructor, path, credential = REPLACED[way]
     example = (SAMPLES / f"{name}.py.txt").read_text(encoding="utf-8")
     with LocalServer(["It computes.\n", "Once upon a time."], api_key=KEY) as server:

@@ -143,6 +143,7 @@ CASES: dict[str, tuple[list[Json], list[Json]]] = {
 
 @pytest.mark.parametrize(("turns", "sent"), CASES.values(), ids=CASES)
 def test_what_is_sent(turns: list[Any], sent: list[Json]) -> None:
+    """Whatever the turns are, what is sent of them is a valid history."""
     before = deepcopy(turns)
     conversation = Conversation(turns)
     assert conversation.messages == list(conversation) == sent
@@ -234,6 +235,7 @@ def test_pending_calls_outlive_a_save() -> None:
 
 
 def test_thinking_stays_behind() -> None:
+    """A copy without thinking has none, nor turns that held nothing else."""
     turns = [user("a"), said([THOUGHT, HIDDEN, text("b")]), user("c"), said([THOUGHT]), said("d")]
     here = Conversation(turns)
     there = here.without_thinking()

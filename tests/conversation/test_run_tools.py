@@ -89,6 +89,7 @@ ways = pytest.mark.parametrize("ask", [created, streamed])
 
 @ways
 def test_the_whole_loop(colour: Sync | Async, ask: Any) -> None:
+    """Question, calls, results, answer: what is sent each time, and what is kept."""
     with LocalServer(SCRIPT) as server:
         with runner_of(colour, server) as runner:
             messages = ask(runner)
@@ -106,6 +107,7 @@ def test_the_whole_loop(colour: Sync | Async, ask: Any) -> None:
 
 
 def test_the_short_form(colour: Sync | Async) -> None:
+    """Who wants the last answer alone asks for that alone."""
     with LocalServer(SCRIPT) as server:
         with runner_of(colour, server) as runner:
             assert runner.message().text == "The Exe stands at 18 cm."

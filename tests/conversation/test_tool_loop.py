@@ -65,6 +65,7 @@ def results(flow: ToolLoop) -> list[Any]:
 
 
 def test_a_whole_conversation() -> None:
+    """Question, two calls, their results, answer: what each request holds."""
     flow = loop(system="Be brief.")
     first = flow.next_request()
     assert first

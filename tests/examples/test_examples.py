@@ -85,6 +85,7 @@ SHOWN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
+    """As a program, with warnings as errors: it prints what SHOWN says and leaves no file."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(example)],

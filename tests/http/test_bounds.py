@@ -335,7 +335,7 @@ def test_a_long_stream_of_small_events_is_not_too_large(colour: Sync | Async) ->
 TOO_LARGE: dict[str, Callable[[], Script]] = {
     "with-length": lambda: reply(200, b" " * 500_000),
     "endless": lambda: [head(200, {}), again_and_again(b" " * 1000, 0)],
-    "small-until-unpacked": lambda: packed("deflate", zlib.compress(b" " * 50 * MB)),
+    "small-until-unpacked": lambda: packed("deflate", zlib.compress(b" " * 20 * MB)),
 }
 
 

@@ -104,6 +104,7 @@ def test_these_are_sent_again(colour: Sync | Async, status: int, verb: Verb) -> 
 @each_verb
 @pytest.mark.parametrize("status", [400, 418])
 def test_these_are_not(colour: Sync | Async, status: int, verb: Verb) -> None:
+    """A refusal that no second try would change reaches the caller after one."""
     with RawServer(failure(status), answer(verb)) as server, connect(colour, server) as client:
         with pytest.raises(BY_STATUS.get(status, APIStatusError)) as caught:
             ask(client, verb)

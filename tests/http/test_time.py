@@ -147,6 +147,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @patient
 def test_every_wait_ends(colour: Sync | Async, case: Case, unit: float) -> None:

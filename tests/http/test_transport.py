@@ -457,6 +457,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_leaving_the_line() -> None:
+    """Who leaves the line before it is served, or just then, takes no place with it."""
     pools = Pools(max_connections=1)
     only = pools.take()
     first, second, third = (pools.queue() for _ in range(3))

@@ -64,6 +64,7 @@ ways = pytest.mark.parametrize("ask", [created, streamed])
 
 @ways
 def test_text(colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]) -> None:
+    """The whole reply and its usage, created and streamed."""
     client = client_of(colour, llama_text)
     message = ask(client, max_tokens=200, temperature=0.0, messages=HELLO)
     assert message.text == TEXT_REPLY
@@ -120,6 +121,7 @@ def test_a_stop_sequence_is_reported_as_end_turn(
 def test_thinking(
     colour: Sync | Async, llama_thinking: LlamaServer, ask: Callable[..., Any]
 ) -> None:
+    """Thinking and answer are two blocks, created and streamed."""
     client = client_of(colour, llama_thinking)
     message = ask(client, max_tokens=200, temperature=0.0, messages=HELLO)
     thinking, text = message.content

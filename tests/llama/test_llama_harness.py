@@ -99,6 +99,7 @@ def outline(of: list[JSON]) -> list[str]:
 
 
 def test_text(llama_text: LlamaServer) -> None:
+    """The body and the events as llama-server sends them."""
     message = create(llama_text, body("Hello"))
     assert message["content"] == [{"type": "text", "text": TEXT_REPLY}]
     assert (message["stop_reason"], message["model"]) == ("end_turn", MODEL_NAME)
@@ -133,6 +134,7 @@ def test_an_empty_reply_has_no_blocks(llama_text: LlamaServer) -> None:
 
 
 def test_tool_call(llama_tools: LlamaServer) -> None:
+    """Its input comes in deltas, and its start has none."""
     request = body("How high is the Tamar?", tools=[RIVER_LEVEL])
     message = create(llama_tools, request)
     [call] = message["content"]
@@ -175,6 +177,7 @@ def test_tool_results_get_the_answer(llama_tools: LlamaServer, question: str) ->
 
 
 def test_thinking(llama_thinking: LlamaServer) -> None:
+    """It comes as a block with an empty signature."""
     assert create(llama_thinking, body("How high?"))["content"] == [
         {"type": "thinking", "thinking": THOUGHT, "signature": ""},
         {"type": "text", "text": QUESTION_REPLY},
@@ -298,6 +301,7 @@ def test_too_long_a_prompt(llama_text: LlamaServer, streaming: bool) -> None:
 
 
 def test_count_tokens(llama_text: LlamaServer) -> None:
+    """It counts what the usage of the same request says."""
     request = body("Hello", system="Be brief.")
     counted = post(llama_text, request, "/v1/messages/count_tokens").json()
     usage = create(llama_text, request)["usage"]
@@ -305,6 +309,7 @@ def test_count_tokens(llama_text: LlamaServer) -> None:
 
 
 def test_models(llama_text: LlamaServer) -> None:
+    """It lists its one model twice, as two APIs want it."""
     models = llama_text.get("/v1/models").json()
     assert [model["id"] for model in models["data"]] == [MODEL_NAME]
     assert [model["name"] for model in models["models"]] == [MODEL_NAME]

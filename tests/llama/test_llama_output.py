@@ -200,6 +200,7 @@ def test_after_thinking(colour: Sync | Async, llama_output: LlamaServer) -> None
 def test_in_text(
     colour: Sync | Async, llama_output: LlamaServer, strategy: Literal["json_schema", "prompt"]
 ) -> None:
+    """The strategies without tools: the object stands in the text."""
     client = client_of(colour, llama_output)
     asked = params(strategy=strategy)
     assert client.parse(output=Level, **asked).parsed == Level(river="Tavy", cm=88)

@@ -223,6 +223,7 @@ def test_a_reply_becomes_a_completion() -> None:
     ],
 )
 def test_why_it_finished(stop_reason: str | None, calls: int, finish: str) -> None:
+    """Each stop reason becomes the finish reason that says the same."""
     content = [{"type": "tool_use", "id": "a", "name": "n", "input": {"x": 1}}] * calls
     message = Message.model_validate({"content": content, "stop_reason": stop_reason})
     assert to_chat_completion(message)["choices"][0]["finish_reason"] == finish

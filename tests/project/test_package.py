@@ -59,9 +59,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that holds the wheel and what it needs, and no extra."""
     env = tmp_path_factory.mktemp("env")
-    venv.create(env, with_pip=True)
+    venv.create(env)
     python = env / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, *PIP, "install", "--quiet", dist / WHEEL)
+    run(sys.executable, *PIP, "--python", python, "install", "--quiet", dist / WHEEL)
     return python
 
 
@@ -133,7 +133,7 @@ def test_the_wheel_runs_the_quickstart_without_any_extra(python: Path) -> None:
     shown = run(python, "-X", "dev", "-W", "error", QUICKSTART)
     assert "Count the waves: one, two, three, four, five." in shown
     assert "AuthenticationError: HTTP 401 authentication_error" in shown
-    listed = run(python, *PIP, "list")
+    listed = run(sys.executable, *PIP, "--python", python, "list")
     assert not re.search("pytest|aiohttp|anthropic|trio", listed), listed
 
 

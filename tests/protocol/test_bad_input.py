@@ -413,6 +413,7 @@ BAD_OPTIONS: list[tuple[str, Any]] = [
 @CLIENTS
 @pytest.mark.parametrize(("name", "value"), BAD_OPTIONS)
 def test_a_bad_option(client: type[Any], name: str, value: Any) -> None:
+    """It is named, whether a client is built or copied."""
     with pytest.raises(ConfigurationError, match=name):
         client(KEY, **{name: value})
     with pytest.raises(ConfigurationError, match=name):
@@ -660,6 +661,7 @@ BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
 def test_a_bad_request(
     colour: Sync | Async, call: Callable[[Any, Json], object], what: str
 ) -> None:
+    """Every fault of the parameters is named with its path, all of them at once."""
     params, faults = BAD_REQUESTS[what]
     with pytest.raises(InvalidRequestError) as caught:
         call(quiet_client(colour), params)

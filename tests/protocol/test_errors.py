@@ -91,6 +91,7 @@ TREE = {  # child: parents, as in the design
 
 @pytest.mark.parametrize(("child", "parents"), TREE.items())
 def test_the_tree(child: str, parents: str) -> None:
+    """Who catches a class catches exactly those below it."""
     bases = [base for base in getattr(errors, child).__bases__ if base is not HintsAtNames]
     assert [base.__name__ for base in bases] == parents.split()
 
@@ -112,6 +113,7 @@ def test_every_class_says_what_happened() -> None:
 
 @pytest.mark.parametrize(("status", "kind"), STATUS.items())
 def test_status_to_class(status: int, kind: type[APIStatusError]) -> None:
+    """The status decides, whatever the type in the body says."""
     # The type is another status's: the class goes by the status all the same.
     error = error_of(status, {"error": {"type": "conflict_error", "message": "No."}})
     assert type(error) is kind
@@ -188,6 +190,7 @@ def test_a_deployment_may_stop_inside_a_stream() -> None:
 
 @pytest.mark.parametrize("variant", ENVELOPES)
 def test_envelope(variant: str) -> None:
+    """Each form in which servers wrap an error is read (protocol.md §7)."""
     sent, message, type_, code = ENVELOPES[variant]
     error = error_of(500, sent)
     assert (error.message, error.type, error.code) == (message, type_, code)
@@ -217,6 +220,7 @@ def test_the_body_is_text_where_it_is_not_json() -> None:
     ],
 )
 def test_request_id(headers: dict[str, str], body: Json, request_id: str | None) -> None:
+    """Each place where servers put it, and which of them wins."""
     assert error_of(500, body, headers).request_id == request_id
 
 

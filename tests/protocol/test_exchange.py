@@ -559,6 +559,7 @@ def test_a_server_that_has_nothing_there_is_not_ready() -> None:
     flow = ready_flow(Clock())
     next(flow)
     flow.send(refusal(404, "File Not Found"))
+    flow.send(refusal(404, "File Not Found"))
     assert isinstance(failure(flow, refusal(404, "File Not Found")), errors.NotFoundError)
 
 

@@ -157,12 +157,14 @@ NOT_RETRIED: dict[str, APIError] = {
 
 @pytest.mark.parametrize("failure", RETRIED.values(), ids=RETRIED)
 def test_retried(failure: APIError) -> None:
+    """The list of what may pass by itself."""
     assert Retry().worth_it(failure)
     assert Retry().pause(failure, 1) is not None
 
 
 @pytest.mark.parametrize("failure", NOT_RETRIED.values(), ids=NOT_RETRIED)
 def test_not_retried(failure: APIError) -> None:
+    """The list of what a second try does not change."""
     assert not Retry().worth_it(failure)
     assert Retry().pause(failure, 1) is None
 

@@ -32,11 +32,10 @@ def test_quotes_around_a_key_are_taken_off(quote: str, padding: str) -> None:
         assert config.credential() == {"x-api-key": KEY}
 
 
-@pytest.mark.parametrize("key", [f'"{KEY}', f"{KEY}'", '"', '""'])
-def test_half_a_quote_is_said_without_the_key(key: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"quote|no API key") as caught:
+@pytest.mark.parametrize("key", ['""', "''", " "])
+def test_quotes_around_nothing_are_no_key(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="no API key"):
         Config.build(env={"MODELSLAB_API_KEY": key})
-    assert KEY not in str(caught.value)
 
 
 def test_quotes_around_what_names_the_server_are_taken_off() -> None:
@@ -109,11 +108,17 @@ def test_a_gateway_without_a_list_of_models_can_be_ready(
 ) -> None:
     """Where `create` works, `wait_until_ready` must not fail for want of another operation."""
 
+    seen: list[tuple[str, bytes]] = []
+
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, stream=Chunks([said]))
+        seen.append((request.url.path, request.content))
+        if request.url.path != "/v1/messages":
+            return httpx.Response(status, stream=Chunks([said]))
+        return httpx.Response(400, stream=Chunks([b'{"error": {"message": "model: required"}}']))
 
     client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
     client.wait_until_ready(timeout=5)
+    assert seen == [("/v1/models", b""), ("/v1/messages", b"{}")]
 
 
 def test_a_wrong_key_still_ends_the_wait(colour: Sync | Async) -> None:

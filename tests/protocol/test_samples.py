@@ -116,6 +116,7 @@ def sse_client(colour: Sync | Async, body: Chunks) -> Any:
 @each_cut
 @each_stream
 def test_stream(colour: Sync | Async, name: str, size: int | None) -> None:
+    """What expected.json says, however the bytes are cut."""
     wanted = EXPECTED[name]
     body = Chunks(cut(sample(name), size))
     with sse_client(colour, body).stream(**ASK) as stream:
@@ -152,6 +153,7 @@ def test_the_connection_is_closed_exactly_at_the_end(colour: Sync | Async, name:
 
 @each_stream
 def test_text_stream(colour: Sync | Async, name: str) -> None:
+    """The text alone, as it comes, is the text of the message."""
     wanted = EXPECTED[name]
     text = "".join(block["text"] for block in wanted["content"] if block["type"] == "text")
     pieces: list[str] = []
@@ -616,6 +618,7 @@ def stream_message(client: Any) -> None:
 @pytest.mark.parametrize("call", [create_message, stream_message])
 @pytest.mark.parametrize("name", list(ERRORS))
 def test_error(colour: Sync | Async, name: str, call: Callable[[Any], None]) -> None:
+    """All that an error can be asked for, of each refusal that a server really sent."""
     client, requests = json_client(colour, f"{name}.json")
     said, _ = stored(f"{name}.json")
     with pytest.raises(APIStatusError) as caught:

@@ -138,6 +138,7 @@ def test_a_call_that_was_cut_before_its_arguments(colour: Sync | Async) -> None:
     ],
 )
 def test_types(ask: Any, output: Any, given: dict[str, Any], expected: Any) -> None:
+    """Whatever the type, the model fills in an object and the caller gets a value of the type."""
     with LocalServer(called(given)) as server:
         client = client_of(Sync(), server)
         message = ask(client, output=output)
@@ -276,6 +277,7 @@ def test_a_parsed_answer_goes_on_as_a_conversation(colour: Sync | Async) -> None
     ],
 )
 def test_truncated(colour: Sync | Async, ask: Any, reply: Reply) -> None:
+    """An output that was cut is never handed out, even if the piece fits by chance."""
     with LocalServer(reply) as server:
         client = client_of(colour, server)
         with pytest.raises(OutputTruncatedError, match="max_tokens") as cut:

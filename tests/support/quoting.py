@@ -29,7 +29,7 @@ KEYS = {
     "plain": "sk-0123456789abcdef",
     "percent": "sk%2Fkey%25%zz%2e0",
     "slashes": "/sk/../key//0123/",
-    "quotes": 'sk"key\'0123`""',
+    "quotes": 'sk"key\'0123`""!',
     "backslashes": "sk\\key\\n\\0123\\",
     "regex": "^(sk|.*)+$[a-z]{3}\\d?",
     "base64": "c2stMDEyMzQ1Njc4OWFi+/==",

@@ -298,6 +298,7 @@ def test_llama_server_names_its_file_and_counts_the_cache() -> None:
     ],
 )
 def test_stop_reasons(dialect: DialectName, reasons: dict[str, str | None]) -> None:
+    """Each server says in its own words why it stopped."""
     for given, said in reasons.items():
         reply = Reply("x", given, "END")
         assert posted(reply, dialect).json().get("stop_reason") == said

@@ -20,6 +20,8 @@ from llama.server import LlamaServer
 from modelslab_llm import ModelsLab
 from modelslab_llm.testing import DialectName, ErrorReply, Fault, LocalServer, Reply
 
+pytestmark = pytest.mark.slow  # its SDK takes seconds to import
+
 anthropic = Lazy("anthropic", "2.12")
 
 Json = dict[str, Any]
@@ -28,6 +30,7 @@ ASK: Json = {
     "max_tokens": 9,
     "messages": [{"role": "user", "content": "How high is the Tamar?"}],
 }
+PLAIN: Json = {"verify": False}  # to read the certificates of a machine takes 20 ms
 THOUGHT: Json = {"type": "thinking", "thinking": "Hm, a river.", "signature": "c2ln"}
 CALL: Json = {"type": "tool_use", "id": "t1", "name": "river_level", "input": ONE_CALL_INPUT}
 RICH = Reply(
@@ -44,7 +47,8 @@ class Sync:
     """Their sync client."""
 
     def __init__(self, server: LocalServer, **options: Any) -> None:
-        self.real = anthropic.Anthropic(**at(server, options))
+        http = anthropic.DefaultHttpxClient(**PLAIN)
+        self.real = anthropic.Anthropic(**at(server, options), http_client=http)
 
     def create(self, **more: Any) -> Any:
         return self.real.messages.create(**ASK | more)
@@ -85,7 +89,8 @@ class Async:
     """Their async client, driven from sync code."""
 
     def __init__(self, server: LocalServer, **options: Any) -> None:
-        self.real = anthropic.AsyncAnthropic(**at(server, options))
+        http = anthropic.DefaultAsyncHttpxClient(**PLAIN)
+        self.real = anthropic.AsyncAnthropic(**at(server, options), http_client=http)
         self.opened = ExitStack()
         self.portal = self.opened.enter_context(anyio.from_thread.start_blocking_portal())
 
@@ -451,7 +456,6 @@ def test_a_deployment_that_is_paused_and_a_wrong_key(theirs: Theirs) -> None:
         client.create()
 
 
-@pytest.mark.slow
 def test_it_tries_again_as_it_is_told(theirs: Theirs) -> None:
     server = theirs.server(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), Fault.reset(), "Yes."]

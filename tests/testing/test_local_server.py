@@ -397,7 +397,11 @@ def test_routes(http: httpx.Client, method: str, path: str, status: int) -> None
 )
 @each_kind
 def test_keys(kind: str, headers: dict[str, str], welcome: str) -> None:
-    with LocalServer() as server, httpx.Client(headers=headers, trust_env=False) as http:
+    """Which header a route takes the key from is that of the real server."""
+    with (
+        LocalServer() as server,
+        httpx.Client(headers=headers, trust_env=False, verify=False) as http,
+    ):
         status = ask(http, server, kind).status_code
     if len(headers) == 2 and welcome:
         welcome = "v7 gguf gateway"
@@ -441,6 +445,7 @@ def test_own_key_and_no_key() -> None:
     ],
 )
 def test_error_envelopes(http: httpx.Client, kind: str, body: object) -> None:
+    """A refusal has the form of the server that the route stands for."""
     with LocalServer(api_key="other") as server:
         response = ask(http, server, kind)
     assert (response.status_code, response.json()) == (401, body)
@@ -461,6 +466,7 @@ def test_gateway_answers_carry_a_request_id(http: httpx.Client) -> None:
 
 
 def test_failures(http: httpx.Client) -> None:
+    """A scripted refusal has the status, body and headers that the script says."""
     script = [
         ErrorReply(429, "Slow.", headers={"Retry-After": "2"}),
         ErrorReply(503, type="odd_error"),
@@ -505,6 +511,7 @@ def test_failures(http: httpx.Client) -> None:
     ],
 )
 def test_request_checks(http: httpx.Client, raw: bytes, said: str) -> None:
+    """A body that no server would take is refused with all that is wrong with it."""
     with LocalServer() as server:
         response = http.post(f"{server.url}/v1/messages", content=raw)
         assert response.status_code == 400
@@ -600,6 +607,7 @@ def test_requests_are_kept_in_order(http: httpx.Client) -> None:
 
 
 def test_start_and_close(http: httpx.Client) -> None:
+    """A server starts once, closes as often as one likes, and starts again."""
     server = LocalServer()
     with pytest.raises(RuntimeError, match=r"call start\(\)"):
         server.llm_v7()

@@ -427,6 +427,7 @@ REACHING = """
 """
 
 
+@pytest.mark.slow
 def test_the_guard_fails_what_would_reach_a_service(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +554,7 @@ def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> N
 
 @pytest.mark.slow
 def test_with_xdist(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
+    """The guard of real services stands in the workers too."""
     tests = f"""{LIVE}
     @pytest.mark.modelslab_live
     def test_live():

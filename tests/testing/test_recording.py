@@ -530,7 +530,14 @@ def assert_hidden(folder: Path, *keys: str) -> None:
             assert not holds(name + data.decode("latin-1"), key), (name, data)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS.values() if key != "anthropic"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, id=name, marks=() if name == "plain" else pytest.mark.slow)
+        for name, key in KEYS.items()
+        if name != "a-word"
+    ],
+)
 def test_the_key_is_nowhere_even_if_the_server_says_it(key: str, tmp_path: Path) -> None:
     # What cannot be unpacked is not saved at all, see below; and the key as the state of a
     # deployment is no state any more.
@@ -977,6 +984,7 @@ def test_what_is_recorded_and_not_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"max_tokens": 17}, {"model": "n"}, {"temperature": 0.5}])
 def test_every_field_counts(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A request that differs in any field is another request."""
     recorded(tmp_path, "one")
     with pytest.raises(RecordingError, match="was not recorded with this content"):
         with Recording(tmp_path) as recording:

@@ -79,6 +79,7 @@ def test_the_same_message_whole_and_streamed(way: Way) -> None:
 
 
 def test_the_other_operations(way: Way) -> None:
+    """Counting, models, deployments and keys, alike over a socket and as a transport."""
     server = way.server(deployments={"dep_1": "ready", "dep_2": "paused"})
     client = way.client(server)
     assert client.count_tokens(model="m", messages=ASK["messages"]).input_tokens == 4

@@ -242,7 +242,7 @@ def test_faults_are_httpxs_own(kind: Any, fault: Fault, error: Any, stream: bool
         if isinstance(server, LocalServer):
             opened.enter_context(server)
             transport = None
-        http = opened.enter_context(httpx.Client(transport=transport, timeout=limit))
+        http = opened.enter_context(httpx.Client(transport=transport, timeout=limit, verify=False))
         with pytest.raises(error) as caught:
             http.post(server.url + "/v1/messages", json={**ASK, "stream": stream})
         assert caught.value.request.url.path == "/v1/messages"

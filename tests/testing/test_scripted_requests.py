@@ -38,6 +38,7 @@ def failing(assertion: Any, *args: Any, **fields: Any) -> str:
 
 
 def test_typed_values(way: Way) -> None:
+    """What was asked can be read without taking the JSON apart."""
     server = way.server(Reply([{"type": "text", "text": "Fine."}]), api_key=KEY)
     client = way.client(server, deployment_id="dep_1")
     answer = client.create(**ASK, system="Be brief.", tools=[tide])

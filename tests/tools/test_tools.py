@@ -333,6 +333,7 @@ PICTURE = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
     ],
 )
 def test_results(content: Any, sent: Any) -> None:
+    """Whatever a tool returns is sent as text or blocks that say the same."""
     result = tool_result("toolu_1", content)
     assert result["tool_use_id"] == "toolu_1"
     assert "is_error" not in result

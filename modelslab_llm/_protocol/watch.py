@@ -1,0 +1,144 @@
+"""Tell observers and the log what happens to a call: the one place for sync and async.
+
+Pure but for the log. It never decides anything, and nothing an observer does reaches the call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import APIError, ConfigurationError
+from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, Outcome, RetryPlan
+from ..types.call_info import CallInfo
+from ..types.message import Message
+
+log = logging.getLogger("modelslab_llm")
+
+_PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "service_tier")
+
+
+_STDERR = "modelslab_llm to stderr"
+"""The name of our handler, to be told from the program's own."""
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def log_to_stderr(level: str) -> None:
+    """Write the package's log to stderr, as `MODELSLAB_LOG=debug|info|warning` asks a script to.
+
+    Raises `ConfigurationError` for another word. A second call changes nothing but the level.
+    """
+    if level.lower() not in LEVELS:
+        raise ConfigurationError(f"MODELSLAB_LOG must be debug, info or warning, not {level!r}")
+    log.setLevel(LEVELS[level.lower()])
+    if all(handler.name != _STDERR for handler in log.handlers):
+        handler = logging.StreamHandler()
+        handler.name = _STDERR
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False  # or a program that logs by itself would write each line twice
+
+
+class Watch:
+    """What watches one call. Made only where somebody looks: see `watching`."""
+
+    def __init__(self, call: ObservedCall, observers: Sequence[Observer]) -> None:
+        self._call = call
+        self._observers = observers
+        self._ended = False
+        self._tell("on_start")
+
+    def attempt_starts(self, number: int) -> None:
+        self._tell("on_attempt_start", number)
+
+    def attempt_ends(self, attempt: AttemptEnd) -> None:
+        self._tell("on_attempt_end", attempt)
+
+    def retries(self, retry: RetryPlan) -> None:
+        self._tell("on_retry", retry)
+
+    def ends(
+        self,
+        outcome: Outcome,
+        elapsed: float,
+        attempts: int,
+        error: APIError | None = None,
+        info: CallInfo | None = None,
+        message: Callable[[], Message | None] = lambda: None,
+    ) -> None:
+        """Tell the end, the first time this is called. `message` is asked for only then."""
+        if self._ended:
+            return
+        self._ended = True
+        end = CallEnd(outcome, elapsed, attempts, error, info, message())
+        if log.isEnabledFor(logging.INFO):
+            _log_end(self._call, end)
+        self._tell("on_end", end)
+
+    def _tell(self, method: str, *told: object) -> None:
+        for observer in self._observers:
+            try:
+                getattr(observer, method)(self._call, *told)
+            except Exception:
+                name = f"{type(observer).__name__}.{method}"
+                log.warning("an observer failed: %s", name, exc_info=True)
+
+
+def watching(
+    observers: Sequence[Observer],
+    operation: str,
+    request: Any,
+    asked: Mapping[str, Any],
+    url: str,
+    started: float,
+) -> Watch | None:
+    """Return what watches a call; None where nobody would be told anything."""
+    if not observers and not log.isEnabledFor(logging.INFO):
+        return None
+    parameters = {
+        name: value
+        for name in _PARAMETERS
+        if isinstance(value := asked.get(name), (int, float, str))
+    }
+    model = asked.get("model")
+    call = ObservedCall(
+        operation,
+        request.method,
+        url,
+        model if isinstance(model, str) else "",
+        request.stream,
+        parameters,
+        started,
+    )
+    return Watch(call, observers)
+
+
+def _log_end(call: ObservedCall, end: CallEnd) -> None:
+    """Write one line for a call, with its values as fields of the record."""
+    usage, info = end.usage, end.info
+    status = info.status_code if info else getattr(end.error, "status_code", None)
+    fields: dict[str, object] = {
+        "llm_operation": call.operation,
+        "llm_model": call.model,
+        "llm_outcome": end.outcome,
+        "llm_status": status,
+        "llm_attempts": end.attempts,
+        "llm_elapsed": round(end.elapsed, 6),
+        "llm_request_id": info.request_id if info else getattr(end.error, "request_id", None),
+        "llm_time_to_first_content": info.time_to_first_content if info else None,
+        "llm_input_tokens": usage.input_tokens if usage else None,
+        "llm_output_tokens": usage.output_tokens if usage else None,
+        "llm_error": type(end.error).__name__ if end.error else None,
+    }
+    words = [f"{call.operation} {call.model}".strip(), end.outcome, f"in {end.elapsed:.3f} s"]
+    if end.attempts > 1:
+        words.append(f"after {end.attempts} attempts")
+    if usage:
+        words.append(f"{usage.input_tokens} + {usage.output_tokens} tokens")
+    if end.error:
+        words.append(f"{type(end.error).__name__}")
+    if request_id := fields["llm_request_id"]:
+        words.append(f"request id {request_id}")
+    log.info("%s", ", ".join(words), extra=fields)
