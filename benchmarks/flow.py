@@ -204,13 +204,13 @@ class EachAlone(Gate):
         backoff = 0.5 * 2 ** (ticket.refusals - 1) * self._dice.uniform(0.75, 1)
         self._due.append((now + (backoff if hint is None else hint), ticket))
 
-    def look(self, now: float) -> list[Ticket]:
+    def look(self, now: float, *, due: bool = False) -> list[Ticket]:
         """Return who is sent again, and who gives up."""
         ready = [ticket for due, ticket in self._due if due <= now]
         self._due = [(due, ticket) for due, ticket in self._due if due > now]
         for ticket in ready:
             self.rejoin(ticket, now)
-        moved = [*super().look(now), *self._gone]
+        moved = [*super().look(now, due=due), *self._gone]
         self._gone = []
         self.next_look = min((due for due, _ in self._due), default=None)
         return moved

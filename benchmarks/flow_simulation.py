@@ -532,9 +532,9 @@ class _Driven:
             self._start()
         self._look()
 
-    def _look(self) -> None:
+    def _look(self, *, due: bool = False) -> None:
         world = self.world
-        for ticket in self.gate.look(world.now):
+        for ticket in self.gate.look(world.now, due=due):
             if ticket.may_go:
                 wake = world.now + self.network.wake(world.random)
                 world.at(wake, partial(self._send, ticket))
@@ -545,14 +545,15 @@ class _Driven:
         moment, flow = self.gate.next_look, self.gate.flow
         assert moment is not None or flow.in_flight or not flow.waiting, "nobody would ever go"
         if moment is not None and moment < self._looks_at:
-            assert moment > world.now, "a gate that asks to be looked at now would never sleep"
+            assert not due or moment > world.now, "a gate that is always due would never sleep"
             self._looks_at = moment
-            world.at(moment + self.network.wake(world.random), partial(self._wake, moment))
+            late = self.network.wake(world.random)
+            world.at(max(moment, world.now) + late, partial(self._wake, moment))
 
     def _wake(self, moment: Seconds) -> None:
         if self._looks_at == moment:
             self._looks_at = math.inf
-            self._look()
+            self._look(due=True)
 
 
 def simulate(

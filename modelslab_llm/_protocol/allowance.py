@@ -37,7 +37,8 @@ once in its life."""
 AT_ONCE = 8
 """Requests that go at once before anything is known; the ramp grows from here."""
 RAMP_TOP = 512
-RAMP_STEP = 0.005
+RAMP_STEP, RAMP_LATE = 0.005, 0.005
+"""Seconds: the least between two looks at the ramp, and how late one may be and count in full."""
 
 LEAST_PATIENCE = 0.01
 """Seconds; no event loop is more punctual than this."""
@@ -104,6 +105,7 @@ class Allowance:
         self._orders = 0
         self._ramped = 0.0  # seconds the ramp has run
         self._ramping_since: float | None = None
+        self._ramp_step = 0.0
         self._proven = AT_ONCE // 2  # requests in flight that were all let in
 
         self._unsure: OrderedDict[int, Sending] = OrderedDict()
@@ -180,9 +182,6 @@ class Allowance:
 
     def _ramp_admits(self, now: float, in_flight: int, waiting: int) -> bool:
         self.look_at = INFINITY
-        if self._ramping_since is not None:
-            self._ramped += now - self._ramping_since
-            self._ramping_since = None
         if self._ramped >= RAMP - SLIVER:
             return True
         # The fewer wait, the slower it may grow: all are to have gone when the ramp ends.
@@ -191,8 +190,10 @@ class Allowance:
         if in_flight < int(AT_ONCE * math.exp(growth * self._ramped) + 1e-6):
             return True
         next_place = math.log((in_flight + 1) / AT_ONCE) / growth - self._ramped
-        self._ramping_since = now
-        self._later(now + min(max(RAMP_STEP, next_place), RAMP - self._ramped))
+        self._ramp_step = min(max(RAMP_STEP, next_place), RAMP - self._ramped)
+        if self._ramping_since is None:
+            self._ramping_since = now
+        self._later(self._ramping_since + self._ramp_step)
         return False
 
     def _may_try(self, now: float, in_flight: int, shut_until: float) -> bool:
@@ -255,8 +256,15 @@ class Allowance:
         """How many requests are out that may yet be refused."""
         return len(self._unsure)
 
-    def settle(self, now: float) -> None:
-        """Count requests as let in that would have been refused by now."""
+    def tick(self, now: float) -> None:
+        """Let time pass: only when the driver looks because `look_at` has come.
+
+        Where a program is too busy to look in time, it has not read what the server said either,
+        and no conclusion may be drawn from silence.
+        """
+        if (since := self._ramping_since) is not None and now >= since + self._ramp_step - SLIVER:
+            self._ramped += min(now - since, self._ramp_step + RAMP_LATE)
+            self._ramping_since = None
         if self.limit is None:
             return
         while self._unsure and now >= self.silent_at() - SLIVER:

@@ -27,9 +27,9 @@ RETRIES = 50.0
 """Retries after failures that a client makes in a row, with no answer between them."""
 RETRIES_A_SECOND = 0.5
 
-Reason = Literal["", "spent", "dry", "long"]
-"""Why a call was sent away. Without a word: it was refused, and is to fail as it would alone.
-`spent`: the server let nothing in since the client was made, or the call's own stream is in its
+Reason = Literal["", "refused", "spent", "inside", "dry", "long"]
+"""Why a call was sent away. `refused`: it was, and is to fail as it would alone. `spent`: the
+server let nothing in since the client was made. `inside`: the call's own open stream may be in its
 way. `dry`: the server let nothing in for a minute. `long`: it asks for a longer wait than the call
 allows."""
 
@@ -80,6 +80,11 @@ class Ticket(Sending):
     def may_go(self) -> bool:
         """Whether the request is to be sent now."""
         return self.state == "sent"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the call stands in line."""
+        return self.state in ("waiting", "alone")
 
     def __lt__(self, other: Ticket) -> bool:
         return self.number < other.number
@@ -155,7 +160,6 @@ class Gate:
         if inside is not None and inside.state == "sent" and self._lend(inside, ticket, now):
             return ticket
         if not self._waiting:
-            self._settle(now)
             if self._admits(now) or self._may_hurry(ticket):
                 self._send(ticket, now, not max_retries)
                 return ticket
@@ -165,6 +169,7 @@ class Gate:
     def rejoin(self, ticket: Ticket, now: float) -> None:
         """Take the old place again after a failure that is worth another try."""
         ticket.joined = now
+        ticket.kind = ""
         lender = ticket.inside
         if lender is None or lender.state != "sent" or not self._lend(lender, ticket, now):
             self._queue(ticket)
@@ -173,7 +178,7 @@ class Gate:
         """Give up: the call was cancelled, or its time is over, wherever it stands."""
         if ticket.state == "sent":
             self.failed(ticket, now)
-        elif ticket.state != "over":
+        elif ticket.is_waiting:
             self._waiting -= 1
             self._end(ticket)
 
@@ -210,12 +215,19 @@ class Gate:
 
     # Who moves on
 
-    def look(self, now: float) -> list[Ticket]:
-        """Return the tickets that moved on: those that may go, and those that are sent away."""
+    def look(self, now: float, *, due: bool = False) -> list[Ticket]:
+        """Return the tickets that moved on: those that may go, and those that are sent away.
+
+        Args:
+            now: The moment.
+            due: Whether the driver looks because `next_look` has come, and not after a report.
+        """
         self.next_look = None
         if not self._waiting and not self._moved:
             return []
-        self._settle(now)
+        if due:
+            self._allowance.tick(now)
+        self._note_admissions()
         self._allowance.look_at = INFINITY
         if self._dry_since is not None and self._waiting:
             self._look_for_drought(now, self._dry_since)
@@ -273,10 +285,8 @@ class Gate:
         free = self._in_flight < self._most and self._allowance.takes(self._in_flight)
         return not ticket.max_retries and free
 
-    def _settle(self, now: float) -> None:
+    def _note_admissions(self) -> None:
         allowance = self._allowance
-        if allowance.limit is not None:
-            allowance.settle(now)
         if allowance.admitted > self._admitted:
             self._dry_since = None
             if self._alone:
@@ -346,7 +356,7 @@ class Gate:
         if self._in_flight == 0 and self._dry_since is None:
             self._dry_since = now
         if ticket.max_retries == 0:
-            self._send_away(ticket, "")
+            self._send_away(ticket, "refused")
         elif self._is_lent(ticket):
             self._obey_alone(ticket, now, hint, lent=True)
         elif allowance.ever:
@@ -357,7 +367,7 @@ class Gate:
             # Nothing of ours is let in, so nothing but the hint can be waited for.
             self._send_all_away("long", lambda waiting: waiting.max_retry_wait < hint)
             if self._waiting == 1:
-                self._send_all_away("", lambda waiting: waiting.until <= now + hint)
+                self._send_all_away("refused", lambda waiting: waiting.until <= now + hint)
 
     def _obey_alone(self, ticket: Ticket, now: float, hint: float, *, lent: bool = False) -> None:
         """Have a call wait for its hint, as often as `max_retries` says, and then fail.
@@ -367,7 +377,7 @@ class Gate:
         """
         if ticket.refusals > ticket.max_retries:
             if lent:
-                return self._send_away(ticket, "spent")
+                return self._send_away(ticket, "inside")
             self._queue(ticket)
             if not self._alone_out and not _any_alone(self._alone):
                 self._send_all_away("spent", lambda other: other.max_retries < ticket.refusals)

@@ -27,7 +27,7 @@ def create_message(
     """Return the call behind `messages.create`."""
     body, request = _message_request(config, params, verb, stream=False)
     config = config.hiding(request.headers)
-    return Call(config, request, read_message, None, f"messages.{verb}", body)
+    return Call(config, request, read_message, None, f"messages.{verb}", body, queues=True)
 
 
 def stream_message(
@@ -37,7 +37,7 @@ def stream_message(
     body, request = _message_request(config, params, verb, stream=True)
     config = config.hiding(request.headers)
     reader = partial(_stream_reader, config, body["model"])
-    return Call(config, request, _read_opened, reader, f"messages.{verb}", body)
+    return Call(config, request, _read_opened, reader, f"messages.{verb}", body, queues=True)
 
 
 def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:

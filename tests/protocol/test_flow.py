@@ -47,7 +47,7 @@ def with_a_limit(limit: int, hint: float | None = None, **options: object) -> tu
     while found.flow.waiting or found.flow.in_flight:
         for ticket in tickets:
             found.answered(ticket, now)
-        tickets = found.look(now)
+        tickets = found.look(now, due=True)
         now += 0.1
     found.answered(found.join(now + 30), now + 30)
     assert found.flow == (limit, 0, 0, found.flow.refused)
@@ -61,7 +61,7 @@ def next_to_go(waits: Gate, until: float) -> tuple[Ticket, float]:
         assert waits.next_look is not None, "nothing but an event would move a ticket"
         assert now < waits.next_look <= until
         now = waits.next_look
-        if moved := waits.look(now):
+        if moved := waits.look(now, due=True):
             assert len(moved) == 1
             return moved[0], now
 
@@ -83,7 +83,7 @@ def test_a_first_burst_goes_out_within_a_quarter_of_a_second() -> None:
     tickets = [free.join(0.0) for _ in range(500)]
     assert sum(ticket.may_go for ticket in tickets) == 8
     while free.next_look is not None or free.flow.waiting:
-        free.look(free.next_look or 0.0)
+        free.look(free.next_look or 0.0, due=True)
     assert all(ticket.may_go for ticket in tickets)
     assert max(ticket.sent_at for ticket in tickets) <= 0.25
     for ticket in tickets:
@@ -97,11 +97,11 @@ def test_the_ramp_is_paid_once_however_the_bursts_grow() -> None:
     for burst in (10, 25, 60, 130, 300, 700):
         tickets = [free.join(now) for _ in range(burst)]
         start = now
-        free.look(now)
+        free.look(now, due=True)
         while free.flow.waiting:
             assert free.next_look is not None
             now = free.next_look
-            free.look(now)
+            free.look(now, due=True)
         waited += now - start
         now += 5
         for ticket in tickets:
@@ -117,7 +117,7 @@ def test_the_limit_is_what_the_server_kept() -> None:
     tickets = [found.join(0.0) for _ in range(8)]
     for ticket in tickets[5:]:
         found.refused(ticket, 0.001, 1.0)
-    assert found.look(0.002) == []
+    assert found.look(0.002, due=True) == []
     assert found.flow == (5, 5, 3, 3)
 
 
@@ -127,7 +127,7 @@ def test_an_answer_lets_the_first_in_line_go_at_once() -> None:
     going = sum(ticket.may_go for ticket in tickets)
     assert going in (2, 3), "one more, if the limit is probed"
     found.answered(tickets[0], now + 0.1)
-    assert found.look(now + 0.1)[0] is tickets[going]
+    assert found.look(now + 0.1, due=True)[0] is tickets[going]
 
 
 def test_a_refused_call_goes_before_those_that_came_later() -> None:
@@ -138,7 +138,7 @@ def test_a_refused_call_goes_before_those_that_came_later() -> None:
     now, went = 0.2, list[Ticket]()
     while len(went) < 3:
         found.answered(first if not went else went[-1], now)
-        went += found.look(now)
+        went += found.look(now, due=True)
         now += 0.2
     assert went[:2] == [second, third]
     assert went[2] in later
@@ -156,7 +156,7 @@ def test_a_hint_of_a_day_does_not_stop_a_queue() -> None:
     tickets = [found.join(now) for _ in range(4)]
     found.refused(tickets[2], now + 0.001, 86400.0)
     found.answered(tickets[0], now + 0.2)
-    assert found.look(now + 0.2)[0] is tickets[2]
+    assert found.look(now + 0.2, due=True)[0] is tickets[2]
 
 
 def test_a_line_without_an_event_is_looked_at_again() -> None:
@@ -164,7 +164,7 @@ def test_a_line_without_an_event_is_looked_at_again() -> None:
     tickets = [found.join(0.0) for _ in range(3)]
     for ticket in tickets:
         found.refused(ticket, 0.01, 2.0)
-    found.look(0.01)
+    found.look(0.01, due=True)
     ticket, now = next_to_go(found, 4.0)
     assert ticket in tickets
     assert now >= 2.01
@@ -177,15 +177,15 @@ def test_a_call_without_retries_is_sent_once_and_never_queues() -> None:
     found = gate()
     tickets = [found.join(0.0, max_retries=0) for _ in range(2)]
     found.refused(tickets[0], 0.001, 30.0)
-    assert found.look(0.001) == [tickets[0]]
-    assert (tickets[0].state, tickets[0].reason) == ("over", "")
+    assert found.look(0.001, due=True) == [tickets[0]]
+    assert (tickets[0].state, tickets[0].reason) == ("over", "refused")
     found.failed(tickets[1], 0.002)
     later = found.join(1.0, max_retries=0)
     assert later.may_go, "it waits for no hint"
     behind = found.join(1.0, max_retries=0)
     assert not behind.may_go, "but for a place"
     found.refused(later, 1.001, 30.0)
-    assert found.look(1.001) == [later, behind]
+    assert found.look(1.001, due=True) == [later, behind]
     assert behind.may_go
 
 
@@ -194,14 +194,14 @@ def test_a_server_that_never_let_anything_in_is_obeyed_and_given_up() -> None:
     ticket, now = lone.join(0.0), 0.0
     for _ in range(2):
         lone.refused(ticket, now, 5.0)
-        assert lone.look(now) == []
+        assert lone.look(now, due=True) == []
         moved, later = next_to_go(lone, now + 10.0)
         assert moved is ticket
         assert ticket.may_go
         assert 5.0 <= later - now <= 5.5, "never earlier than asked, and not much later"
         now = later
     lone.refused(ticket, now, 5.0)
-    assert lone.look(now) == [ticket]
+    assert lone.look(now, due=True) == [ticket]
     assert (ticket.state, ticket.reason) == ("over", "spent")
     assert lone.flow.waiting == 0
 
@@ -229,19 +229,19 @@ def test_after_a_drought_a_call_is_told_at_once_as_at_a_new_server() -> None:
     ticket = found.join(now)
     found.refused(ticket, now, 1.0)
     while ticket.state != "over":
-        found.look(now)
+        found.look(now, due=True)
         if ticket.may_go:
             found.refused(ticket, now + 0.01, 1.0)
-            found.look(now + 0.01)
+            found.look(now + 0.01, due=True)
         now = found.next_look or now
     assert ticket.reason == "dry"
     later = found.join(now + 3600, max_retries=1)
     for _ in range(2):
         now = now + 3600
         found.refused(later, now, 1.0)
-        found.look(now)
+        found.look(now, due=True)
         if found.next_look:
-            found.look(found.next_look)
+            found.look(found.next_look, due=True)
     assert (later.state, later.reason) == ("over", "spent")
 
 
@@ -250,7 +250,7 @@ def test_a_lone_call_does_not_obey_a_hint_above_what_it_allows(known: bool) -> N
     found, now = with_a_limit(3) if known else (gate(), 0.0)
     ticket = found.join(now, max_retry_wait=60.0)
     found.refused(ticket, now, 61.0)
-    assert found.look(now) == [ticket]
+    assert found.look(now, due=True) == [ticket]
     assert (ticket.state, ticket.reason) == ("over", "long")
 
 
@@ -258,8 +258,8 @@ def test_a_lone_call_whose_time_is_over_before_the_hint_fails_at_once() -> None:
     found = gate()
     ticket = found.join(0.0, until=3.0)
     found.refused(ticket, 0.1, 5.0)
-    assert found.look(0.1) == [ticket]
-    assert (ticket.state, ticket.reason) == ("over", "")
+    assert found.look(0.1, due=True) == [ticket]
+    assert (ticket.state, ticket.reason) == ("over", "refused")
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -270,7 +270,7 @@ def test_who_leaves_makes_room(sent: bool) -> None:
     found.leave(leaves, now)
     if not sent:
         found.answered(first, now)
-    assert found.look(now) == [goes]
+    assert found.look(now, due=True) == [goes]
     found.leave(leaves, now)  # twice is once
     assert found.flow.in_flight == 1
 
@@ -282,9 +282,9 @@ def test_a_stream_holds_its_place_until_it_ends() -> None:
     found, now = gate(max_concurrency=1), 0.0
     stream, behind = found.join(now), found.join(now)
     found.admitted(stream, now + 0.1)
-    assert found.look(now + 10) == []
+    assert found.look(now + 10, due=True) == []
     found.answered(stream, now + 100)
-    assert found.look(now + 100) == [behind]
+    assert found.look(now + 100, due=True) == [behind]
 
 
 def test_a_call_inside_a_stream_goes_past_the_line_and_the_cap_one_at_a_time() -> None:
@@ -294,11 +294,11 @@ def test_a_call_inside_a_stream_goes_past_the_line_and_the_cap_one_at_a_time() -
     inside, another = found.join(now, inside=stream), found.join(now, inside=stream)
     assert (inside.may_go, another.may_go) == (True, False)
     found.answered(inside, now + 1)
-    assert found.look(now + 1) == [another]
+    assert found.look(now + 1, due=True) == [another]
     found.leave(another, now + 1.5)
-    assert found.look(now + 1.5) == []
+    assert found.look(now + 1.5, due=True) == []
     found.answered(stream, now + 2)
-    assert found.look(now + 2) == [waits]
+    assert found.look(now + 2, due=True) == [waits]
     late = found.join(now + 2, inside=stream)
     assert not late.may_go, "a stream that is over lends nothing"
 
@@ -311,10 +311,10 @@ def test_a_call_inside_a_stream_that_is_refused_does_not_wait_for_it_for_ever() 
     for _ in range(3):
         assert inside.may_go
         found.refused(inside, now, 1.0)
-        found.look(now)
+        found.look(now, due=True)
         now = found.next_look or now
-        found.look(now)
-    assert (inside.state, inside.reason) == ("over", "spent")
+        found.look(now, due=True)
+    assert (inside.state, inside.reason) == ("over", "inside")
     assert found.flow.waiting == 0
 
 
@@ -330,7 +330,7 @@ def test_calls_inside_streams_never_wait_on_each_other_for_ever() -> None:
         assert inner.may_go
         found.answered(inner, 0.0)
         found.answered(stream, 0.0)
-        going += found.look(0.0)
+        going += found.look(0.0, due=True)
         calls += 1
     assert calls == 4
 
@@ -355,10 +355,10 @@ def test_without_learning_there_is_a_cap_alone() -> None:
     assert [ticket.may_go for ticket in tickets] == [True, True, True, False, False]
     assert capped.flow == (3, 3, 2, 0)
     capped.failed(tickets[1], 0.1)
-    assert capped.look(0.1) == [tickets[3]]
+    assert capped.look(0.1, due=True) == [tickets[3]]
     capped.rejoin(tickets[1], 0.2)
     capped.answered(tickets[0], 0.3)
-    assert capped.look(0.3) == [tickets[1]], "a failed call has its old place"
+    assert capped.look(0.3, due=True) == [tickets[1]], "a failed call has its old place"
 
 
 def test_retries_after_failures_are_budgeted() -> None:
