@@ -40,8 +40,8 @@ RAMP_TOP = 512
 RAMP_STEP, RAMP_LATE = 0.005, 0.005
 """Seconds: the least between two looks at the ramp, and how late one may be and count in full."""
 
-LEAST_PATIENCE = 0.01
-"""Seconds; no event loop is more punctual than this."""
+LEAST_PATIENCE = 0.02
+"""Seconds; a busy event loop is no more punctual than this."""
 
 PROBE = 3.0
 """Mean service times between two probes of a limit that is stable."""
@@ -84,6 +84,8 @@ class Sending:
     rank: int = 0
     """How many requests were in flight with it, itself included."""
     let_in: bool = False
+    silently: bool = False
+    """Whether that was concluded from silence."""
 
 
 class Allowance:
@@ -95,8 +97,9 @@ class Allowance:
         """How many requests the server takes at a time, as far as is known; None for no limit."""
         self.admitted: int = 0
         """Requests that were let in so far."""
-        self.ever: bool = False
-        """Whether the server has ever let a request in."""
+        self.answers: bool = False
+        """Whether the server was ever seen to let a request in, as an answer shows."""
+        self._silently = 0  # requests at the server that silence alone says it let in
         self.hint: float = 0.0
         """Seconds the last refusal asked to wait, or the backoff where it did not ask."""
         self.look_at: float = INFINITY
@@ -173,6 +176,11 @@ class Allowance:
             self._later(self._given_until)
         return in_flight < limit or self._may_probe(now, in_flight)
 
+    @property
+    def ever(self) -> bool:
+        """Whether the server has ever let a request in, as far as is known."""
+        return self.answers or self._silently > 0
+
     def takes(self, in_flight: int) -> bool:
         """Tell whether a request may be sent that waits for a place and for no hint."""
         return self.limit is not None and in_flight < self.limit
@@ -233,7 +241,7 @@ class Allowance:
         sending.order = self._orders
         sending.sent_at = now
         sending.rank = in_flight
-        sending.let_in = False
+        sending.let_in = sending.silently = False
         sending.kind = "alone" if alone else ""
         self._unsure[sending.order] = sending
         if self.limit is None or alone:
@@ -268,7 +276,7 @@ class Allowance:
         if self.limit is None:
             return
         while self._unsure and now >= self.silent_at() - SLIVER:
-            self.let_in(next(iter(self._unsure.values())), now)
+            self.let_in(next(iter(self._unsure.values())), now, by_silence=True)
         if self._belief < 0 and now > self._refused_at + 10 * max(self.hint, self._service or 1):
             self._forget_time(now)
 
@@ -280,19 +288,25 @@ class Allowance:
         """
         if not self._unsure or self._latency is None:
             return INFINITY
-        patience = max(LEAST_PATIENCE, 1.25 * self._latency + 4 * self._spread)
+        patience = max(LEAST_PATIENCE, 1.5 * self._latency + 4 * self._spread)
         return next(iter(self._unsure.values())).sent_at + patience
 
-    def let_in(self, sending: Sending, now: float) -> None:
+    def let_in(self, sending: Sending, now: float, *, by_silence: bool = False) -> None:
         """Note that the server let a request in: its answer begins, or silence says so."""
+        if not by_silence:
+            self._silently -= sending.silently
+            sending.silently, self.answers = False, True
         if sending.let_in:
             return
+        first = not self.ever
+        if by_silence:
+            self._silently += 1
+            sending.silently = True
         sending.let_in = True
         del self._unsure[sending.order]
         self.admitted += 1
         if sending.rank > self._proven:
             self._proven = sending.rank
-        first, self.ever = not self.ever, True
         if self.limit is None:
             return
         earned = EARNED
@@ -361,13 +375,15 @@ class Allowance:
         if self._given_until == INFINITY:
             self._given_until = now + self._given_for
         if not answered:
+            self._silently -= sending.silently
+            sending.silently = False
             if not sending.let_in:
                 sending.let_in = True
                 del self._unsure[sending.order]
             if sending is self._trial:
                 self._trial = None
             return
-        if not sending.let_in:
+        if not sending.let_in or sending.silently or not self.answers:
             self.let_in(sending, now)
         took = now - sending.sent_at
         if self._service is None:
@@ -381,6 +397,8 @@ class Allowance:
         """Note a refusal; `in_flight` no longer counts it. Return the seconds to wait."""
         if sending.let_in:
             self.admitted -= 1  # its silence was mistaken for a yes
+            self._silently -= sending.silently
+            sending.silently = False
         else:
             sending.let_in = True
             del self._unsure[sending.order]

@@ -162,7 +162,7 @@ class Config:
         """How the calls flow that are made with this configuration's own key."""
         if self.lines is None:
             return Flow(None, 0, 0, 0)
-        headers = {**self.credential(), **self.default_headers}
+        headers = self.with_credential(self.default_headers)
         return self.lines.flow(self.endpoint.base_url, headers, self.line_rules)
 
     @classmethod
@@ -229,6 +229,11 @@ class Config:
         if self.key is None or self.endpoint.auth is None:
             return {}
         return credential(self.endpoint.auth, self.key.reveal())
+
+    def with_credential(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return headers with one credential: the caller's own comes first."""
+        own = headers.keys() & self.endpoint.credentials()
+        return dict(headers) if own else {**headers, **self.credential()}
 
     def hide_key(self, text: str) -> str:
         """Return `text` without the key, which servers like to quote in their errors."""

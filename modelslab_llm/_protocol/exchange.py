@@ -157,8 +157,13 @@ class _Sent:
     def retries(self, failure: APIError, wait: float) -> None:
         """Tell that the call is repeated: to the log always, for somebody waits."""
         if self.place and is_refusal(failure):
-            limit, ahead = self.place.flow.limit, self.place.flow.waiting
-            log.info("refused, one of %d in line for %s places: %s", ahead, limit, failure)
+            flow = self.place.flow
+            log.info(
+                "refused, back in line (limit %s, %d waiting): %s",
+                flow.limit,
+                flow.waiting,
+                failure,
+            )
         else:
             log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
         if self._watch:
@@ -218,7 +223,7 @@ class _Sent:
             self._waited = self.place.waited
             flow = self.place.flow
             log.info(
-                "stood in line %.2f s, for %s places, %d more", waited, flow.limit, flow.waiting
+                "stood in line %.2f s (limit %s, %d waiting)", waited, flow.limit, flow.waiting
             )
 
     def succeeds(self, outcome: Outcome, result: object) -> None:

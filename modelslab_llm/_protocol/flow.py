@@ -159,10 +159,9 @@ class Gate:
         ticket = Ticket(self._numbers, now, until, max_retries, max_retry_wait, inside)
         if inside is not None and inside.state == "sent" and self._lend(inside, ticket, now):
             return ticket
-        if not self._waiting:
-            if self._admits(now) or self._may_hurry(ticket):
-                self._send(ticket, now, not max_retries)
-                return ticket
+        if not self._waiting and (self._admits(now) or self._may_hurry(ticket)):
+            self._send(ticket, now, not max_retries)
+            return ticket
         self._queue(ticket)
         return ticket
 
@@ -393,7 +392,7 @@ class Gate:
         if now < end - SLIVER:
             return self._look_again(end)
         self._dry_since = None
-        self._allowance.ever = False  # the next call is told as one to a new server
+        self._allowance.answers = False  # the next call is told as one to a new server
         return self._send_all_away("dry")
 
     def _send_away(self, ticket: Ticket, reason: Reason) -> None:

@@ -90,7 +90,7 @@ class LimitedServer:
         self._started = time.monotonic()
         self._conversations: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._converse, "127.0.0.1", 0, backlog=2048)
-        self.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stop.wait()
         server.close()
