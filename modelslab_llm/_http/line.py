@@ -16,12 +16,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from math import inf as INFINITY
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .._protocol.flow import Flow, Gate, Ticket
 from .._protocol.headers import keys_in
 from .._protocol.line import LineRules, NotSent, WhyNotSent
 from ..errors import APIError, APIStatusError
+
+T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds after which any waiting call looks by itself. One of them looks for all, in time; its
@@ -118,13 +120,14 @@ class Line:
         self._finish(woken)
         return ticket
 
-    def tell(self, report: Callable[..., None], ticket: Ticket, *said: float | None) -> None:
+    def tell(self, report: Callable[..., T], ticket: Ticket, *said: float | None) -> T:
         """Report to the gate what came of a request, and wake whose turn it is."""
         with self._lock:
             now = time.monotonic()
-            report(self._gate, ticket, now, *said)
+            told = report(self._gate, ticket, now, *said)
             woken = self._moved(now)
         self._finish(woken)
+        return told
 
     def look(self, *, due: bool) -> None:
         """Wake whose turn it is by now; `due` if nothing but the time has led here."""
@@ -303,10 +306,10 @@ class PlaceInLine:
 
     # What came of the request
 
-    def refused(self, failure: APIStatusError) -> None:
-        """Note a refusal: the call waits in line again, or is sent away."""
+    def refused(self, failure: APIStatusError) -> float:
+        """Note a refusal: the call waits in line again, or is sent away. Return the hint."""
         self._line.refusal = failure
-        self._tell(Gate.refused, failure.retry_after)
+        return self._tell(Gate.refused, failure.retry_after) or 0.0
 
     def answered(self) -> None:
         """Note that the request is over, and that the server did not refuse it."""
@@ -341,9 +344,10 @@ class PlaceInLine:
         free = (ticket for ticket in reversed(tickets) if ticket and not ticket.lends_to)
         return next(free, tickets[-1] if tickets else None)
 
-    def _tell(self, report: Callable[..., None], *said: float | None) -> None:
-        if self.ticket is not None and self.ticket.may_go and self._is_ours():
-            self._line.tell(report, self.ticket, *said)
+    def _tell(self, report: Callable[..., T], *said: float | None) -> T | None:
+        if self.ticket is None or not self.ticket.may_go or not self._is_ours():
+            return None
+        return self._line.tell(report, self.ticket, *said)
 
     def _is_ours(self) -> bool:
         return self._line.pid == os.getpid()  # else the lock is the parent's, and may be held

@@ -128,6 +128,7 @@ class _Sent:
         self.place = place
         self.tries = 0
         self._refusals = 0
+        self._hint = 0.0
         self._waited = 0.0
         self._config = call.config
         self._clock = deadline.clock
@@ -157,7 +158,7 @@ class _Sent:
     def retries(self, failure: APIError, wait: float) -> None:
         """Tell that the call is repeated: to the log always, for somebody waits."""
         if self.place and is_refusal(failure):
-            flow = self.place.flow
+            flow, wait = self.place.flow, self._hint
             log.info(
                 "refused, back in line (limit %s, %d waiting): %s",
                 flow.limit,
@@ -181,7 +182,7 @@ class _Sent:
             return retry.pause(failure, self.tries)
         if is_refusal(failure) and retry.worth_it(failure):
             self._refusals += 1
-            place.refused(failure)
+            self._hint = place.refused(failure)
             return 0.0  # it waits in line, for as long as that takes
         if isinstance(failure, APIStatusError) and failure.status_code < 500:
             place.answered()

@@ -341,10 +341,11 @@ class Gate:
                 self._send(ticket, now, True)
                 self._moved.append(ticket)
 
-    def refused(self, ticket: Ticket, now: float, hint: float | None) -> None:
+    def refused(self, ticket: Ticket, now: float, hint: float | None) -> float:
         """Note a refusal. The ticket waits in line again, or is sent away: `look` tells.
 
-        `hint` is how many seconds the server asked to wait, where it did.
+        `hint` is how many seconds the server asked to wait, where it did. Returns them, or what is
+        waited instead; the turn of the call may come sooner or later.
         """
         self._refused += 1
         ticket.refusals += 1
@@ -367,6 +368,7 @@ class Gate:
             self._send_all_away("long", lambda waiting: waiting.max_retry_wait < hint)
             if self._waiting == 1:
                 self._send_all_away("refused", lambda waiting: waiting.until <= now + hint)
+        return hint
 
     def _obey_alone(self, ticket: Ticket, now: float, hint: float, *, lent: bool = False) -> None:
         """Have a call wait for its hint, as often as `max_retries` says, and then fail.

@@ -63,8 +63,11 @@ class Place(Protocol):
         """Wait for the turn of this call; `wait` for async."""
         ...
 
-    def refused(self, failure: APIStatusError) -> None:
-        """Note a refusal: the call waits in line again, or is sent away."""
+    def refused(self, failure: APIStatusError) -> float:
+        """Note a refusal: the call waits in line again, or is sent away.
+
+        Returns the seconds that the server asked to wait, or what is waited instead.
+        """
         ...
 
     def answered(self) -> None:
