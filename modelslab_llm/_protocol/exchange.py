@@ -148,7 +148,8 @@ class _Sent:
     def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
         """Tell who watches what came of an attempt."""
         if self._watch:
-            began = (self.place and self.place.sent_at) or self._sent
+            queued = self.place.sent_at if self.place else None
+            began = queued or self._sent
             elapsed, known = self._clock() - began, failure or self._info
             status: int | None = getattr(known, "status_code", None)
             request_id = known.request_id if known else None
