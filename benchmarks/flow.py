@@ -1,10 +1,11 @@
 """Print how a client's flow control does against servers that refuse, on virtual time.
 
-python -m benchmarks.flow [--runs N] [--random N] [--markdown]
+python -m benchmarks.flow [--runs N] [--random N] [--markdown] [--sockets]
 
 Each row is the median of nine runs at random phase, against a sender that knows the limit at every
 moment. The column "alone" is the same load where every call is careful by itself: it obeys the hint
-and retries twice. `--random N` adds N random servers, for the worst cases.
+and retries twice. `--random N` adds N random servers, for the worst cases. `--sockets` runs some of
+the rows over real sockets too, on the clock, with this package's clients.
 """
 
 # ruff: noqa: T201  (the table is its output)
@@ -12,14 +13,18 @@ and retries twice. `--random N` adds N random servers, for the worst cases.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from statistics import median
 
+from modelslab_llm import AsyncModelsLab, ModelsLab, ModelsLabError
 from modelslab_llm._protocol.flow import Gate, Ticket
 
+from .flow_server import LimitedServer
 from .flow_simulation import (
     Bucket,
     Client,
@@ -194,15 +199,17 @@ class EachAlone(Gate):
         self._due: list[tuple[float, Ticket]] = []
         self._gone: list[Ticket] = []
 
-    def refused(self, ticket: Ticket, now: float, hint: float | None) -> None:
+    def refused(self, ticket: Ticket, now: float, hint: float | None) -> float:
         """Wait alone, or give up."""
         self.failed(ticket, now)
         ticket.refusals += 1
+        if hint is None:
+            hint = 0.5 * 2 ** (ticket.refusals - 1) * self._dice.uniform(0.75, 1)
         if ticket.refusals > ticket.max_retries:
             self._gone.append(ticket)
-            return
-        backoff = 0.5 * 2 ** (ticket.refusals - 1) * self._dice.uniform(0.75, 1)
-        self._due.append((now + (backoff if hint is None else hint), ticket))
+        else:
+            self._due.append((now + hint, ticket))
+        return hint
 
     def look(self, now: float, *, due: bool = False) -> list[Ticket]:
         """Return who is sent again, and who gives up."""
@@ -407,12 +414,75 @@ def random_row(number: int) -> Row:
     if kind == "workers":
         return Row(name, lambda r: Workers(r, size, hint, service, 2), [load], network)
     span = random.choice([1.0, 2.0, 10.0])
-    exact, rounded = "exact", "ceil"
-    words: str | float = random.choice([exact, rounded, str(span)])
-    words = span if words == str(span) else words
+    words: str | float = random.choice(("exact", "ceil")) if random.random() < 0.7 else span
     short = always(min(mean, span))
     window = Row(name, lambda r: Window(r, 4 * size, span, words, short), [load], network)
     return Row(window.name, window.server, window.clients, network, 1.6, 0.9)
+
+
+SOCKETS = (
+    "queue of 5, hint 1 s",
+    "queue of 5, hint 30 s",
+    "queue of 15, hint 1 s",
+    "queue of 40, hint 1 s",
+    "overload (529, no hint) above 20",
+    "bucket of 20/s, burst 10, exact hint",
+    "window of 40/s, hint 1 s",
+)
+
+
+async def over_sockets(url: str, calls: int) -> tuple[int, float]:
+    """Make calls at once with an async client; return how many failed, and the seconds it took."""
+    async with AsyncModelsLab("benchmark-key", base_url=url, max_queue_wait=None) as client:
+
+        async def call() -> object:
+            return await client.messages.create(
+                model="m", max_tokens=9, messages=[{"role": "user", "content": "Go"}]
+            )
+
+        start = time.perf_counter()
+        done = await asyncio.gather(*(call() for _ in range(calls)), return_exceptions=True)
+        return sum(isinstance(each, BaseException) for each in done), time.perf_counter() - start
+
+
+def threads_over_sockets(url: str, calls: int, threads: int = 40) -> tuple[int, float]:
+    """Make calls in threads with a sync client; return how many failed, and the seconds it took."""
+    with ModelsLab("benchmark-key", base_url=url, max_queue_wait=None) as client:
+
+        def call(_: int) -> object:
+            try:
+                return client.messages.create(
+                    model="m", max_tokens=9, messages=[{"role": "user", "content": "Go"}]
+                )
+            except ModelsLabError:
+                return None
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            done = list(pool.map(call, range(calls)))
+        return done.count(None), time.perf_counter() - start
+
+
+def real(row: Row, runs: int) -> list[list[str]]:
+    """Return lines of a table: a row over real sockets, for each of the clients."""
+    lines = list[list[str]]()
+    calls = row.clients[0].calls
+    for name in ("asyncio", "40 threads"):
+        times, refusals, lost = list[float](), list[float](), 0
+        for run in range(runs):
+            with LimitedServer(row.server(Random(run))) as server:
+                if name == "asyncio":
+                    failed, took = asyncio.run(over_sockets(server.url, calls))
+                else:
+                    failed, took = threads_over_sockets(server.url, calls)
+            load = Client(calls, threads=None if name == "asyncio" else 40)
+            times.append(took / ideal(row.server(Random(run)), [load], Random(run), row.network))
+            refusals.append(server.refused / max(1, server.answered))
+            lost += failed
+        time_line = f"{median(times):.2f} ({max(times):.2f})"
+        refusal_line = f"{median(refusals):.2f} ({max(refusals):.2f})"
+        lines.append([row.name, name, str(calls), str(lost), time_line, refusal_line])
+    return lines
 
 
 def main() -> None:
@@ -421,6 +491,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"of each row; default {RUNS}")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="random servers too")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    parser.add_argument("--sockets", action="store_true", help="some rows over real sockets too")
     given = parser.parse_args()
     outcomes = [measured(row, given.runs) for row in rows()]
     printed([HEADS, *map(cells, outcomes)], markdown=given.markdown)
@@ -429,13 +500,19 @@ def main() -> None:
     print("Two clients on one account, answers of the larger part over the smaller:")
     for line in sharing():
         print(f"  {line}")
+    print()
+    if given.sockets:
+        heads = ["over sockets", "client", "calls", "lost", "x ideal time", "refusals per answer"]
+        some = [row for row in rows() if row.name in SOCKETS]
+        lines = [line for row in some for line in real(row, given.runs)]
+        printed([heads, *lines], markdown=given.markdown)
     if given.random:
         found = [measured(random_row(number), 1, alone=False) for number in range(given.random)]
         times = sorted(outcome.times[0] for outcome in found)
         refusals = sorted(outcome.refusals[0] for outcome in found)
         lost = sum(outcome.lost for outcome in found)
         print(
-            f"\n{given.random} random servers, one run each: time x {median(times):.2f} ideal in"
+            f"{given.random} random servers, one run each: time x {median(times):.2f} ideal in"
             f" the median, {times[int(0.95 * len(times))]:.2f} in the 95th percentile; refusals per"
             f" answer {median(refusals):.2f} and {refusals[int(0.95 * len(refusals))]:.2f};"
             f" {lost} calls lost. The slowest:"

@@ -69,7 +69,8 @@ class ModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        config = replace(config, lines=Lines())
+        self._lines = Lines()
+        config = replace(config, lines=self._lines)
         self._set(config, wire_of(http_client), closes=http_client is None)
 
     def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
@@ -112,9 +113,10 @@ class ModelsLab(HintsAtNames):
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            self._http.close()
-            if self._config.lines:
-                self._config.lines.close()
+            try:
+                self._http.close()
+            finally:
+                self._lines.close()  # whoever waits in it finds the wire closed
 
     def __enter__(self) -> Self:
         return self
@@ -165,7 +167,8 @@ class AsyncModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
-        config = replace(config, lines=Lines())
+        self._lines = Lines()
+        config = replace(config, lines=self._lines)
         self._set(config, awire_of(http_client), closes=http_client is None)
 
     def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
@@ -208,9 +211,10 @@ class AsyncModelsLab(HintsAtNames):
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            await self._http.aclose()
-            if self._config.lines:
-                self._config.lines.close()
+            try:
+                await self._http.aclose()
+            finally:
+                self._lines.close()  # whoever waits in it finds the wire closed
 
     aclose = close
 

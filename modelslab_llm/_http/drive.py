@@ -50,12 +50,12 @@ async def adrive(flow: Generator[Attempt, Outcome, T], wire: AsyncWire) -> T:
 
 
 def _outcome(wire: Wire, attempt: Attempt) -> Outcome:
-    stopped = attempt.place and attempt.place.wait(attempt.until)
+    stopped = attempt.place.wait(attempt.until) if attempt.place else None
     return stopped or _send(wire, attempt)
 
 
 async def _aoutcome(wire: AsyncWire, attempt: Attempt) -> Outcome:
-    stopped = attempt.place and await attempt.place.await_turn(attempt.until)
+    stopped = await attempt.place.await_turn(attempt.until) if attempt.place else None
     return stopped or await _asend(wire, attempt)
 
 

@@ -29,6 +29,10 @@ GRACE = 5.0
 """Seconds after which any waiting call looks by itself. One of them looks for all, in time; its
 event loop may have stopped."""
 
+MANY = 1000
+"""Accounts of one client after which what was learned of those without a call is forgotten: a
+service may send each request with a key of its own."""
+
 _open_streams: ContextVar[tuple[PlaceInLine, ...]] = ContextVar("open_streams", default=())
 """The open streams of this task or thread, the innermost last."""
 
@@ -72,8 +76,10 @@ class Lines:
         account = hash((origin, keys, rules.flow_control, rules.max_concurrency))
         line = self._lines.get(account)
         if line is None:
+            gate = Gate(max_concurrency=rules.max_concurrency, learns=rules.flow_control)
             with self._lock:
-                gate = Gate(max_concurrency=rules.max_concurrency, learns=rules.flow_control)
+                if len(self._lines) >= MANY:
+                    self._lines = {key: each for key, each in self._lines.items() if each.is_used}
                 line = self._lines.setdefault(account, Line(gate))
         return line
 
@@ -96,6 +102,11 @@ class Line:
     def flow(self) -> Flow:
         """How the calls flow now."""
         return self._gate.flow
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a call is in it, waiting or at the server."""
+        return self.flow.in_flight + self.flow.waiting > 0
 
     def enter(self, place: PlaceInLine, deadline: float) -> Ticket:
         """Take a place, or take it again after a failure."""

@@ -224,13 +224,14 @@ class Allowance:
 
     def _may_probe(self, now: float, in_flight: int) -> bool:
         """Raise the limit for a probe, if one is due."""
-        if in_flight != self.limit or self._floor is not None or self._purse < 1:
+        limit = self.limit
+        if limit is None or in_flight != limit or self._floor is not None or self._purse < 1:
             return False
         if now < self._next_probe - SLIVER:
             self._later(self._next_probe)
             return False
-        self._floor = self.limit
-        self.limit += self._step
+        self._floor = limit
+        self.limit = limit + self._step
         return True
 
     # What becomes of a request

@@ -20,9 +20,9 @@ from typing import Any
 import anyio
 import pytest
 from colours import Async, Sync, SyncClient
-from limited_server import LimitedServer
 from patience import until
 
+from benchmarks.flow_server import LimitedServer
 from benchmarks.flow_simulation import Queue, Quota, Server, always, uniform
 from modelslab_llm import AsyncModelsLab, ModelsLab, Observer
 from modelslab_llm.errors import (

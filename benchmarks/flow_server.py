@@ -19,7 +19,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from benchmarks.flow_simulation import Refusal, Server
+from .flow_simulation import Refusal, Server
 
 _MESSAGE = {
     "id": "msg_1",
