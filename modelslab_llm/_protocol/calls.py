@@ -73,8 +73,7 @@ def _request(
         headers["content-type"] = "application/json"
     headers |= config.default_headers
     headers |= extra or {}
-    if not headers.keys() & config.endpoint.credentials():
-        headers |= config.credential()  # one credential, and the caller's own comes first
+    headers = config.with_credential(headers)
     url = (base or config.endpoint.base_url) + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)
 

@@ -46,7 +46,7 @@ def create_message(
     body, request = _message_request(config, params, verb, route, stream=False)
     config = config.hiding(request.headers)
     read = route.read if route else read_message
-    return Call(config, request, read, None, f"messages.{verb}", body)
+    return Call(config, request, read, None, f"messages.{verb}", body, queues=True)
 
 
 def stream_message(
@@ -56,7 +56,7 @@ def stream_message(
     body, request = _message_request(config, params, verb, route, stream=True)
     config = config.hiding(request.headers)
     reader = partial(_stream_reader, config, body["model"], route)
-    return Call(config, request, _read_opened, reader, f"messages.{verb}", body)
+    return Call(config, request, _read_opened, reader, f"messages.{verb}", body, queues=True)
 
 
 def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:

@@ -12,12 +12,17 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
+from typing_extensions import TypeIs
+
 from ..errors import (
     BY_STATUS,
+    APIError,
     APIStatusError,
     ContextOverflowError,
     EndpointNotReadyError,
     InternalServerError,
+    OverloadedError,
+    RateLimitError,
     UnsupportedOperationError,
 )
 from ..types._json import fields_of, is_list, is_object
@@ -108,6 +113,11 @@ def error_inside(payload: object, *, in_stream: bool = False) -> bool:
     if isinstance(name, str) and name in STATUS_BY_TYPE and "content" not in fields:
         return True
     return not in_stream and (fields.get("status") == "error" or fields.get("success") is False)
+
+
+def is_refusal(error: APIError) -> TypeIs[RateLimitError | OverloadedError]:
+    """Tell whether a server has too much to do, and may take the same request later."""
+    return isinstance(error, (RateLimitError, OverloadedError))
 
 
 def parse_body(body: bytes) -> object:
