@@ -170,8 +170,7 @@ class Messages(HintsAtNames):
 
         Args:
             rows: dicts of parameters for `create`, or records of any kind with `make`; taken one by
-                one, as they are needed. A DataFrame is taken row by row, as
-                dicts.
+                one, as they are needed. A DataFrame is taken row by row, as dicts.
             make: returns the parameters of a record.
             key: what names a row for good: a field or attribute, or a function of the row. By
                 default its position, which changes when rows are inserted.
@@ -193,13 +192,16 @@ class Messages(HintsAtNames):
             default_model=self._config.endpoint.default_model,
             output=output,
             strategy=strategy,
+            waiting=lambda: self._config.flow.waiting,
             options=options,
         )
+        # A row stands in line for as long as it takes: how long is up to the rows before it.
+        patient = Messages(self._config.changed(max_queue_wait=None), self._http)
 
         def ask(params: MessageCreateParams) -> Message:
             if output is None:
-                return self.create(**params)
-            return self.parse(
+                return patient.create(**params)
+            return patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
             )
 
@@ -354,13 +356,15 @@ class AsyncMessages(HintsAtNames):
             default_model=self._config.endpoint.default_model,
             output=output,
             strategy=strategy,
+            waiting=lambda: self._config.flow.waiting,
             options=options,
         )
+        patient = AsyncMessages(self._config.changed(max_queue_wait=None), self._http)
 
         async def ask(params: MessageCreateParams) -> Message:
             if output is None:
-                return await self.create(**params)
-            return await self.parse(
+                return await patient.create(**params)
+            return await patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
             )
 

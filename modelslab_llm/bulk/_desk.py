@@ -63,6 +63,7 @@ class Desk(Generic[R, T]):
         prices: Prices | None,
         max_in_flight: int,
         include_stored: bool,
+        waiting: Callable[[], int],
         now: Callable[[], float],
     ) -> None:
         self.course = course
@@ -81,6 +82,7 @@ class Desk(Generic[R, T]):
         self._prices = prices
         self._max_in_flight = max_in_flight
         self._include_stored = include_stored
+        self._waiting = waiting  # calls that stand in the client's line, of this run and others
         self._now = now
         self._in_hand = 0  # rows taken and not handed out
         self._keys: dict[Key, Ask[R]] = {}  # of rows in line or in flight
@@ -167,7 +169,8 @@ class Desk(Generic[R, T]):
 
     def progress(self, now: float) -> BulkProgress:
         """Return how far the run has come."""
-        return self.tally.snapshot(now, len(self.line))
+        waiting = min(self._waiting(), self.tally.in_flight)
+        return self.tally.snapshot(now, len(self.line), waiting)
 
     def _place(self, ask: Ask[R]) -> None:
         same = twin = stored = equal = None

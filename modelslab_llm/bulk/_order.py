@@ -77,11 +77,13 @@ class Order(Generic[R, T]):
         default_model: str | None,
         output: Any,
         strategy: Strategy | None,
+        waiting: Callable[[], int],
         options: BulkOptions,
     ) -> None:
         _check(options, defaults or {})
         self.rows: Any = records(rows)
         self.options = options
+        self._waiting = waiting
         self.adapter: TypeAdapter[T] | None = None
         about: dict[str, Any] | None = None
         if output is not None:
@@ -150,6 +152,7 @@ class Order(Generic[R, T]):
             prices=prices,
             max_in_flight=self.max_in_flight,
             include_stored=options.get("include_stored", True),
+            waiting=self._waiting,
             now=time.time,
         )
 

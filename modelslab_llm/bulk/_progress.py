@@ -34,9 +34,9 @@ class BulkProgress:
     duplicates: int
     """Of all these, the rows that took the result of another row."""
     in_flight: int
-    """Requests that have been sent, or wait for their turn in the client."""
+    """Requests that are at the server."""
     in_line: int
-    """Rows that are prepared and wait for one in flight to end."""
+    """Rows that are prepared and wait for their turn: here, or in the client's line."""
     input_tokens: int
     """Tokens of the prompts of this run, cached ones included."""
     output_tokens: int
@@ -100,8 +100,8 @@ class Tally:
             if self.cost is not None and result.cost is not None:
                 self.cost += result.cost
 
-    def snapshot(self, now: float, in_line: int) -> BulkProgress:
-        """Return how far it has come."""
+    def snapshot(self, now: float, in_line: int, waiting: int = 0) -> BulkProgress:
+        """Return how far it has come; `waiting` of those in flight wait for their turn."""
         began = now if self.began is None else self.began
         rate = self._rate(now, began)
         left = None
@@ -113,8 +113,8 @@ class Tally:
             failed=self.failed,
             stored=self.stored,
             duplicates=self.duplicates,
-            in_flight=self.in_flight,
-            in_line=in_line,
+            in_flight=self.in_flight - waiting,
+            in_line=in_line + waiting,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cost=self.cost,

@@ -52,6 +52,7 @@ def desk(course: Course, ledger: Ledger | None) -> Desk[Row, None]:
         prices=None,
         max_in_flight=IN_FLIGHT,
         include_stored=True,
+        waiting=lambda: 0,
         now=lambda: 0.0,
     )
 

@@ -193,33 +193,41 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, colour: str) ->
 
 
 def test_a_server_that_refuses_more_than_five_at_once(colour: Sync | Async, tmp_path: Path) -> None:
+    """Rows stand in line for longer than calls would, and none is lost."""
     lock = threading.Lock()
     inside, refused = 0, 0
 
     def answer(connection: Connection) -> None:
         nonlocal inside, refused
         with lock:
-            inside += 1
-            is_full = inside > 5
+            is_full = inside == 5
             refused += is_full
-        threading.Event().wait(0.002)
+            inside += not is_full
+        if is_full:
+            connection.send(failure(429))
+            return
+        threading.Event().wait(0.02)
         with lock:
             inside -= 1
-        connection.send(failure(429) if is_full else reply(200, MESSAGE))
+        connection.send(reply(200, MESSAGE))
 
+    in_line: list[int] = []
     with RawServer(answer) as server:
-        client = colour.client(base_url=server.url, api_key="k", max_retries=1000)
+        client = colour.client(base_url=server.url, api_key="k", max_retries=1, max_queue_wait=0.05)
         turn = {"role": "user", "content": "Go on"}
         run = client.bulk(
-            [{"messages": [turn]}] * 200,
+            [{"messages": [turn]}] * 150,
             defaults={"model": "m", "max_tokens": 9},
             store=tmp_path / "run.sqlite",
-            max_in_flight=12,
+            max_in_flight=40,
         )
-        progress = run.finish()
+        for _ in run.results():
+            in_line.append(run.real.progress.in_line)
+        progress = run.real.progress
         client.close()
-    assert (progress.done, progress.failed) == (200, 0)
+    assert (progress.done, progress.failed) == (150, 0)
     assert refused
+    assert max(in_line) > 20
 
 
 def test_a_server_that_is_away_for_a_while(colour: Sync | Async, tmp_path: Path) -> None:
