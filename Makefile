@@ -73,7 +73,8 @@ REAL := .venv-real
 ENVIRONMENTS := $(patsubst tests/support/real/environments/%.txt,$(REAL)/%/.made,$(wildcard tests/support/real/environments/*.txt))
 MODEL := $(REAL)/smollm2-135m-instruct-f16.gguf
 
-real: .venv/.dev $(ENVIRONMENTS) $(MODEL)  ## a real small model, a real gateway, other people's clients; Linux on x86-64
+real: .venv/.dev  ## a real small model, a real gateway, other people's clients; Linux on x86-64
+	@$(MAKE) --no-print-directory --jobs 2 $(SYNC) $(ENVIRONMENTS) $(MODEL)
 	$(BIN)/python -m pytest -rs tests/real
 
 rates: .venv/.dev $(REAL)/gateway/.made $(MODEL)  ## how often a small model's output is of its type: writes docs/structured-output.md
@@ -130,9 +131,11 @@ endef
 	$(PIP) --group docs
 	touch $@
 
+# Of what they hold little is ever run, so nothing is compiled in advance.
 $(REAL)/%/.made: tests/support/real/environments/%.txt
-	$(ENVIRONMENT)
-	$(PIP) --requirement $<
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(PIP) --no-compile --requirement $<
 	touch $@
 
 # Written by a program that needs what .venv/.dev brings for llama-server; where that is not to be
