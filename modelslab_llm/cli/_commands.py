@@ -214,7 +214,9 @@ def count(**given: Any) -> int:
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt, with columns in braces: {text}.")
 @_with(_SYSTEM, _MODEL, _MAX_TOKENS, _TEMPERATURE)
 @_with(*_SCHEMA)
-@click.option("--key", metavar="COLUMN", help="What names a row for good; default its position.")
+@click.option(
+    "--id", "key", metavar="COLUMN", help="What names a row for good; default its position."
+)
 @click.option("--store", metavar="FILE", help="Where results are kept; default OUT.jsonl.sqlite.")
 @click.option(
     "--failures", metavar="FILE", help="Where failed rows go; default OUT.jsonl.failures."
