@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         DefaultHttpxClient as DefaultHttpxClient,
     )
     from ._protocol.config import Timeout as Timeout
+    from ._protocol.flow import Flow as Flow
     from ._protocol.stream import (
         AsyncMessageStream as AsyncMessageStream,
         ContentDelta as ContentDelta,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
 _FROM = {
     "_client.client": "AsyncModelsLab ModelsLab",
     "_protocol.config": "Timeout",
+    "_protocol.flow": "Flow",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
     "structured": "AsyncParsedMessageStream ParsedMessageStream",
     "_protocol.stream": "AsyncMessageStream ContentDelta MessageStream",

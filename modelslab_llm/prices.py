@@ -25,10 +25,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from .errors import BudgetSpentError, ConfigurationError
-from .types.message import Usage
+from .types.usage import Usage
 
 __all__ = ["Budget", "Price", "Prices", "total_tokens"]
 
@@ -233,8 +233,9 @@ def total_tokens(usage: Usage) -> int:
 def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
     if isinstance(entry, Price):
         return entry
+    fields: Any = entry
     try:
-        return Price(**cast("Any", entry))
+        return Price(**fields)
     except TypeError:
         raise ConfigurationError(
             f"prices[{pattern!r}]: must be a Price, or a dict with its fields, not {entry!r}"

@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-collect_ignore = ["typing"]  # programs for the type checkers alone; some must not run
+collect_ignore = ["typing", "support/real"]  # programs for type checkers and other environments
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])

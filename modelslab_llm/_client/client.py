@@ -6,6 +6,7 @@ Nothing is decided here: a method makes a call, and the drivers run it.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import TracebackType
 
 from typing_extensions import Self, Unpack
@@ -13,8 +14,10 @@ from typing_extensions import Self, Unpack
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
 from .._http.httpx_wire import awire_of, wire_of
+from .._http.line import Lines
 from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
 from .._protocol.config import Config, Options
+from .._protocol.flow import Flow
 from .._protocol.ready import until_ready
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError
@@ -66,6 +69,8 @@ class ModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
+        self._lines = Lines()
+        config = replace(config, lines=self._lines)
         self._set(config, wire_of(http_client), closes=http_client is None)
 
     def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
@@ -79,6 +84,11 @@ class ModelsLab(HintsAtNames):
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
         return self._config.endpoint
+
+    @property
+    def flow(self) -> Flow:
+        """How the calls of this client and its copies flow now: see `Flow`."""
+        return self._config.flow
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -103,7 +113,10 @@ class ModelsLab(HintsAtNames):
     def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            self._http.close()
+            try:
+                self._http.close()
+            finally:
+                self._lines.close()  # whoever waits in it finds the wire closed
 
     def __enter__(self) -> Self:
         return self
@@ -154,6 +167,8 @@ class AsyncModelsLab(HintsAtNames):
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
+        self._lines = Lines()
+        config = replace(config, lines=self._lines)
         self._set(config, awire_of(http_client), closes=http_client is None)
 
     def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
@@ -167,6 +182,11 @@ class AsyncModelsLab(HintsAtNames):
     def endpoint(self) -> Endpoint:
         """The server this client talks to."""
         return self._config.endpoint
+
+    @property
+    def flow(self) -> Flow:
+        """How the calls of this client and its copies flow now: see `Flow`."""
+        return self._config.flow
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
@@ -191,7 +211,10 @@ class AsyncModelsLab(HintsAtNames):
     async def close(self) -> None:
         """Close the connections, unless they belong to a client you passed, or to the original."""
         if self._closes:
-            await self._http.aclose()
+            try:
+                await self._http.aclose()
+            finally:
+                self._lines.close()  # whoever waits in it finds the wire closed
 
     aclose = close
 

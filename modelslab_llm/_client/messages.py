@@ -19,6 +19,7 @@ from ..bulk._order import Order
 from ..conversation import AsyncToolRunner, ToolRunner
 from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
+from ..openai._route import CHAT
 from ..structured import AsyncParsedMessageStream, ParsedMessageStream
 from ..structured._ask import output_request, parsing
 from ..structured._read import OutputRequest
@@ -35,6 +36,11 @@ T = TypeVar("T")
 def _leave_output(params: dict[str, object]) -> None:
     """Leave a missing `output` to the verb, which can name the argument that was meant to be it."""
     params.setdefault("output", None)
+
+
+def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
+    """Return the way to the answer that is not the usual one, if it was asked for."""
+    return CHAT if asked.by_chat else None
 
 
 class Messages(HintsAtNames):
@@ -92,16 +98,17 @@ class Messages(HintsAtNames):
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
-        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
-        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
-        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `validation_retries` times.
+        list, a union, a Literal. `strategy` says how it is asked for; None, the default, means the
+        endpoint's own: `"tool"` has the model call a tool, `"response_format"` asks the server's
+        chat route, where llama-server holds the model to the schema, `"output_config"` uses what
+        Anthropic has for it, `"prompt"` only asks. An answer that does not fit is shown to the
+        model and asked for again, at most `validation_retries` times.
 
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
         asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
-        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
     @hinting(_leave_output)
@@ -115,7 +122,7 @@ class Messages(HintsAtNames):
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
     @overload
@@ -261,7 +268,8 @@ class AsyncMessages(HintsAtNames):
         """
         asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
         return await adrive(
-            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+            parsing(self._config, asked, validation_retries, time.monotonic, _route(asked)),
+            self._http,
         )
 
     @hinting(_leave_output)
@@ -275,7 +283,7 @@ class AsyncMessages(HintsAtNames):
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
     @overload

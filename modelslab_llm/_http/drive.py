@@ -29,7 +29,7 @@ def drive(flow: Generator[Attempt, Outcome, T], wire: Wire) -> T:
             if attempt.pause:
                 time.sleep(attempt.pause)
             try:
-                attempt = flow.send(_send(wire, attempt))
+                attempt = flow.send(_outcome(wire, attempt))
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
 
@@ -44,9 +44,19 @@ async def adrive(flow: Generator[Attempt, Outcome, T], wire: AsyncWire) -> T:
 
                 await anyio.sleep(attempt.pause)
             try:
-                attempt = flow.send(await _asend(wire, attempt))
+                attempt = flow.send(await _aoutcome(wire, attempt))
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
+
+
+def _outcome(wire: Wire, attempt: Attempt) -> Outcome:
+    stopped = attempt.place.wait(attempt.until) if attempt.place else None
+    return stopped or _send(wire, attempt)
+
+
+async def _aoutcome(wire: AsyncWire, attempt: Attempt) -> Outcome:
+    stopped = await attempt.place.await_turn(attempt.until) if attempt.place else None
+    return stopped or await _asend(wire, attempt)
 
 
 def _send(wire: Wire, attempt: Attempt) -> Outcome:

@@ -186,7 +186,8 @@ class Accumulator:
             "usage": Usage.model_validate(self._usage),
             **self._end,
         }
-        message = made(Message, self._start, self._request_id, changes, info)
+        known = self._request_id or self._start.request_id
+        message = made(Message, self._start, known, changes, info)
         give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)

@@ -1,7 +1,6 @@
 """Refuse, before anything is sent, what the documentation rules out (protocol.md §3).
 
-Every bad place is named at once, as a path such as `messages[1].role`. Pure, and light: a history
-of megabytes is walked, never copied.
+Every bad place is named at once, as a path such as `messages[1].role`. Pure.
 """
 
 from __future__ import annotations
@@ -10,17 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from .._hints import did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
-from ..types._json import is_iterable, is_mapping
-from ..types.message import Message, is_empty_text
+from ..types._json import fields_of, is_iterable, is_mapping
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .config import Options
-from .json import as_param
 from .problems import joined
+from .shapes import wrong_block, wrong_choice, wrong_tool
+from .turns import plain_turns
 
 LISTS = ("tools", "system", "stop_sequences", "betas", "mcp_servers")
 OPTIONS = frozenset({"extra_headers", "extra_body", "timeout"})
@@ -43,6 +40,8 @@ def checked(
     for name in LISTS:
         if name in body:
             _list(body, name, problems)
+    if "tool_choice" in body and (wrong := wrong_choice(body["tool_choice"])):
+        problems.append(f"tool_choice: {wrong}")
     extra: object = params.get("extra_body") or {}
     if not is_mapping(extra):
         problems.append(f"extra_body: must be a dict, not {type(extra).__name__}")
@@ -163,6 +162,10 @@ def _list(body: dict[str, Any], name: str, problems: list[str]) -> None:
     body[name] = items = list(value)
     if name == "tools":
         body[name] = _tools(items, problems)
+    elif name == "system":
+        for i, block in enumerate(items):
+            if isinstance(fields_of(block).get("type"), str) and (wrong := wrong_block(block)):
+                problems.append(f"system[{i}]{wrong}")
 
 
 def _tools(items: list[Any], problems: list[str]) -> list[Any]:
@@ -171,7 +174,9 @@ def _tools(items: list[Any], problems: list[str]) -> list[Any]:
     for i, tool in enumerate(definitions):
         fields: Mapping[str, Any] = tool if is_mapping(tool) else {}
         name, schema = fields.get("name"), fields.get("input_schema")
-        if callable(tool):
+        if wrong := wrong_tool(tool):
+            problems.append(f"tools[{i}]: {wrong}")
+        elif callable(tool):
             problems.append(f"tools[{i}]: is a plain function, decorate it with @tool")
         elif not (name or fields.get("type", "custom") != "custom"):
             problems.append(f"tools[{i}]: must be a dict with a 'name'")
@@ -186,51 +191,6 @@ def _tools(items: list[Any], problems: list[str]) -> list[Any]:
 
 def _messages(value: Any, problems: list[str]) -> list[Any]:
     if not is_iterable(value):
-        problems.append('messages: must be a list of turns like {"role": "user", "content": "…"}')
+        problems.append('messages: must be a list of turns like {"role": "user", "content": "..."}')
         return []
-    turns = list(value)
-    if not turns:
-        problems.append("messages: is empty, the first turn is the user's")
-    return [plain_turn(turn, f"messages[{i}]", problems) for i, turn in enumerate(turns)]
-
-
-def _kind_of(content: object) -> str:
-    if isinstance(content, Message):
-        return "a Message: pass it by itself as the turn"
-    if isinstance(content, BaseModel) or (is_mapping(content) and "type" in content):
-        return "one block: put it into a list, [block]"
-    return type(content).__name__
-
-
-def plain_turn(turn: Any, path: str, problems: list[str]) -> Any:
-    """Return a turn without models in it, as a request takes it, and note what is wrong with it."""
-    if isinstance(turn, Message):
-        return turn.to_param()
-    if not is_mapping(turn):
-        problems.append(f"{path}: must be a dict with 'role' and 'content'")
-        return None
-    role, content = turn.get("role"), turn.get("content")
-    if role == "system":
-        problems.append(f"{path}.role: 'system' is no role here, use the parameter system=…")
-    elif role not in ("user", "assistant"):
-        problems.append(f"{path}.role: must be 'user' or 'assistant', not {role!r}")
-    if isinstance(content, str):
-        return turn
-    if isinstance(content, BaseModel) or not is_iterable(content):
-        kind = _kind_of(content) if "content" in turn else "missing"
-        problems.append(f"{path}.content: must be text or a list of blocks, not {kind}")
-        return None
-    blocks: list[Any] = []
-    for i, block in enumerate(content):
-        if is_empty_text(block):
-            continue
-        plain = as_param(block) if isinstance(block, BaseModel) else block
-        if is_mapping(plain) and isinstance(plain.get("type"), str):
-            blocks.append(plain)
-        else:
-            message = isinstance(content, Message) or isinstance(block, Message)
-            problems.append(
-                f"{path}.content[{i}]: must be a block, a dict with a 'type'"
-                + ("; pass the message itself as the turn" if message else "")
-            )
-    return {**turn, "content": blocks}
+    return plain_turns(list(value), problems)

@@ -21,7 +21,9 @@ from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
 from ..types.requests import TimeoutLike
+from .flow import Flow
 from .headers import checked_headers, credential, keys_in
+from .line import LineRules, Lines
 from .log import log_to_stderr
 from .retry import Retry
 from .secret import Secret, Secrets
@@ -109,6 +111,12 @@ class Options(TypedDict, total=False):
     """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
     observers: Sequence[Observer]
     """Who is told of each call, attempt, retry and ending; default none."""
+    flow_control: bool
+    """Whether calls stand in line once the server refuses (429, 529); default True."""
+    max_concurrency: int | None
+    """The most calls in flight at a time, open streams included; default None, no cap."""
+    max_queue_wait: float | None
+    """Seconds a call may stand in line; default 600, None for no limit."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,11 @@ class Config:
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
     observers: Sequence[Observer] = ()
+    flow_control: bool = True
+    max_concurrency: int | None = None
+    max_queue_wait: float | None = 600.0
+    lines: Lines | None = field(default=None, repr=False, compare=False)
+    """Where the calls of this client and its copies stand in line."""
     brought: tuple[Secret, ...] = ()
     """Keys that a single request brings in its own headers."""
 
@@ -132,6 +145,25 @@ class Config:
     def retry(self) -> Retry:
         """When a failed call is sent again."""
         return Retry(self.max_retries, self.max_retry_wait)
+
+    @property
+    def line_rules(self) -> LineRules:
+        """What each call may ask of its line."""
+        return LineRules(
+            self.flow_control,
+            self.max_concurrency,
+            self.max_queue_wait,
+            self.max_retries,
+            self.max_retry_wait,
+        )
+
+    @property
+    def flow(self) -> Flow:
+        """How the calls flow that are made with this configuration's own key."""
+        if self.lines is None:
+            return Flow(None, 0, 0, 0)
+        headers = self.with_credential(self.default_headers)
+        return self.lines.flow(self.endpoint.base_url, headers, self.line_rules)
 
     @classmethod
     def build(
@@ -165,16 +197,23 @@ class Config:
         values: dict[str, Any] = dict(options)
         if "timeout" in options:
             values["timeout"] = Timeout.of(options["timeout"])
-        for name in ("deadline", "progress_timeout"):
+        for name in ("deadline", "progress_timeout", "max_queue_wait"):
             if values.get(name) is not None:
                 values[name] = _seconds(name, values[name])
         if "max_retry_wait" in values:
             values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
-        for name, least in (("max_retries", 0), ("max_response_bytes", 1)):
-            if name in values and not (type(values[name]) is int and values[name] >= least):
+        least = {"max_retries": 0, "max_response_bytes": 1, "max_concurrency": 1}
+        if values.get("max_concurrency", 1) is None:
+            del least["max_concurrency"]
+        for name in [name for name in least if name in values]:
+            if not (type(values[name]) is int and values[name] >= least[name]):
                 raise ConfigurationError(
-                    f"{name} must be a whole number from {least} on, not {values[name]!r}"
+                    f"{name} must be a whole number from {least[name]} on, not {values[name]!r}"
                 )
+        if not isinstance(values.get("flow_control", True), bool):
+            raise ConfigurationError(
+                f"flow_control must be True or False, not {values['flow_control']!r}"
+            )
         if "observers" in values:
             values["observers"] = _observers(values["observers"])
         if "default_headers" in values:
@@ -190,6 +229,11 @@ class Config:
         if self.key is None or self.endpoint.auth is None:
             return {}
         return credential(self.endpoint.auth, self.key.reveal())
+
+    def with_credential(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return headers with one credential: the caller's own comes first."""
+        own = headers.keys() & self.endpoint.credentials()
+        return dict(headers) if own else {**headers, **self.credential()}
 
     @cached_property
     def hide_key(self) -> Callable[[str], str]:

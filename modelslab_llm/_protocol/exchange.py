@@ -16,20 +16,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
+from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
+from weakref import finalize
 
 from ..endpoints import Endpoint
-from ..errors import APIError, AuthenticationError
+from ..errors import APIError, APIStatusError, APITimeoutError, AuthenticationError
 from ..observers import AttemptEnd, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
 from ..types.message import Message
 from ..types.usage import Usage
+from .line import NotSent, Place, WhyNotSent
 from .log import log
 from .reader import Opened
-from .refusals import request_id
+from .refusals import is_refusal, request_id
 from .retry import Retry
 from .secret import hide_in
 from .values import Answer, Attempt, Call, Deadline, Outcome, Request
@@ -40,6 +43,15 @@ T = TypeVar("T")
 
 REDIRECTS = 5
 
+WHY_NOT_SENT: dict[WhyNotSent, str] = {
+    "spent": "the server has let nothing in since this client was made",
+    "inside": "an open stream of the same task or thread may hold the last place: close it first",
+    "dry": "the server has let nothing in for a minute beyond its last hint",
+    "long": "not retried: the wait is above max_retry_wait, {max_retry_wait:g} s",
+    "queue": "the wait in line is above max_queue_wait, {max_queue_wait:g} s",
+    "deadline": "the deadline of {deadline:g} s has passed in line",
+}
+
 
 def exchange(
     call: Call[T], deadline: Deadline, retry: Retry | None = None
@@ -49,14 +61,31 @@ def exchange(
     Every attempt and what came of it passes here: whoever wants to see them all stands at the
     `yield`.
     """
-    retry = retry or call.config.retry
-    sent = _Sent(call, deadline)
-    redirects, pause = 0, 0.0
+    # Who brings a way of retrying waits for a server that is coming up, and not in line.
+    sent = _Sent(call, deadline, _place_of(call) if retry is None else None)
     try:
-        while True:
-            if sent.watch:
-                sent.begins(pause)
-            outcome = yield Attempt(sent.request, pause, deadline.moment, call.config, call.reader)
+        return (yield from _attempts(call, deadline, retry or call.config.retry, sent))
+    except BaseException:
+        if sent.place:
+            sent.place.leave()
+        sent.ends("cancelled")  # unless it has ended already
+        raise
+
+
+def _attempts(
+    call: Call[T], deadline: Deadline, retry: Retry, sent: _Sent
+) -> Generator[Attempt, Outcome, T]:
+    redirects, pause = 0, 0.0
+    failure: APIError | None = None
+    while True:
+        if sent.watch:
+            sent.begins(pause)
+        outcome = yield Attempt(
+            sent.request, pause, deadline.moment, call.config, call.reader, sent.place
+        )
+        if isinstance(outcome, NotSent):
+            failure, wait = sent.not_sent(outcome.why, failure), None
+        else:
             target = _same_origin_target(sent.request, outcome) if redirects < REDIRECTS else None
             sent.note(outcome)
             if target:
@@ -67,32 +96,41 @@ def exchange(
                 result = _read(call, sent.described(outcome))
             except APIError as error:
                 failure = sent.sign(error)
+                sent.attempted(outcome, failure)
             else:
-                if sent.watch:
-                    sent.succeeds(result)
+                sent.attempted(outcome, None)
+                sent.succeeds(outcome, result)
                 return result
-            wait = retry.pause(failure, sent.tries)
-            if wait is None:
-                failure.hint = failure.hint or retry.given_up(failure, sent.tries)
-            if wait is None or not deadline.allows(wait):
-                sent.fails(failure)
-                try:
-                    raise failure
-                finally:  # its traceback holds this frame: no circle, for its body may be large
-                    del failure, outcome
-            pause = wait
-            sent.retries(failure, wait)
-    except BaseException:
-        sent.ends("cancelled")  # unless it has ended already
-        raise
+            wait = sent.pause_after(failure, retry)
+        if wait is None:
+            failure.hint = failure.hint or retry.given_up(failure, sent.failures)
+        if wait is None or not deadline.allows(wait):
+            sent.ends("failed", failure)
+            try:
+                raise failure
+            finally:  # its traceback holds this frame: no circle, for its body may be large
+                del failure, outcome
+        pause = wait
+        sent.retries(failure, wait)
+
+
+def _place_of(call: Call[Any]) -> Place | None:
+    config = call.config
+    if not call.queues or config.lines is None:
+        return None
+    return config.lines.place(config.endpoint.base_url, call.request.headers, config.line_rules)
 
 
 class _Sent:
     """What is known of a call on its way: what was asked, how often, and for how long."""
 
-    def __init__(self, call: Call[Any], deadline: Deadline) -> None:
+    def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
         self.request = call.request
+        self.place = place
         self.tries = 0
+        self._refusals = 0
+        self._hint = 0.0
+        self._waited = 0.0
         self._config = call.config
         self._clock = deadline.clock
         self._started = self._sent = deadline.clock()
@@ -102,25 +140,17 @@ class _Sent:
         """Who is told what happens; None if nobody is."""
 
     def begins(self, pause: float) -> None:
-        """Tell that a request is about to be sent, after a pause."""
+        """Note that a request is about to be sent, after a pause."""
         self._sent = self._clock() + pause
         if self.watch:
             self.watch.attempt_starts(self.tries + 1)
 
-    def succeeds(self, result: object) -> None:
-        """Tell that an attempt had its answer; for a stream, that the first of it has come."""
-        self._attempted(None)
-        if not isinstance(result, Opened):
-            self.ends("complete", result=result)
-
-    def fails(self, failure: APIError) -> None:
-        """Tell that the last attempt failed, and the call with it."""
-        self._attempted(failure)
-        self.ends("failed", failure)
-
-    def _attempted(self, failure: APIError | None) -> None:
+    def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
+        """Tell who watches what came of an attempt."""
         if self.watch:
-            elapsed, known = self._clock() - self._sent, failure or self._info
+            queued = self.place.sent_at if self.place else None
+            began = queued or self._sent
+            elapsed, known = self._clock() - began, failure or self._info
             status: int | None = getattr(known, "status_code", None)
             request_id = known.request_id if known else None
             end = AttemptEnd(self.tries, elapsed, status or None, request_id, failure)
@@ -131,10 +161,86 @@ class _Sent:
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
-        log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
-        self._attempted(failure)
+        if self.place and is_refusal(failure):
+            flow, wait = self.place.flow, self._hint
+            log.info(
+                "refused, back in line (limit %s, %d waiting): %s",
+                flow.limit,
+                flow.waiting,
+                failure,
+            )
+        else:
+            log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
         if self.watch:
             self.watch.retries(RetryPlan(self.tries + 1, wait, failure))
+
+    @property
+    def failures(self) -> int:
+        """How many attempts failed by more than a refusal, which uses up no retry."""
+        return self.tries - self._refusals
+
+    def pause_after(self, failure: APIError, retry: Retry) -> float | None:
+        """Tell the line what came of an attempt; return the seconds to wait, None to give up."""
+        place = self.place
+        if place is None:
+            return retry.pause(failure, self.tries)
+        if is_refusal(failure) and retry.worth_it(failure):
+            self._refusals += 1
+            self._hint = place.refused(failure)
+            return 0.0  # it waits in line, for as long as that takes
+        if isinstance(failure, APIStatusError) and failure.status_code < 500:
+            place.answered()
+        else:
+            place.failed()
+        wait = retry.pause(failure, self.failures)
+        if wait is not None and not place.may_retry():
+            failure.hint = "not retried: too many calls of this client fail"
+            return None
+        return wait
+
+    def not_sent(self, why: WhyNotSent, failure: APIError | None) -> APIError:
+        """Return the error of a call whose turn never came, or not again."""
+        self._tell_wait()
+        config = self._config
+        reason = WHY_NOT_SENT.get(why, "").format(
+            max_retry_wait=config.max_retry_wait,
+            max_queue_wait=config.max_queue_wait,
+            deadline=config.deadline,
+        )
+        if failure is None:
+            failure = self._turn_never_came(why, reason)
+        failure.hint = f"not sent: {reason}" if not self.tries else reason
+        return self.sign(failure)
+
+    def _turn_never_came(self, why: WhyNotSent, reason: str) -> APIError:
+        refusal = self.place.last_refusal if self.place else None
+        if refusal is not None and why != "deadline":
+            refusal = copy(refusal)  # which was somebody else's
+            refusal.partial_message = None
+            return refusal
+        error = APITimeoutError(reason)
+        error.phase, error.permanent = "deadline" if why == "deadline" else "queue", True
+        return error
+
+    def _tell_wait(self) -> None:
+        """Tell the log how long the call stood in line, and for what."""
+        if self.place and (waited := self.place.waited - self._waited) > 0:
+            self._waited = self.place.waited
+            flow = self.place.flow
+            log.info(
+                "stood in line %.2f s (limit %s, %d waiting)", waited, flow.limit, flow.waiting
+            )
+
+    def succeeds(self, outcome: Outcome, result: object) -> None:
+        """Note that the call has its result: the line is told when its place is free."""
+        if isinstance(outcome, Opened):
+            if self.place:
+                self.place.opened()
+                finalize(outcome, self.place.abandoned).atexit = False
+            return
+        if self.place:
+            self.place.answered()
+        self.ends("complete", result=result)
 
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
         """Tell who watches that the call is over; only the first time counts."""
@@ -186,6 +292,10 @@ class _Sent:
             if ended:
                 return
             ended.append(self._clock())
+            if self.place and outcome == "complete":
+                self.place.answered()
+            elif self.place:
+                self.place.failed()
             if self.watch:
                 elapsed, info = ended[0] - self._started, describe(opened)
                 self.watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
@@ -195,6 +305,7 @@ class _Sent:
 
     def note(self, outcome: Outcome) -> None:
         """Count an attempt, and tell who wants to know (DEBUG) what came of it."""
+        self._tell_wait()
         self.tries += 1
         if isinstance(outcome, APIError):
             self.sign(outcome)
@@ -220,6 +331,7 @@ class _Sent:
         hide = self._config.hide_key
         failure.method, failure.url = self.request.method, hide(self.request.url)
         failure.attempts, failure.elapsed = self.tries, self._clock() - self._started
+        failure.waited = self.place.waited if self.place else 0.0
         if isinstance(failure, AuthenticationError):
             failure.hint = failure.hint or _how_the_key_went(self.request, self._config.endpoint)
         hide_in(failure, hide)
@@ -227,6 +339,7 @@ class _Sent:
 
 
 def _read(call: Call[T], outcome: Outcome) -> T:
+    assert not isinstance(outcome, NotSent)
     if isinstance(outcome, APIError):
         raise outcome
     return call.read(outcome)
@@ -252,5 +365,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which endpoints.gateway(…, auth=…) can change" if endpoint.auth_can_change else ""
+    cure = ", which auth=… of its endpoint can change" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

@@ -12,12 +12,17 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
+from typing_extensions import TypeIs
+
 from ..errors import (
     BY_STATUS,
+    APIError,
     APIStatusError,
     ContextOverflowError,
     EndpointNotReadyError,
     InternalServerError,
+    OverloadedError,
+    RateLimitError,
     UnsupportedOperationError,
 )
 from ..types._json import fields_of, is_list, is_object
@@ -110,6 +115,11 @@ def error_inside(payload: object, *, in_stream: bool = False) -> bool:
     return not in_stream and (fields.get("status") == "error" or fields.get("success") is False)
 
 
+def is_refusal(error: APIError) -> TypeIs[RateLimitError | OverloadedError]:
+    """Tell whether a server has too much to do, and may take the same request later."""
+    return isinstance(error, (RateLimitError, OverloadedError))
+
+
 def parse_body(body: bytes) -> object:
     """Return the body as JSON, else as text; of an event stream, the JSON of its first event."""
     try:
@@ -157,7 +167,7 @@ def _error(
     in_stream: bool = False,
 ) -> APIStatusError:
     said = _Said(content)
-    kind = _kind(status, said, operation)
+    kind = _kind(status, said, operation, in_stream)
     message = said.message or f"HTTP {status}"
     if 300 <= status < 400:
         message = f"redirected to {headers.get('location', 'nowhere')!r}, which is not followed"
@@ -178,11 +188,12 @@ def _error(
     return error
 
 
-def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
+def _kind(status: int, said: _Said, operation: str, in_stream: bool) -> type[APIStatusError]:
     """Return the class: the status decides (protocol.md §7.3), the words where they say more."""
     if status in (503, 529) and said.endpoint_status:
         return EndpointNotReadyError
-    if status in _MAY_BE_OVERFLOW and said.overflow:
+    # In a stream a 500 is not about the prompt, which fitted: others fill the context beside it.
+    if status in _MAY_BE_OVERFLOW and said.overflow and not (in_stream and status == 500):
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
     about = "deployment" if operation == "models.list" else "deployment|model"

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ..errors import APIError
 from ..types.call_info import CallInfo
 from .config import Config, Timeout
+from .line import NotSent, Place
 from .reader import Opened, Reader
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ Arrived: TypeAlias = Answer | Opened[Any]
 `Any` because the sender alone knows whether the stream is read by `for` or by `async for`.
 """
 
-Outcome: TypeAlias = Arrived | APIError
+Outcome: TypeAlias = Arrived | APIError | NotSent
 """What came of an attempt: what the server gave, or why it gave nothing."""
 
 MakesReader: TypeAlias = Callable[[int, Mapping[str, str]], Reader]
@@ -79,6 +80,8 @@ class Call(Generic[T]):
     """What the caller called, such as `messages.create`."""
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """The body that is sent, before it became JSON."""
+    queues: bool = False
+    """Whether it stands in the client's line: whether it makes a model work."""
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,5 @@ class Attempt:
     config: Config
     reader: MakesReader | None = None
     """Reads the answer if it is a stream."""
+    place: Place | None = None
+    """Where it waits for its turn before it is sent, after the pause."""

@@ -15,8 +15,9 @@ from pydantic_core import SchemaError
 
 from .. import errors
 from ..errors import APIError, ConfigurationError, ModelsLabError, OutputError
-from ..types.message import Message, Usage
+from ..types.message import Message
 from ..types.parsed import ParsedMessage
+from ..types.usage import Usage
 from ._rows import Key
 
 R = TypeVar("R")
@@ -126,8 +127,10 @@ class BulkResult(Generic[R, T]):
         if (error := self.error) is not None:
             raise error
         if self._message is None:
-            kept = cast("Kept", self._kept)
-            self._message = message_from(cast("str", kept.message), kept.request_id)
+            kept = self._kept
+            assert kept is not None  # a result has one of them
+            assert kept.message is not None
+            self._message = message_from(kept.message, kept.request_id)
         return self._message
 
     @property
@@ -135,7 +138,9 @@ class BulkResult(Generic[R, T]):
         """The output that was asked for, or `None` without `output=`. Raises the row's error."""
         message = self.message
         if isinstance(message, ParsedMessage):
-            return cast("T", cast("Any", message).parsed)
+            parsed: Any = message
+            found: T = parsed.parsed
+            return found
         if self._read is None or self._kept is None or self._kept.output is None:
             return cast("T", None)
         return self._read(self._kept.output)

@@ -225,7 +225,7 @@ async def _estimate(client: AsyncModelsLab, table: Table, asked: Asked, model: s
 
 async def _count(client: AsyncModelsLab, params: Mapping[str, Any]) -> int | None:
     known = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-    given = {name: params[name] for name in known if name in params}
+    given: Any = {name: params[name] for name in known if name in params}
     try:
         return (await client.messages.count_tokens(**given)).input_tokens
     except UnsupportedOperationError:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .._protocol.check import plain_turn, raise_for
+from .._protocol.check import raise_for
+from .._protocol.turns import plain_turn
 from ..types._json import is_list, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import Message

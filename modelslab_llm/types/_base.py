@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
@@ -14,7 +14,10 @@ from pydantic import (
     Discriminator,
     Field,
     ModelWrapValidatorHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -60,6 +63,27 @@ class ServerValue(BaseModel):
         extra="allow", defer_build=True, protected_namespaces=(), coerce_numbers_to_str=True
     )
     _place: ClassVar[Place] = "reply"
+    _dumped: ClassVar[frozenset[str]] = frozenset({"type"})
+    """The fields that a dump always has, whether or not they were sent."""
+    _dumped_beside: ClassVar[Mapping[str, str]] = {}
+    """What a dump has beside the fields, and where it is kept."""
+
+    # Without a return type, from which pydantic would make the JSON schema.
+    @model_serializer(mode="wrap")
+    def _leave_out_unsent(  # type: ignore[no-untyped-def]
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ):
+        """Dump what the server sent, so that a dump can be read back, and sent back, as it came."""
+        dumped: dict[str, Any] = handler(self._saved())
+        unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
+        for name, kept in self._dumped_beside.items():
+            if (value := getattr(self, kept)) is not None and _wanted(name, info):
+                dumped[name] = value
+        return {name: value for name, value in dumped.items() if name not in unsent}
+
+    def _saved(self) -> Self:
+        """Return what is dumped in place of this."""
+        return self
 
     if not TYPE_CHECKING:  # to a type checker it would say that every name is there
 
@@ -70,6 +94,13 @@ class ServerValue(BaseModel):
                 if hasattr(type(self), name):  # a property failed, and says at what
                     raise
                 raise no_attribute(self._place, self, name) from None
+
+
+def _wanted(name: str, info: SerializationInfo) -> bool:
+    """Tell whether `include` and `exclude` ask for a name."""
+    include: Any = info.include
+    exclude: Any = info.exclude or ()
+    return name not in exclude and (include is None or name in include)
 
 
 class Tolerant(ServerValue):

@@ -154,6 +154,8 @@ class TextBlock(_Block):
 class ThinkingBlock(_Block):
     """What the model thought before it answered; `text` is not part of the answer."""
 
+    _dumped: ClassVar[frozenset[str]] = _Block._dumped | {"signature"}
+
     type: Literal["thinking"] = "thinking"
     thinking: Text = ""
     signature: Text = ""
@@ -173,6 +175,7 @@ class RedactedThinkingBlock(_Block):
 
 class _CallBlock(_Block):
     _essential: ClassVar[frozenset[str]] = _Block._essential | {"id", "name"}
+    _dumped: ClassVar[frozenset[str]] = _Block._dumped | {"input"}
 
     id: Text = ""
     name: Text = ""
@@ -194,7 +197,9 @@ class _CallBlock(_Block):
         """Return a copy whose input is read from `text`; None means that none arrived."""
         found = read_arguments(text) if text is not None and self.name else None
         if found is not None:
-            return self.model_copy(update={"input": found})
+            # Said where nothing came: else a dump of it could not be told from a call that was cut.
+            known = {} if found else {"input_complete": True}
+            return self.model_copy(update={"input": found, **known})
         marks: dict[str, Any] = {"input": {}, "input_complete": False, "raw_input": text or ""}
         return self.model_copy(update=marks)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Container, Mapping
 from itertools import count, groupby
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
@@ -73,6 +73,8 @@ class Message(Tolerant):
     container: dict[str, Any] | None = None
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
+    _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
+    _dumped_beside: ClassVar[Mapping[str, str]] = {"request_id": "_request_id"}
     _request_id: str | None = PrivateAttr(default=None)
     _beside: Beside | None = PrivateAttr(default=None)
 
@@ -151,7 +153,11 @@ class Message(Tolerant):
         ]
 
     @model_validator(mode="after")
-    def _calls(self) -> Self:
+    def _settled(self) -> Self:
+        beside = self.__pydantic_extra__ or {}
+        if isinstance(beside.get("request_id"), str):  # a dump has it
+            self._request_id = beside.pop("request_id")
+            self.model_fields_set.discard("request_id")
         mark_cut_arguments(self)
         give_own_ids(self)
         return self
@@ -186,7 +192,8 @@ def mark_cut_arguments(message: Message) -> Message:
     """
     if message.stop_reason in CUT and message.content:
         last = message.content[-1]
-        if isinstance(last, ToolUseBlock) and not last.input and last.input_complete:
+        known = isinstance(last, ToolUseBlock) and "input_complete" in last.model_fields_set
+        if isinstance(last, ToolUseBlock) and not last.input and not known:
             message.content[-1] = last.with_arguments(None)
     return message
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, Generic, TypeVar
 
 from pydantic import PrivateAttr
+from typing_extensions import Self
 
 from .content import ContentBlock, TextBlock, ToolUseBlock
 from .message import Message, made
@@ -66,6 +67,9 @@ class ParsedMessage(Message, Generic[T]):
             for block in self.content
         ]
         return made(Message, self, self.request_id, {"content": blocks}, self.call_info)
+
+    def _saved(self) -> Self:
+        return made(type(self), self, self.request_id, {"content": self.in_text().content})
 
     @classmethod
     def of(

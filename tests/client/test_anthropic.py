@@ -103,15 +103,12 @@ def test_the_environment_for_claude_code_sets_it_up(
 def test_a_key_in_a_header_of_its_own_needs_a_word_more(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The SDK refuses to ask without a credential it knows; Claude Code does too."""
+    """The SDK refuses to ask without a credential it knows, and is given one beside the header."""
     at = endpoints.gateway(server.gateway().base_url, auth="key")
     for name, value in at.claude_code_env(str(server.api_key)).items():
         monkeypatch.setenv(name, value)
-    headers = {"Authorization": anthropic.Omit()}
     with anthropic.Anthropic() as client:
-        with pytest.raises(TypeError, match="authentication"):
-            client.messages.create(**ASK)
-        client.messages.create(**ASK, extra_headers=headers)
+        client.messages.create(**ASK)
     assert server.requests[-1].headers["key"] == server.api_key
 
 

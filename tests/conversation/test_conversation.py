@@ -218,7 +218,7 @@ def test_what_can_be_added() -> None:
     [
         (7, "turn.content: must be text or a list of blocks, not int"),
         ({"content": "a"}, "turn.role: must be 'user' or 'assistant', not None"),
-        ({"role": "system", "content": "a"}, "use the parameter system="),
+        ({"role": "system", "content": "a"}, r"pass system=\.\.\. instead"),
         ({"role": "user"}, "turn.content: must be text or a list of blocks, not missing"),
         (["a"], r"turn.content\[0\]: must be a block"),
         ([Message()], r"turn.content\[0\]: must be a block.*pass the message itself as the turn"),
@@ -237,7 +237,7 @@ def test_what_is_no_turn_is_refused(turn: Any, fault: str) -> None:
 def test_a_bad_turn_put_into_the_list_is_named() -> None:
     conversation = Conversation(["a"])
     conversation.turns.append({"role": "tool", "content": "x"})
-    with pytest.raises(InvalidRequestError, match=r"turns\[1\].role: must be"):
+    with pytest.raises(InvalidRequestError, match=r"turns\[1\].role: 'tool' is OpenAI's"):
         list(conversation)
 
 

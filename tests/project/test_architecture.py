@@ -57,8 +57,8 @@ ROOMS = {
     "conversation": "tools _protocol vocabulary",
     "openai": "media _protocol vocabulary",
     "caching": "vocabulary",
-    "bulk": "vocabulary",
     "tracing": "vocabulary",
+    "bulk": "vocabulary",
     "_client": "_http bulk structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
     "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
@@ -414,7 +414,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "openai", "media"}
+    later = {"testing", "media"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
     assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
 

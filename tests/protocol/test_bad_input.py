@@ -580,7 +580,7 @@ BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
     "a turn that is none": (turns(None), ["messages[0]: must be a dict"]),
     "role system": (
         turns({"role": "system", "content": "Be brief."}, USER),
-        ["messages[0].role: 'system' is no role here, use the parameter system"],
+        ["messages[0].role: 'system' is not allowed in messages, pass system=..."],
     ),
     "role tool": (turns(USER, {"role": "tool", "content": "x"}), ["messages[1].role: "]),
     "no role": (turns({"content": "x"}), ["messages[0].role: "]),
@@ -599,6 +599,11 @@ BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
     "a block without a type": (
         turns(USER, {"role": "user", "content": [{"text": "Go"}]}),
         ["messages[1].content[0]: "],
+    ),
+    "empty content": (turns({"role": "user", "content": []}), ["messages[0].content: is empty"]),
+    "nothing but an empty reply": (
+        turns({"role": "assistant", "content": []}),
+        ["messages: is empty"],
     ),
     "no max_tokens": (without("max_tokens"), ["max_tokens: is required"]),
     "max_tokens none": ({**ASK, "max_tokens": None}, ["max_tokens: is required"]),

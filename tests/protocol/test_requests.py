@@ -261,7 +261,8 @@ def test_the_headers_on_the_wire_are_few(colour: Sync | Async, server: LocalServ
     client.create(**ASK)
     client.close()
     (received,) = server.requests
-    assert set(received.headers) == {*OWN_HEADERS, "host", "content-length"}
+    set_by_http = {"host", "content-length", "accept-encoding", "connection"}
+    assert set(received.headers) == {*OWN_HEADERS, *set_by_http}
     assert received.headers["user-agent"] == OWN_HEADERS["user-agent"]
     assert received.body == ASK
 
@@ -539,29 +540,97 @@ def blocks_as_models() -> Iterator[Any]:
     yield from message.content
 
 
-CONTENT: dict[str, Any] = {
+AS_MODELS: dict[str, Any] = {
     "a message": message,
-    "to_param": message.to_param(),
     "its content": {"role": "assistant", "content": message.content},
     "a tuple of blocks": {"role": "assistant", "content": tuple(message.content)},
     "a generator of blocks": {"role": "assistant", "content": blocks_as_models()},
+}
+AS_DICTS: dict[str, Any] = {
+    "to_param": message.to_param(),
     "dicts": {"role": "assistant", "content": REPLY["content"]},
     "a mapping": MappingProxyType({"role": "assistant", "content": REPLY["content"]}),
-    "mixed": {
+    "the reply": REPLY,
+    "its dump": message.model_dump(),
+    "its dump as JSON": json.loads(message.model_dump_json()),
+    "its content's dumps": {
         "role": "assistant",
-        "content": [*message.content[:3], *REPLY["content"][3:6], *message.content[6:]],
+        "content": [block.model_dump() for block in message.content],
     },
 }
 
 
-@pytest.mark.parametrize("turn", CONTENT.values(), ids=CONTENT)
-def test_a_reply_goes_back_as_it_came(turn: Any) -> None:
+def goes_back_as(turn: Any, content: Any) -> None:
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_a"}]}
-    assert body_of(messages=[USER, turn, result])["messages"] == [
-        USER,
-        {"role": "assistant", "content": REPLY["content"]},
-        result,
-    ]
+    sent = [USER, {"role": "assistant", "content": content}, result]
+    assert body_of(messages=[USER, turn, result])["messages"] == sent
+
+
+@pytest.mark.parametrize("turn", AS_MODELS.values(), ids=AS_MODELS)
+def test_a_reply_goes_back_as_it_came(turn: Any) -> None:
+    goes_back_as(turn, REPLY["content"])
+
+
+@pytest.mark.parametrize("turn", AS_DICTS.values(), ids=AS_DICTS)
+def test_a_reply_as_dicts_goes_back_without_nulls_that_may_be_a_dumps(turn: Any) -> None:
+    """In a dict nobody can tell whether the server sent `citations: null`, or a dump added it."""
+    content = [dict(block) for block in REPLY["content"]]
+    del content[2]["citations"], content[5]["caller"]
+    goes_back_as(turn, content)
+
+
+# As other clients dump replies, null for whatever a server did not send; and with our own fields.
+FULL_DUMP: Json = {
+    "id": "msg_1",
+    "container": None,
+    "content": [
+        {"citations": None, "text": "", "type": "text"},
+        {"citations": None, "text": "Looking.", "type": "text", "parsed_output": {"n": 1}},
+        {"signature": "", "thinking": "Hm.", "type": "thinking"},
+        {
+            "id": "call_a",
+            "caller": None,
+            "input": {},
+            "name": "tide",
+            "type": "tool_use",
+            "input_complete": False,
+            "raw_input": '{"n',
+        },
+        {
+            "id": "s",
+            "caller": {"type": "direct"},
+            "input": {},
+            "name": "w",
+            "type": "server_tool_use",
+        },
+    ],
+    "model": "m",
+    "role": "assistant",
+    "stop_details": None,
+    "stop_reason": "max_tokens",
+    "stop_sequence": None,
+    "type": "message",
+    "usage": {"input_tokens": 1, "output_tokens": 2, "service_tier": None},
+    "request_id": "req_1",
+}
+
+
+def test_a_full_dump_goes_back_without_what_only_a_client_knows() -> None:
+    goes_back_as(
+        FULL_DUMP,
+        [
+            {"type": "text", "text": "Looking."},
+            {"type": "thinking", "thinking": "Hm.", "signature": ""},
+            {"type": "tool_use", "id": "call_a", "name": "tide", "input": {}},
+            {
+                "type": "server_tool_use",
+                "id": "s",
+                "name": "w",
+                "input": {},
+                "caller": {"type": "direct"},
+            },
+        ],
+    )
 
 
 def test_a_streamed_reply_goes_back_as_it_came() -> None:
