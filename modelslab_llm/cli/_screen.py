@@ -152,8 +152,10 @@ class Drawn:
         done, self._open = "", self._open + text
         if "\n" in text:
             done, self._open = self._divided(self._open)
-        if self._live is not None:  # first, or what is kept would be seen twice for a moment
-            self._live.update(_Drawing(self._open, thinking=self._thinking, tail=True))
+        if self._live is not None:
+            tail = _Drawing(self._open, thinking=self._thinking, tail=True)
+            # Before anything is kept: else it would be seen twice until the next drawing.
+            self._live.update(tail, refresh=bool(done))
         self._keep(done)
         self._draw_soon()
 

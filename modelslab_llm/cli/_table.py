@@ -158,7 +158,7 @@ def maker(
 
     def make(row: Row) -> dict[str, Any]:
         if key is not None and key not in row:
-            raise Fault(f"has no column {key!r} for its key; it has: {', '.join(row)}")
+            raise Fault(f"has no column {key!r}; it has: {', '.join(row)}")
         params: dict[str, Any] = {} if told is None else {"system": told.fill(row)}
         if asked is None and "messages" in row:
             return {name: value for name, value in row.items() if name != key} | params

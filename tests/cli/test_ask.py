@@ -181,7 +181,7 @@ def test_a_server_that_is_silent(here: Here) -> None:
         (["ask", "Hi", "--max-tokens", "0"], "max_tokens"),
         (["ask", "Hi", "--max-tokens", "many"], "'many' is not a valid integer"),
         (["ask", "Hi", "--thinking", "hard"], "must be a number of tokens"),
-        (["ask", "Hi", "--tempature", "1"], "no such option '--tempature'"),
+        (["ask", "Hi", "--tempature", "1"], "no such option"),
         (["ask", "Hi", "--timeout", "-1"], "timeout must be above 0"),
         (["ask", "Hi", "--v7", "--gguf", "d"], "each name a server"),
         (["ask", "Hi", "--gguf", "a/b"], "is not a deployment id"),

@@ -144,7 +144,7 @@ def test_rows_from_standard_input(here: Here) -> None:
         ("in.csv", 'a\n"1', ["-p", "{a}"], "unexpected end of data"),
         ("in.csv", "a\n1\n", ["-p", "Hello"], "names no column in braces"),
         ("in.csv", "a\n1\n", [], "has no column 'prompt'; it has: a"),
-        ("in.csv", "a\n1\n", ["-p", "{a}", "--row-key", "id"], "has no column 'id' for its key"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--row-key", "id"], "has no column 'id'; it has: a"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "needs --input-price"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "belong together"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "max_in_flight"),
