@@ -14,7 +14,7 @@ from .._protocol.turns import plain_turn
 from ..types._json import is_list, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import Message
-from ..types.requests import ContentBlockParam, MessageParam
+from ..types.requests import ContentBlockParam, LoadedParam, MessageParam
 from . import _history
 from ._history import THINKING, Turn, is_a
 
@@ -37,7 +37,7 @@ class Conversation:
     `Conversation(json.loads(text))`.
     """
 
-    def __init__(self, turns: Iterable[MessageParam | Message] = ()) -> None:
+    def __init__(self, turns: Iterable[MessageParam | Message | LoadedParam] = ()) -> None:
         self.turns: list[MessageParam] = []
         """Every turn as it was added, in plain dicts. Reading the history changes nothing here."""
         for turn in turns:
