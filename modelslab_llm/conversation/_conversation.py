@@ -52,7 +52,7 @@ class Conversation:
         A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
         stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
         answered here, with an error that shows the model what did arrive. Raises
-        `InvalidRequestError` for what is no turn.
+        `InvalidRequestError` for what is not a turn.
         """
         given: Any = turn
         if is_mapping(turn) and "type" in turn and "role" not in turn:
