@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist clean
+.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist real rates claude-code clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -67,8 +67,23 @@ dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, 
 	$(BIN)/twine check --strict dist/*
 	DIST=dist $(BIN)/python -m pytest -rs tests/project/test_package.py
 
+# Parts that do not agree on the versions of what they share; `make real` gives each set of them an
+# environment of its own, and the small model its place beside them.
+REAL := .venv-real
+ENVIRONMENTS := $(patsubst tests/support/real/environments/%.txt,$(REAL)/%/.made,$(wildcard tests/support/real/environments/*.txt))
+MODEL := $(REAL)/smollm2-135m-instruct-f16.gguf
+
+real: .venv/.dev $(ENVIRONMENTS) $(MODEL)  ## a real small model, a real gateway, other people's clients; Linux on x86-64
+	$(BIN)/python -m pytest -rs tests/real
+
+rates: .venv/.dev $(REAL)/gateway/.made $(MODEL)  ## how often a small model's output is of its type: writes docs/structured-output.md
+	PYTHONPATH=tests/support:. $(BIN)/python -m real.rates
+
+claude-code: .venv/.dev $(REAL)/claude-code/.made $(MODEL)  ## the real Claude Code at these endpoints; needs npm; by hand, not in CI
+	$(BIN)/python -m pytest -rs -s tests/real/claude_code.py
+
 clean:
-	rm -rf .venv .venv-bench .venv-docs .venv-oldest site .cache dist .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs .venv-oldest .venv-real site .cache dist .mypy_cache .ruff_cache
 
 # --group needs pip 25.1 or newer, which older Pythons do not bundle.
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -87,7 +102,7 @@ endef
 	touch $@
 
 .venv/.dev: pyproject.toml | .venv/.made
-	$(PIP) --editable . --group dev
+	$(PIP) --editable '.[cli]' --group dev
 	$(LLAMA)
 	touch $@
 
@@ -100,7 +115,7 @@ endef
 	$(PIP) --no-deps --editable .
 	$(@D)/bin/python .ci/oldest.py > $(@D)/oldest.txt
 	# The anyio that these leave has a pytest plugin that pytest 9.2 warns of.
-	$(PIP) --editable '.[aiohttp]' --group test 'pytest<9.2' --constraint $(@D)/oldest.txt
+	$(PIP) --editable '.[aiohttp,cli]' --group test 'pytest<9.2' --constraint $(@D)/oldest.txt
 	$(LLAMA)
 	cat $(@D)/oldest.txt
 	touch $@
@@ -113,6 +128,22 @@ endef
 .venv-docs/.made: pyproject.toml
 	$(ENVIRONMENT)
 	$(PIP) --group docs
+	touch $@
+
+$(REAL)/%/.made: tests/support/real/environments/%.txt
+	$(ENVIRONMENT)
+	$(PIP) --requirement $<
+	touch $@
+
+# Written by a program that needs what .venv/.dev brings for llama-server; where that is not to be
+# had, the tests skip and say so.
+$(MODEL): tests/support/real/small_model.py | .venv/.dev
+	$(BIN)/python $< $@ || echo 'No small model for this machine: its tests will skip, and say why.'
+
+# Its license lets everybody run it and nobody ship it. The version is the one the pages tell of.
+$(REAL)/claude-code/.made:
+	rm -rf $(@D)
+	npm install --prefix $(@D) --no-fund --no-audit --ignore-scripts @anthropic-ai/claude-code@2.1.332
 	touch $@
 
 LLAMA = $(PIP) --group llama || echo 'No llama-server for this machine: its tests will skip, and say why.'

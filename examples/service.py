@@ -6,6 +6,7 @@ python examples/service.py        # asks itself twice, against a local server
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -61,6 +62,7 @@ def create_app(client: AsyncModelsLab) -> FastAPI:
 
 
 async def main() -> None:
+    logging.getLogger("modelslab_llm").setLevel(logging.ERROR)  # the metrics tell of retries
     metrics = Metrics()
     with LocalServer(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), "Paris.", "Rome."]

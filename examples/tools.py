@@ -93,11 +93,12 @@ def by_hand(client: ModelsLab) -> None:
         else tool_result(use, "not known", is_error=True)
         for use in message.tool_uses
     ]
-    history.append(message.to_param())
-    history.append({"role": "user", "content": results})
-    message = client.messages.create(
-        model=MODEL, max_tokens=500, messages=history, tools=[river_level]
-    )
+    if results:  # else the model has answered already
+        history.append(message.to_param())
+        history.append({"role": "user", "content": results})
+        message = client.messages.create(
+            model=MODEL, max_tokens=500, messages=history, tools=[river_level]
+        )
     print(f"   → {message.text}\n")
 
 

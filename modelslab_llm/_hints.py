@@ -68,7 +68,7 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         "base_url": "it is client.endpoint.base_url",
         **dict.fromkeys(("timeout", "max_retries", "default_headers"), "with_options(...) sets it"),
         "default_query": "give it to http_client=DefaultHttpxClient(params=...)",
-        "batches": _NOT_HERE,
+        "batches": "these servers have no batch API; messages.bulk(rows) asks many at once",
         **dict.fromkeys(("embeddings", "images", "audio", "files", "moderations"), _NOT_HERE),
         "beta": "give betas=[...] to messages.create; tools run by messages.run_tools",
         **dict.fromkeys(("chat", "completions", "responses"), _CHAT),

@@ -7,7 +7,7 @@ breakpoint costs is the server's business (protocol.md §4; the page on prompt c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from .errors import InvalidRequestError
 from .types._json import is_iterable, is_mapping
@@ -57,7 +57,7 @@ def with_breakpoints(
     if type(turns) is not int or turns < 0:
         raise InvalidRequestError(f"turns: must be a whole number from 0 on, not {turns!r}")
     mark = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
-    changed: dict[str, Any] = dict(params)
+    changed: Any = dict(params)
     tools, system = _listed(changed.get("tools")), _blocks(changed.get("system"))
     messages = _listed(changed.get("messages"))
     users = [i for i, turn in enumerate(messages) if _is_users(turn)][-turns:] if turns else []
@@ -75,7 +75,8 @@ def with_breakpoints(
     for name, value in (("tools", tools), ("system", system), ("messages", messages)):
         if value:
             changed[name] = value
-    return cast("MessageCreateParams", changed)  # the same keys, with the same meaning
+    marked: MessageCreateParams = changed  # the same keys, with the same meaning
+    return marked
 
 
 class CacheUse(NamedTuple):

@@ -1,6 +1,6 @@
 """Say where a server is and how it wants to be asked. Pure: no network, no environment, no clock.
 
-Three builders cover the servers this package is for; each returns a frozen `Endpoint`:
+Four builders cover the servers this package is for; each returns a frozen `Endpoint`:
 
 >>> llm_v7().base_url
 'https://modelslab.com/api/v7/llm'
@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from .errors import ConfigurationError
 
-__all__ = ["Auth", "Endpoint", "Strategy", "for_url", "gateway", "gguf", "llm_v7"]
+__all__ = ["Auth", "Endpoint", "Strategy", "for_url", "gateway", "gguf", "llama_server", "llm_v7"]
 
 ORIGIN = "https://modelslab.com"
 
@@ -30,9 +30,13 @@ Auth: TypeAlias = Literal["x-api-key", "bearer", "key"]
 """The one header that carries the key: `x-api-key: K`, `Authorization: Bearer K` or `key: K`."""
 
 
-Strategy: TypeAlias = Literal["tool", "output_config", "json_schema", "prompt"]
-"""How an output is asked for: as the call of a tool that the model must make, by
-`output_config.format` (Anthropic, vLLM), by llama-server's field `json_schema`, or in words."""
+Strategy: TypeAlias = Literal["tool", "response_format", "output_config", "prompt"]
+"""How an output is asked for: as the call of a tool that the model must make, by `response_format`
+on the server's chat route (llama-server, vLLM), by `output_config.format` (Anthropic, newer vLLM),
+or in words."""
+
+_CLAUDE_CODE_OUTPUT = 32_000
+"""The tokens that Claude Code asks for, and takes off the window, if nothing says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Endpoint:
     counts_tokens_when_loaded: bool = True
     """Whether an answer of `count_tokens` proves that the model is loaded. Where it does not, a
     list of models has to tell that the server is there."""
-    strategies: tuple[Strategy, ...] = ("tool", "output_config", "json_schema", "prompt")
-    """The ways to ask for an output that can be chosen."""
+    strategies: tuple[Strategy, ...] = ("tool", "response_format", "output_config", "prompt")
+    """The ways to ask for an output that can be chosen: all but those known to be ignored here."""
     default_strategy: Strategy = "tool"
     """The one that is used if none is chosen."""
     thinks_before_forced_tool: bool = False
@@ -91,31 +95,69 @@ class Endpoint:
         """Return the headers in which this server may look for a key, in lower case."""
         return self.key_headers | {"key"} if self.auth == "key" else self.key_headers
 
-    def claude_code_env(self, api_key: str, model: str | None = None) -> dict[str, str]:
+    def claude_code_env(
+        self,
+        api_key: str | None = None,
+        model: str | None = None,
+        *,
+        context_window: int | None = None,
+    ) -> dict[str, str]:
         """Return the environment that points Claude Code at this endpoint (protocol.md §12).
 
         The small-model variables are set too: Claude Code sends background work to a model of
         its own choice, which these servers do not have.
 
+        Args:
+            api_key: The key; only an endpoint with `auth=None` can do without.
+            model: The model; the endpoint's default if not given.
+            context_window: The tokens that a conversation may have, such as
+                `client.models.list()[0].context_window`. Claude Code takes an unknown model for one
+                with a larger window than these have. A quarter of it, at most 32,000 tokens, is
+                kept for each answer; without that, windows below 28,000 tokens are too small.
+
+        Raises:
+            ConfigurationError: Without a key where one is needed, or for a window of no size.
+
         >>> env = gguf("dep_123").claude_code_env("KEY")
         >>> env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"], env["ANTHROPIC_MODEL"]
         ('https://modelslab.com/api/gguf/dep_123', 'KEY', 'local')
-        >>> gateway("http://127.0.0.1:8080", auth="key").claude_code_env("KEY")
-        {'ANTHROPIC_BASE_URL': 'http://127.0.0.1:8080', 'ANTHROPIC_CUSTOM_HEADERS': 'key: KEY'}
+        >>> env = llama_server("http://127.0.0.1:8080").claude_code_env(context_window=16384)
+        >>> env["ANTHROPIC_AUTH_TOKEN"], env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"]
+        ('unused', '16384')
         """
-        env = {"ANTHROPIC_BASE_URL": self.base_url}
-        if self.auth == "key":
-            env["ANTHROPIC_CUSTOM_HEADERS"] = f"key: {api_key}"
-        elif self.auth == "x-api-key" and not self.takes_bearer:
-            env["ANTHROPIC_API_KEY"] = api_key
-        else:  # who takes both forms documents this one
-            env["ANTHROPIC_AUTH_TOKEN"] = api_key
+        env = {"ANTHROPIC_BASE_URL": self.base_url, **self._claude_code_key(api_key)}
+        if context_window is not None:
+            if type(context_window) is not int or context_window < 1:
+                raise ConfigurationError(
+                    f"context_window must be a number of tokens, not {context_window!r}"
+                )
+            answer = min(_CLAUDE_CODE_OUTPUT, context_window // 4)
+            env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(context_window)
+            env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(answer)
         model = model or self.default_model
         if model:
             env["ANTHROPIC_MODEL"] = model
             for alias in ("OPUS", "SONNET", "HAIKU"):
                 env[f"ANTHROPIC_DEFAULT_{alias}_MODEL"] = model
         return env
+
+    def _claude_code_key(self, api_key: str | None) -> dict[str, str]:
+        """Return the variables that carry the key. Claude Code does not start without one of
+        `ANTHROPIC_AUTH_TOKEN` and `ANTHROPIC_API_KEY`, whatever else carries it too."""
+        if not api_key:
+            if self.auth is not None:
+                raise ConfigurationError(f"api_key: this endpoint wants one, as {self.auth}")
+            return {"ANTHROPIC_AUTH_TOKEN": "unused"}
+        if not api_key.isascii() or not api_key.isprintable():  # it may stand in a line of headers
+            raise ConfigurationError("api_key: must be printable ASCII, in one line")
+        if self.auth == "key":
+            return {
+                "ANTHROPIC_CUSTOM_HEADERS": f"key: {api_key}",
+                "ANTHROPIC_AUTH_TOKEN": api_key,
+            }
+        if self.auth == "x-api-key" and not self.takes_bearer:
+            return {"ANTHROPIC_API_KEY": api_key}
+        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # who takes both forms documents this one
 
 
 class _Facts(TypedDict):
@@ -132,6 +174,22 @@ _OF_MODELSLAB: _Facts = {
     "takes_bearer": True,
     "max_temperature": 1,
     "min_top_k": 1,
+}
+
+
+class _LlamaFacts(TypedDict):
+    strategies: tuple[Strategy, ...]
+    default_strategy: Strategy
+    thinks_before_forced_tool: bool
+    output_tool_stands_alone: bool
+
+
+_OF_LLAMA_SERVER: _LlamaFacts = {
+    # Its Messages route ignores output_config; only its chat route holds a model to a schema.
+    "strategies": ("response_format", "tool", "prompt"),
+    "default_strategy": "response_format",
+    "thinks_before_forced_tool": True,
+    "output_tool_stands_alone": True,
 }
 
 
@@ -156,6 +214,7 @@ def llm_v7(*, origin: str = ORIGIN, default_model: str | None = None) -> Endpoin
         "x-api-key",
         default_model,
         **_OF_MODELSLAB,
+        strategies=("tool", "output_config", "prompt"),  # no response_format is documented
         min_thinking_budget=1024,
         counts_tokens_when_loaded=False,
     )
@@ -191,15 +250,14 @@ only letters, digits and . _ ~ - may stand in it
         "x-api-key",
         default_model,
         **_OF_MODELSLAB,
-        thinks_before_forced_tool=True,
-        output_tool_stands_alone=True,
+        **_OF_LLAMA_SERVER,
     )
 
 
 def gateway(
     base_url: str, auth: Auth | None = "bearer", *, default_model: str | None = None
 ) -> Endpoint:
-    """Return any other server that speaks the Messages format: a relay, `llama-server`, vLLM.
+    """Return any other server that speaks the Messages format: a relay, LiteLLM, vLLM.
 
     Every usual spelling of the base means the same server, and a path prefix is kept. Raises
     `ConfigurationError` for what is not a plain http(s) URL.
@@ -219,10 +277,38 @@ http:// or https://
         raise ConfigurationError(
             f"auth {auth!r} is unknown: use 'x-api-key', 'bearer', 'key' or None"
         )
-    url = _plain_url(base_url, "base_url")
-    for ending in ("/v1/messages", "/v1"):
-        url = url.removesuffix(ending)
+    url = _base_of(base_url)
     return Endpoint("gateway", url, f"{url}/v1", auth, default_model)
+
+
+def llama_server(
+    base_url: str,
+    auth: Literal["bearer", "x-api-key"] | None = None,
+    *,
+    default_model: str | None = "local",
+) -> Endpoint:
+    """Return a `llama-server` of your own.
+
+    It is asked for structured output on its chat route, where a grammar holds the model to the
+    schema, as a GGUF deployment is; nothing is probed.
+
+    Args:
+        base_url: Where it listens, spelled as for `gateway`.
+        auth: Where its `--api-key` goes; `None`, the default, if it was started without one.
+        default_model: The model of requests that name none. A server with one model ignores the
+            name; one in router mode needs a real one.
+
+    Raises:
+        ConfigurationError: For what is not a plain http(s) URL, or another `auth`.
+
+    >>> mine = llama_server("http://127.0.0.1:8080/v1")
+    >>> mine.openai_base_url, mine.default_strategy
+    ('http://127.0.0.1:8080/v1', 'response_format')
+    """
+    if auth not in ("bearer", "x-api-key", None):
+        raise ConfigurationError(f"auth {auth!r} is unknown: use 'bearer', 'x-api-key' or None")
+    url = _base_of(base_url)
+    return Endpoint("llama-server", url, f"{url}/v1", auth, default_model, **_OF_LLAMA_SERVER)
 
 
 def for_url(base_url: str) -> Endpoint:
@@ -252,6 +338,13 @@ def for_url(base_url: str) -> Endpoint:
 
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
+
+def _base_of(base_url: str) -> str:
+    url = _plain_url(base_url, "base_url")
+    for ending in ("/v1/messages", "/v1"):
+        url = url.removesuffix(ending)
+    return url
 
 
 def _plain_url(url: str, name: str) -> str:

@@ -12,10 +12,13 @@
     ├─ ToolError                     raised by the tool helpers
     │  ├─ ToolInputError             the arguments of a call do not fit the tool
     │  └─ TooManyTurnsError          the model still calls tools after the last turn allowed
-    └─ OutputError                   an answer came, but not the output that was asked for
-       ├─ OutputTruncatedError       the answer was cut at a limit
-       ├─ OutputRefusedError         the model would not answer
-       └─ OutputInvalidError         what came does not fit the type
+    ├─ OutputError                   an answer came, but not the output that was asked for
+    │  ├─ OutputTruncatedError       the answer was cut at a limit
+    │  ├─ OutputRefusedError         the model would not answer
+    │  └─ OutputInvalidError         what came does not fit the type
+    ├─ BudgetSpentError              a budget is spent, so the next call is not made
+    ├─ TooManyFailuresError          a bulk run ended at max_failures
+    └─ StoreError                    a store of bulk runs cannot be used
 
 Which answer of a server is which error is decided in `_refusals`, which failure of the HTTP library
 in `_foreign`. No error ever holds the key.
@@ -44,6 +47,7 @@ __all__ = [
     "AuthenticationError",
     "BadGatewayError",
     "BadRequestError",
+    "BudgetSpentError",
     "ConfigurationError",
     "ConflictError",
     "ContextOverflowError",
@@ -64,7 +68,9 @@ __all__ = [
     "RequestTimeoutError",
     "RequestTooLargeError",
     "ServiceUnavailableError",
+    "StoreError",
     "StreamInterruptedError",
+    "TooManyFailuresError",
     "TooManyTurnsError",
     "ToolError",
     "ToolInputError",
@@ -170,6 +176,18 @@ class OutputRefusedError(OutputError):
 
 class OutputInvalidError(OutputError):
     """What came is not JSON, or does not fit the type; the text says where, as for the model."""
+
+
+class BudgetSpentError(ModelsLabError):
+    """A budget is spent, so the next call is not made."""
+
+
+class TooManyFailuresError(ModelsLabError):
+    """A bulk run ended because `max_failures` rows had failed."""
+
+
+class StoreError(ModelsLabError):
+    """A store of bulk runs cannot be used: another run has it open, or it is something else."""
 
 
 class _Known(TypedDict, total=False):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, TypeVar
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import TypeForm, Unpack
 
@@ -13,9 +14,12 @@ from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.stream import AsyncMessageStream, MessageStream
+from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
+from ..bulk._order import Order
 from ..conversation import AsyncToolRunner, ToolRunner
 from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
+from ..openai._route import CHAT
 from ..structured import AsyncParsedMessageStream, ParsedMessageStream
 from ..structured._ask import output_request, parsing
 from ..structured._read import OutputRequest
@@ -25,12 +29,18 @@ from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
 from .run import arun, run
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
 def _leave_output(params: dict[str, object]) -> None:
     """Leave a missing `output` to the verb, which can name the argument that was meant to be it."""
     params.setdefault("output", None)
+
+
+def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
+    """Return the way to the answer that is not the usual one, if it was asked for."""
+    return CHAT if asked.by_chat else None
 
 
 class Messages(HintsAtNames):
@@ -88,16 +98,17 @@ class Messages(HintsAtNames):
         """Ask for an output of a type, and return the answer with it in `.parsed`.
 
         `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
-        list, a union, a Literal. `strategy` says how it is asked for: `"tool"` has the model call
-        a tool, `"output_config"` and `"json_schema"` use what some servers have for it,
-        `"prompt"` only asks. An answer that does not fit is shown to the model and asked for
-        again, at most `validation_retries` times.
+        list, a union, a Literal. `strategy` says how it is asked for; None, the default, means the
+        endpoint's own: `"tool"` has the model call a tool, `"response_format"` asks the server's
+        chat route, where llama-server holds the model to the schema, `"output_config"` uses what
+        Anthropic has for it, `"prompt"` only asks. An answer that does not fit is shown to the
+        model and asked for again, at most `validation_retries` times.
 
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
         asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
-        flow = parsing(self._config, asked, validation_retries, time.monotonic)
+        flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
     @hinting(_leave_output)
@@ -111,8 +122,88 @@ class Messages(HintsAtNames):
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
+
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`; taken one by
+                one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`.
+            validation_retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        order: Order[R, Any] = Order(
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=self._config.endpoint.default_model,
+            output=output,
+            strategy=strategy,
+            options=options,
+        )
+
+        def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return self.create(**params)
+            return self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return BulkRun(ask, order)
 
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
@@ -177,7 +268,8 @@ class AsyncMessages(HintsAtNames):
         """
         asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
         return await adrive(
-            parsing(self._config, asked, validation_retries, time.monotonic), self._http
+            parsing(self._config, asked, validation_retries, time.monotonic, _route(asked)),
+            self._http,
         )
 
     @hinting(_leave_output)
@@ -191,8 +283,88 @@ class AsyncMessages(HintsAtNames):
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
         endpoint = self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
-        call = _calls.stream_message(self._config, asked.params, "parse_stream")
+        call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
+
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: None = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, None]: ...
+    @overload
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: TypeForm[T],
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, T]: ...
+    def bulk(
+        self,
+        rows: Iterable[R] | AsyncIterable[R],
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None = None,
+        key: str | Callable[[R], str | int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        output: Any = None,
+        strategy: Strategy | None = None,
+        validation_retries: int = 0,
+        **options: Unpack[BulkOptions],
+    ) -> AsyncBulkRun[R, Any]:
+        """Ask many rows at once and hand out each result as soon as it is there.
+
+        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
+        killed, if it has a `store`: run it again, and only what is missing is asked.
+
+        Args:
+            rows: dicts of parameters for `create`, or records of any kind with `make`, sync or
+                async; taken one by one, as they are needed. A DataFrame is taken row by row, as
+                dicts.
+            make: returns the parameters of a record.
+            key: what names a row for good: a field or attribute, or a function of the row. By
+                default its position, which changes when rows are inserted.
+            defaults: parameters that all rows share; those of a row win.
+            output: a type to answer with, as for `parse`; then results have `.parsed`.
+            strategy: as for `parse`.
+            validation_retries: as for `parse`; default 0.
+            options: the store, limits, budget and progress; see `BulkOptions`.
+
+        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
+        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
+        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        """
+        order: Order[R, Any] = Order(
+            rows,
+            make=make,
+            key=key,
+            defaults=defaults,
+            default_model=self._config.endpoint.default_model,
+            output=output,
+            strategy=strategy,
+            options=options,
+        )
+
+        async def ask(params: MessageCreateParams) -> Message:
+            if output is None:
+                return await self.create(**params)
+            return await self.parse(
+                output=output, strategy=strategy, validation_retries=validation_retries, **params
+            )
+
+        return AsyncBulkRun(ask, order)
 
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.

@@ -40,13 +40,18 @@ def post(
     body: Mapping[str, Any],
     params: Mapping[str, Any],
     betas: Sequence[object] = (),
+    base: str | None = None,
 ) -> Request:
-    """Return a request with a body; of the parameters it takes those that are not part of it."""
+    """Return a request with a body; of the parameters it takes those that are not part of it.
+
+    `base` is where the path begins, if that is not the endpoint's base for Messages.
+    """
     extra = checked_headers(params.get("extra_headers"), "extra_headers")
     if betas:
         extra = checked_headers({"anthropic-beta": ",".join(map(str, betas))}, "betas") | extra
     timeout = Timeout.of(params["timeout"]) if "timeout" in params else config.timeout
-    return _request(config, "POST", path, encode(body), extra, timeout, bool(body.get("stream")))
+    stream = bool(body.get("stream"))
+    return _request(config, "POST", path, encode(body), extra, timeout, stream, base)
 
 
 def _request(
@@ -57,6 +62,7 @@ def _request(
     extra: Mapping[str, str] | None = None,
     timeout: Timeout | None = None,
     stream: bool = False,
+    base: str | None = None,
 ) -> Request:
     headers = {
         "accept": "text/event-stream" if stream else "application/json",
@@ -69,7 +75,7 @@ def _request(
     headers |= extra or {}
     if not headers.keys() & config.endpoint.credentials():
         headers |= config.credential()  # one credential, and the caller's own comes first
-    url = config.endpoint.base_url + path
+    url = (base or config.endpoint.base_url) + path
     return Request(method, url, headers, content, timeout or config.timeout, stream)
 
 

@@ -7,7 +7,6 @@ import logging
 from ..errors import ConfigurationError
 
 log = logging.getLogger("modelslab_llm")
-log.addHandler(logging.NullHandler())  # else Python writes warnings of a library to stderr itself
 
 _STDERR = "modelslab_llm to stderr"
 """The name of our handler, to be told from the program's own."""

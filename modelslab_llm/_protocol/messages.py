@@ -6,10 +6,12 @@ Pure: makes `Call` values and reads `Answer` values, sends nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..endpoints import Endpoint
 from ..errors import APIError
 from ..types._base import tolerated
 from ..types.message import Message, TokenCount, counted, made
@@ -18,25 +20,42 @@ from .check import COUNT, MESSAGE, checked
 from .config import Config
 from .reader import Opened, Reader
 from .refusals import from_payload, parse_body, request_id
+from .sse import Translator
 from .values import Answer, Arrived, Call, Request
 
 
+@dataclass(frozen=True)
+class Route:
+    """A way to a message that is not the Messages route: where it is, and how it speaks."""
+
+    path: str
+    base: Callable[[Endpoint], str]
+    """Where the path begins, at an endpoint."""
+    write: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """Return the body that asks what this body of Messages asks."""
+    read: Callable[[Arrived], Message]
+    """Return the message of an answer, or raise what the answer is instead."""
+    translator: Callable[[], Translator]
+    """Return what makes the events of a stream."""
+
+
 def create_message(
-    config: Config, params: Mapping[str, Any], verb: str = "create"
+    config: Config, params: Mapping[str, Any], verb: str = "create", route: Route | None = None
 ) -> Call[Message]:
-    """Return the call behind `messages.create`."""
-    body, request = _message_request(config, params, verb, stream=False)
+    """Return the call behind `messages.create`, or the same by another route."""
+    body, request = _message_request(config, params, verb, route, stream=False)
     config = config.hiding(request.headers)
-    return Call(config, request, read_message, None, f"messages.{verb}", body)
+    read = route.read if route else read_message
+    return Call(config, request, read, None, f"messages.{verb}", body)
 
 
 def stream_message(
-    config: Config, params: Mapping[str, Any], verb: str = "stream"
+    config: Config, params: Mapping[str, Any], verb: str = "stream", route: Route | None = None
 ) -> Call[Opened[Any]]:
     """Return the call behind `messages.stream`; a server may answer it with a whole message."""
-    body, request = _message_request(config, params, verb, stream=True)
+    body, request = _message_request(config, params, verb, route, stream=True)
     config = config.hiding(request.headers)
-    reader = partial(_stream_reader, config, body["model"])
+    reader = partial(_stream_reader, config, body["model"], route)
     return Call(config, request, _read_opened, reader, f"messages.{verb}", body)
 
 
@@ -54,13 +73,17 @@ def count_tokens(config: Config, params: Mapping[str, Any]) -> Call[TokenCount]:
 
 
 def _message_request(
-    config: Config, params: Mapping[str, Any], verb: str, *, stream: bool
+    config: Config, params: Mapping[str, Any], verb: str, route: Route | None, *, stream: bool
 ) -> tuple[dict[str, Any], Request]:
     body = checked(params, MESSAGE, config.endpoint, verb)
     betas = body.pop("betas", ())
     if stream:
         body["stream"] = True
-    return body, post(config, "/v1/messages", body, params, betas)
+    if route is None:
+        return body, post(config, "/v1/messages", body, params, betas)
+    own: Mapping[str, Any] = params.get("extra_body") or {}  # is part of the body by now
+    theirs = {**route.write({k: v for k, v in body.items() if k not in own}), **own}
+    return body, post(config, route.path, theirs, params, betas, route.base(config.endpoint))
 
 
 def read_message(arrived: Arrived) -> Message:
@@ -87,12 +110,16 @@ def _read_opened(arrived: Arrived) -> Opened[Any]:
     raise not_expected(accepted(arrived), "a stream", parse_body(arrived.body))
 
 
-def _stream_reader(config: Config, model: str, status: int, headers: Mapping[str, str]) -> Reader:
+def _stream_reader(
+    config: Config, model: str, route: Route | None, status: int, headers: Mapping[str, str]
+) -> Reader:
+    read = route.read if route else read_message
+
     def failure(payload: object) -> APIError:
         return from_payload(payload, headers, now=time.time(), in_stream=True)
 
     def whole(body: bytes) -> Message:
-        return read_message(Answer(status, headers, body, config.hide_key))
+        return read(Answer(status, headers, body, config.hide_key))
 
     return Reader(
         model,
@@ -104,4 +131,5 @@ def _stream_reader(config: Config, model: str, status: int, headers: Mapping[str
         request_id=request_id(headers),
         status=status,
         headers=headers,
+        translator=route.translator() if route else None,
     )

@@ -19,7 +19,7 @@ from ..types.events import Event, PingEvent
 from ..types.message import Message
 from .accumulate import Accumulator
 from .replay import replay
-from .sse import BLANK, EventDecoder, is_called_stream, is_stream, too_large
+from .sse import BLANK, EventDecoder, Translator, is_called_stream, is_stream, too_large
 
 WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
 
@@ -43,13 +43,14 @@ class Reader:
         label: str = "text/event-stream",
         whole: Callable[[bytes], Message] = Message.model_validate_json,
         request_id: str | None = None,
+        translator: Translator | None = None,
         status: int = 200,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.status = status
         self.headers = headers
         self._tolerated = telling_once(request_id)
-        self._decoder = EventDecoder(limit, failure, hide, self._tolerated)
+        self._decoder = EventDecoder(limit, failure, hide, self._tolerated, translator)
         self._limit = limit
         self._label = label
         self._whole = whole

@@ -157,7 +157,7 @@ def _error(
     in_stream: bool = False,
 ) -> APIStatusError:
     said = _Said(content)
-    kind = _kind(status, said, operation)
+    kind = _kind(status, said, operation, in_stream)
     message = said.message or f"HTTP {status}"
     if 300 <= status < 400:
         message = f"redirected to {headers.get('location', 'nowhere')!r}, which is not followed"
@@ -178,11 +178,12 @@ def _error(
     return error
 
 
-def _kind(status: int, said: _Said, operation: str) -> type[APIStatusError]:
+def _kind(status: int, said: _Said, operation: str, in_stream: bool) -> type[APIStatusError]:
     """Return the class: the status decides (protocol.md §7.3), the words where they say more."""
     if status in (503, 529) and said.endpoint_status:
         return EndpointNotReadyError
-    if status in _MAY_BE_OVERFLOW and said.overflow:
+    # In a stream a 500 is not about the prompt, which fitted: others fill the context beside it.
+    if status in _MAY_BE_OVERFLOW and said.overflow and not (in_stream and status == 500):
         return ContextOverflowError
     # A 404 of the model or the deployment is about the request, not about the operation.
     about = "deployment" if operation == "models.list" else "deployment|model"

@@ -83,7 +83,49 @@ def schema_of(adapter: TypeAdapter[Any]) -> tuple[Schema, bool]:
 
 def for_grammar(schema: Schema) -> Schema:
     """Return a schema that llama-server can make a grammar of, and any other server read."""
-    return _retold(schema, lambda name, value: not _has_grammar(name, value))
+    named = _with_names(schema, schema.get("$defs", {}))
+    return _retold(named, lambda name, value: not _has_grammar(name, value))
+
+
+def for_response_format(schema: Schema) -> Schema:
+    """Return a schema that llama-server can make a grammar of, or refuse one that it cannot read.
+
+    It would refuse these itself, with a status of 400 or 500 and no name of the place. Pydantic
+    writes none of them by itself, but takes any schema from whoever gives one.
+    """
+    told = for_grammar(schema)
+    if problems := _unreadable(told, told, "output"):
+        raise InvalidRequestError(
+            f"{'; '.join(problems)}: llama-server can make no grammar of that; change the schema, "
+            "or use strategy='prompt'"
+        )
+    return told
+
+
+def _with_names(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema with objects whose names are among a few as objects with properties.
+
+    That says the same, and llama.cpp's grammar holds a model to properties, not to
+    `propertyNames`.
+    """
+    if is_list(schema):
+        return [_with_names(each, definitions) for each in schema]
+    if not is_object(schema):
+        return schema
+    kept = {
+        name: value if name in _DATA else _with_names(value, definitions)
+        for name, value in schema.items()
+    }
+    naming = fields_of(kept.get("propertyNames"))
+    if isinstance(reference := naming.get("$ref"), str):
+        naming = fields_of(definitions.get(reference.rpartition("/")[2]))
+    names: object = naming.get("enum", [naming["const"]] if "const" in naming else None)
+    value = kept.get("additionalProperties")
+    if is_list(names) and is_object(value) and "properties" not in kept:
+        del kept["propertyNames"]
+        kept["properties"] = {str(name): value for name in names}
+        kept["additionalProperties"] = False
+    return kept
 
 
 def for_output_config(schema: Schema) -> Schema:
@@ -101,9 +143,24 @@ def for_output_config(schema: Schema) -> Schema:
 
 
 def _has_grammar(name: str, value: Any) -> bool:
-    if name == "pattern":  # anchored at both ends, without classes such as \d or looking around
-        return bool(re.fullmatch(r"\^((?!\(\?)[^\\])*\$", str(value)))
+    if name == "pattern":
+        repeats = map(int, re.findall(r"\d+", "".join(re.findall(r"\{[^}]*\}", str(value)))))
+        return bool(_SAFE_PATTERN.fullmatch(str(value))) and all(n <= MANY_REPEATS for n in repeats)
     return not (name in _LENGTHS and value > MANY_REPEATS)
+
+
+# What llama.cpp understands of a pattern and keeps within a JSON string. Seen with others: `.`,
+# `[^a]` and `"` let a quote through, which ends the string; `é+` and `\d` are refused;
+# `[[:alpha:]]` and `[]a]` send the server into a loop that no closed connection ends.
+_SAFE_PATTERN = re.compile(
+    r"""\^(
+        (?![\\^$.\[\]"{}()|?*+]) [\x20-\x7e]  # a printable character that means itself
+        | \[ (?!\^) ((?!--|[\\\[\]^"&~]) [\x20-\x7e])+ \]  # one of these
+        | \((?!\?) | \(\?: | [)|]               # a group, or another choice
+        | ([?*+] | \{\d+(,\d*)?\}) (?![?*+{])   # so many, as many as there are
+    )*\$""",
+    re.VERBOSE,
+)
 
 
 def _retold(schema: Schema, in_words: Callable[[str, Any], bool], closed: bool = False) -> Schema:
@@ -131,6 +188,43 @@ def _retold(schema: Schema, in_words: Callable[[str, Any], bool], closed: bool =
     if closed and kept.get("type") == "object":
         kept["additionalProperties"] = False
     return kept
+
+
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_CHOICES = ("anyOf", "oneOf", "allOf")
+
+
+def _unreadable(schema: Any, root: Schema, path: str) -> list[str]:
+    """Return the places that llama.cpp's converter gives up at, each with what stands there."""
+    if not is_object(schema):
+        return [f"{path} is the schema {str(schema).lower()}"]
+    found: list[str] = []
+    types = schema.get("type", [])
+    found += [
+        f"{path} has the type {kind!r}"
+        for kind in (types if is_list(types) else [types])
+        if kind not in _TYPES
+    ]
+    found += [f"{path} has no {name}" for name in ("enum", *_CHOICES) if schema.get(name) == []]
+    if str(schema.get("$ref", "")).startswith("#") and not _resolves(schema["$ref"], root):
+        found.append(f"{path} refers to {schema['$ref']}, which is not there")
+    for name in ("properties", "$defs"):
+        for key, each in fields_of(schema.get(name)).items():
+            found += _unreadable(each, root, f"{path}.{key}")
+    parts: list[Any] = [schema[name] for name in ("items",) if name in schema]
+    parts += [each for name in ("prefixItems", *_CHOICES) for each in schema.get(name, [])]
+    if not isinstance(rest := schema.get("additionalProperties", False), bool):
+        parts.append(rest)
+    for each in parts:
+        found += _unreadable(each, root, path)
+    return found
+
+
+def _resolves(reference: str, root: Schema) -> bool:
+    at: Any = root
+    for name in reference.removeprefix("#").strip("/").split("/"):
+        at = fields_of(at).get(name.replace("~1", "/").replace("~0", "~"))
+    return at is not None
 
 
 def _open_objects(schema: Any, path: str) -> list[str]:

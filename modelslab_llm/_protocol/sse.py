@@ -7,9 +7,9 @@ finds out what each one is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
@@ -75,11 +75,23 @@ def too_large(what: str, limit: int) -> StreamInterruptedError:
     return error
 
 
+class Translator(Protocol):
+    """Makes the events of a message out of another format's."""
+
+    def add(self, payload: Mapping[str, Any]) -> Iterator[Event] | None:
+        """Return the events that one of theirs stands for; None for what is not one of theirs."""
+        ...
+
+    def end(self) -> Iterator[Event]:
+        """Return the events that end the message, if it is whole."""
+        ...
+
+
 class EventDecoder:
     """Decode chunks as they come, however they are cut.
 
     `limit` is the most bytes one event may have; `failure` makes the error for an error event,
-    `hide` takes the key out of what an error shows.
+    `hide` takes the key out of what an error shows, `translator` reads a stream in another format.
     """
 
     def __init__(
@@ -88,8 +100,10 @@ class EventDecoder:
         failure: Callable[[object], APIError],
         hide: Callable[[str], str] = str,
         tolerated: Callable[[str], None] = tolerated,
+        translator: Translator | None = None,
     ) -> None:
         self._tolerated = tolerated
+        self._translator = translator
         self._limit = limit
         self._failure = failure
         self._hide = hide
@@ -135,6 +149,8 @@ class EventDecoder:
             self._tolerated("the last event without its blank line")
             yield from self._decode(whole)
         yield from self._halves.rest()
+        if self._translator:
+            yield from self._translator.end()
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.extend(chunk)
@@ -171,7 +187,9 @@ class EventDecoder:
         source = cast("httpx.Response", _Text(text + "\n\n"))
         for event in httpx_sse.EventSource(source).iter_sse():
             data = event.data
-            if data == "[DONE]":
+            if self._translator and data:
+                yield from self._translated(self._translator, event.event, data)
+            elif data == "[DONE]":
                 self._tolerated("[DONE], which is another format's end of a stream")
             elif data:
                 data, broken = wrong.subn("\ufffd", data) if wrong else (data, 0)
@@ -179,6 +197,18 @@ class EventDecoder:
                 if broken:
                     self._check_no_content(found, data)
                 yield from self._halves.settle(found)
+
+    def _translated(self, translator: Translator, name: str, data: str) -> Iterator[Event]:
+        if data == "[DONE]":
+            return translator.end()
+        payload = whole(_payload(data))
+        if name == "error" or error_inside(payload, in_stream=True):
+            raise self._failure(data if payload is _NOT_JSON else payload)
+        if not is_object(payload):
+            return iter((self._read_words(name, data, "is not a JSON object"),))
+        if (events := translator.add(payload)) is None:
+            raise self._broken(data, "is not of the format that was asked for")
+        return events
 
     def _read(self, name: str, data: str) -> Event:
         try:

@@ -6,6 +6,7 @@ raised or warned of but by `Notes.raise_or_warn`.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -14,7 +15,6 @@ from pydantic import BaseModel
 
 from .._protocol.check import raise_for
 from .._protocol.json import as_param
-from ..media._sniff import PDF, PICTURES, data_url
 from ..types._json import is_iterable, is_mapping
 from ..types._reading import read_arguments
 
@@ -66,7 +66,15 @@ class Notes:
     def raise_or_warn(self) -> None:
         raise_for(self.refused)
         for note in sorted(self.dropped):
-            warnings.warn(note, NotCarriedOverWarning, stacklevel=3)
+            warnings.warn(note, NotCarriedOverWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """Return the `stacklevel` of whoever called into the package, from any depth of it."""
+    level, frame = 0, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Turns:
@@ -230,7 +238,12 @@ def _text(value: Any, path: str, notes: Notes) -> Json | None:
     return {"type": "text", "text": value} if value else None
 
 
+# The clients load this module, and images are for few programs: so late.
+
+
 def _image(value: Any, path: str, notes: Notes) -> Json | None:
+    from ..media._sniff import PICTURES
+
     image = {"url": value} if isinstance(value, str) else notes.dict_at(value, path)
     notes.unread(image, {"url", "detail"}, path)
     if image.get("detail") not in (None, "auto"):
@@ -243,6 +256,8 @@ def _image(value: Any, path: str, notes: Notes) -> Json | None:
 
 
 def _file(value: Any, path: str, notes: Notes) -> Json | None:
+    from ..media._sniff import PDF
+
     file = notes.dict_at(value, path)
     notes.unread(file, {"file_data", "filename", "file_id"}, path)
     source = _source(file.get("file_data"), [PDF])
@@ -258,6 +273,8 @@ def _source(url: object, kinds: Iterable[str]) -> Json | None:
         return None
     if url.startswith(("https://", "http://")):
         return {"type": "url", "url": url}
+    from ..media._sniff import data_url
+
     kind, data = data_url(url) or ("", "")
     kind = kind.replace("image/jpg", "image/jpeg")
     return {"type": "base64", "media_type": kind, "data": data} if kind in kinds else None

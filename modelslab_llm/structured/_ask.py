@@ -13,8 +13,14 @@ from typing import Any, TypeVar
 from .._protocol.check import MESSAGE, refuse_unknown
 from .._protocol.config import Config
 from .._protocol.exchange import exchange
-from .._protocol.messages import create_message
-from .._protocol.schema import adapter_of, for_grammar, for_output_config, schema_of
+from .._protocol.messages import Route, create_message
+from .._protocol.schema import (
+    adapter_of,
+    for_grammar,
+    for_output_config,
+    for_response_format,
+    schema_of,
+)
 from .._protocol.values import Attempt, Deadline, Outcome
 from ..endpoints import Endpoint, Strategy
 from ..errors import InvalidRequestError, OutputInvalidError
@@ -55,14 +61,24 @@ def output_request(
         params["output_config"] = {**params.get("output_config", {}), "format": form}
     else:
         params = _in_words(params, schema)
-        if strategy == "json_schema":
-            extra = params.get("extra_body", {})
-            params["extra_body"] = {**extra, "json_schema": for_grammar(schema)}
-    return OutputRequest(params, adapter, wrapped, TOOL if strategy == "tool" else None)
+        if strategy == "response_format":  # which the route makes of it
+            form = {"type": "json_schema", "schema": for_response_format(schema)}
+            params["output_config"] = {**params.get("output_config", {}), "format": form}
+    return OutputRequest(
+        params,
+        adapter,
+        wrapped,
+        TOOL if strategy == "tool" else None,
+        by_chat=strategy == "response_format",
+    )
 
 
 def parsing(
-    config: Config, asked: OutputRequest[T], validation_retries: int, clock: Callable[[], float]
+    config: Config,
+    asked: OutputRequest[T],
+    validation_retries: int,
+    clock: Callable[[], float],
+    route: Route | None = None,
 ) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
     """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
 
@@ -75,7 +91,9 @@ def parsing(
         )
     deadline = Deadline.of(config, clock)
     while True:
-        message = yield from exchange(create_message(config, asked.params, "parse"), deadline)
+        message = yield from exchange(
+            create_message(config, asked.params, "parse", route), deadline
+        )
         try:
             return asked.read(message)
         except OutputInvalidError as error:
@@ -139,14 +157,26 @@ def _check_turns(params: dict[str, Any]) -> None:
         )
 
 
+_SETS: Mapping[Strategy, tuple[str, ...]] = {
+    "tool": ("tool_choice",),
+    "response_format": ("response_format", "tool_choice"),
+    "output_config": ("output_config",),
+    "prompt": (),
+}
+"""The fields of a request that a strategy fills, or that would undo what it asks for."""
+
+
 def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
     """Refuse what would take the place of what the strategy sends."""
-    field = {"tool": "tool_choice", "prompt": None}.get(strategy, strategy)
+    fields = _SETS[strategy]
     extra: Any = params.get("extra_body", {})
-    taken = [f"extra_body[{field!r}]"] if isinstance(extra, Mapping) and field in extra else []
+    taken = [
+        f"extra_body[{field!r}]"
+        for field in fields
+        if isinstance(extra, Mapping) and field in extra
+    ]
     config: Any = params.get("output_config", {})
-    if field == "tool_choice" and field in params:
-        taken.append(field)
+    taken += [field for field in fields if field == "tool_choice" and field in params]
     if isinstance(config, Mapping) and "format" in config:
         taken.append("output_config['format']")
     if taken:

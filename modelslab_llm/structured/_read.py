@@ -46,6 +46,8 @@ class OutputRequest(Generic[T]):
     """Whether the output is the one property of an object."""
     tool: str | None
     """The tool that the model was told to call, if the output comes as a call."""
+    by_chat: bool
+    """Whether it is asked for on the server's chat route."""
     previous_attempts: tuple[Message, ...] = ()
 
     def read(self, message: Message) -> ParsedMessage[T]:
@@ -65,13 +67,26 @@ class OutputRequest(Generic[T]):
                 reason = (
                     f"the answer was cut ({message.stop_reason}) after "
                     f"{message.usage.output_tokens} tokens, before the output was whole: "
-                    "raise max_tokens, or shorten the history"
+                    f"{self._cure_of_cut(message)}"
                 )
                 raise self._failed(OutputTruncatedError(reason), message) from None
             error = OutputInvalidError(str(misfit))
             raise self._failed(error, message) from misfit.__cause__
         kind: type[ParsedMessage[T]] = ParsedMessage  # ParsedMessage[T] would be made at run time
         return kind.of(message, value, self.tool, self.previous_attempts)
+
+    def _cure_of_cut(self, message: Message) -> str:
+        """Say what to do about an answer that was cut: it is one of two limits that was hit.
+
+        llama-server gives the same reason for both (protocol.md §5), but not as many tokens.
+        """
+        most, spent = self.params.get("max_tokens"), message.usage.output_tokens
+        if message.stop_reason == "model_context_window_exceeded" or 0 < spent < (most or 0):
+            return "the context is full: shorten the messages, or have the server keep more of them"
+        return (
+            f"raise max_tokens (it was {most}); where a model never comes to an end, "
+            "bound the lengths of texts and lists in the type"
+        )
 
     def again(self, error: OutputError) -> OutputRequest[T]:
         """Return the next request: what is asked again, and the answer that is paid for."""

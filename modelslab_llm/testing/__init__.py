@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ._script.fault import Fault
     from ._script.received import ReceivedRequest
     from ._script.script import ErrorReply, Reply, ReplyLike, Script
-    from ._serve.server import LocalServer
     from ._serve.in_process import ScriptedTransport
+    from ._serve.server import LocalServer
 
 __all__ = [
     "DialectName",

@@ -38,11 +38,16 @@ A script is a JSON file with one answer for every call, or a list with one for e
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM, and return 0; exit with 2 where the arguments do not fit."""
+def main(
+    arguments: Sequence[str] | None = None, program: str = "python -m modelslab_llm.testing"
+) -> int:
+    """Serve until Ctrl-C or SIGTERM, and return 0; exit with 2 where the arguments do not fit.
+
+    `program` is what the help calls it.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        parser = _parser()
+        parser = _parser(program)
         asked = parser.parse_args(arguments)
         script: Script = asked.say if asked.script is None else _script(parser, asked)
         lines: SimpleQueue[str] = SimpleQueue()
@@ -67,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m modelslab_llm.testing",
+        prog=program,
         description="Serve the Messages protocol on this machine, without a model: by an echo of "
         "the last user text, or by a script.",
         epilog=FORMAT,

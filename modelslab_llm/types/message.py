@@ -178,7 +178,8 @@ def made(
     The parts must have been checked: here they are taken as they are.
     """
     fields = like.model_fields_set | changes.keys()
-    message = kind.model_construct(fields, **{**dict(like), **changes})
+    # dict(like) would ask for its `keys`, and be told at length that a message has none.
+    message = kind.model_construct(fields, **{**dict(iter(like)), **changes})
     message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
     message._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
     return message

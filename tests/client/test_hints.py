@@ -47,7 +47,7 @@ ASK: dict[str, Any] = {
         ("client.colour", "'ModelsLab' object has no attribute 'colour'$"),
         ("client._colour", "'ModelsLab' object has no attribute '_colour'$"),
         ("client.messages.creat", "did you mean 'create'[?]$"),
-        ("client.messages.batches", "these servers do not have it"),
+        ("client.messages.batches", r"messages.bulk\(rows\) asks many at once"),
         ("client.models.retrieve", r"it is models.list\(\)"),
         ("runner.until_done", "get_final_message"),
         ("runner.generate_tool_call_response", "it is calls"),

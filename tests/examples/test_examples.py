@@ -5,7 +5,6 @@ Some have a file of tests of their own: `test_terminal.py`, `test_web_app.py`, `
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import runpy
@@ -14,12 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
-from examples import batch
 from examples._private_network import private_network
-from modelslab_llm import AsyncModelsLab, PaymentRequiredError
+from modelslab_llm import PaymentRequiredError
 from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply, ReplyLike
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -33,11 +30,11 @@ EXAMPLES = [
 
 SHOWN = {
     "batch": [
-        "97 answered, with 679 tokens; 3 failed",
         "? OverloadedError: HTTP 529",  # of those that came first, which is chance
-        "100 answered, with 700 tokens; 0 failed",
+        "97 answered, 0 of them before; 3 failed; 679 tokens",
+        "100 answered, 97 of them before; 0 failed; 21 tokens",
         "103 calls in all",
-        'The first line: {"question": "How high is river 0?", "answer": "You said: How high',
+        'The first line: {"key": "How high is river 0?", "position": 0, "text": "You said: How',
     ],
     "cold_start": [
         "attempt 1 failed, retrying in 0.50 s: HTTP 503",
@@ -162,58 +159,42 @@ def test_with_anthropic_asks_where_the_environment_says(run: Run) -> None:
 
 
 def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
+    """What is answered is asked no more, what failed is, and the answers are in order."""
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
-    questions.write_text("One?\nTwo?\n\nThree?\nTwo?\n")
-    kept = {"question": "Two?", "answer": "Kept."}
-    other = {"question": "Of another list?", "answer": "Kept too."}
-    cut = '{"question": "One?", "ans'
-    answers.write_text(f"{json.dumps(kept)}\n{json.dumps(other)}\n{cut}")
+    fails = True
 
-    def by_question(request: ReceivedRequest) -> ReplyLike:  # they are asked at the same time
-        return ErrorReply(400, "No.") if request.text == "One?" else "Three."
+    def by_question(request: ReceivedRequest) -> ReplyLike:
+        return ErrorReply(400, "No.") if fails and request.text == "One?" else f"{request.text}!"
 
     with LocalServer(by_question) as server:
+        questions.write_text("One?\nTwo?\n\nGone?\nTwo?\n")
         out, _ = run("batch", server, questions, answers)
-        assert len(server.requests) == 2
-    assert "2 answered, with 1 tokens; 1 failed" in out
+        assert len(server.requests) == 3
+        assert "2 answered, 0 of them before; 1 failed" in out
+        assert "One? BadRequestError: HTTP 400" in out
+        fails = False
+        questions.write_text("One?\nTwo?\nThree?\n")
+        out, _ = run("batch", server, questions, answers)
+        assert len(server.requests) == 5
+    assert "3 answered, 1 of them before; 0 failed" in out
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
-    assert [row["question"] for row in rows] == ["One?", "Two?", "Three?", "Of another list?"]
-    assert [row.get("answer") for row in rows] == [None, "Kept.", "Three.", "Kept too."]
-    assert rows[0]["error"] == "BadRequestError"
+    assert [row["key"] for row in rows] == ["One?", "Two?", "Three?"]
+    assert [row["text"] for row in rows] == ["One?!", "Two?!", "Three?!"]
 
 
 def test_a_batch_ends_where_no_call_can_succeed(run: Run, tmp_path: Path) -> None:
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
-    questions.write_text("".join(f"{number}?\n" for number in range(100)))
-    script = [*["Yes."] * 20, *[ErrorReply(402, "No credit is left.")] * 100]
+    questions.write_text("".join(f"{number}?\n" for number in range(200)))
+    script = [*["Yes."] * 20, *[ErrorReply(402, "No credit is left.")] * 200]
     with LocalServer(script) as server:
         with pytest.raises(PaymentRequiredError):
             run("batch", server, questions, answers)
-        assert len(server.requests) <= 20 + 8
-    assert len(answers.read_text().splitlines()) == 20
-
-
-def test_a_batch_asks_several_at_a_time_and_no_more(tmp_path: Path) -> None:
-    now, most, full = 0, 0, asyncio.Event()
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        if now == batch.AT_ONCE:
-            full.set()
-        await asyncio.wait_for(full.wait(), 20)
-        now -= 1
-        return httpx.Response(200, json={"content": [{"type": "text", "text": "Yes."}]})
-
-    async def run() -> list[batch.Row]:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            client = AsyncModelsLab("a-key", http_client=http)
-            return await batch.batch(client, map(str, range(50)), tmp_path / "answers.jsonl")
-
-    rows = asyncio.run(run())
-    assert [row["question"] for row in rows] == [str(number) for number in range(50)]
-    assert most == batch.AT_ONCE
+        assert len(server.requests) <= 20 + 50
+        server.script = "Yes."
+        asked = len(server.requests)
+        run("batch", server, questions, answers)
+        assert len(server.requests) == asked + 180
+    assert len(answers.read_text().splitlines()) == 200
 
 
 def test_extraction_tells_which_files_it_could_not_read(

@@ -362,6 +362,7 @@ needs_httpx2 = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_httpx2
 @pytest.mark.parametrize(
     "first",
@@ -377,6 +378,7 @@ def test_httpx2_may_stand_in_for_httpx(first: str) -> None:
     assert said.startswith("cannot connect: [Errno")
 
 
+@pytest.mark.slow
 @needs_httpx2
 def test_httpx2_may_stand_in_no_more_once_there_is_a_client() -> None:
     """It says so itself."""

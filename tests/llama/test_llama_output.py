@@ -7,9 +7,8 @@ the schema: a schema it cannot take is a 400, and arguments that do not fit cann
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pytest
 from colours import Async, Sync
@@ -109,9 +108,8 @@ def params(text: str = "How high is it?", **more: Any) -> dict[str, Any]:
 
 def client_of(colour: Sync | Async, server: LlamaServer, kind: str = "gateway") -> Any:
     endpoint = endpoints.gateway(server.url, default_model=MODEL_NAME)
-    if kind == "gguf":
-        gguf = endpoints.gguf("dep_1", default_model=MODEL_NAME)
-        endpoint = replace(gguf, base_url=server.url, openai_base_url=server.url)
+    if kind == "llama-server":
+        endpoint = endpoints.llama_server(server.url, auth="bearer", default_model=MODEL_NAME)
     return colour.client(api_key=server.api_key, endpoint=endpoint)
 
 
@@ -161,7 +159,7 @@ def test_what_no_grammar_holds_is_checked_here_and_asked_again(
 
 
 def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    """It takes a forced tool for any tool, so behind GGUF the others are not sent at all."""
+    """It takes a forced tool for any tool, so there the others are not sent at all."""
     call = {"type": "tool_use", "id": "toolu_1", "name": "gauge", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "214"}
     asked = params()
@@ -172,8 +170,8 @@ def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaSer
         {"role": "user", "content": "How high is it?"},
     ]
     tools = [{"name": "gauge", "input_schema": {"type": "object", "properties": {}}}]
-    client = client_of(colour, llama_output, kind="gguf")
-    alone = client.parse(output=Level, tools=tools, **asked)
+    client = client_of(colour, llama_output, kind="llama-server")
+    alone = client.parse(output=Level, strategy="tool", tools=tools, **asked)
     assert alone.parsed == TAMAR
     client.close()
     client = client_of(colour, llama_output)
@@ -185,9 +183,9 @@ def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaSer
 
 
 def test_after_thinking(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output, kind="gguf")
+    client = client_of(colour, llama_output, kind="llama-server")
     asked = params("think", thinking={"type": "enabled", "budget_tokens": 1024})
-    message = client.parse(output=Level, **asked)
+    message = client.parse(output=Level, strategy="tool", **asked)
     assert (message.content[0].type, message.parsed.river) == ("thinking", "Lynher")
     client.close()
     client = client_of(colour, llama_output)
@@ -196,13 +194,10 @@ def test_after_thinking(colour: Sync | Async, llama_output: LlamaServer) -> None
     client.close()
 
 
-@pytest.mark.parametrize("strategy", ["json_schema", "prompt"])
-def test_in_text(
-    colour: Sync | Async, llama_output: LlamaServer, strategy: Literal["json_schema", "prompt"]
-) -> None:
-    """The strategies without tools: the object stands in the text."""
+def test_in_text(colour: Sync | Async, llama_output: LlamaServer) -> None:
+    """The strategy of words alone: the object stands in the text."""
     client = client_of(colour, llama_output)
-    asked = params(strategy=strategy)
+    asked = params(strategy="prompt")
     assert client.parse(output=Level, **asked).parsed == Level(river="Tavy", cm=88)
     with client.parse_stream(output=Level, **asked) as stream:
         assert {"river": "Tav"} in list(stream.partials())

@@ -23,7 +23,17 @@ import pytest
 from typing_extensions import get_type_hints
 
 import modelslab_llm
-from modelslab_llm import conversation, endpoints, errors, media, openai, structured, tools, types
+from modelslab_llm import (
+    bulk,
+    conversation,
+    endpoints,
+    errors,
+    media,
+    openai,
+    structured,
+    tools,
+    types,
+)
 from modelslab_llm._client import client as _client
 from modelslab_llm._client import messages as _messages
 from modelslab_llm._client import models as _models
@@ -48,20 +58,27 @@ ROOMS = {
     "openai": "media _protocol vocabulary",
     "caching": "vocabulary",
     "tracing": "vocabulary",
-    "_client": "_http structured conversation tools media openai _protocol vocabulary",
+    "bulk": "vocabulary",
+    "_client": "_http bulk structured conversation tools media openai _protocol vocabulary",
     "testing": "_client _http openai media _protocol vocabulary",
+    "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
+    "__main__": "cli",
 }
-VOCABULARY = {"observers", "types", "errors", "endpoints", "_hints", "_version"}
+VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version"}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
 WAITS_BY_CALL = {"time.sleep", "open", "print", "input"}
-CARRIES = {"_http", "testing"}
+CARRIES = {"_http", "testing", "cli"}
 """The rooms that may name an HTTP library, a socket or a thread."""
 EXCEPTIONS = {
     "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
     "conversation._runner": {"anyio", "threading"},  # runs the caller's functions
     "media": {"anyio", "open"},  # reads the caller's files
+    "prices": {"threading"},  # a budget is shared by threads
+    "bulk._ledger": {"threading"},
+    "bulk._tasks": {"anyio", "asyncio"},  # who waits for whom in a run, sync and async
+    "bulk._threads": {"threading", "time.sleep"},
 }
 RUNS = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
 RUNS_BY_CALL = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
@@ -187,6 +204,7 @@ def test_no_method_of_a_client_loads_what_it_needs(name: str) -> None:
 def test_nothing_that_a_server_sends_is_run(name: str) -> None:
     # These load the package's own modules late.
     runs = RUNS if name in {"__init__", "testing"} else RUNS | {"importlib"}
+    runs = runs - {"subprocess"} if name == "cli._claude" else runs  # it starts Claude Code
     found = imports(name, for_types=False) & runs | called(name) & RUNS_BY_CALL
     assert not found, (
         f"{name} may not use {sorted(found)}: SECURITY.md promises that nothing is run"
@@ -255,6 +273,7 @@ TWINS = [
     (_stream.MessageStream, _stream.AsyncMessageStream),
     (conversation.ToolRunner, conversation.AsyncToolRunner),
     (structured.ParsedMessageStream, structured.AsyncParsedMessageStream),
+    (bulk.BulkRun, bulk.AsyncBulkRun),
 ]
 
 
@@ -395,7 +414,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
 
 
 def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "openai", "media"}
+    later = {"testing", "media"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
     assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
 

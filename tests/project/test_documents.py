@@ -34,6 +34,7 @@ from PIL import Image
 import modelslab_llm
 from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, ModelsLab, endpoints
 from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
+from modelslab_llm.cli._commands import modelslab
 from modelslab_llm.testing import LocalServer
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,8 @@ def of(*languages: str) -> Any:
 
 
 def test_no_block_is_left_unchecked() -> None:
-    checked = {"python", "py", "json", "sh", "text"}
+    # Sessions at a terminal, `console`, are run by tests/cli/test_page.py.
+    checked = {"python", "py", "json", "sh", "text", "toml", "console"}
     unchecked = [str(block) for block in BLOCKS if block.language not in checked]
     assert not unchecked, f"begin each with a language of {sorted(checked)}: {unchecked}"
 
@@ -308,6 +310,19 @@ def export(words: list[str]) -> None:
     assert name in (API_KEY, BASE_URL, DEPLOYMENT_ID) or given[name] == value
 
 
+def modelslab_command(words: list[str]) -> None:
+    """Each option is one of its command, up to what belongs to another program."""
+    command: Any = modelslab
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    if command.name == "serve":
+        python(["-m", "modelslab_llm.testing", *words])
+        return
+    known = {spelling for param in command.params for spelling in param.opts}
+    for word in itertools.takewhile(lambda word: word not in ("--", "|", ";"), words):
+        assert not word.startswith("-") or word in {*known, "-"}, f"{command.name} knows no {word}"
+
+
 def curl(words: list[str]) -> None:
     """Send it; the fixture leads it to the local server."""
     url = next(word for word in words if word.startswith("http"))
@@ -324,6 +339,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "python": python,
     "export": export,
     "curl": curl,
+    "modelslab": modelslab_command,
+    "eval": lambda _: None,
+    "while": lambda _: None,
     "git": lambda _: None,
     "pre-commit": lambda _: None,
     "cd": lambda _: None,

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
-BESIDE_THE_ROOMS = {"llama", "examples", "project"}
+BESIDE_THE_ROOMS = {"llama", "real", "examples", "project"}
 HEAVY = ("anthropic", "django", "fastapi", "nbclient", "playwright", "uvicorn")
 
 LIST = f"""

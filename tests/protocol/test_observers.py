@@ -330,6 +330,7 @@ def test_one_line_a_call(
     assert str(server.api_key) not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["info", "DEBUG", '"info"'])
 def test_a_script_can_ask_for_the_log(server: LocalServer, level: str) -> None:
     import os

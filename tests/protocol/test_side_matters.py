@@ -194,6 +194,7 @@ def test_a_half_is_not_lost_where_the_stream_breaks() -> None:
     assert reader.message.message().text == "a\ufffd"
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.text(st.sampled_from("a\ud83d\ude00\ud800\udfffé😀"), max_size=4), max_size=6))
 def test_whatever_is_cut_joins_to_what_it_was(parts: list[str]) -> None:

@@ -79,6 +79,11 @@ def client_of(colour: Sync | Async, server: LocalServer) -> Client:
     return colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
 
 
+def gateway_of(colour: Sync | Async, server: LocalServer) -> Client:
+    """A client of a server of which nobody knows what it can do, so that all may be chosen."""
+    return colour.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
+
+
 def parsed(client: Client, **params: Any) -> Any:
     return client.parse(**PARAMS | params)
 
@@ -159,7 +164,7 @@ def test_types(ask: Any, output: Any, given: dict[str, Any], expected: Any) -> N
 
 
 @ways
-@pytest.mark.parametrize("strategy", ["output_config", "json_schema", "prompt"])
+@pytest.mark.parametrize("strategy", ["output_config", "response_format", "prompt"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -172,12 +177,14 @@ def test_strategies_that_answer_in_text(
     colour: Sync | Async, ask: Any, strategy: str, text: str
 ) -> None:
     with LocalServer(text) as server:
-        client = client_of(colour, server)
+        client = gateway_of(colour, server)
         assert ask(client, output=Level, strategy=strategy).parsed == THE_LEVEL
-        sent = server.requests[0].body
+        (request,) = server.requests
+        sent = request.body
         assert ("river" in json.dumps(sent.get("output_config"))) == (strategy == "output_config")
-        assert ("json_schema" in sent) == (strategy == "json_schema")
-        assert ("river" in sent.get("system", "")) == (strategy != "output_config")
+        assert ("river" in json.dumps(sent.get("response_format"))) == request.is_chat_call
+        assert request.is_chat_call == (strategy == "response_format")
+        assert ("river" in (request.system or "")) == (strategy != "output_config")
         assert "tools" not in sent
         client.close()
 
@@ -189,10 +196,11 @@ def test_what_is_set_besides_stays() -> None:
         "extra_body": {"seed": 1},
         "temperature": None,
     }
-    asked = output_request(Level, "json_schema", PARAMS | more, V7).params
+    llama = endpoints.llama_server("http://127.0.0.1:8080")
+    asked = output_request(Level, "response_format", PARAMS | more, llama).params
     assert [block["text"][:9] for block in asked["system"]] == ["Be brief.", "\n\nAnswer "]
-    assert asked["extra_body"].keys() == {"seed", "json_schema"}
-    assert asked["output_config"] == {"effort": "low"}
+    assert asked["extra_body"] == {"seed": 1}
+    assert asked["output_config"].keys() == {"effort", "format"}
     assert "temperature" not in asked
     config = output_request(Level, "output_config", PARAMS | more, V7).params["output_config"]
     assert (config["effort"], config["format"]["type"]) == ("low", "json_schema")
@@ -282,7 +290,7 @@ def test_truncated(colour: Sync | Async, ask: Any, reply: Reply) -> None:
     """An output that was cut is never handed out, even if the piece fits by chance."""
     with LocalServer(reply) as server:
         client = client_of(colour, server)
-        with pytest.raises(OutputTruncatedError, match="max_tokens") as cut:
+        with pytest.raises(OutputTruncatedError, match="the answer was cut") as cut:
             ask(client, output=Level)
         error = cut.value
         assert not isinstance(error, ToolError)

@@ -69,6 +69,7 @@ def test_each_prefix_gives_a_beginning_of_the_whole(
     assert found[-1] == json.loads(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(OBJECTS, st.text("abc \n`", max_size=20), st.text("abc \n`}", max_size=20))
 def test_words_around_the_object_do_not_matter(

@@ -21,6 +21,7 @@ from modelslab_llm import (
     ModelsLab,
     ToolRunner,
 )
+from modelslab_llm.bulk import AsyncBulkRun, BulkPlan, BulkProgress, BulkResult, BulkRun
 from modelslab_llm.types import Event, Message, ModelList, TokenCount
 
 
@@ -75,6 +76,28 @@ class SyncRunner:
             pass
 
 
+class SyncBulk:
+    """A `BulkRun`, as `Colour.bulk` hands it out."""
+
+    def __init__(self, real: BulkRun[Any, Any]) -> None:
+        self.real = real
+
+    def results(self) -> Iterator[BulkResult[Any, Any]]:
+        return self.real
+
+    def next(self) -> BulkResult[Any, Any] | None:
+        return next(self.real, None)
+
+    def plan(self) -> BulkPlan:
+        return self.real.plan()
+
+    def finish(self) -> BulkProgress:
+        return self.real.finish()
+
+    def close(self) -> None:
+        self.real.close()
+
+
 class SyncClient:
     """A `ModelsLab`."""
 
@@ -91,6 +114,9 @@ class SyncClient:
 
     def run_tools(self, **params: Any) -> SyncRunner:
         return SyncRunner(self.real.messages.run_tools(**params))
+
+    def bulk(self, rows: Any, **options: Any) -> SyncBulk:
+        return SyncBulk(self.real.messages.bulk(rows, **options))
 
     def parse(self, **params: Any) -> Any:
         return self.real.messages.parse(**params)
@@ -194,6 +220,30 @@ class AsyncRunner:
         self.portal.call(leave)
 
 
+class AsyncBulk:
+    """An `AsyncBulkRun`, driven from sync code."""
+
+    def __init__(self, portal: Any, real: AsyncBulkRun[Any, Any]) -> None:
+        self.portal = portal
+        self.real = real
+
+    def results(self) -> Iterator[BulkResult[Any, Any]]:
+        while (result := self.next()) is not None:
+            yield result
+
+    def next(self) -> BulkResult[Any, Any] | None:
+        return self.portal.call(_anext, self.real)
+
+    def plan(self) -> BulkPlan:
+        return self.portal.call(self.real.plan)
+
+    def finish(self) -> BulkProgress:
+        return self.portal.call(self.real.finish)
+
+    def close(self) -> None:
+        self.portal.call(self.real.close)
+
+
 class AsyncClient:
     """An `AsyncModelsLab`, driven from sync code."""
 
@@ -215,6 +265,9 @@ class AsyncClient:
 
     def run_tools(self, **params: Any) -> AsyncRunner:
         return AsyncRunner(self.portal, self.real.messages.run_tools(**params))
+
+    def bulk(self, rows: Any, **options: Any) -> AsyncBulk:
+        return AsyncBulk(self.portal, self.real.messages.bulk(rows, **options))
 
     def parse(self, **params: Any) -> Any:
         return self.portal.call(lambda: self.real.messages.parse(**params))

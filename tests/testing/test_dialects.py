@@ -327,7 +327,9 @@ def test_usage_that_comes_late() -> None:
         return stream[0][1]["message"]["usage"], stream[-2][1]["usage"]
 
     zeros = {"input_tokens": 0, "output_tokens": 0}
-    assert usages("litellm") == (zeros, USAGE)
+    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
+    end = {name: count for name, count in USAGE.items() if name != cached[0]}
+    assert usages("litellm") == ({**zeros, **dict.fromkeys(cached, 0)}, end)
     assert usages("vercel") == (zeros, USAGE)
     assert usages("ollama")[0]["input_tokens"] == 21
     assert usages("ollama")[1] == {"input_tokens": 42, "output_tokens": 9}
@@ -350,12 +352,24 @@ def test_new_api_without_usage_and_with_tools_in_turns() -> None:
     assert tools[-2:] == [("stop", 2), ("stop", 3)]
 
 
-def test_litellm_opens_an_empty_text_first() -> None:
-    client = ScriptedTransport(Reply(CONTENT[2:]), dialect="litellm").client()
-    with client, client.messages.stream(**ASK) as stream:
-        message = stream.get_final_message()
+def test_litellm_puts_an_empty_text_before_calls_unless_it_streams() -> None:
+    with ScriptedTransport(Reply(CONTENT[2:]), dialect="litellm").client() as client:
+        message = client.messages.create(**ASK)
+        with client.messages.stream(**ASK) as stream:
+            streamed = stream.get_final_message()
     assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]
     assert message.to_param()["content"] == CONTENT[2:]
+    assert [block.type for block in streamed.content] == ["tool_use", "tool_use"]
+    assert re.match("chatcmpl-[0-9a-f]{32}$", message.id)
+    assert re.match("msg_[0-9a-f-]{36}$", streamed.id)
+
+
+def test_litellm_without_a_database_knows_no_other_key() -> None:
+    scripted = ScriptedTransport(dialect="litellm")
+    with scripted.client("sk-another", endpoint=scripted.gateway()) as client:
+        with pytest.raises(errors.BadRequestError, match="No connected db") as refused:
+            client.messages.create(**ASK)
+    assert refused.value.request_id is None
 
 
 def test_tokens_and_models(way: Way) -> None:

@@ -70,6 +70,7 @@ def run(
 # Fixtures
 
 
+@pytest.mark.slow
 def test_the_fixtures(pytester: pytest.Pytester) -> None:
     tests = """
     import unittest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -30,6 +30,7 @@ from modelslab_llm import (
     MessageStream,
     ModelInfo,
     ModelsLab,
+    ModelsLabError,
     OutputError,
     ParsedMessage,
     ParsedMessageStream,
@@ -50,7 +51,16 @@ from modelslab_llm import (
     tool,
     tool_result,
 )
+from modelslab_llm.bulk import (
+    AsyncBulkRun,
+    BulkPlan,
+    BulkProgress,
+    BulkResult,
+    BulkRun,
+    BulkStore,
+)
 from modelslab_llm.openai import to_chat_completion, to_messages
+from modelslab_llm.prices import Budget, Prices
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
     ContentBlockStartEvent,
@@ -384,6 +394,63 @@ def loaded(
     params["tools"] = tools
     turn: MessageParam = {"role": "assistant", "content": blocks}
     history.append({**turn})
+
+
+def bulk(client: ModelsLab, points: list[Point], prices: Prices) -> None:
+    def request(point: Point) -> MessageCreateParams:
+        return {"max_tokens": 1, "messages": [{"role": "user", "content": str(point)}]}
+
+    for result in client.messages.bulk(points, make=request, key=lambda point: point.x):
+        assert_type(result, BulkResult[Point, None])
+        assert_type(result.row, Point)
+        assert_type(result.key, Union[str, int, None])
+        assert_type(result.message, Message)
+        assert_type(result.error, Union[ModelsLabError, None])
+        assert_type(result.usage, Usage)
+    run = client.messages.bulk(
+        points,
+        make=request,
+        key="x",
+        output=list[Recipe],
+        validation_retries=1,
+        defaults={"model": "m"},
+        store=Path("run.sqlite"),
+        max_in_flight=5,
+        max_failures=None,
+        budget=Budget(money=5, prices=prices),
+        progress=lambda progress: print(progress.done),
+    )
+    assert_type(run, BulkRun[Point, list[Recipe]])
+    assert_type(run.plan(), BulkPlan)
+    with run:
+        assert_type(next(run).parsed, list[Recipe])
+    assert_type(run.finish(), BulkProgress)
+    ready: Iterator[dict[str, Any]] = iter([{"messages": []}])
+    assert_type(client.messages.bulk(ready), BulkRun[dict[str, Any], None])
+    with BulkStore("run.sqlite") as store, BulkStore("run.sqlite", Recipe, last_run=True) as parsed:
+        assert_type(store, BulkStore[None])
+        for stored in parsed:
+            assert_type(stored, BulkResult[None, Recipe])
+            assert_type(stored.parsed, Recipe)
+        assert_type(store.get("x"), Union[BulkResult[None, None], None])
+
+
+async def bulk_asynchronous(client: AsyncModelsLab, rows: AsyncIterator[int]) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    def request(number: int) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": str(number)}]}
+
+    async for result in client.messages.bulk(rows, make=request):
+        assert_type(result, BulkResult[int, None])
+    run = client.messages.bulk(numbers(), make=request, output=Literal["a", "b"])
+    assert_type(run, AsyncBulkRun[int, Literal["a", "b"]])
+    async with run:
+        assert_type((await run.__anext__()).parsed, Literal["a", "b"])
+    assert_type(client.messages.bulk([1, 2], make=request), AsyncBulkRun[int, None])
+    assert_type(await run.plan(), BulkPlan)
+    assert_type(await run.finish(), BulkProgress)
 
 
 async def media(client: AsyncModelsLab, file: Path) -> None:

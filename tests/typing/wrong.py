@@ -130,6 +130,20 @@ def output(client: ModelsLab) -> None:
     print(text)
 
 
+def bulk(client: ModelsLab, asynchronous: AsyncModelsLab) -> None:
+    client.messages.bulk(5)  # type: ignore[call-overload]
+    client.messages.bulk([1], make=lambda row: row)  # type: ignore[return-value, arg-type]
+    client.messages.bulk([{}], max_inflight=5)  # type: ignore[call-overload]
+    client.messages.bulk([{}], max_in_flight="5")  # type: ignore[call-overload]
+    client.messages.bulk([{}], budget=20)  # type: ignore[call-overload]
+    for result in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
+        print(result)
+    with asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
+        pass
+    number: int = next(client.messages.bulk([{}], output=str)).parsed  # type: ignore[assignment]
+    print(number)
+
+
 image(5)  # type: ignore[arg-type]
 image(text="x")  # type: ignore[call-arg]
 document(text=b"x")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from . import said
 from .events import Json, events_of
 from .forbidden import ANTHROPIC, ANYTHING, Forbidden
 from .rewrites import Change, Rewrite
-from .said import Envelope, Error
+from .said import Envelope, Error, Lists
 
 __all__ = ["DIALECTS", "Dialect", "DialectName", "dialect_named"]
 
@@ -74,6 +74,8 @@ class Dialect:
     """What an `ErrorReply` is put into; `None`: as the endpoint has it."""
     types: Mapping[int, str] = field(default_factory=dict[int, str])
     """The types of errors by status, where they are the server's own."""
+    wrong_key: ErrorReply | None = None
+    """What is answered to a wrong key, without an id; `None`: status 401 in the envelope."""
     event_error: Envelope | None = said.untraced
     """What an error within a stream is; `None` for silence."""
     error_line: bool = True
@@ -84,8 +86,8 @@ class Dialect:
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
     forbidden: Forbidden = ANYTHING
     """What it refuses in a request."""
-    models: Callable[[Mapping[str, str]], Json | ErrorReply] | None = None
-    """Lists models, by the query; `None`: as the endpoint has it."""
+    models: Lists | None = None
+    """`None`: as the endpoint has it."""
 
     def reworded(self, message: Json) -> Json:
         """Return a filled-in message as this server means it."""
@@ -175,13 +177,40 @@ DIALECTS: Mapping[DialectName, Dialect] = {
     "vllm": _VLLM,
     "vllm-old": replace(_VLLM, source="as vllm; §6, §7.4, §11 [DONE]", done=True),
     "litellm": Dialect(
-        source="§2 header; §5 ids, stop reasons; §7.3 a; §11",
+        source="§2 header; §5 ids, stop reasons; §7.3 a and d; §11: all of it seen with 1.108.7, "
+        "in front of a llama-server",
         identify=lambda call: f"msg_{UUID(int=call)}",
-        message=(to.stopping({**_KNOWN, "refusal": "refusal"}, otherwise="end_turn"),),
-        events=(to.started(to.counting(to.zeros)), to.empty_text_first),
+        message=(
+            to.counting(to.with_cache_read_if_any),
+            to.stopping({**_KNOWN, "refusal": "refusal"}, otherwise="end_turn"),
+        ),
+        whole=(
+            to.named("chatcmpl-"),
+            to.signing(to.signature_null),
+            to.empty_text_before_calls,
+            to.with_stop_details,
+        ),
+        events=(
+            to.without_pings,
+            to.started(to.without("stop_details")),
+            to.started(to.counting(to.zeros_of_four)),
+            to.without_signatures,
+            to.without_empty_arguments,
+            to.ended(to.stop_reason_alone),
+        ),
+        stream_headers={"x-accel-buffering": "no"},
         trace="x-litellm-call-id",
-        envelope=said.of_litellm,
-        models=said.models_of_v7,
+        envelope=said.untraced,
+        wrong_key=ErrorReply(
+            400,
+            body=b'{"error":{"message":"No connected db.","type":"no_db_connection",'
+            b'"param":null,"code":"400"}}',
+        ),
+        count=lambda model, tokens: {
+            "input_tokens": tokens,
+            "litellm_count_source": "local_estimate",
+        },
+        models=said.models_of_litellm,
     ),
     "ollama": Dialect(
         source="§4 thinking; §5 content, stop reasons, ids; §7.3 a, §7.4; §8; §11",

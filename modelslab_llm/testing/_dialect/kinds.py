@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .._script.script import ErrorReply
 from . import said
-from .events import Json
 from .forbidden import MODELSLAB, Forbidden
-from .said import Envelope
+from .said import Envelope, Lists
 
 __all__ = ["Kind", "kind_at"]
 
@@ -22,7 +19,9 @@ class Kind:
     credentials: tuple[str, ...]
     """The headers that may carry the key (protocol.md §2)."""
     envelope: Envelope
-    models: Callable[[Mapping[str, str]], Json | ErrorReply]
+    models: Lists
+    openai: str
+    """Where the routes of the OpenAI format begin: their base is not everywhere one with `/v1`."""
     traced: bool = False
     """Whether each response has a `request-id` header."""
     guarded: bool = False
@@ -37,6 +36,7 @@ _KINDS = (
         ("authorization", "x-api-key"),
         said.of_v7,
         said.models_of_v7,
+        "",
         forbidden=MODELSLAB,
     ),
     Kind(
@@ -44,6 +44,7 @@ _KINDS = (
         ("authorization", "x-api-key", "key"),
         said.of_gguf,
         said.models_of_gguf,
+        "/v1",
         guarded=True,
         forbidden=MODELSLAB,
     ),
@@ -54,6 +55,7 @@ _KINDS = (
         ("authorization", "x-api-key", "key"),
         said.wrapped,
         said.models_of_gateway,
+        "/v1",
         traced=True,
     ),
 )

@@ -6,6 +6,7 @@ is the table in `_dialects`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import TypeAlias
@@ -68,6 +69,13 @@ def with_cache_read(usage: Json) -> Json:
     return {name: usage.get(name) or 0 for name in names}
 
 
+def with_cache_read_if_any(usage: Json) -> Json:
+    """Count what was read from the cache apart, if anything was."""
+    counted = with_cache_read(usage)
+    cached = counted.pop("cache_read_input_tokens")
+    return {**counted, "cache_read_input_tokens": cached} if cached else counted
+
+
 def cache_read_twice(usage: Json) -> Json:
     """Count what was read from the cache apart and in the prompt, with counters of its own."""
     own = {"claude_cache_creation_5_m_tokens": 0, "claude_cache_creation_1_h_tokens": 0}
@@ -105,9 +113,32 @@ def signature_empty(block: Json) -> Json:
     return {**block, "signature": ""}
 
 
+def signature_null(block: Json) -> Json:
+    """Sign with null where the script does not sign."""
+    return {**block, "signature": block.get("signature") or None}
+
+
 def signature_of_hex(block: Json) -> Json:
     """Sign with 32 hexadecimal digits where the script does not."""
     return {**block, "signature": block.get("signature") or "0f3c9a7be1d24b0c8f6a5d4e3c2b1a09"}
+
+
+def named(prefix: str) -> Change:
+    """Name a message by an id with another prefix, as of the server behind it."""
+    return lambda message: {**message, "id": prefix + re.sub(r"\W|^msg_", "", message["id"])}
+
+
+def with_stop_details(message: Json) -> Json:
+    """Say of the details of a refusal that there are none."""
+    return {"stop_details": None, **message}
+
+
+def empty_text_before_calls(message: Json) -> Json:
+    """Put an empty text before calls that nothing else stands before."""
+    content = message["content"]
+    if not content or content[0].get("type") != "tool_use":
+        return message
+    return {**message, "content": [{"type": "text", "text": ""}, *content]}
 
 
 # Rewrites of the events of a stream
@@ -153,6 +184,12 @@ def output_tokens_alone(event: Json) -> Json:
 def zeros(usage: Json) -> Json:
     """Count nothing yet."""
     return dict.fromkeys(("input_tokens", "output_tokens"), 0)
+
+
+def zeros_of_four(usage: Json) -> Json:
+    """Count nothing yet, in every counter."""
+    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
+    return dict.fromkeys(("input_tokens", "output_tokens", *cached), 0)
 
 
 def estimate(usage: Json) -> Json:
@@ -213,19 +250,6 @@ def tools_in_turns(events: list[Json]) -> list[Json]:
 
 
 _PARTS = ("start", "delta", "stop")
-
-
-def empty_text_first(events: list[Json]) -> list[Json]:
-    """Open an empty text block before an answer that does not begin with text."""
-    at = next((n for n, event in enumerate(events) if "content_block" in event), None)
-    if at is None or events[at]["content_block"]["type"] == "text":
-        return events
-    empty: list[Json] = [
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "content_block_stop", "index": 0},
-    ]
-    moved = [{**e, "index": e["index"] + 1} if "index" in e else e for e in events[at:]]
-    return [*events[:at], *empty, *moved]
 
 
 def silent_without_usage(events: list[Json]) -> list[Json]:

@@ -5,7 +5,7 @@ models in the three styles there are (§9). Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,12 +78,6 @@ def of_vllm(error: Error) -> Json:
     return {"error": "Unauthorized"} if error.status == 401 else untraced(error)
 
 
-def of_litellm(error: Error) -> Json:
-    """Wrap as LiteLLM does: variant a, with its own id inside."""
-    said = {"type": error.type, "message": error.message, "litellm_call_id": error.request_id}
-    return {"type": "error", "error": said}
-
-
 def of_new_api(error: Error) -> Json:
     """Wrap as new-api does: variant a, but d for a wrong key; the id is part of the message."""
     message = f"{error.message} (request id: {error.request_id})"
@@ -100,49 +94,62 @@ GGUF = "/models/local-echo-q4.gguf"
 _CREATED = 1767225600  # 2026-01-01, like the dates below
 
 
-def models_of_v7(query: Mapping[str, str]) -> Json:
-    """List two models in OpenAI's style; the id of one holds a slash."""
-    names = {"Qwen/Qwen2.5-VL-72B-Instruct-together": "Qwen", "local-echo": "local"}
+Names: TypeAlias = Sequence[str] | None
+"""The ids of the models that are there; None for some of the kit's own."""
+
+Lists: TypeAlias = Callable[[Mapping[str, str], Names], Json | ErrorReply]
+"""Lists models, by the query."""
+
+
+def models_of_v7(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models in OpenAI's style; the id of one of the kit's holds a slash."""
     return {
         "object": "list",
         "data": [
-            {"id": name, "object": "model", "created": _CREATED, "owned_by": owner}
-            for name, owner in names.items()
+            {
+                "id": name,
+                "object": "model",
+                "created": _CREATED,
+                "owned_by": name.partition("/")[0] if "/" in name else "local",
+            }
+            for name in names or ("Qwen/Qwen2.5-VL-72B-Instruct-together", "local-echo")
         ],
     }
 
 
-def models_of_gguf(query: Mapping[str, str]) -> Json:
-    """List the one model in llama-server's two styles at once (protocol.md §9)."""
+def models_of_gguf(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models, of its own just one, in llama-server's two styles at once (protocol.md §9)."""
     meta = {"n_ctx": 4096, "n_ctx_train": 32768, "n_params": 4022468096, "size": 2497280256}
     return {
         "models": [
             {
-                "name": GGUF,
-                "model": GGUF,
+                "name": name,
+                "model": name,
                 "type": "model",
                 "capabilities": ["completion"],
                 "details": {"format": "gguf"},
             }
+            for name in names or (GGUF,)
         ],
         "object": "list",
         "data": [
             {
-                "id": GGUF,
-                "aliases": [GGUF],
+                "id": name,
+                "aliases": [name],
                 "tags": [],
                 "object": "model",
                 "created": _CREATED,
                 "owned_by": "llamacpp",
                 "meta": meta,
             }
+            for name in names or (GGUF,)
         ],
     }
 
 
-def models_of_gateway(query: Mapping[str, str]) -> Json | ErrorReply:
+def models_of_gateway(query: Mapping[str, str], names: Names = None) -> Json | ErrorReply:
     """List a page of models, after `after_id` and up to `limit` (protocol.md §9)."""
-    names = ["local-large", "local-medium", "local-small"]
+    names = list(names or ("local-large", "local-medium", "local-small"))
     limit, after = query.get("limit", "20"), query.get("after_id")
     if not re.fullmatch(r"[1-9]\d{0,2}|1000", limit):
         return ErrorReply(400, "limit: must be a whole number from 1 to 1000")
@@ -166,4 +173,25 @@ def models_of_gateway(query: Mapping[str, str]) -> Json | ErrorReply:
         "has_more": len(rest) > len(page),
         "first_id": page[0] if page else None,
         "last_id": page[-1] if page else None,
+    }
+
+
+def models_of_litellm(query: Mapping[str, str], names: Names = None) -> Json:
+    """List models in Anthropic's style, whose limits LiteLLM knows only of its own table's."""
+    ids = list(names or ("local-large", "local-small"))
+    return {
+        "data": [
+            {
+                "type": "model",
+                "id": name,
+                "display_name": name,
+                "created_at": "2026-01-01T00:00:00Z",
+                "max_input_tokens": None,
+                "max_tokens": None,
+            }
+            for name in ids
+        ],
+        "has_more": False,
+        "first_id": ids[0],
+        "last_id": ids[-1],
     }

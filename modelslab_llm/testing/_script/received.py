@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ..._protocol.headers import CREDENTIALS
 from ..._protocol.secret import Secret, Secrets
+from ...openai._chat import Notes
+from ...openai._fields import messages_request
 from ...types._json import fields_of, is_array, is_list, is_mapping, is_object
 from .difference import difference
 
@@ -45,8 +49,35 @@ class ReceivedRequest:
 
     @property
     def is_message_call(self) -> bool:
-        """Tell whether it asks for a message, and not for a count or a list of models."""
-        return self.method == "POST" and self.path.partition("?")[0].endswith("/v1/messages")
+        """Tell whether it asks for a message, by either route, and not for a count or a list."""
+        at_messages = self.path.partition("?")[0].endswith("/v1/messages")
+        return self.method == "POST" and (at_messages or self.is_chat_call)
+
+    @property
+    def is_chat_call(self) -> bool:
+        """Tell whether it asks for a message by the chat route, in the OpenAI format."""
+        return self.method == "POST" and self.path.partition("?")[0].endswith("/chat/completions")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Its body in the words of Messages, whichever route it came by.
+
+        What only the chat format has, such as `response_format`, stands there too.
+        """
+        return {**fields_of(self.body), **self._carried_over[0]}
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What of a chat body cannot be said in the words of Messages, each with its place."""
+        return self._carried_over[1]
+
+    @cached_property
+    def _carried_over(self) -> tuple[dict[str, Any], Sequence[str]]:
+        if not self.is_chat_call:
+            return {}, ()
+        notes = Notes()
+        asked = messages_request(fields_of(self.body), notes, 4096, True, math.inf)
+        return asked, notes.refused
 
     @property
     def model(self) -> str | None:
@@ -61,7 +92,7 @@ class ReceivedRequest:
     @property
     def system(self) -> str | None:
         """The text of its system prompt; blocks are joined with line breaks."""
-        sent = self._fields.get("system")
+        sent = self.asked.get("system")
         return None if sent is None else joined_text(sent)
 
     @property
@@ -119,7 +150,7 @@ class ReceivedRequest:
             expected["api_key"] = "the right key"
         shown = difference(_without_nulls(expected), _without_nulls(found))
         words = f"{self.method} {self.path}: expected (-), sent (+)\n{shown}"
-        words += "".join(f"\n{misspelt}" for misspelt in _misspelt(fields, self._fields))
+        words += "".join(f"\n{misspelt}" for misspelt in _misspelt(fields, self.asked))
         raise AssertionError(self.hide_keys(words))
 
     def hide_keys(self, text: str) -> str:
@@ -131,18 +162,14 @@ class ReceivedRequest:
             return getattr(self, name)
         if name == "system" and isinstance(expected, str):
             return self.system
-        return self._fields.get(name)
-
-    @property
-    def _fields(self) -> dict[str, Any]:
-        return fields_of(self.body)
+        return self.asked.get(name)
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
-        sent = self._fields.get(name)
+        sent = self.asked.get(name)
         return [each for each in sent if is_object(each)] if is_list(sent) else []
 
     def _sent(self, name: str, kind: type[T]) -> T | None:
-        value = self._fields.get(name)
+        value = self.asked.get(name)
         return value if isinstance(value, kind) else None
 
 

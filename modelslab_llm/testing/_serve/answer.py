@@ -7,11 +7,13 @@ socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from ...types._json import fields_of, is_mapping
+from .._dialect.chat import on_chat_route
 from .._dialect.dialects import DIALECTS, Dialect
 from .._dialect.events import Json, message_of, prompt_words
 from .._dialect.forbidden import Forbidden
@@ -25,7 +27,11 @@ from .plan import Manner, Plan, broken, in_one_piece, streamed, whole
 __all__ = ["Rules", "answer", "unreadable"]
 
 _NOTHING_THERE = "There is nothing at {}."
-_ONLY = "This server speaks Messages only."
+_ONLY = "This server speaks Messages and chat completions only."
+
+
+ListedModels: TypeAlias = Sequence[str] | Mapping[str, Any] | ErrorReply | None
+"""The names of models, a whole body, or a failure."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Rules:
     any_deployment: bool
     """Whether an id that is not in `deployments` counts as ready, rather than as unknown."""
     dialect: Dialect = DIALECTS["anthropic"]
+    token_count: int | ErrorReply | None = None
+    """What count_tokens counts; `None`: the words of the prompt."""
+    models: ListedModels = None
+    """What is listed; `None`: some of the kit's own."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class _Visit:
     kind: Kind
     dialect: Dialect
     replies: Replies
+    rules: Rules
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     kind, place = kind_at(request.path.partition("?")[0])
     dialect, request_id = rules.dialect, f"req_local_{number:04}"
     outcome: Plan | ErrorReply | None
-    if (route := _ROUTES.get(place["rest"])) is None:
+    if (route := _route_at(place["rest"], kind)) is None:
         outcome = ErrorReply(404, f"{_NOTHING_THERE.format(request.path)} {_ONLY}")
     elif outcome := (
         _wrong_method(request, route.method)
@@ -81,7 +92,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
         if kind.guarded:  # by a gateway, with words of its own
             dialect = DIALECTS["anthropic"]
     else:
-        visit = _Visit(request, request_id, kind, dialect, replies)
+        visit = _Visit(request, request_id, kind, dialect, replies, rules)
         forbidden = kind.forbidden or dialect.forbidden
         outcome = _wrong_body(request, route.required, forbidden) or route.act(visit)
     plan = (
@@ -90,7 +101,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
     if not plan.status:
         return plan
     trace = ("request-id" if kind.traced else "") if dialect.trace is None else dialect.trace
-    traced = {trace: request_id} if trace else {}
+    traced = {trace: request_id} if trace and outcome is not dialect.wrong_key else {}
     plan = replace(plan, headers={**dialect.headers, **traced, **plan.headers})
     if words := _unsendable(plan.headers):
         replies.errors.append(ValueError(words))
@@ -151,10 +162,20 @@ def _create(visit: _Visit) -> Plan | ErrorReply:
         return ErrorReply(500, words, headers=NEVER_AGAIN)
 
 
+def _create_by_chat(visit: _Visit) -> Plan | ErrorReply:
+    """Answer a call of the chat route by the same script, in the words of that format."""
+    request = visit.request
+    if request.problems:
+        return ErrorReply(400, "; ".join(request.problems))
+    options = fields_of(fields_of(request.body).get("stream_options"))
+    counts = bool(options.get("include_usage"))
+    return _create(replace(visit, dialect=on_chat_route(visit.dialect, include_usage=counts)))
+
+
 def _replied(reply: Reply, visit: _Visit) -> Plan:
     if reply.fault and reply.fault.strikes_first:
         return broken(reply.fault)
-    dialect, asked = visit.dialect, visit.request.body
+    dialect, asked = visit.dialect, visit.request.asked
     message = message_of(
         reply, asked, id=dialect.identify(visit.replies.calls), model=dialect.model(asked["model"])
     )
@@ -174,28 +195,48 @@ def _sent(message: Mapping[str, Any], visit: _Visit, manner: Manner) -> Plan:
 
 
 def _count_tokens(visit: _Visit) -> Plan | ErrorReply:
-    """Count the words of a prompt, where the server counts at all."""
-    asked = visit.request.body
-    counted = visit.dialect.count(asked["model"], prompt_words(asked))
+    """Count the words of a prompt, or what is scripted, where the server counts at all."""
+    asked, tokens = visit.request.body, visit.rules.token_count
+    if isinstance(tokens, ErrorReply):
+        return tokens
+    tokens = prompt_words(asked) if tokens is None else tokens
+    counted = visit.dialect.count(asked["model"], tokens)
     if counted is None:
         return ErrorReply(404, _NOTHING_THERE.format(visit.request.path))
     return whole(200, counted, visit.dialect.json_label)
 
 
 def _list_models(visit: _Visit) -> Plan | ErrorReply:
-    """List some models."""
+    """List some models, or those that are scripted."""
+    names = visit.rules.models
+    if isinstance(names, ErrorReply):
+        return names
+    if is_mapping(names):
+        return whole(200, names, visit.dialect.json_label)
     listed = visit.dialect.models or visit.kind.models
-    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])))
+    found = listed(dict(parse_qsl(visit.request.path.partition("?")[2])), names)
     if isinstance(found, ErrorReply):
         return found
     return whole(200, found, visit.dialect.json_label)
 
 
+_MODELS = _Route("GET", _list_models)
 _ROUTES: Mapping[str, _Route] = {
     "/v1/messages": _Route("POST", _create, ("model", "max_tokens", "messages")),
     "/v1/messages/count_tokens": _Route("POST", _count_tokens, ("model", "messages")),
-    "/v1/models": _Route("GET", _list_models),
+    "/v1/models": _MODELS,
 }
+_OF_OPENAI: Mapping[str, _Route] = {
+    "/chat/completions": _Route("POST", _create_by_chat, ("model", "messages")),
+    "/models": _MODELS,
+}
+"""The paths after the base that OpenAI clients are given."""
+
+
+def _route_at(path: str, kind: Kind) -> _Route | None:
+    if path.startswith(kind.openai) and (found := _OF_OPENAI.get(path.removeprefix(kind.openai))):
+        return found
+    return _ROUTES.get(path)
 
 
 # Refusals, before a script is asked
@@ -216,7 +257,9 @@ def _wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply
     given = {sent[name] for name in kind.credentials if name in sent}
     # Where several are sent, servers differ in which one counts (protocol.md §2): a request is
     # right everywhere only if all of them are.
-    return None if given == {rules.api_key} else ErrorReply(401, "Invalid API key.")
+    if given == {rules.api_key}:
+        return None
+    return rules.dialect.wrong_key or ErrorReply(401, "Invalid API key.")
 
 
 # llama-server's own body, which the gateway passes on (protocol.md §7.2).
@@ -283,5 +326,5 @@ def _wrong_body(
             problems.append(f"{name}: field required")
         elif not fits(value):
             problems.append(f"{name}: must be {wanted}")
-    problems = problems or forbidden.in_body(request.body)
+    problems = problems or forbidden.in_body(request.asked)
     return ErrorReply(400, "; ".join(problems)) if problems else None

@@ -101,7 +101,7 @@ def streamed(message: Mapping[str, Any], manner: Manner, dialect: Dialect, reque
 
 
 def _frame(event: Json, named: bool, name: str = "") -> Frame:
-    name = name or event["type"]
+    name = name or event.get("type") or event["object"]  # a chunk of a completion has no type
     line = b"event: %b\n" % name.encode() if named else b""
     return Frame(name, b"%bdata: %b\n\n" % (line, _dumped(event)))
 

@@ -18,8 +18,8 @@ from typing_extensions import Unpack
 from ... import endpoints
 from .._dialect.dialects import DialectName, dialect_named
 from .._script.received import ReceivedRequest
-from .._script.script import Replies, Script
-from .answer import Rules, answer
+from .._script.script import ErrorReply, Replies, Script
+from .answer import ListedModels, Rules, answer
 from .plan import Plan
 
 if TYPE_CHECKING:  # what a test that brings its own client need not load
@@ -54,8 +54,14 @@ class Scripted(ABC):
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
         dialect: DialectName = "anthropic",
+        token_count: int | ErrorReply | None = None,
+        models: ListedModels = None,
     ) -> None:
         self.dialect = dialect
+        self.token_count = token_count
+        """What `count_tokens` answers; `None` for the words of the prompt."""
+        self.models = models
+        """What a list of models holds: names, or a whole body; `None` for some of its own."""
         self.api_key: str | None = api_key
         """The key that is let in; `None` for any or none."""
         self.deployments: dict[str, str] = dict(deployments or {})
@@ -166,7 +172,14 @@ class Scripted(ABC):
     def _respond(self, request: ReceivedRequest) -> Plan:
         with self._one_at_a_time:
             self._log.requests.append(request)
-            rules = Rules(self.api_key, self.deployments, self._any_deployment, self._speaks)
+            rules = Rules(
+                self.api_key,
+                self.deployments,
+                self._any_deployment,
+                self._speaks,
+                self.token_count,
+                self.models,
+            )
             return answer(request, self._replies, rules, number=len(self._log.requests))
 
     @abstractmethod

@@ -28,8 +28,8 @@ from typing_extensions import Self
 from .._dialect.dialects import DialectName
 from .._script.fault import Ending
 from .._script.received import ReceivedRequest, receive
-from .._script.script import Script
-from .answer import unreadable
+from .._script.script import ErrorReply, Script
+from .answer import ListedModels, unreadable
 from .plan import Plan
 from .scripted import KEY, UNSENDABLE, Log, Scripted
 
@@ -45,16 +45,19 @@ _NO_GOODBYE = struct.pack("ii", 1, 0)
 class LocalServer(Scripted):
     """Serve all three kinds of endpoint on 127.0.0.1, at `port` or one of the system's choice.
 
-    `script` says what `POST …/v1/messages` answers: by default an echo of the last user text; a
-    text, `Reply`, `ErrorReply`, `Message` or whole message body for every call; a sequence of
-    these, one for each successive call; or a function of the request. A function runs in the
-    server's thread, one call at a time, and nobody else is served meanwhile.
+    `script` says what `POST …/v1/messages` answers, and the chat route in the OpenAI format: by
+    default an echo of the last user text; a text, `Reply`, `ErrorReply`, `Message` or whole message
+    body for every call; a sequence of these, one for each successive call; or a function of the
+    request. A function runs in the server's thread, one call at a time, and nobody else is served
+    meanwhile.
 
     `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
     GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
     `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
     streams that do not come from a `Reply`, which has its own. `dialect` is the server whose ways
-    it takes on: how it puts messages, events, comments, usage, stop reasons and errors. Each of
+    it takes on: how it puts messages, events, comments, usage, stop reasons and errors.
+    `token_count` is what `count_tokens` answers, instead of the words of the prompt, and `models`
+    what a list of models holds: names, or a whole body; either may be an `ErrorReply`. Each of
     these may be changed while the server runs.
 
     Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
@@ -69,10 +72,18 @@ class LocalServer(Scripted):
         deployments: Mapping[str, str] | None = None,
         pause: float = 0.0,
         dialect: DialectName = "anthropic",
+        token_count: int | ErrorReply | None = None,
+        models: ListedModels = None,
         port: int = 0,
     ) -> None:
         super().__init__(
-            script, api_key=api_key, deployments=deployments, pause=pause, dialect=dialect
+            script,
+            api_key=api_key,
+            deployments=deployments,
+            pause=pause,
+            dialect=dialect,
+            token_count=token_count,
+            models=models,
         )
         self._port = port
         self._url: str | None = None

@@ -1,0 +1,234 @@
+"""Check what a run is told, set up its desk, and say what it will do and what came of it.
+
+All that is the same for sync and async and happens once a run. It sends nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from ..endpoints import Strategy
+from ..errors import ConfigurationError
+from ..prices import Budget, Prices
+from ..types._json import is_mapping
+from ._course import Course
+from ._desk import Desk
+from ._display import Screen
+from ._plan import Planner
+from ._progress import BulkProgress, Counts, Tally
+from ._result import adapter_of
+from ._rows import PARAMETERS, Key, Recipe, records
+
+if TYPE_CHECKING:
+    from ._ledger import Ledger
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+log = logging.getLogger("modelslab_llm.bulk")
+
+IN_FLIGHT = 50
+
+
+class BulkOptions(TypedDict, total=False):
+    """The options of `messages.bulk`, beside its rows and what is asked of them."""
+
+    store: str | os.PathLike[str] | None
+    """A file that keeps the results, made or continued. What is answered in it is not asked again.
+    `None`: nothing is kept."""
+    max_in_flight: int
+    """How many rows are asked at the same time, at most; default 50."""
+    max_failures: int | None
+    """End the run with `TooManyFailuresError` when this many rows of it have failed."""
+    retry_failed: bool
+    """Ask again what failed in an earlier run; by default its stored failure is its result."""
+    include_stored: bool
+    """Hand out the results that the store has, too; default True."""
+    deduplicate: bool
+    """Ask identical requests once, and give all their rows the one answer."""
+    prices: Prices | None
+    """What tokens cost, for `result.cost` and the progress; by default those of `budget`."""
+    budget: Budget | None
+    """End the run with `BudgetSpentError` before the next request when this is spent."""
+    progress: bool | Callable[[BulkProgress], None]
+    """Show a progress bar (tqdm or rich, else a log line); or a function that is told."""
+    total: int | None
+    """How many rows there are, where `len(rows)` does not tell."""
+
+
+class Order(Generic[R, T]):
+    """Everything that one run is told, checked. Raises `ConfigurationError` or `TypeError`."""
+
+    def __init__(
+        self,
+        rows: Any,
+        *,
+        make: Callable[[R], Mapping[str, Any]] | None,
+        key: str | Callable[[R], Key] | None,
+        defaults: Mapping[str, Any] | None,
+        default_model: str | None,
+        output: Any,
+        strategy: Strategy | None,
+        options: BulkOptions,
+    ) -> None:
+        _check(options, defaults or {})
+        self.rows: Any = records(rows)
+        self.options = options
+        self.adapter: TypeAdapter[T] | None = None
+        about: dict[str, Any] | None = None
+        if output is not None:
+            self.adapter = adapter_of(output)
+            about = {"schema": self.adapter.json_schema(), "strategy": strategy}
+        self.recipe: Recipe[R] = Recipe(make, key, dict(defaults or {}), default_model, about)
+        self.max_in_flight = options.get("max_in_flight", IN_FLIGHT)
+        self.screen = Screen(options.get("progress", False), time.monotonic)
+        store = options.get("store")
+        self.store = None if store is None else Path(store).absolute()
+        self.ledger: Ledger | None = None
+        self._total = options.get("total")
+        if self._total is None and isinstance(self.rows, Sized):
+            self._total = len(self.rows)
+
+    def begin(self) -> Desk[R, T]:
+        """Open the store, say what will be done, and return the desk. Raises `StoreError`."""
+        desk = self._desk()
+        stored = Counts(0, 0)
+        if self.ledger is not None:
+            stored = self.ledger.counts()
+        log.info("bulk run: %s", self._opening(stored))
+        self.screen.open(self._total)
+        return desk
+
+    def planner(self) -> Planner[R]:
+        """Return what counts the rows, and asks none of them."""
+        return Planner(self._course(), self.recipe, self.store)
+
+    def close(self, desk: Desk[R, T], why: BaseException | None = None) -> None:
+        """Close the store, and say what came of the run; `why` it was left before its end."""
+        if self.ledger is not None:
+            self.ledger.close()
+        progress = desk.progress(time.monotonic())
+        self.screen.close(progress)
+        end = why or desk.course.why
+        if end is None:
+            log.info("bulk run: ended: %s%s", progress, self._failed_rows(progress))
+            return
+        level = logging.INFO if type(end) is LeftEarly else logging.WARNING
+        log.log(level, "bulk run: stopped by %s: %s; %s", _named(end), progress, self._go_on())
+
+    def nothing_yet(self) -> BulkProgress:
+        """Return the progress of a run that has not begun."""
+        return Tally(self._total, priced=self._prices() is not None).snapshot(0.0, 0)
+
+    def _desk(self) -> Desk[R, T]:
+        from ._ledger import Ledger  # SQLite, which a program without bulk runs need not load
+
+        options = self.options
+        course = self._course()
+        if self.store is not None or course.deduplicate:
+            self.ledger = Ledger(self.store)
+            course.run = self.ledger.run
+            if course.deduplicate:
+                self.ledger.index_digests()
+        prices = self._prices()
+        tally = Tally(self._total, priced=prices is not None)
+        tally.began = time.monotonic()
+        return Desk(
+            course,
+            self.recipe,
+            self.ledger,
+            tally,
+            adapter=self.adapter,
+            prices=prices,
+            max_in_flight=self.max_in_flight,
+            include_stored=options.get("include_stored", True),
+            now=time.time,
+        )
+
+    def _course(self) -> Course:
+        options = self.options
+        return Course(
+            retry_failed=options.get("retry_failed", False),
+            deduplicate=options.get("deduplicate", False),
+            max_failures=options.get("max_failures"),
+            budget=options.get("budget"),
+        )
+
+    def _prices(self) -> Prices | None:
+        budget = self.options.get("budget")
+        return self.options.get("prices") or (budget.prices if budget is not None else None)
+
+    def _opening(self, stored: Counts) -> str:
+        rows = "an unknown number of rows" if self._total is None else f"{self._total:,} rows"
+        facts = [f"{rows}, at most {self.max_in_flight} in flight"]
+        if self.store is not None:
+            again = "are asked again" if self.options.get("retry_failed") else "count as failed"
+            facts.append(
+                f"{self.store} has {stored.answered:,} answers, which are not asked again, and "
+                f"{stored.failed:,} failures, which {again}"
+            )
+        if (budget := self.options.get("budget")) is not None:
+            facts.append(f"{budget!r}")
+        return "; ".join(facts)
+
+    def _failed_rows(self, progress: BulkProgress) -> str:
+        if not progress.failed or self.store is None:
+            return ""
+        return "; run it again with retry_failed=True to ask the failed rows again"
+
+    def _go_on(self) -> str:
+        if self.store is None:
+            return "nothing was stored, so all rows are asked again by another run"
+        return f"run it again with store={str(self.store)!r} to go on where it ended"
+
+
+class LeftEarly(Exception):
+    """Stands for a caller who closed the run before its end. Never raised."""
+
+
+class Abandoned(LeftEarly):
+    """Stands for a caller who is gone: the loop was left by `break`, or by an exception in it."""
+
+
+def _named(end: BaseException) -> str:
+    if isinstance(end, LeftEarly):
+        return "its caller"
+    if isinstance(end, KeyboardInterrupt):
+        return "Ctrl-C"
+    if type(end).__name__ in ("CancelledError", "Cancelled"):
+        return "cancellation (Ctrl-C or a timeout)"
+    return f"{type(end).__name__}: {end}" if str(end) else type(end).__name__
+
+
+def _check(options: Mapping[str, Any], defaults: object) -> None:
+    known = BulkOptions.__annotations__.keys()
+    for name in options.keys() - known:
+        cure = f"known are {', '.join(sorted(known))}"
+        if name in PARAMETERS:
+            cure = f"what all rows share goes in defaults={{{name!r}: ...}}"
+        raise TypeError(f"messages.bulk() has no parameter {name!r}: {cure}")
+    if not is_mapping(defaults):
+        raise ConfigurationError(f"defaults: must be a dict, not {type(defaults).__name__}")
+    unknown = sorted(map(str, defaults.keys() - PARAMETERS))
+    if unknown:
+        raise TypeError(f"defaults: messages.create() has no parameter {', '.join(unknown)}")
+    for name in ("max_in_flight", "max_failures", "total"):
+        value, least = options.get(name), 0 if name == "total" else 1
+        if name in options and value is None and name != "max_in_flight":
+            continue
+        if name in options and not (type(value) is int and value >= least):
+            raise ConfigurationError(
+                f"{name} must be a whole number from {least} on, not {value!r}"
+            )
+    for name, kind in (("prices", Prices), ("budget", Budget)):
+        value = options.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(f"{name} must be a {kind.__name__}, not {value!r:.60}")

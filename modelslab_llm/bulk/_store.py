@@ -1,0 +1,242 @@
+"""Read what bulk runs have stored, and write it to files and tables. Changes nothing in the store.
+
+Files are written beside their place and then moved there, so that one that is there is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from pydantic import TypeAdapter
+from typing_extensions import Self, TypeForm
+
+from ..errors import ConfigurationError
+from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
+from ._rows import Key
+
+T = TypeVar("T")
+
+BATCH = 1000  # rows that are held at once while a file is written
+
+COLUMNS: dict[str, type] = {
+    "key": str,
+    "position": int,
+    "text": str,
+    "output": str,
+    "stop_reason": str,
+    "error": str,
+    "error_message": str,
+    "model": str,
+    "input_tokens": int,
+    "output_tokens": int,
+    "cache_read_tokens": int,
+    "cache_write_tokens": int,
+    "attempts": int,
+    "request_id": str,
+    "finished": str,
+}
+"""What a row of a table has. `output` is JSON, `finished` a time in UTC."""
+
+
+class BulkStore(Generic[T]):
+    """The results in a store, also while a run writes to it.
+
+    Iterate it for a `BulkResult` of each row, in the order of the rows. `output` is the type that
+    `parsed` is read into, as it was for the run.
+
+    Args:
+        path: the file given as `store=` to a run.
+        output: the type given as `output=`, if there was one.
+        last_run: only the rows that the last run came to, not all that are stored.
+
+    Raises `StoreError` if there is no such file, or it is something else. Use it as a context
+    manager, or close it.
+    """
+
+    @overload
+    def __init__(
+        self: BulkStore[None],
+        path: str | os.PathLike[str],
+        output: None = None,
+        *,
+        last_run: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, path: str | os.PathLike[str], output: TypeForm[T], *, last_run: bool = False
+    ) -> None: ...
+    def __init__(
+        self, path: str | os.PathLike[str], output: Any = None, *, last_run: bool = False
+    ) -> None:
+        from ._ledger import Shelf  # SQLite, as in `_order`
+
+        self._adapter: TypeAdapter[T] | None = None if output is None else adapter_of(output)
+        self._shelf = Shelf(path)
+        self._run = self._shelf.last_run() if last_run else None
+
+    @property
+    def answered(self) -> int:
+        """How many rows have an answer."""
+        return self._shelf.counts(self._run).answered
+
+    @property
+    def failed(self) -> int:
+        """How many rows failed."""
+        return self._shelf.counts(self._run).failed
+
+    def get(self, key: Key) -> BulkResult[None, T] | None:
+        """Return the result of one row, or `None` if it is not stored."""
+        kept = self._shelf.find(key)
+        return None if kept is None else self._result(kept)
+
+    def __len__(self) -> int:
+        return sum(self._shelf.counts(self._run))
+
+    def __iter__(self) -> Iterator[BulkResult[None, T]]:
+        return map(self._result, self._shelf.all(self._run))
+
+    def write_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write a line of JSON for each row: its columns, and `message`, the whole answer."""
+        with _replacing(path) as file:
+            for kept in self._shelf.all(self._run):
+                record = _record(kept)
+                for name, text in (("output", kept.output), ("message", kept.message)):
+                    record[name] = None if text is None else json.loads(text)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table of comma-separated values, with a line of headings."""
+        with _replacing(path) as file:
+            import csv
+
+            table = csv.DictWriter(file, list(COLUMNS))
+            table.writeheader()
+            table.writerows(self._records())
+
+    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet file, with pyarrow or polars, whichever is installed.
+
+        pyarrow writes it piece by piece; polars holds the whole table. Raises `ConfigurationError`
+        if neither is there.
+        """
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            try:
+                frame = self.to_polars()
+            except ConfigurationError:
+                raise ConfigurationError(
+                    "Parquet needs a further package: pip install pyarrow, or polars"
+                ) from None
+            with _beside(path) as new:
+                frame.write_parquet(new)
+            return
+        kinds: dict[type, Any] = {str: pyarrow.string(), int: pyarrow.int64()}
+        schema = pyarrow.schema([(name, kinds[kind]) for name, kind in self._columns().items()])
+        with _beside(path) as new, parquet.ParquetWriter(new, schema) as file:
+            for batch in _batches(self._records()):
+                file.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame. Raises `ConfigurationError` if pandas is not installed."""
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigurationError("to_pandas() needs pandas: pip install pandas") from None
+        return pandas.DataFrame.from_records(list(self._records()), columns=list(COLUMNS))
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame. Raises `ConfigurationError` if polars is not installed."""
+        try:
+            import polars
+        except ImportError:
+            raise ConfigurationError("to_polars() needs polars: pip install polars") from None
+        kinds: dict[type, Any] = {str: polars.String, int: polars.Int64}
+        schema = {name: kinds[kind] for name, kind in self._columns().items()}
+        return polars.DataFrame(list(self._records()), schema=schema)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._shelf.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _result(self, kept: Kept) -> BulkResult[None, T]:
+        return BulkResult(
+            kept.key,
+            kept.position,
+            None,
+            "stored",
+            kept=kept,
+            read=self._adapter.validate_json if self._adapter is not None else None,
+            attempts=kept.attempts,
+            usage=usage_from(kept),
+        )
+
+    def _columns(self) -> dict[str, type]:
+        """Return the columns with their types; a table has one type for all its keys."""
+        return {**COLUMNS, "key": int if self._shelf.has_numbers_alone() else str}
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        key = self._columns()["key"]
+        for kept in self._shelf.all(self._run):
+            yield {**_record(kept), "key": key(kept.key)}
+
+
+def _record(kept: Kept) -> dict[str, Any]:
+    answer = message_from(kept.message, None) if kept.message is not None else None
+    failed = json.loads(kept.error) if kept.error is not None else {}
+    return {
+        "key": kept.key,
+        "position": kept.position,
+        "text": None if answer is None else answer.text,
+        "output": kept.output,
+        "stop_reason": None if answer is None else answer.stop_reason,
+        "error": failed.get("class"),
+        "error_message": failed.get("text"),
+        "model": kept.model,
+        "input_tokens": kept.input_tokens,
+        "output_tokens": kept.output_tokens,
+        "cache_read_tokens": kept.cache_read_tokens,
+        "cache_write_tokens": kept.cache_write_tokens,
+        "attempts": kept.attempts,
+        "request_id": kept.request_id,
+        "finished": datetime.fromtimestamp(kept.finished, timezone.utc).isoformat(),
+    }
+
+
+def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    source = iter(records)
+    while batch := list(islice(source, BATCH)):
+        yield batch
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
+    with _beside(path) as new, new.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a file to write, which then takes its place in one step."""
+    place = Path(path).absolute()
+    new = place.with_name(f".{place.name}.{os.getpid()}.new")
+    try:
+        yield new
+        new.replace(place)
+    finally:
+        with suppress(FileNotFoundError):
+            new.unlink()

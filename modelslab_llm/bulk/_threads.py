@@ -1,0 +1,218 @@
+"""Run a bulk run on threads: the caller's brings rows and takes results, others ask and store.
+
+What is asked and handed out is decided in `_course` and kept in order by the desk; here is only who
+waits for whom. The caller's rows, `key=` and `make=` are used in the caller's own thread.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from ..types.message import Message
+from ._desk import Desk
+from ._order import Abandoned, LeftEarly, Order
+from ._progress import BulkProgress
+from ._result import BulkResult
+from ._rows import Ask
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+GATHER = 0.005  # seconds in which results are gathered into one transaction
+TICK = 0.5  # seconds until a caller who waits looks up: at the progress, and for Ctrl-C on Windows
+
+
+class Crew(Generic[R, T]):
+    """The threads of one run. They know nothing of the `BulkRun`, which may be garbage."""
+
+    def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
+        self._send = ask
+        self._order = order
+        self._rows: Iterator[R] = iter(order.rows)
+        # A plain lock, and no condition: Ctrl-C cannot strike between its being taken and the block
+        # that lets go of it, since both are in C.
+        self._lock = threading.Lock()
+        self._caller_waits = False
+        self._news: SimpleQueue[bool] = SimpleQueue()
+        self._permits: SimpleQueue[bool] = SimpleQueue()
+        """One for each request in line; False sends a thread home."""
+        self._permitted = 0
+        self._workers = 0
+        self._unsafe: SimpleQueue[bool] = SimpleQueue()
+        """Something in it: there are results to be stored. False sends the writer home."""
+        self._told_writer = False
+        self._threads: set[int] = set()
+        self._left = False
+        self._desk: Desk[R, T] = order.begin()
+        self._ledger = order.ledger
+        self._writer: threading.Thread | None = None
+        if self._ledger is not None:
+            self._writer = self._start(self._store, "modelslab-bulk-store")
+
+    def next(self) -> BulkResult[R, T]:
+        """Return the next result. Raises what ended the run, or `StopIteration`."""
+        desk = self._desk
+        while True:
+            with self._lock:
+                if self._left:
+                    raise StopIteration
+                if not desk.wants_row:
+                    if desk.ready:
+                        return self._handed_out()
+                    if desk.settled:
+                        break
+                self._caller_waits = not desk.wants_row
+            if self._caller_waits:
+                self._wait()
+            else:
+                self._bring()
+        self._go_home()
+        self._order.close(desk)
+        if desk.course.why is not None:
+            raise desk.course.why
+        raise StopIteration
+
+    def progress(self) -> BulkProgress:
+        with self._lock:
+            return self._desk.progress(time.monotonic())
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """Give up what is in flight; store what is done. Does nothing once the run has ended."""
+        why = error or LeftEarly()
+        with self._lock:
+            if self._left:
+                return
+            self._left = True
+            self._desk.course.stop(why)
+        self._go_home()
+        try:
+            if self._ledger is not None:
+                self._write(self._desk.take_unstored())
+        finally:
+            self._order.close(self._desk, why)
+
+    def abandon(self) -> None:
+        """Leave from wherever the garbage collector runs: that may be a thread of the run's own,
+        which may hold the lock."""
+        if self._left:
+            return
+        if threading.get_ident() in self._threads:
+            with suppress(RuntimeError):  # the interpreter is ending
+                _thread.start_new_thread(self.leave, (Abandoned(),))
+        else:
+            self.leave(Abandoned())
+
+    def _bring(self) -> None:
+        """Take one row from the caller's iterable, in the caller's thread."""
+        try:
+            row = next(self._rows)
+        except StopIteration:
+            self._desk.exhausted = True
+            return
+        except Exception as error:  # noqa: BLE001  the caller's rows may raise anything
+            self._desk.exhausted, self._desk.course.rows_raised = True, error
+            return
+        with self._lock:
+            self._desk.take(row)
+            more = len(self._desk.line) > self._permitted
+            self._tell_writer()
+            if not more:
+                return
+            self._permitted += 1
+            needs_worker = self._permitted + self._desk.tally.in_flight > self._workers
+        self._permits.put(True)
+        if needs_worker and self._workers < self._order.max_in_flight:
+            self._workers += 1
+            self._start(self._work, f"modelslab-bulk-{self._workers}")
+
+    def _work(self) -> None:
+        desk = self._desk
+        while self._permits.get():
+            with self._lock:
+                self._permitted -= 1
+                ask = desk.next()
+                if ask is None:
+                    self._wake()
+                    continue
+            outcome = self._ask(ask)
+            with self._lock:
+                if self._left:
+                    return
+                desk.ended(ask, outcome)
+                self._tell_writer()
+                if desk.ready or desk.settled:
+                    self._wake()
+
+    def _ask(self, ask: Ask[R]) -> Message | BaseException:
+        try:
+            return self._send(ask.params)
+        except BaseException as error:  # noqa: BLE001  the desk says what it is
+            return error
+
+    def _store(self) -> None:
+        while self._unsafe.get():
+            if self._desk.tally.in_flight:
+                time.sleep(GATHER)
+            with self._lock:
+                self._told_writer = False
+                batch = self._desk.take_unstored()
+            self._write(batch)
+            with self._lock:
+                self._desk.stored(batch)
+                self._wake()
+
+    def _write(self, batch: list[Any]) -> None:
+        """Store results; where that fails the run ends, and they are handed out all the same."""
+        assert self._ledger is not None
+        try:
+            self._ledger.write([kept for kept, _ in batch if kept is not None])
+        except Exception as error:  # noqa: BLE001  raised by the run
+            self._desk.course.stop(error)
+
+    def _handed_out(self) -> BulkResult[R, T]:
+        if self._order.screen.is_due:
+            self._order.screen.show(self._desk.progress(time.monotonic()))
+        return self._desk.hand_out()
+
+    def _wait(self) -> None:
+        with suppress(Empty):
+            self._news.get(timeout=TICK)
+        if self._order.screen.is_due:
+            self._order.screen.show(self._desk.progress(time.monotonic()))
+
+    def _tell_writer(self) -> None:
+        if self._desk.unstored and not self._told_writer:
+            self._told_writer = True
+            self._unsafe.put(True)
+
+    def _wake(self) -> None:
+        if self._caller_waits:
+            self._caller_waits = False
+            self._news.put(True)
+
+    def _go_home(self) -> None:
+        for _ in range(self._workers):
+            self._permits.put(False)
+        self._left = True
+        if self._writer is not None:
+            self._unsafe.put(False)
+            self._writer.join()
+
+    def _start(self, work: Any, name: str) -> threading.Thread:
+        # Daemons: a call that takes minutes does not hold up a program that wants to end.
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            self._threads.add(threading.get_ident())
+            context.run(work)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread

@@ -1,0 +1,403 @@
+"""Declare every command: its arguments, options and help. What it does is in a module of its own.
+
+Help and shell completion load this module and nothing that sends or draws, so it must import only
+click and what is as light; the body of a command imports the module that does the work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from modelslab_llm import __version__
+
+from ._target import AUTHS, Where
+
+F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., int]
+
+
+class Undone(Exception):
+    """Carry what a file system refused past click, which would end the program in its own way."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def _past_click() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Undone(error) from error
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of this file, not of the alphabet
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _past_click():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _past_click():
+            return super().invoke(ctx)
+
+
+# Options that several commands have
+
+
+def _profile_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from ._profiles import names_for_completion
+
+    return [name for name in names_for_completion() if name.startswith(incomplete)]
+
+
+_ENDPOINT = [
+    click.option(
+        "--profile",
+        metavar="NAME",
+        shell_complete=_profile_names,
+        help="A profile of `modelslab profile`.",
+    ),
+    click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default."),
+    click.option("--gguf", metavar="ID", help="A GGUF deployment."),
+    click.option("--base-url", metavar="URL", help="Any other server that speaks Messages."),
+    click.option(
+        "--auth", type=click.Choice(AUTHS), help="The header for the key, where it is another one."
+    ),
+    click.option(
+        "--api-key-file",
+        metavar="FILE",
+        help="Read the key from a file; - is standard input.",
+    ),
+]
+_PATIENCE = [
+    click.option(
+        "--timeout", metavar="SECONDS", type=float, help="Give up after this much silence."
+    ),
+    click.option(
+        "--retries",
+        metavar="N",
+        type=int,
+        default=2,
+        help="Send a failed call again; default 2 times.",
+    ),
+]
+_MODEL = click.option("-m", "--model", metavar="NAME", help="See `modelslab models`.")
+_SYSTEM = click.option("-s", "--system", metavar="TEXT", help="How to answer.")
+_MAX_TOKENS = click.option(
+    "--max-tokens", metavar="N", type=int, help="The most tokens of an answer; default 4096."
+)
+_THINKING = click.option(
+    "--thinking", metavar="N", help="Tokens the model may think first, or `adaptive`."
+)
+_TEMPERATURE = click.option(
+    "--temperature", metavar="T", type=float, help="0 for the likeliest words."
+)
+_SCHEMA = [
+    click.option("--schema", metavar="FILE", help="A JSON schema that the answer must fit."),
+    click.option("--strategy", metavar="NAME", help="How the schema is asked for."),
+]
+_PLAIN = click.option("--plain", is_flag=True, help="Do not draw Markdown; text as it comes.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorated(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def _asks(*options: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Give a command the options that say which server to ask; it gets them as one `where`."""
+
+    def decorated(command: Command) -> Command:
+        @functools.wraps(command)
+        def asking(**given: Any) -> int:
+            names = Where.__dataclass_fields__.keys() & given.keys()
+            return command(where=Where(**{name: given.pop(name) for name in names}), **given)
+
+        decorate: Callable[[Command], Command] = _with(*options, *_ENDPOINT)
+        return decorate(asking)
+
+    return decorated
+
+
+# The commands
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="The endpoint and its key come from options, a profile, or the environment: "
+    "MODELSLAB_API_KEY, MODELSLAB_BASE_URL, MODELSLAB_DEPLOYMENT_ID, MODELSLAB_PROFILE, "
+    "MODELSLAB_MODEL. Without any of them the endpoint is the shared ModelsLab API.",
+)
+@click.version_option(__version__, prog_name="modelslab", message="%(prog)s %(version)s")
+def modelslab() -> None:
+    """Talk to ModelsLab, GGUF deployments, and any server that speaks the Messages format."""
+
+
+@modelslab.command()
+@click.argument("prompt", required=False)
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
+@_with(_MODEL, _SYSTEM, _MAX_TOKENS, _THINKING)
+@_TEMPERATURE
+@_with(*_SCHEMA, _JSON, _PLAIN)
+@_asks(*_PATIENCE)
+def ask(**given: Any) -> int:
+    """Ask once and print the answer as it comes.
+
+    Text, images and PDFs can be given as files; what is piped in goes along too. Only the answer
+    goes to standard output: plain text where that is not a terminal.
+
+    \b
+    modelslab ask "What is a fjord?"
+    git diff | modelslab ask "Explain this change."
+    modelslab ask "What is in the photo?" photo.jpg
+    """
+    from ._ask import ask
+
+    return ask(**given)
+
+
+@modelslab.command()
+@_with(_MODEL, _SYSTEM, _MAX_TOKENS, _THINKING, _PLAIN)
+@_asks(*_PATIENCE)
+def chat(**given: Any) -> int:
+    """Talk at a terminal.
+
+    Ctrl-C stops an answer and not the program; /help lists what can be done besides asking.
+    """
+    from ._chat import chat
+
+    return chat(**given)
+
+
+@modelslab.command()
+@_JSON
+@_asks(*_PATIENCE)
+def models(**given: Any) -> int:
+    """List the models that the endpoint has."""
+    from ._models import models
+
+    return models(**given)
+
+
+@modelslab.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
+@_with(_MODEL, _SYSTEM, _JSON)
+@_asks(*_PATIENCE)
+def count(**given: Any) -> int:
+    """Count the tokens of files.
+
+    The server counts them, as it would in a question. - is standard input.
+    """
+    from ._models import count
+
+    return count(**given)
+
+
+@modelslab.command()
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("out", metavar="OUT.jsonl", type=click.Path())
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt, with columns in braces: {text}.")
+@_with(_SYSTEM, _MODEL, _MAX_TOKENS, _TEMPERATURE)
+@_with(*_SCHEMA)
+@click.option("--key", metavar="COLUMN", help="What names a row for good; default its position.")
+@click.option("--store", metavar="FILE", help="Where results are kept; default OUT.jsonl.sqlite.")
+@click.option(
+    "--failures", metavar="FILE", help="Where failed rows go; default OUT.jsonl.failures."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "tsv"]),
+    help="What IN is, if not as its name says.",
+)
+@click.option(
+    "--concurrency", metavar="N", type=int, default=50, help="Rows asked at once; default 50."
+)
+@click.option("--max-failures", metavar="N", type=int, help="End the run when so many failed.")
+@click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
+@click.option("--deduplicate", is_flag=True, help="Ask equal requests once.")
+@click.option("--input-price", metavar="X", type=float, help="Price of a million tokens in.")
+@click.option("--output-price", metavar="X", type=float, help="Price of a million tokens out.")
+@click.option("--budget", metavar="X", type=float, help="End the run when so much is spent.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and what it may cost.")
+@_JSON
+@_asks(*_PATIENCE)
+def bulk(**given: Any) -> int:
+    """Ask about every row of a file.
+
+    IN has JSON lines, or is a table (CSV, TSV) with a line of headings; - is standard input. Each
+    row is asked with --prompt, else with its column `prompt`, else it is a whole request that has
+    `messages`. What is answered is kept at once: the same command goes on where it was stopped.
+
+    \b
+    modelslab bulk reviews.csv out.jsonl --prompt "Is this review positive? {text}"
+    """
+    from ._bulk import bulk
+
+    return bulk(**given)
+
+
+@modelslab.command()
+@click.argument("url", required=False)
+@_with(_MODEL, _JSON)
+@_asks(click.option("--timeout", metavar="SECONDS", type=float, help="For each check; default 30."))
+def doctor(**given: Any) -> int:
+    """Check an endpoint and say, with the evidence, what works.
+
+    It makes about twenty small calls. Nothing of the key is shown, so `--json` can go into a bug
+    report.
+    """
+    from ._doctor import doctor
+
+    return doctor(**given)
+
+
+@modelslab.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
+@_MODEL
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=float,
+    default=600.0,
+    help="For a cold deployment; default 600.",
+)
+@_asks()
+def claude(**given: Any) -> int:
+    """Start Claude Code at the endpoint.
+
+    What follows the options goes to Claude Code as it is; `--` ends the options before that.
+
+    \b
+    modelslab claude --gguf dep_123
+    modelslab claude --profile work -- -p "Say hi."
+    """
+    from ._claude import claude
+
+    return claude(**given)
+
+
+@modelslab.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> int:
+    """Serve the Messages protocol here, without a model."""
+    from modelslab_llm.testing.__main__ import main
+
+    return main(arguments, program="modelslab serve")
+
+
+@modelslab.command()
+@click.argument(
+    "client", type=click.Choice(["claude", "openai", "modelslab"]), default="claude", required=False
+)
+@_MODEL
+@click.option(
+    "--shell",
+    type=click.Choice(["posix", "fish", "powershell", "cmd"]),
+    help="Whose syntax; default: that of this system.",
+)
+@click.option("--show-key", is_flag=True, help="Show the key even in a terminal.")
+@_with(_JSON)
+@_asks()
+def env(**given: Any) -> int:
+    """Print what leads another client to the endpoint, for eval.
+
+    `claude` is Claude Code and the anthropic package, `openai` the OpenAI clients, `modelslab` the
+    Python package and this command.
+
+    \b
+    eval "$(modelslab env --gguf dep_123)"
+    """
+    from ._env import env
+
+    return env(**given)
+
+
+@modelslab.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print a script that completes commands and options.
+
+    \b
+    eval "$(modelslab completion bash)"          # in ~/.bashrc; zsh alike
+    modelslab completion fish > ~/.config/fish/completions/modelslab.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # click has the three of the choice
+    click.echo(kind(modelslab, {}, "modelslab", "_MODELSLAB_COMPLETE").source())
+    return 0
+
+
+@modelslab.group(cls=_Commands)
+def profile() -> None:
+    """Keep endpoints and their keys under names."""
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default.")
+@click.option("--gguf", metavar="ID", help="A GGUF deployment.")
+@click.option("--base-url", metavar="URL", help="Any other server that speaks Messages.")
+@click.option("--auth", type=click.Choice(AUTHS), help="The header for the key.")
+@click.option("--model", metavar="NAME", help="The model to ask where none is named.")
+@click.option("--api-key-file", metavar="FILE", help="Read the key from a file; - is stdin.")
+@click.option("--no-key", is_flag=True, help="Keep no key; MODELSLAB_API_KEY is used, if set.")
+@click.option("--replace", is_flag=True, help="Overwrite a profile of that name.")
+def add(**given: Any) -> int:
+    """Add a profile; asks for its key, which it does not show.
+
+    The key goes to the system's key store if the package `keyring` is installed, else to a file
+    that only you can read. The first profile becomes the default.
+    """
+    from ._profile import add
+
+    return add(**given)
+
+
+@profile.command("list")
+@_JSON
+def list_(as_json: bool) -> int:
+    """List the profiles; keys are not shown."""
+    from ._profile import list_profiles
+
+    return list_profiles(as_json)
+
+
+@profile.command()
+@click.argument("name", shell_complete=_profile_names)
+def use(name: str) -> int:
+    """Make a profile the default."""
+    from ._profile import use
+
+    return use(name)
+
+
+@profile.command()
+@click.argument("name", shell_complete=_profile_names)
+def remove(name: str) -> int:
+    """Remove a profile and its key."""
+    from ._profile import remove
+
+    return remove(name)

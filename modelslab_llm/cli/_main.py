@@ -1,0 +1,91 @@
+"""Run a command and turn whatever ends it into one line and an exit status.
+
+Must not know any command: those are declared in `_commands`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+from modelslab_llm.errors import ModelsLabError
+
+from ._commands import Undone, modelslab
+from ._status import Fault, Status, line_of, status_of
+from ._terminal import discard_output, is_closed_pipe, note, open_streams
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments say and return the exit status."""
+    open_streams()
+    try:
+        with _ended_by_sigterm():
+            return int(_status(None if arguments is None else list(arguments)))
+    finally:
+        discard_output()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """Let SIGTERM, as `timeout` sends it, unwind the program: else a terminal keeps what is drawn,
+    and its cursor stays hidden. 143 is 128 and the number of the signal, as shells have it."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _status(arguments: list[str] | None) -> int:
+    try:
+        return _told(modelslab.main(arguments, "modelslab", standalone_mode=False))
+    except NoArgsIsHelpError as error:
+        return _ended(error.ctx.get_help() if error.ctx else "", Status.WRONG)
+    except click.UsageError as error:
+        return _ended(_usage(error), Status.WRONG)
+    except click.ClickException as error:
+        return _ended(f"modelslab: {error.format_message()}", Status.WRONG)
+    except click.Abort:  # Ctrl-C, or the end of input at a prompt
+        return Status.INTERRUPTED
+    except Fault as error:
+        return _ended(f"modelslab: {error}", error.status)
+    except ModelsLabError as error:
+        return _ended(f"modelslab: {line_of(error)}", status_of(error))
+    except Undone as error:
+        return _undone(error.cause)
+    except SystemExit as ended:  # completion, and what is served has arguments of its own
+        return ended.code if isinstance(ended.code, int) else Status.OK
+
+
+def _told(status: object) -> int:
+    """Return the status of a command that came to its end; help and versions return none."""
+    return status if isinstance(status, int) else Status.OK
+
+
+def _usage(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx else "modelslab"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    return f"{path}: {said[:1].lower()}{said[1:]} (see {path} --help)"
+
+
+def _undone(error: OSError) -> int:
+    if is_closed_pipe(error):
+        return Status.OK
+    where = error.filename or "standard output"
+    return _ended(f"modelslab: {where}: {error.strerror or error}", Status.UNWRITTEN)
+
+
+def _ended(line: str, status: Status) -> Status:
+    with suppress(OSError):  # nobody may be listening there either
+        note(line)
+    return status

@@ -1,0 +1,252 @@
+"""Price tokens, and say when a budget is spent. The prices are the caller's own table.
+
+    from modelslab_llm.prices import Budget, Price, Prices
+
+    prices = Prices({
+        "Qwen/*": Price(input=0.9, output=0.9),               # per million tokens, any currency
+        "claude-*": Price(input=3, output=15, cache_read=0.3, cache_write=3.75),
+    })
+    budget = Budget(money=20, prices=prices)
+    budget.check()                                            # raises once it is spent
+    message = client.messages.create(
+        model="Qwen/Qwen2.5-VL-72B-Instruct-together",
+        max_tokens=50,
+        messages=[{"role": "user", "content": "Hello!"}],
+    )
+    budget.add(message.usage, "Qwen/Qwen2.5-VL-72B-Instruct-together")
+
+Nothing here sends, waits or reads a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from threading import Lock
+from typing import Any
+
+from .errors import BudgetSpentError, ConfigurationError
+from .types.usage import Usage
+
+__all__ = ["Budget", "Price", "Prices", "total_tokens"]
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """Hold what a million tokens of one model cost, in one currency of your choice.
+
+    Raises `ConfigurationError` for a price that is not a number from 0 on.
+
+    >>> Price(input=3, output=15).cost(Usage(input_tokens=1_000_000, output_tokens=100_000))
+    4.5
+    """
+
+    input: float
+    """Tokens of the prompt."""
+    output: float
+    """Tokens of the answer, thinking included."""
+    cache_read: float | None = None
+    """Tokens of the prompt that the cache gave; `None`: the price of `input`."""
+    cache_write: float | None = None
+    """Tokens of the prompt that were written to the cache; `None`: the price of `input`."""
+    cache_write_1h: float | None = None
+    """The same for an hour, where the server counts them apart; `None`: as `cache_write`."""
+    input_includes_cache: bool = False
+    """True for servers that count cached tokens into `input_tokens` as well (protocol.md §5)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "input_includes_cache":
+                fits = isinstance(value, bool)
+            else:
+                optional = field.default is None
+                fits = optional if value is None else _is_amount(value)
+            if not fits:
+                raise ConfigurationError(
+                    f"Price.{field.name}: must be a price per million tokens, not {value!r}"
+                    if field.name != "input_includes_cache"
+                    else f"Price.input_includes_cache: must be True or False, not {value!r}"
+                )
+
+    def cost(self, usage: Usage) -> float:
+        """Return what these tokens cost."""
+        cached, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+        prompt = usage.input_tokens
+        if self.input_includes_cache:
+            prompt = max(0, prompt - cached - written)
+        total = prompt * self.input + usage.output_tokens * self.output
+        if cached:
+            total += cached * _or(self.cache_read, self.input)
+        if written:
+            an_hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
+            an_hour = min(an_hour, written)
+            write = _or(self.cache_write, self.input)
+            total += (written - an_hour) * write + an_hour * _or(self.cache_write_1h, write)
+        return total / MILLION
+
+
+class Prices:
+    """Find the price of a model in your table.
+
+    `table` has a `Price`, or a dict with its fields, for each model or pattern (`*`, `?`). An exact
+    name comes before the patterns, and of the patterns the first that fits. Raises
+    `ConfigurationError` for an entry that is not a price.
+
+    >>> prices = Prices({"claude-*": Price(3, 15), "*": {"input": 0.9, "output": 0.9}})
+    >>> prices.cost(Usage(input_tokens=1_000_000), "any/model")
+    0.9
+    """
+
+    def __init__(self, table: Mapping[str, Price | Mapping[str, float]]) -> None:
+        self._table = {pattern: _price(pattern, entry) for pattern, entry in table.items()}
+        self._found: dict[str, Price | None] = {}
+
+    def find(self, model: str) -> Price | None:
+        """Return the price of a model, or `None` if the table has none."""
+        if model not in self._found:
+            fitting = (p for pattern, p in self._table.items() if fnmatchcase(model, pattern))
+            self._found[model] = self._table.get(model) or next(fitting, None)
+        return self._found[model]
+
+    def cost(self, usage: Usage, model: str) -> float:
+        """Return what these tokens of a model cost.
+
+        Use the model that was asked for: some servers name another one in their answer. Raises
+        `ConfigurationError` if the table has no price for it.
+        """
+        price = self.find(model)
+        if price is None:
+            raise ConfigurationError(
+                f"prices: no entry fits the model {model!r}; add it, or a pattern such as '*'"
+            )
+        return price.cost(usage)
+
+    def __repr__(self) -> str:
+        return f"Prices({self._table!r})"
+
+
+class Budget:
+    """Count what calls spend, and refuse the next one when it is too much. Thread-safe.
+
+    Args:
+        tokens: how many tokens may be spent, of any kind (`total_tokens`).
+        money: how much may be spent, in the currency of `prices`.
+        prices: what tokens cost; needed with `money`.
+
+    A budget is checked before a call and counted after it, so calls that run at the same time may
+    exceed it by what they cost. Raises `ConfigurationError` without a limit, or for money without
+    prices.
+
+    >>> budget = Budget(tokens=1000)
+    >>> budget.add(Usage(input_tokens=900, output_tokens=150), "any")
+    >>> budget.check()
+    Traceback (most recent call last):
+    modelslab_llm.errors.BudgetSpentError: the budget is spent: 1050 of 1000 tokens
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: int | None = None,
+        money: float | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        if tokens is None and money is None:
+            raise ConfigurationError("Budget: say how much, tokens=... or money=...")
+        for name, limit in (("tokens", tokens), ("money", money)):
+            if limit is not None and not _is_amount(limit):
+                raise ConfigurationError(
+                    f"Budget({name}=...) must be a number from 0 on, not {limit!r}"
+                )
+        if money is not None and prices is None:
+            raise ConfigurationError("Budget: money=... needs prices=Prices(...)")
+        self.tokens = tokens
+        self.money = money
+        self.prices = prices
+        self._lock = Lock()
+        self._tokens = 0
+        self._money = 0.0
+
+    @property
+    def tokens_spent(self) -> int:
+        """How many tokens have been spent."""
+        return self._tokens
+
+    @property
+    def money_spent(self) -> float:
+        """How much money has been spent; 0.0 without prices."""
+        return self._money
+
+    def check(self, model: str | None = None) -> None:
+        """Raise `BudgetSpentError` if nothing is left for another call.
+
+        With `model`, also raise `ConfigurationError` if money is counted and the model has no
+        price: its calls would cost nothing.
+        """
+        with self._lock:
+            tokens, money = self._tokens, self._money
+        if self.tokens is not None and tokens >= self.tokens:
+            raise BudgetSpentError(f"the budget is spent: {tokens} of {self.tokens} tokens")
+        if self.money is not None and money >= self.money:
+            raise BudgetSpentError(f"the budget is spent: {money:.4g} of {self.money:g}")
+        if model is not None and self.money is not None and self.prices is not None:
+            self.prices.cost(Usage(), model)
+
+    def add(self, usage: Usage, model: str) -> None:
+        """Count what a call to a model has spent.
+
+        Raises `ConfigurationError` if money is counted and the model has no price; its tokens are
+        counted all the same.
+        """
+        with self._lock:
+            self._tokens += total_tokens(usage)
+            if self.prices is not None and (self.money is not None or self.prices.find(model)):
+                self._money += self.prices.cost(usage, model)
+
+    def __repr__(self) -> str:
+        limits = [f"tokens={self._tokens} of {self.tokens}"] if self.tokens is not None else []
+        limits += [f"money={self._money:.4g} of {self.money:g}"] if self.money is not None else []
+        return f"Budget({', '.join(limits)})"
+
+
+def total_tokens(usage: Usage) -> int:
+    """Return how many tokens a call used: prompt, cache and answer.
+
+    Servers that count cached tokens into `input_tokens` as well (protocol.md §5) have them twice.
+
+    >>> total_tokens(Usage(input_tokens=12, cache_read_input_tokens=100, output_tokens=8))
+    120
+    """
+    return (
+        usage.input_tokens
+        + usage.output_tokens
+        + usage.cache_read_input_tokens
+        + usage.cache_creation_input_tokens
+    )
+
+
+def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
+    if isinstance(entry, Price):
+        return entry
+    fields: Any = entry
+    try:
+        return Price(**fields)
+    except TypeError:
+        raise ConfigurationError(
+            f"prices[{pattern!r}]: must be a Price, or a dict with its fields, not {entry!r}"
+        ) from None
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value >= 0
+
+
+def _or(price: float | None, instead: float) -> float:
+    return instead if price is None else price

@@ -1,0 +1,369 @@
+"""`modelslab bulk`: rows in, answers out, and nothing lost where it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import COMMAND, PATIENCE, Ran, environment
+
+from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply, ReplyLike
+
+Here = Callable[..., Ran]
+
+NO_RETRY = {"x-should-retry": "false"}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(path: str = "out.jsonl") -> list[dict[str, Any]]:
+    text = Path(path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+
+
+def table(rows: int, path: str = "in.csv") -> list[str]:
+    """Write a table, and return what is asked of its rows."""
+    body = "".join(f"r{row},text {row}\n" for row in range(rows))
+    Path(path).write_text(f"id,text\n{body}", encoding="utf-8")
+    return [f"Is text {row}?" for row in range(rows)]
+
+
+BULK = ("bulk", "in.csv", "out.jsonl", "--prompt", "Is {text}?", "--key", "id")
+
+
+def answer(request: ReceivedRequest) -> ReplyLike:
+    return f"To {request.text}"
+
+
+def test_every_row_has_its_answer_in_order(here: Here) -> None:
+    asked = table(30)
+    with LocalServer(answer) as server:
+        status, out, err = here(*BULK, "--system", "Of {id}.", server=server)
+    assert (status, out) == (0, "")
+    assert "30 of 30 done, 0 failed" in err
+    found = lines()
+    assert [line["text"] for line in found] == [f"To {text}" for text in asked]
+    assert [line["key"] for line in found] == [f"r{row}" for row in range(30)]
+    assert found[3]["row"] == {"id": "r3", "text": "text 3"}
+    assert found[3]["usage"]["output_tokens"] > 0
+    assert {request.body["system"] for request in server.requests} == {
+        f"Of r{row}." for row in range(30)
+    }
+    assert not Path("out.jsonl.failures").exists()
+
+
+def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here) -> None:
+    table(6)
+    bad = {"Is text 2?", "Is text 4?"}
+
+    def some(request: ReceivedRequest) -> ReplyLike:
+        return ErrorReply(400, "No.") if request.text in bad else answer(request)
+
+    with LocalServer(some) as server:
+        status, _, err = here(*BULK, server=server)
+        assert status == 1
+        assert "4 of 6 done, 2 failed" in err
+        assert "--retry-failed asks them again" in err
+        failed = lines("out.jsonl.failures")
+        assert {line["key"] for line in failed} == {"r2", "r4"}
+        assert failed[0]["error"] == "BadRequestError"
+        assert failed[0]["row"]["text"].startswith("text")
+        assert [line["key"] for line in lines()] == ["r0", "r1", "r3", "r5"]
+        assert here(*BULK, server=server).status == 1
+        assert len(server.requests) == 6  # nothing is asked twice by itself
+        bad.clear()
+        assert here(*BULK, "--retry-failed", server=server).status == 0
+        assert len(server.requests) == 8
+    assert len(lines()) == 6
+    assert not Path("out.jsonl.failures").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more"),
+    [
+        ("in.jsonl", '{"text": "a"}\n\n{"text": {"b": [1, "é"]}}\n', ["--prompt", "{text}"]),
+        ("in.csv", '\ufefftext\na\n"{""b"": [1, ""é""]}"\n', ["--prompt", "{text}"]),
+        ("in.tsv", 'prompt\na\n"{""b"": [1, ""é""]}"\n', []),
+        ("in.ndjson", '{"prompt": "a"}\n{"prompt": "{\\"b\\": [1, \\"é\\"]}"}\n', []),
+        ("in.txt", "prompt\na\n'\n", ["--format", "csv"]),
+        (
+            "in.jsonl",
+            '{"id": 1, "messages": [{"role": "user", "content": "a"}], "top_k": 3}\n'
+            '{"id": 2, "messages": [{"role": "user", "content": "b"}], "model": "other"}\n',
+            ["--key", "id"],
+        ),
+    ],
+)
+def test_forms_of_rows(here: Here, name: str, text: str, more: list[str]) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+    with LocalServer() as server:
+        ran = here("bulk", name, "out.jsonl", *more, server=server)
+        assert ran.status == 0, ran.err
+        asked = {request.text: request.body for request in server.requests}
+    if name == "in.txt":
+        assert asked.keys() == {"a", "'"}
+    elif "--key" in more:
+        assert asked["a"]["top_k"] == 3
+        assert asked["b"]["model"] == "other"
+    else:
+        assert asked.keys() == {"a", '{"b": [1, "é"]}'}
+
+
+def test_rows_from_standard_input(here: Here) -> None:
+    with LocalServer() as server:
+        arguments = ["bulk", "-", "out.jsonl", "--format", "jsonl"]
+        ran = here(*arguments, server=server, stdin=b'{"prompt": "Hi"}\n')
+        assert ran.status == 0
+        assert lines()[0]["text"] == "You said: Hi"
+        assert here("bulk", "-", "o2.jsonl", server=server, stdin=b"x").status == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more", "said"),
+    [
+        ("in.jsonl", '{"text": "a"}\n{"text"\n', ["-p", "{text}"], "in.jsonl:2: is not JSON"),
+        ("in.jsonl", '["a"]\n', ["-p", "{text}"], "in.jsonl:1: is not a JSON object"),
+        ("in.jsonl", '{"text": "a"}\n{"txet": "b"}\n', ["-p", "{text}"], "row 2: has no column"),
+        ("in.jsonl", "", [], "has no rows"),
+        ("in.csv", "text\n", ["-p", "{text}"], "has no rows"),
+        ("in.csv", "a,b\n1,2\n3\n", ["-p", "{a}"], "in.csv:3: does not have 2 columns"),
+        ("in.csv", "a,b\n1,2,3\n", ["-p", "{a}"], "in.csv:2: does not have 2 columns"),
+        ("in.csv", "a,a\n1,2\n", ["-p", "{a}"], "two columns have the same name"),
+        ("in.csv", 'a\n"1', ["-p", "{a}"], "unexpected end of data"),
+        ("in.csv", "a\n1\n", ["-p", "Hello"], "names no column in braces"),
+        ("in.csv", "a\n1\n", [], "has no column 'prompt'; it has: a"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--key", "id"], "has no column 'id' for its key"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "needs --input-price"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "belong together"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "max_in_flight"),
+        ("in.txt", "a\n", ["-p", "{a}"], "Say --format"),
+    ],
+)
+def test_a_file_that_cannot_be_asked_is_told_before_anything_is_sent(
+    here: Here, server: LocalServer, name: str, text: str, more: list[str], said: str
+) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+    status, out, err = here("bulk", name, "out.jsonl", *more, server=server)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not server.requests
+    assert sorted(os.listdir()) == ["home", name]
+
+
+def test_files_that_are_missing_or_not_text(here: Here, server: LocalServer) -> None:
+    assert "cannot be read" in here("bulk", "no.csv", "out.jsonl", server=server).err
+    Path("in.csv").write_bytes(b"text\ncaf\xe9\n")
+    assert "is not UTF-8 text" in here("bulk", "in.csv", "out.jsonl", server=server).err
+    Path("in.csv").write_text("prompt\nx\n")
+    status, _, err = here("bulk", "in.csv", "no/such/out.jsonl", server=server)
+    assert status == 2
+    assert "no such folder" in err
+    assert not server.requests
+
+
+def test_what_no_run_has_written_is_not_overwritten(here: Here, server: LocalServer) -> None:
+    table(2)
+    Path("out.jsonl").write_text("mine\n")
+    status, _, err = here(*BULK, server=server)
+    assert status == 2
+    assert "name another file" in err
+    assert Path("out.jsonl").read_text() == "mine\n"
+
+
+def test_an_output_that_fits_a_schema(here: Here) -> None:
+    table(2)
+    Path("s.json").write_text(
+        '{"type": "object", "properties": {"fine": {"type": "boolean"}}, "required": ["fine"]}'
+    )
+
+    def reply(request: ReceivedRequest) -> ReplyLike:
+        value = {"fine": True} if request.text == "Is text 0?" else {"fine": "yes"}
+        return Reply([{"type": "tool_use", "id": "t", "name": "output", "input": value}])
+
+    with LocalServer(reply) as server:
+        assert here(*BULK, "--schema", "s.json", server=server).status == 1
+    assert [line["output"] for line in lines()] == [{"fine": True}]
+    assert lines("out.jsonl.failures")[0]["error"] == "OutputInvalidError"
+
+
+def test_a_dry_run_asks_nothing_and_estimates(here: Here) -> None:
+    table(40)
+    prices = ["--input-price", "2", "--output-price", "10", "--max-tokens", "100"]
+    with LocalServer() as server:
+        status, _, err = here(*BULK, "--dry-run", *prices, server=server)
+        assert status == 0
+        assert {request.path.rpartition("/")[2] for request in server.requests} == {"count_tokens"}
+        assert "40 rows: 40 to ask" in err
+        assert "about 120 tokens in (counted, of 20 rows), at most 4,000 out" in err
+        assert "cost: 0.00024 for the prompts, at most 0.04024 with the answers" in err
+        assert sorted(os.listdir()) == ["home", "in.csv"]
+        here(*BULK, server=server)
+        told = json.loads(here(*BULK, "--dry-run", "--json", server=server).out)
+        assert (told["to_ask"], told["stored"], told["most_output_tokens"]) == (0, 40, 0)
+    with LocalServer(dialect="ollama") as server:
+        Path("out.jsonl.sqlite").unlink()
+        assert "guessed from the length" in here(*BULK, "--dry-run", server=server).err
+
+
+def test_equal_requests_can_be_asked_once(here: Here) -> None:
+    Path("in.csv").write_text("prompt\nx\ny\nx\nx\n")
+    with LocalServer() as server:
+        assert here("bulk", "in.csv", "out.jsonl", "--deduplicate", server=server).status == 0
+        assert len(server.requests) == 2
+    assert [line["text"] for line in lines()] == [f"You said: {text}" for text in "xyxx"]
+
+
+def test_a_budget_ends_the_run(here: Here) -> None:
+    table(50)
+    prices = ["--input-price", "1e6", "--output-price", "1e6", "--budget", "20"]
+    with LocalServer(answer) as server:
+        status, _, err = here(*BULK, *prices, "--concurrency", "1", server=server)
+        assert status == 6
+        assert "the budget is spent" in err
+        assert "the same command goes on where it ended" in err
+        assert len(lines()) == len(server.requests) < 50
+
+
+def test_failures_end_the_run_where_asked_to(here: Here) -> None:
+    table(50)
+    with LocalServer(ErrorReply(400, "No.")) as server:
+        status, _, _ = here(*BULK, "--max-failures", "3", "--concurrency", "1", server=server)
+        assert status == 1
+        assert len(server.requests) == 3
+
+
+def test_a_wrong_key_ends_the_run(here: Here, tmp_path: Path) -> None:
+    table(50)
+    with LocalServer() as server:
+        server.api_key = "another"
+        Path("key").write_text("wrong-key-123")
+        status, _, err = here(*BULK, "--api-key-file", "key", "--retries", "0", server=server)
+        assert status == 3
+        assert "wrong-key-123" not in err
+        assert len(server.requests) <= 50
+
+
+def test_json_is_a_summary(here: Here) -> None:
+    table(3)
+    with LocalServer(answer) as server:
+        told = json.loads(here(*BULK, "--json", server=server).out)
+    assert (told["total"], told["done"], told["failed"], told["stored"]) == (3, 3, 0, 0)
+
+
+# Stopped
+
+
+def started(server: LocalServer, home: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, *BULK, "--concurrency", "4"],
+        env=environment(server, home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_answers(server: LocalServer, many: int) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while len(server.requests) < many:
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+SLOW = 0.02
+
+
+def slowly(request: ReceivedRequest) -> ReplyLike:
+    time.sleep(SLOW)  # one call at a time
+    return answer(request)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(here: Here, home: Path) -> None:
+    asked = table(150)
+    with LocalServer(slowly) as server:
+        with started(server, home) as running:
+            wait_for_answers(server, 20)
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=PATIENCE)
+        assert running.returncode == 130
+        assert b"the same command goes on where it ended" in err
+        assert b"Traceback" not in err
+        kept = lines()
+        assert 0 < len(kept) < 150
+        assert here(*BULK, server=server).status == 0
+        counts = Counter(request.text for request in server.requests)
+    assert [line["text"] for line in lines()] == [f"To {text}" for text in asked]
+    again = {text for text, count in counts.items() if count > 1}
+    assert not again & {line["text"].removeprefix("To ") for line in kept}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_killed_at_any_instant_it_goes_on(here: Here, home: Path) -> None:
+    asked = table(120)
+    with LocalServer(slowly) as server:
+        for many in (10, 40, 80):
+            with started(server, home) as running:
+                wait_for_answers(server, many)
+                running.kill()
+                running.communicate(timeout=PATIENCE)
+        assert here(*BULK, server=server).status == 0
+        counts = Counter(request.text for request in server.requests)
+    assert [line["text"] for line in lines()] == [f"To {text}" for text in asked]
+    assert counts.total() <= 120 + 3 * 8  # what was in flight when it was killed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize("columns", [110, 40])
+def test_a_bar_at_a_terminal(home: Path, columns: int, tmp_path: Path) -> None:
+    from terminal import Terminal
+
+    table(60)
+    prices = ["--input-price", "1000", "--output-price", "1000"]
+    with LocalServer(slowly) as server:
+        env = environment(server, home)
+        arguments = [*BULK, *prices, "--concurrency", "2"]
+        with Terminal(*arguments, env=env, columns=columns, cwd=tmp_path) as terminal:
+            terminal.expect(r"\d+/60 ")
+            if columns > 100:
+                terminal.expect(r"\d+/60 .*/s, \d+ s left, \d+ tokens, cost \d")
+            assert terminal.expect_end() == 0
+    assert terminal.text.startswith("60 of 60 done, 0 failed")  # the bar is gone
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_an_output_that_cannot_be_written_names_its_file(here: Here, tmp_path: Path) -> None:
+    table(2)
+    (tmp_path / "out.jsonl.failures").mkdir()
+    (tmp_path / "out.jsonl.failures" / "x").write_text("")
+    with LocalServer(answer) as server:
+        status, _, err = here(*BULK, server=server)
+    assert status == 7
+    assert err.startswith("modelslab: out.jsonl.failures: cannot be written")
+
+
+@pytest.mark.slow
+def test_against_a_real_server(llama_text: Any, here: Here, home: Path) -> None:
+    table(5)
+    env = environment(None, home)
+    env |= {"MODELSLAB_BASE_URL": llama_text.url, "MODELSLAB_API_KEY": llama_text.api_key}
+    ran = subprocess.run([*COMMAND, *BULK], env=env, stdin=subprocess.DEVNULL, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    assert all(line["text"].startswith("The capital of France") for line in lines())
+    assert len(lines()) == 5
