@@ -87,16 +87,16 @@ class Course:
                 self.end = error
         return self.end is None
 
-    def failed(self, error: BaseException) -> bool:
-        """Count a row that failed; False if that ends the run and is not the row's own failure."""
+    def failed(self, error: BaseException) -> ModelsLabError | None:
+        """Count a row that failed; None if that ends the run and is not the row's own failure."""
         if isinstance(error, ENDS) or not isinstance(error, ModelsLabError):
             self.stop(error)
-            return False
+            return None
         self.failures += 1
         if self.max_failures is not None and self.failures >= self.max_failures:
             rows = "1 row" if self.failures == 1 else f"{self.failures} rows"
             self.stop(TooManyFailuresError(f"{rows} failed (max_failures); the last one: {error}"))
-        return True
+        return error
 
     def stop(self, why: BaseException) -> None:
         """Ask nothing more; the first reason is the one that is told."""

@@ -141,8 +141,8 @@ class Desk(Generic[R, T]):
         if isinstance(outcome, Message):
             self._conclude(ask, outcome, None)
             return
-        error = blamed(ask, outcome)
-        if self.course.failed(error) and isinstance(error, ModelsLabError):
+        error = self.course.failed(blamed(ask, outcome))
+        if error is not None:
             self._conclude(ask, None, error)
         else:
             self._drop(ask)
@@ -326,8 +326,9 @@ class Desk(Generic[R, T]):
     def _output_json(self, message: Message | None) -> str | None:
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
+        parsed: ParsedMessage[T] = message
         try:
-            return self._adapter.dump_json(message.parsed, round_trip=True).decode()
+            return self._adapter.dump_json(parsed.parsed, round_trip=True).decode()
         except ValueError as error:  # which pydantic's own error is
             self.course.stop(ConfigurationError(f"output: cannot be stored as JSON: {error}"))
             return None

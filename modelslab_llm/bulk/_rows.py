@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -123,9 +123,9 @@ def records(rows: Any) -> Any:
         return _Again(lambda: _of_pandas(rows), len(rows))
     if hasattr(rows, "to_batches") and hasattr(rows, "column_names"):  # pyarrow
         return _Again(lambda: _of_arrow(rows), len(rows))
-    if not (is_iterable(rows) or isinstance(rows, AsyncIterable)):
-        raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}")
-    return rows
+    if is_iterable(rows) or hasattr(rows, "__aiter__"):
+        return rows
+    raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}")
 
 
 class _Again:

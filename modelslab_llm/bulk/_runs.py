@@ -7,7 +7,7 @@ What is asked and handed out is decided in `_course`; who does it are the crews,
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -40,6 +40,8 @@ class BulkRun(Generic[R, T]):
     """
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
+        if not isinstance(order.rows, Iterable):
+            raise TypeError("rows is an async iterable: AsyncModelsLab takes those")
         self._ask = ask
         self._order = order
         self._crew: Crew[R, T] | None = None
@@ -85,13 +87,7 @@ class BulkRun(Generic[R, T]):
     def __next__(self) -> BulkResult[R, T]:
         if self._crew is None:
             self._crew = self._begun()
-        try:
-            return self._crew.next()
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._crew.leave(error)
-            raise
+        return self._crew.next()
 
     def __enter__(self) -> Self:
         return self
@@ -173,13 +169,7 @@ class AsyncBulkRun(Generic[R, T]):
     async def __anext__(self) -> BulkResult[R, T]:
         if self._crew is None:
             self._crew = self._begun()
-        try:
-            return await self._crew.next()
-        except StopAsyncIteration:
-            raise
-        except BaseException as error:
-            await self._crew.leave(error)
-            raise
+        return await self._crew.next()
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TextIO, TypeVar, overload
 
 from pydantic import TypeAdapter
 from typing_extensions import Self, TypeForm
 
 from ..errors import ConfigurationError
+from ..types._json import fields_of
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
 from ._rows import Key
 
@@ -127,8 +128,7 @@ class BulkStore(Generic[T]):
         if neither is there.
         """
         try:
-            import pyarrow
-            from pyarrow import parquet
+            import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
         except ImportError:
             try:
                 frame = self.to_polars()
@@ -139,19 +139,21 @@ class BulkStore(Generic[T]):
             with _beside(path) as new:
                 frame.write_parquet(new)
             return
-        kinds: dict[type, Any] = {str: pyarrow.string(), int: pyarrow.int64()}
-        schema = pyarrow.schema([(name, kinds[kind]) for name, kind in self._columns().items()])
-        with _beside(path) as new, parquet.ParquetWriter(new, schema) as file:
+        arrow: Any = pyarrow
+        kinds = {str: arrow.string(), int: arrow.int64()}
+        schema = arrow.schema([(name, kinds[kind]) for name, kind in self._columns().items()])
+        with _beside(path) as new, arrow.parquet.ParquetWriter(new, schema) as file:
             for batch in _batches(self._records()):
-                file.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+                file.write_table(arrow.Table.from_pylist(batch, schema=schema))
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame. Raises `ConfigurationError` if pandas is not installed."""
         try:
-            import pandas
+            import pandas  # pyright: ignore[reportMissingTypeStubs]
         except ImportError:
             raise ConfigurationError("to_pandas() needs pandas: pip install pandas") from None
-        return pandas.DataFrame.from_records(list(self._records()), columns=list(COLUMNS))
+        frames: Any = pandas
+        return frames.DataFrame.from_records(list(self._records()), columns=list(COLUMNS))
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame. Raises `ConfigurationError` if polars is not installed."""
@@ -197,7 +199,7 @@ class BulkStore(Generic[T]):
 
 def _record(kept: Kept) -> dict[str, Any]:
     answer = message_from(kept.message, None) if kept.message is not None else None
-    failed = json.loads(kept.error) if kept.error is not None else {}
+    failed = fields_of(json.loads(kept.error)) if kept.error is not None else {}
     return {
         "key": kept.key,
         "position": kept.position,
@@ -224,13 +226,13 @@ def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 @contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
+def _replacing(path: str | os.PathLike[str]) -> Generator[TextIO]:
     with _beside(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         yield file
 
 
 @contextmanager
-def _beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def _beside(path: str | os.PathLike[str]) -> Generator[Path]:
     """Give a file to write, which then takes its place in one step."""
     place = Path(path).absolute()
     new = place.with_name(f".{place.name}.{os.getpid()}.new")

@@ -58,10 +58,25 @@ class AsyncCrew(Generic[R, T]):
         self._ended = anyio.Event()
         self._why: BaseException | None = None
         self._told = False  # whether the caller knows why it ended
+        self._waits = False
         self._soon = spawn(self._run)
 
     async def next(self) -> BulkResult[R, T]:
         """Return the next result. Raises what ended the run, or `StopAsyncIteration`."""
+        if self._waits:
+            raise RuntimeError("a bulk run belongs to one task, and another one waits for it")
+        self._waits = True
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            await self.leave(error)
+            raise
+        finally:
+            self._waits = False
+
+    async def _next(self) -> BulkResult[R, T]:
         desk = self._desk
         while not desk.ready:
             if self._ended.is_set():
@@ -223,8 +238,11 @@ class AsyncCrew(Generic[R, T]):
     async def _show(self) -> None:
         screen = self._order.screen
         while True:
-            if screen.is_due:
-                screen.show(self.progress())
+            try:
+                if screen.is_due:
+                    screen.show(self.progress())
+            except Exception as error:  # noqa: BLE001  the caller's function may raise anything
+                self._desk.course.stop(error)
             await anyio.sleep(TICK)
 
 
@@ -247,8 +265,9 @@ class Rows(AsyncIterator[R]):
 
     async def close(self) -> None:
         """Close an async generator of the caller's: nobody else can while it is in this task."""
-        if isinstance(self._async, AsyncGenerator):
-            await self._async.aclose()
+        source: Any = self._async
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
 
 _RUNNING: set[Any] = set()

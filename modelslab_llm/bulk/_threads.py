@@ -39,6 +39,7 @@ class Crew(Generic[R, T]):
         # A plain lock, and no condition: Ctrl-C cannot strike between its being taken and the block
         # that lets go of it, since both are in C.
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._caller_waits = False
         self._news: SimpleQueue[bool] = SimpleQueue()
         self._permits: SimpleQueue[bool] = SimpleQueue()
@@ -58,6 +59,19 @@ class Crew(Generic[R, T]):
 
     def next(self) -> BulkResult[R, T]:
         """Return the next result. Raises what ended the run, or `StopIteration`."""
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError("a bulk run belongs to one thread, and another one waits for it")
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.leave(error)
+            raise
+        finally:
+            self._turn.release()
+
+    def _next(self) -> BulkResult[R, T]:
         desk = self._desk
         while True:
             with self._lock:

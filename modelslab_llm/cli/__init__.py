@@ -10,8 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
-
 _EXTRA = frozenset({"click", "jsonschema", "prompt_toolkit", "rich", "tomlkit"})
 """What `pip install "modelslab-llm[cli]"` brings."""
 

@@ -17,7 +17,7 @@ from ._target import Target, Where, target_of
 from ._terminal import is_screen, note, write_json
 
 if TYPE_CHECKING:
-    from modelslab_llm import AsyncModelsLab, Message, MessageCreateParams, Strategy
+    from modelslab_llm import AsyncModelsLab, Message, Strategy
 
 MAX_TOKENS = 4096
 """The most tokens of an answer where the command does not say."""
@@ -107,11 +107,9 @@ def limits(max_tokens: int | None, thinking: str | None) -> dict[str, Any]:
     return {"max_tokens": most, "thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def params_of(**params: Any) -> MessageCreateParams:
+def params_of(**params: Any) -> dict[str, Any]:
     """Return the parameters of a request, without those that are not given."""
-    given: Any = {name: value for name, value in params.items() if value is not None}
-    found: MessageCreateParams = given  # each name is written out by the callers in this package
-    return found
+    return {name: value for name, value in params.items() if value is not None}
 
 
 async def model_of(target: Target, client: AsyncModelsLab) -> str:
@@ -131,7 +129,7 @@ async def model_of(target: Target, client: AsyncModelsLab) -> str:
 
 async def _ask(
     target: Target,
-    params: MessageCreateParams,
+    params: dict[str, Any],
     output: Any,
     strategy: Strategy | None,
     *,
@@ -147,7 +145,7 @@ async def _ask(
         return await _streamed(client, params, plain=plain)
 
 
-async def _streamed(client: AsyncModelsLab, params: MessageCreateParams, *, plain: bool) -> Status:
+async def _streamed(client: AsyncModelsLab, params: dict[str, Any], *, plain: bool) -> Status:
     with screen(plain=plain) as shown:
         async with client.messages.stream(**params) as stream:
             async for kind, text in stream.deltas:
@@ -156,7 +154,7 @@ async def _streamed(client: AsyncModelsLab, params: MessageCreateParams, *, plai
     return ended(message)
 
 
-async def _as_json(client: AsyncModelsLab, params: MessageCreateParams) -> Status:
+async def _as_json(client: AsyncModelsLab, params: dict[str, Any]) -> Status:
     try:
         async with client.messages.stream(**params) as stream:
             message = await stream.get_final_message()
@@ -170,7 +168,7 @@ async def _as_json(client: AsyncModelsLab, params: MessageCreateParams) -> Statu
 
 async def _structured(
     client: AsyncModelsLab,
-    params: MessageCreateParams,
+    params: dict[str, Any],
     output: Any,
     strategy: Strategy | None,
     *,

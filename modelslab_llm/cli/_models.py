@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ._ask import model_of, params_of
 from ._parts import content_of
@@ -96,7 +96,7 @@ async def _count(target: Target, contents: Sequence[object], system: str | None)
         model = await model_of(target, client)
         counted: list[int] = []
         for content in contents:
-            params: Any = params_of(
+            params = params_of(
                 model=model, messages=[{"role": "user", "content": content}], system=system
             )
             found = await client.messages.count_tokens(**params)

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from typing_extensions import TypeIs
-
+from ._json import is_object
 from ._status import Fault
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def load() -> Profiles:
     path = config_file()
     document = plain(read_toml(path))
     tables: object = document.get("profiles", {})
-    if document.keys() - {"default", "profiles"} or not is_table(tables):
+    if document.keys() - {"default", "profiles"} or not is_object(tables):
         raise Fault(f"{path}: it may hold `default` and tables `[profiles.NAME]`; correct it")
     found = {name: _profile(path, name, table) for name, table in tables.items()}
     default: object = document.get("default")
@@ -110,7 +109,7 @@ def load() -> Profiles:
 def _profile(path: Path, name: str, table: object) -> Profile:
     where = f"{path}: [profiles.{name}]"
     known = Profile.__dataclass_fields__.keys() - {"name"}
-    if not is_table(table):
+    if not is_object(table):
         raise Fault(f"{where}: is not a table; correct it")
     text: dict[str, str] = {}
     for field, value in table.items():
@@ -172,11 +171,6 @@ def delete(name: str) -> None:
 def plain(document: TOMLDocument) -> dict[str, object]:
     """Return what stands in a document, without its comments and its layout."""
     return document.unwrap()
-
-
-def is_table(value: object) -> TypeIs[dict[str, object]]:
-    """Tell whether a value of a document is a table."""
-    return isinstance(value, dict)
 
 
 def read_toml(path: Path) -> TOMLDocument:

@@ -14,8 +14,8 @@ from jsonschema.validators import validator_for
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from referencing import Registry
-from typing_extensions import TypeIs
 
+from ._json import is_list, is_object
 from ._status import Fault
 
 if TYPE_CHECKING:
@@ -81,16 +81,16 @@ class _Inlined:
         for name, value in schema.items():
             if name == "$ref" and isinstance(value, str):
                 told = {**self._referred(value, within), **told}
-            elif name in _MAPS and _is_object(value):
+            elif name in _MAPS and is_object(value):
                 told[name] = {key: self._value(entry, within) for key, entry in value.items()}
             elif name not in _DEFINITIONS:
                 told[name] = value if name in _DATA else self._value(value, within)
         return told
 
     def _value(self, value: Any, within: tuple[str, ...]) -> Any:
-        if _is_object(value):
+        if is_object(value):
             return self._object(value, within)
-        if _is_list(value):
+        if is_list(value):
             return [self._value(entry, within) for entry in value]
         return value
 
@@ -102,18 +102,10 @@ class _Inlined:
             raise ValueError(f"{pointer!r} is not in the file; write it out there")
         for step in pointer[2:].split("/") if pointer != "#" else ():
             key = unquote(step).replace("~1", "/").replace("~0", "~")
-            if not _is_object(found) or key not in found:
+            if not is_object(found) or key not in found:
                 raise ValueError(f"{pointer!r} is not in the file; correct it")
             found = found[key]
-        return self._value(found, (*within, pointer)) if _is_object(found) else {}
-
-
-def _is_object(value: object) -> TypeIs[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _is_list(value: object) -> TypeIs[list[Any]]:
-    return isinstance(value, list)
+        return self._value(found, (*within, pointer)) if is_object(found) else {}
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -123,8 +115,8 @@ def _read(path: str) -> dict[str, Any]:
         raise Fault(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # broken JSON, or no UTF-8
         raise Fault(f"{path}: is not JSON: {error}") from error
-    if not _is_object(schema):
+    if not is_object(schema):
         raise Fault(f"{path}: is not a JSON schema: it must be an object")
     # Without a type it could be anything, and would be wrapped.
-    is_object = {"type": "object"} if "properties" in schema else {}
-    return {**is_object, **schema}
+    kind = {"type": "object"} if "properties" in schema else {}
+    return {**kind, **schema}

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, TypeAlias
 
 from modelslab_llm.errors import InvalidRequestError
 
-from ._profiles import is_table
+from ._json import is_object
 from ._status import Fault
 
 Row: TypeAlias = dict[str, Any]
@@ -67,7 +67,7 @@ class Table:
                 row: object = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise Fault(f"{self._path}:{number}: is not JSON: {error}") from error
-            if not is_table(row):
+            if not is_object(row):
                 raise Fault(f"{self._path}:{number}: is not a JSON object")
             yield row
 

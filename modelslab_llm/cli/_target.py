@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, get_args
 from urllib.parse import urlsplit
 
 from ._status import Fault
@@ -91,7 +91,10 @@ def target_of(
 
 
 def _auth(name: str) -> Auth | None:
-    return None if name == "none" else cast("Auth", name)  # click let only AUTHS through
+    from modelslab_llm.endpoints import Auth
+
+    known: tuple[Auth, ...] = get_args(Auth)
+    return next((auth for auth in known if auth == name), None)  # which `none` is too
 
 
 def _endpoint(where: Where, env: Mapping[str, str]) -> tuple[Endpoint, Profile | None]:

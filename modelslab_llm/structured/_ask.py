@@ -103,10 +103,10 @@ def parsing(
 
 
 def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:
-    """Force a call (protocol.md §10). llama-server takes it for a call of any tool, and has a
-    grammar that allows nothing else; `disable_parallel_tool_use` is for those who heed it.
+    """Force a call (protocol.md §10); `disable_parallel_tool_use` is for those who heed it.
 
-    So behind GGUF the tool stands `alone`: a history that used others needs none of them there.
+    llama-server takes it for a call of any tool, so there the tool stands `alone`: a history that
+    used others needs none of them. Its grammar holds a call to the schema, but no model to a call.
     """
     others: Any = params.get("tools", ())
     description = "Give the answer by calling this, once."

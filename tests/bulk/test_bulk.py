@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -588,3 +589,41 @@ def test_what_is_in_flight_is_given_up(colour: Sync | Async) -> None:
         assert run.next() is None
         assert server.requests == 4
         never.set()
+
+
+def test_a_run_belongs_to_one_thread_or_task(colour: Sync | Async) -> None:
+    """Two that wait for results would take them from each other, and wait for ever."""
+    goes_on = threading.Event()
+    with crowd(colour, lambda text: goes_on.wait(20)) as (client, _):
+        run = client.bulk(map(params, range(9)), defaults=SHARED, max_in_flight=2)
+        first: list[Any] = []
+        waits = threading.Thread(target=lambda: first.append(run.next()))
+        waits.start()
+        until = time.monotonic() + 20
+        while True:  # until it waits
+            assert time.monotonic() < until
+            if run.real._crew is not None and run.real.progress.in_flight == 2:
+                break
+            time.sleep(0.01)
+        with pytest.raises(RuntimeError, match="a bulk run belongs to one"):
+            run.next()
+        goes_on.set()
+        waits.join()
+        assert first[0].message.text
+        assert len(list(run.results())) == 8  # and nothing is lost by it
+
+
+def test_a_function_for_the_progress_may_fail(client: Any) -> None:
+    def tell(progress: BulkProgress) -> None:
+        raise ZeroDivisionError("a bug of the caller's")
+
+    with pytest.raises(ZeroDivisionError):
+        client.bulk(map(params, range(9)), defaults=SHARED, progress=tell).finish()
+
+
+def test_async_rows_are_not_for_the_sync_client(server: LocalServer) -> None:
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        yield params(1)
+
+    with server.client() as client, pytest.raises(TypeError, match="AsyncModelsLab takes those"):
+        client.messages.bulk(rows(), defaults=SHARED)  # type: ignore[call-overload]

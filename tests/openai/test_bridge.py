@@ -265,9 +265,8 @@ def message_of(name: str) -> Message:
 
 
 def seen(message: Message) -> Json:
-    return message.model_dump(
-        include={"id", "model", "content", "stop_reason", "stop_sequence", "usage"}
-    )
+    seen = message.model_dump(include={"id", "model", "stop_reason", "stop_sequence", "usage"})
+    return seen | {"content": message.to_param()["content"]}
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -638,7 +638,7 @@ def test_what_an_api_says_is_not_put_down_to_the_url(colour: Sync | Async) -> No
     assert "base URL" not in advised(answer, colour)
 
 
-ASKED_ELSEWHERE = "which endpoints.gateway(…, auth=…) can change"
+ASKED_ELSEWHERE = "which auth=… of its endpoint can change"
 WENT = {
     "bearer": ({}, f"(the key was sent as authorization, {ASKED_ELSEWHERE}; POST"),
     "v7": ({"endpoint": endpoints.llm_v7()}, "(the key was sent as x-api-key; POST"),

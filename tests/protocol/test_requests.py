@@ -261,7 +261,8 @@ def test_the_headers_on_the_wire_are_few(colour: Sync | Async, server: LocalServ
     client.create(**ASK)
     client.close()
     (received,) = server.requests
-    assert set(received.headers) == {*OWN_HEADERS, "host", "content-length"}
+    set_by_http = {"host", "content-length", "accept-encoding", "connection"}
+    assert set(received.headers) == {*OWN_HEADERS, *set_by_http}
     assert received.headers["user-agent"] == OWN_HEADERS["user-agent"]
     assert received.body == ASK
 

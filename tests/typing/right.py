@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -59,7 +59,14 @@ from modelslab_llm.bulk import (
     BulkRun,
     BulkStore,
 )
-from modelslab_llm.openai import to_chat_completion, to_messages
+from modelslab_llm.openai import (
+    from_chat_chunks,
+    from_chat_completion,
+    to_chat_chunks,
+    to_chat_completion,
+    to_chat_request,
+    to_messages,
+)
 from modelslab_llm.prices import Budget, Prices
 from modelslab_llm.types import (
     ContentBlockDeltaEvent,
@@ -74,6 +81,9 @@ from modelslab_llm.types import (
 
 def clients() -> None:
     assert_type(endpoints.llm_v7(), Endpoint)
+    mine = endpoints.llama_server("http://127.0.0.1:8080", "bearer", default_model=None)
+    assert_type(mine.claude_code_env(context_window=None), dict[str, str])
+    assert_type(mine.default_strategy, Strategy)
     with ModelsLab() as client:
         assert_type(client, ModelsLab)
         assert_type(client.endpoint.default_model, "str | None")
@@ -225,6 +235,9 @@ def from_openai(client: ModelsLab, body: dict[str, Any]) -> None:
     assert_type(params["max_tokens"], int)
     message = client.messages.create(**params)
     assert_type(to_chat_completion(message, created=1), dict[str, Any])
+    assert_type(to_chat_request({"max_tokens": 1}), dict[str, Any])
+    assert_type(from_chat_completion({}), Message)
+    assert_type(to_chat_chunks(from_chat_chunks([{}])), Iterator[dict[str, Any]])
 
 
 def ask(client: ModelsLab, **params: Unpack[MessageCreateParams]) -> str:
@@ -425,8 +438,8 @@ def bulk(client: ModelsLab, points: list[Point], prices: Prices) -> None:
     with run:
         assert_type(next(run).parsed, list[Recipe])
     assert_type(run.finish(), BulkProgress)
-    ready: Iterator[dict[str, Any]] = iter([{"messages": []}])
-    assert_type(client.messages.bulk(ready), BulkRun[dict[str, Any], None])
+    ready: list[dict[str, Any]] = [{"messages": []}]
+    assert_type(client.messages.bulk(iter(ready)), BulkRun[dict[str, Any], None])
     with BulkStore("run.sqlite") as store, BulkStore("run.sqlite", Recipe, last_run=True) as parsed:
         assert_type(store, BulkStore[None])
         for stored in parsed:

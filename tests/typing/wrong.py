@@ -27,6 +27,7 @@ from modelslab_llm.openai import to_chat_completion, to_messages
 print(modelslab_llm.APIErorr)  # type: ignore[attr-defined]
 print(modelslab_llm.testing.LocalServr)  # type: ignore[attr-defined]
 endpoints.gateway("https://x", auth="basic")  # type: ignore[arg-type]
+endpoints.llama_server("https://x", auth="key")  # type: ignore[arg-type]
 endpoints.gguf(12)  # type: ignore[arg-type]
 Timeout(5)  # type: ignore[call-arg]
 ModelsLab(timeout="soon")  # type: ignore[arg-type]
@@ -136,8 +137,8 @@ def bulk(client: ModelsLab, asynchronous: AsyncModelsLab) -> None:
     client.messages.bulk([{}], max_inflight=5)  # type: ignore[call-overload]
     client.messages.bulk([{}], max_in_flight="5")  # type: ignore[call-overload]
     client.messages.bulk([{}], budget=20)  # type: ignore[call-overload]
-    for result in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
-        print(result)
+    for _ in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
+        pass
     with asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
         pass
     number: int = next(client.messages.bulk([{}], output=str)).parsed  # type: ignore[assignment]

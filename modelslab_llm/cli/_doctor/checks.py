@@ -27,8 +27,9 @@ from modelslab_llm.errors import (
 )
 from modelslab_llm.types import ToolResultBlockParam
 
+from .._json import is_object
 from .finding import Finding, short
-from .framing import framing_of, is_object
+from .framing import framing_of
 from .look import FailedAt, Seen
 from .patient import QUESTION, Patient, deviations
 
@@ -412,7 +413,7 @@ class _City(TypedDict):
 
 async def structured(patient: Patient) -> Findings:
     """By which strategies an answer can be held to a schema."""
-    strategies: tuple[Strategy, ...] = get_args(Strategy)
+    strategies = patient.endpoint.strategies
     found = [await _by(patient, strategy) for strategy in strategies]
     work = [name for name, row in zip(strategies, found, strict=True) if row.verdict == "ok"]
     for row in found:

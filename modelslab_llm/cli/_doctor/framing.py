@@ -7,12 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from typing_extensions import TypeIs
-
-
-def is_object(value: object) -> TypeIs[dict[str, object]]:
-    """Tell whether a value that was read from JSON is an object."""
-    return isinstance(value, dict)
+from .._json import is_object
 
 
 @dataclass
