@@ -175,7 +175,7 @@ class OutputRefusedError(OutputError):
 
 
 class OutputInvalidError(OutputError):
-    """What came is no JSON, or does not fit the type; the text says where, as for the model."""
+    """What came is not JSON, or does not fit the type; the text says where, as for the model."""
 
 
 class BudgetSpentError(ModelsLabError):

@@ -190,7 +190,8 @@ class Accumulator:
         message = made(Message, self._start, known, changes, info)
         give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
-        return message if in_order and in_order[-1][1].parts else mark_cut_arguments(message)
+        came_whole = bool(in_order and in_order[-1][1].parts)
+        return mark_cut_arguments(message, came_whole=came_whole)
 
     def weigh(self) -> int:
         """Return about how many bytes are kept, and join the parts, which costs as many."""

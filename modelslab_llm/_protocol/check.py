@@ -85,16 +85,15 @@ def _cure(name: str, known: frozenset[str], verb: str) -> str:
     if cure := hint("parameter", name):
         return cure
     if name in Options.__annotations__:
-        return f"it is an option of the client, client.with_options({name}=…)"
-    return (
-        f"{did_you_mean(name, known)}what only your server knows goes in extra_body={{{name!r}: …}}"
-    )
+        return f"it is an option of the client, client.with_options({name}=...)"
+    only = f"what only your server knows goes in extra_body={{{name!r}: ...}}"
+    return did_you_mean(name, known) + only
 
 
 def _model(body: dict[str, Any], endpoint: Endpoint, problems: list[str]) -> None:
     model = body.setdefault("model", endpoint.default_model)
     if model is None:
-        problems.append("model: name one, or give the endpoint a default_model=…")
+        problems.append("model: name one, or give the endpoint a default_model=...")
     elif not isinstance(model, str) or not model.strip():
         problems.append(f"model: must be a name, not {model!r}")
 

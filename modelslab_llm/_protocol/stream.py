@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class _State(HintsAtNames, Generic[Events]):
-    """What is the same for both colours: what has come, and how it ended."""
+    """What sync and async share: what has come, and how it ended."""
 
     def __init__(self) -> None:
         self._opened: Opened[Events] | None = None

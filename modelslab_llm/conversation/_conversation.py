@@ -14,7 +14,7 @@ from .._protocol.turns import plain_turn
 from ..types._json import is_list, is_mapping
 from ..types.content import ToolUseBlock
 from ..types.message import Message
-from ..types.requests import ContentBlockParam, MessageParam
+from ..types.requests import ContentBlockParam, LoadedParam, MessageParam
 from . import _history
 from ._history import THINKING, Turn, is_a
 
@@ -37,7 +37,7 @@ class Conversation:
     `Conversation(json.loads(text))`.
     """
 
-    def __init__(self, turns: Iterable[MessageParam | Message] = ()) -> None:
+    def __init__(self, turns: Iterable[MessageParam | Message | LoadedParam] = ()) -> None:
         self.turns: list[MessageParam] = []
         """Every turn as it was added, in plain dicts. Reading the history changes nothing here."""
         for turn in turns:
@@ -52,7 +52,7 @@ class Conversation:
         A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
         stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
         answered here, with an error that shows the model what did arrive. Raises
-        `InvalidRequestError` for what is no turn.
+        `InvalidRequestError` for what is not a turn.
         """
         given: Any = turn
         if is_mapping(turn) and "type" in turn and "role" not in turn:

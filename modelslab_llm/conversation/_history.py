@@ -1,6 +1,6 @@
 """The rules of a history that every server takes, turn by turn (protocol.md §3, §4, §10, §13).
 
-Pure functions on blocks as plain dicts. `Conversation` mends a whole history by them, and a
+Pure functions on blocks as plain dicts. `Conversation` puts a whole history right by them, and a
 `ToolLoop` what it adds to one.
 """
 

@@ -141,6 +141,9 @@ class ToolLoop:
         asked = [id for _, parts in turns for id in call_ids(parts)]
         uses = {use.id: use for use in reversed(message.tool_uses) if use.name}  # the first counts
         self.calls = [ToolCall(uses[id], self.tools.get(uses[id].name)) for id in asked]
+        lost = sum(not (use.id and use.name) for use in message.tool_uses)
+        if lost and self.calls:
+            log.warning("%d tool calls without a name or an id left out", lost)
         for call in self.calls:
             if call.name not in self._names:
                 names = ", ".join(self._names)
@@ -191,7 +194,7 @@ class ToolLoop:
             return None
         if self._turns >= self._max_turns:
             raise TooManyTurnsError(
-                f"there is no answer after {self._turns} turns: allow more with max_turns=…",
+                f"there is no answer after {self._turns} turns: allow more with max_turns=...",
                 tool_use=self.calls[0].tool_use if self.calls else None,
                 messages=self.messages,
             )

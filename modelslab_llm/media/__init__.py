@@ -93,7 +93,7 @@ def image(
     JPEG where the PNG would be too large and has no transparency. Files and bytes are sent as they
     are; not every server heeds the orientation in them.
 
-    Raises `InvalidRequestError` for what is no such picture, is too large, or cannot be read.
+    Raises `InvalidRequestError` for what is not such an image, is too large, or cannot be read.
     """
     block: ImageBlockParam
     if url := _url(source):
@@ -133,7 +133,7 @@ def document(
     Raises `InvalidRequestError` for what is neither PDF nor text, is too large, or cannot be read.
     """
     if (source is None) == (text is None):
-        raise InvalidRequestError("document: give either a source, or text=…")
+        raise InvalidRequestError("document: give either a source, or text=...")
     block: DocumentBlockParam
     if url := _url(source):
         block = {"type": "document", "source": {"type": "url", "url": url}}
@@ -208,22 +208,22 @@ def _document_source(source: Any, text: str | None, most: int | None) -> Any:
         if most is not None and len(text) > most:
             raise InvalidRequestError(f"document: {_too_large(f'{len(text):,} characters', most)}")
     if not text.strip():
-        raise InvalidRequestError(f"{name}: holds no text")
+        raise InvalidRequestError(f"{name}: contains no text")
     return {"type": "text", "media_type": TEXT, "data": text}
 
 
 def _decoded(data: memoryview, kind: str, name: str) -> str:
     if kind in PICTURES:
-        raise InvalidRequestError(f"{name}: is a picture ({kind}): use image()")
+        raise InvalidRequestError(f"{name}: is an image ({kind}): use image()")
     try:
         text = str(data, "utf-8-sig")
     except UnicodeDecodeError as error:
-        what = f"is a {kind}" if kind else f"is no UTF-8 at byte {error.start}"
+        what = f"is a {kind}" if kind else f"is not UTF-8 at byte {error.start}"
         raise InvalidRequestError(
             f"{name}: is neither a PDF nor text, it {what}: save it as PDF or as UTF-8 text"
         ) from None
     if "\0" in text:
-        raise InvalidRequestError(f"{name}: is neither a PDF nor text, it holds zero bytes")
+        raise InvalidRequestError(f"{name}: is neither a PDF nor text, it contains zero bytes")
     return text
 
 
@@ -232,7 +232,9 @@ def _url(source: object) -> str | None:
     if not isinstance(source, str) or not source.lower().startswith(("http://", "https://")):
         return None
     if not source.isprintable() or " " in source:
-        raise InvalidRequestError(f"{source!r:.100}: holds a character that no URL can")
+        raise InvalidRequestError(
+            f"{source!r:.100}: contains a character that is not allowed in a URL"
+        )
     return source
 
 
@@ -283,7 +285,7 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
     except (OSError, ValueError) as error:  # the latter: a name with a zero byte
         raise InvalidRequestError(
             f"{name}: cannot be read: {getattr(error, 'strerror', error)}; a string is a path "
-            "or a URL, and text itself is document(text=…)"
+            "or a URL, and text itself is document(text=...)"
         ) from error
     with file:
         return _of_reader(file.read, limit, name), name
@@ -378,22 +380,22 @@ def _check_sides(data: memoryview, kind: str, most: int | None, name: str) -> No
     if most is not None and max(size) > most:
         width, height = size
         raise InvalidRequestError(
-            f"{name}: has {width} × {height} pixels, a side may have {most}: make it smaller, "
-            "or lift the limit with max_side=…"
+            f"{name}: has {width} x {height} pixels, a side may have {most}: make it smaller, "
+            "or lift the limit with max_side=..."
         )
 
 
 def _no_picture(kind: str) -> str:
     if kind == PDF:
         return "is a PDF: use document()"
-    what = f"is a {kind}" if kind else "is no picture"
+    what = f"is a {kind}" if kind else "is not an image"
     return f"{what}: servers take JPEG, PNG, GIF and WebP"
 
 
 def _too_large(size: str, most: int) -> str:
     return (
         f"is too large: {size}, where {most:,} characters may be sent "
-        "(base64 has 4 for 3 bytes); lift the limit with max_bytes=…"
+        "(base64 has 4 for 3 bytes); lift the limit with max_bytes=..."
     )
 
 

@@ -146,7 +146,7 @@ class Turns:
             at = f"{path}.tool_calls[{i}]"
             one = self._notes.dict_at(call, at)
             if one.get("type", "function") != "function":
-                self._notes.refuse(f"{at}.type", f"{one['type']!r} is no function")
+                self._notes.refuse(f"{at}.type", f"{one['type']!r} is not a function")
                 continue
             self._notes.unread(one, {"id", "type", "function", "index"}, at)
             function = self._notes.dict_at(one.get("function"), f"{at}.function")

@@ -117,7 +117,7 @@ class OutputRequest(Generic[T]):
             return []
         how = f"Call {self.tool} again" if self.tool else "Give the whole JSON object again"
         results = [tool_result(use, f"{reason}.", is_error=True) for use in message.tool_uses]
-        content = results or f"Error: {reason}. {how}, and mend this."
+        content = results or f"Error: {reason}. {how}, and fix this."
         return [turn, {"role": "user", "content": content}]
 
     def _call(self, message: Message) -> ToolUseBlock | None:

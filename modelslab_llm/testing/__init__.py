@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ._script.fault import Fault
     from ._script.received import ReceivedRequest
     from ._script.script import ErrorReply, Reply, ReplyLike, Script
+    from ._serve.in_process import ScriptedTransport
     from ._serve.server import LocalServer
-    from ._serve.transport import ScriptedTransport
 
 __all__ = [
     "DialectName",
@@ -52,7 +52,7 @@ _FROM = {
     "_script.script": "ErrorReply Reply ReplyLike Script",
     "_serve.server": "LocalServer",
     "_record.tape": "RecordingError",
-    "_serve.transport": "ScriptedTransport",
+    "_serve.in_process": "ScriptedTransport",
 }
 _LATER = {name: module for module, names in _FROM.items() for name in names.split()}
 

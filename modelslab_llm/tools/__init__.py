@@ -1,7 +1,7 @@
 """Make tools of typed functions, and tool results of what they return; runs no loop.
 
 The JSON schema of a tool, and the reading of its arguments, are pydantic's. Arguments are read
-strictly, as JSON, so that a function takes exactly what its schema says: `"5"` is no integer.
+strictly, as JSON, so that a function takes exactly what its schema says: `"5"` is not an integer.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def _checked_name(function: object, name: str | None) -> str:
     if not NAME.fullmatch(name):
         raise ConfigurationError(
             f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
-            "and '-'; choose one with @tool(name=…)"
+            "and '-'; choose one with @tool(name=...)"
         )
     return name
 

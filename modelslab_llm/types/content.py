@@ -197,9 +197,7 @@ class _CallBlock(_Block):
         """Return a copy whose input is read from `text`; None means that none arrived."""
         found = read_arguments(text) if text is not None and self.name else None
         if found is not None:
-            # Said where nothing came: else a dump of it could not be told from a call that was cut.
-            known = {} if found else {"input_complete": True}
-            return self.model_copy(update={"input": found, **known})
+            return self.model_copy(update={"input": found})
         marks: dict[str, Any] = {"input": {}, "input_complete": False, "raw_input": text or ""}
         return self.model_copy(update=marks)
 

@@ -185,16 +185,23 @@ def made(
     return message
 
 
-def mark_cut_arguments(message: Message) -> Message:
+def mark_cut_arguments(message: Message, *, came_whole: bool = False) -> Message:
     """Mark a last tool call without input as cut, if the message was (protocol.md §5).
 
     llama-server then sends `input: {}`, which nothing else tells from a call without arguments.
+    Where it is known that they came whole, that is noted: a dump of it says so too.
     """
-    if message.stop_reason in CUT and message.content:
-        last = message.content[-1]
-        known = isinstance(last, ToolUseBlock) and "input_complete" in last.model_fields_set
-        if isinstance(last, ToolUseBlock) and not last.input and not known:
-            message.content[-1] = last.with_arguments(None)
+    last = message.content[-1] if message.stop_reason in CUT and message.content else None
+    if (
+        not isinstance(last, ToolUseBlock)
+        or last.input
+        or "input_complete" in last.model_fields_set
+    ):
+        return message
+    if came_whole:
+        message.content[-1] = last.model_copy(update={"input_complete": True})
+    else:
+        message.content[-1] = last.with_arguments(None)
     return message
 
 

@@ -14,7 +14,7 @@ from typing_extensions import NotRequired, Required, TypedDict
 from . import turns
 from .message import Message
 from .turns import *  # noqa: F403
-from .turns import CacheControlParam, MessageParam, TextBlockParam
+from .turns import CacheControlParam, LoadedParam, MessageParam, TextBlockParam
 
 __all__: list[str] = [
     "CountTokensParams",
@@ -166,11 +166,11 @@ class _Options(TypedDict, total=False):
 class CountTokensParams(_Options, total=False):
     """The parameters of `messages.count_tokens` (protocol.md §8)."""
 
-    messages: Required[Iterable[MessageParam | Message]]
+    messages: Required[Iterable[MessageParam | Message | LoadedParam]]
     model: str | None
     """Needed unless the endpoint has a default model."""
-    system: str | Iterable[TextBlockParam] | None
-    tools: Iterable[HasToolParam | ToolParam | ServerToolParam] | None
+    system: str | Iterable[TextBlockParam | LoadedParam] | None
+    tools: Iterable[HasToolParam | ToolParam | ServerToolParam | LoadedParam] | None
     """Tools made by `@tool`, or definitions. No two may have the same name."""
     tool_choice: ToolChoiceParam | None
     thinking: ThinkingParam | None

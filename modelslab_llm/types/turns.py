@@ -6,7 +6,7 @@ Plain dicts of these shapes are all that is needed; nothing here runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -21,6 +21,7 @@ __all__ = [
     "DocumentBlockParam",
     "FileSourceParam",
     "ImageBlockParam",
+    "LoadedParam",
     "MessageParam",
     "MidConvSystemBlockParam",
     "RedactedThinkingBlockParam",
@@ -34,6 +35,21 @@ __all__ = [
     "ToolUseBlockParam",
     "URLSourceParam",
 ]
+
+
+if TYPE_CHECKING:
+
+    class _LoadedJSON:
+        """The values of a dict that was loaded: to a type checker only `Any` is one of these."""
+else:
+    _LoadedJSON = Any
+
+LoadedParam: TypeAlias = dict[str, _LoadedJSON]
+"""A turn, a block or a tool as `dict[str, Any]`: loaded from JSON, or made by another library.
+
+It is only checked when it is sent. A dict that is written out in the program is still checked
+against the shapes here, because its values are not `Any`.
+"""
 
 
 class CacheControlParam(TypedDict):
@@ -214,8 +230,9 @@ ContentBlockParam: TypeAlias = Union[
     ContainerUploadBlockParam,
     MidConvSystemBlockParam,
     ContentBlock,  # of a reply, just as it came
+    LoadedParam,
 ]
-"""One block of a turn. For a block that only one server knows, cast its dict to this."""
+"""One block of a turn. One that only one server knows is a `dict[str, Any]`."""
 
 
 class MessageParam(TypedDict):

@@ -263,9 +263,12 @@ def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
-def test_a_call_that_nobody_can_answer_is_left_out(lost: dict[str, Any]) -> None:
+def test_a_call_that_nobody_can_answer_is_left_out(
+    lost: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     flow = loop()
     flow.add_reply(said(lost, use("b", river="Dart"), use("a", river="Exe")))
+    assert caplog.messages == ["1 tool calls without a name or an id left out"]
     assert run(flow) == ["b", "a"]
     assert flow.next_request()
     assert flow.messages[-2]["content"] == [use("b", river="Dart"), use("a", river="Exe")]

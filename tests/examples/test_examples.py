@@ -53,9 +53,9 @@ SHOWN = {
         "I was sent: image of image/png,",
         "I was sent: document of text/plain, 26 characters.",
         "characters; image of image/png,",
-        "'letter.png': is no picture: servers take JPEG, PNG, GIF and WebP",
+        "'letter.png': is not an image: servers take JPEG, PNG, GIF and WebP",
         "'empty.png': is empty",
-        "'huge.png': has 9000 × 64 pixels, a side may have 8000",
+        "'huge.png': has 9000 x 64 pixels, a side may have 8000",
     ],
     "private_gateway": [
         "You said: Hello from inside!",

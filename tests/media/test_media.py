@@ -434,7 +434,7 @@ BAD_BOTH: list[tuple[Any, str]] = [
     (Broken(), "broken.png: cannot be read: .*Input/output error"),
     ("data:text/plain,Hello", "the data URL: does not hold base64"),
     ("data:image/png;base64,!!!!", "the data URL: does not hold base64"),
-    ("https://example.org/a b.png", "holds a character that no URL can"),
+    ("https://example.org/a b.png", "contains a character that is not allowed in a URL"),
     (5, "int: give a path, a URL, bytes, or a file opened with 'rb'"),
     (b"II*\0" + bytes(50) + b"\xff", "TIFF"),
 ]
@@ -450,7 +450,7 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
 @pytest.mark.parametrize(
     ("data", "cure"),
     [
-        (b"Dear Ada,", "is no picture: servers take JPEG, PNG, GIF and WebP"),
+        (b"Dear Ada,", "is not an image: servers take JPEG, PNG, GIF and WebP"),
         (PDF, r"is a PDF: use document\(\)"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a SVG"),
         (drawn("BMP"), "is a BMP: servers take"),
@@ -458,7 +458,7 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
         (b"\0\0\0\x18ftypheic" + bytes(30), "is a HEIC"),
         (PNG[:20], "begins like image/png, but is broken or cut"),
         (drawn("JPEG")[:30], "begins like image/jpeg, but is broken or cut"),
-        (too_wide(), "has 8001 × 10 pixels, a side may have 8000.*max_side="),
+        (too_wide(), "has 8001 x 10 pixels, a side may have 8000.*max_side="),
     ],
 )
 def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
@@ -469,12 +469,12 @@ def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
 @pytest.mark.parametrize(
     ("how", "cure"),
     [
-        ({"source": PNG}, r"is a picture \(image/png\): use image\(\)"),
-        ({"source": b"caf\xe9 au lait"}, "no UTF-8 at byte 3: save it as PDF or as UTF-8 text"),
-        ({"source": b"a\0b"}, "holds zero bytes"),
+        ({"source": PNG}, r"is an image \(image/png\): use image\(\)"),
+        ({"source": b"caf\xe9 au lait"}, "not UTF-8 at byte 3: save it as PDF or as UTF-8 text"),
+        ({"source": b"a\0b"}, "contains zero bytes"),
         ({"source": b"PK\3\4 a docx \xff"}, "it is a ZIP or Office file"),
-        ({"source": b" \n"}, "the bytes: holds no text"),
-        ({"text": ""}, "text: holds no text"),
+        ({"source": b" \n"}, "the bytes: contains no text"),
+        ({"text": ""}, "text: contains no text"),
         ({"text": b"bytes"}, "text must be a str, not bytes"),
         ({"text": "long", "max_bytes": 3}, "too large: 4 characters, where 3"),
         ({}, "give either a source, or text="),

@@ -799,8 +799,8 @@ def test_stream_is_a_verb(colour: Sync | Async) -> None:
 @pytest.mark.parametrize(
     ("name", "cure"),
     [
-        ("deadline", r"with_options\(deadline=…\)"),
-        ("max_retries", r"with_options\(max_retries=…\)"),
+        ("deadline", r"with_options\(deadline=\.\.\.\)"),
+        ("max_retries", r"with_options\(max_retries=\.\.\.\)"),
         ("stop", "stop_sequences"),
         ("max_completion_tokens", "max_tokens"),
         ("output_format", r"messages\.parse\(output=\.\.\.\)"),

@@ -275,7 +275,7 @@ def pattern(a: Annotated[str, Field(pattern="(")]) -> None: ...
         (function, r"of parameter 'then', .*Callable"),
         (client, r"of parameter 'client', modelslab_llm"),
         (lost, r"name 'Nowhere' is not defined"),
-        (naïve, r"tool name 'naïve'.*@tool\(name=…\)"),
+        (naïve, r"tool name 'naïve'.*@tool\(name=\.\.\.\)"),
         (pattern, r"of parameter 'a'.*unclosed group"),
         (lambda: 1, r"a lambda has neither name nor types"),
         (len, r"not of builtin_function_or_method"),

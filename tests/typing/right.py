@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast
+from typing import Annotated, Any, Literal, Union
 
 import httpx
 import httpx2
@@ -140,6 +140,7 @@ def history(client: ModelsLab, tools: list[ToolParam]) -> None:
             ],
         }
     )
+    of_a_server_of_mine: dict[str, Any] = {"type": "of_a_server_of_mine", "anything": 1}
     turns.append(
         {
             "role": "user",
@@ -149,7 +150,7 @@ def history(client: ModelsLab, tools: list[ToolParam]) -> None:
                     "type": "image",
                     "source": {"type": "base64", "media_type": "image/png", "data": "iVBOR"},
                 },
-                cast("ContentBlockParam", {"type": "from_a_server_of_mine", "anything": 1}),
+                of_a_server_of_mine,
             ],
         }
     )
@@ -373,6 +374,38 @@ async def output_asynchronous(client: AsyncModelsLab, hello: MessageParam) -> li
         assert_type((await stream.get_final_message()).parsed, Literal[1, 2])
     message = await client.messages.parse(output=list[Recipe], max_tokens=1, messages=[hello])
     return message.parsed
+
+
+def loaded(
+    client: ModelsLab,
+    history: list[dict[str, Any]],
+    blocks: list[dict[str, Any]],
+    tools: list[dict[str, Any]],
+) -> None:
+    """What was loaded from JSON, or made by another library, needs no cast."""
+    client.messages.create(max_tokens=1, messages=history)
+    client.messages.create(max_tokens=1, messages=history, tools=tools, system=blocks)
+    client.messages.create(max_tokens=1, messages=[*history, {"role": "user", "content": "Hm?"}])
+    client.messages.create(max_tokens=1, messages=[{"role": "user", "content": blocks}])
+    client.messages.create(
+        max_tokens=1,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "Hm?"}, *blocks]}],
+    )
+    client.messages.create(max_tokens=1, messages=json.loads("[]"))
+    client.messages.stream(max_tokens=1, messages=history)
+    client.messages.count_tokens(messages=history, tools=tools)
+    client.messages.run_tools(max_tokens=1, messages=history, tools=tools)
+    client.messages.parse(output=int, max_tokens=1, messages=history)
+    conversation = Conversation(history)
+    conversation.add(history[0])
+    conversation.add(blocks)
+    conversation.add(blocks[0])
+    mixed: list[MessageParam | dict[str, Any]] = [*conversation, *history]
+    client.messages.create(max_tokens=1, messages=mixed)
+    params: MessageCreateParams = {"max_tokens": 1, "messages": history}
+    params["tools"] = tools
+    turn: MessageParam = {"role": "assistant", "content": blocks}
+    history.append({**turn})
 
 
 def bulk(client: ModelsLab, points: list[Point], prices: Prices) -> None:

@@ -43,7 +43,7 @@ def create(client: ModelsLab) -> None:
     client.messages.create(max_tokens="1", messages=[hello])  # type: ignore[arg-type]
     client.messages.create(max_tokens=1, messages=[hello], stream=True)  # type: ignore[call-arg]
     client.messages.create(max_tokens=1, messages=[hello], temprature=0)  # type: ignore[call-arg]
-    client.messages.create(max_tokens=1, messages=[hello], tools=[{"nme": "x"}])  # type: ignore[list-item]
+    client.messages.create(max_tokens=1, messages=[hello], tools=[{"nme": "x"}])  # type: ignore[dict-item]
     client.messages.create(max_tokens=1, messages="Hello")  # type: ignore[arg-type]
     client.messages.count_tokens(messages=[hello], max_tokens=1)  # type: ignore[call-arg]
     text: int = client.messages.create(max_tokens=1, messages=[hello]).text  # type: ignore[assignment]
@@ -52,7 +52,25 @@ def create(client: ModelsLab) -> None:
         pass
 
 
-text: MessageParam = {"role": "user", "content": [{"type": "text", "txt": "x"}]}  # type: ignore[list-item]
+def misspelt(client: ModelsLab, hello: MessageParam) -> None:
+    """That loaded dicts are taken must not hide what is misspelt in those that are written out."""
+    client.messages.create(max_tokens=1, messages=[{"rol": "user", "content": "x"}])  # type: ignore[dict-item]
+    client.messages.create(max_tokens=1, messages=[{"role": "user", "contnt": "x"}])  # type: ignore[dict-item]
+    client.messages.create(max_tokens=1, messages=[{"role": "usr", "content": "x"}])  # type: ignore[dict-item]
+    client.messages.create(
+        max_tokens=1,
+        messages=[{"role": "user", "content": [{"type": "text", "txt": "x"}]}],  # type: ignore[dict-item]
+    )
+    client.messages.create(max_tokens=1, messages=["x"])  # type: ignore[list-item]
+    client.messages.create(max_tokens=1, messages=[hello], tools=[{"nme": "x"}])  # type: ignore[dict-item]
+    client.messages.create(max_tokens=1, messages=[hello], system=[{"type": "text"}])  # type: ignore[dict-item]
+    client.messages.count_tokens(messages=[{"rol": "user", "content": "x"}])  # type: ignore[dict-item]
+    Conversation([{"rol": "user", "content": "x"}])  # type: ignore[dict-item]
+    Conversation().add({"rol": "user", "content": "x"})  # type: ignore[arg-type]
+    Conversation().add({"type": "text", "txt": "x"})  # type: ignore[arg-type]
+
+
+text: MessageParam = {"role": "user", "content": [{"type": "text", "txt": "x"}]}  # type: ignore[dict-item]
 system: MessageParam = {"role": "system", "content": "x"}  # type: ignore[typeddict-item]
 nothing: MessageParam = {"role": "user"}  # type: ignore[typeddict-item]
 
@@ -83,8 +101,8 @@ def tools(client: ModelsLab) -> None:
 
 def conversations(client: ModelsLab, conversation: Conversation) -> None:
     conversation.add(7)  # type: ignore[arg-type]
-    conversation.add({"role": "system", "content": "x"})  # type: ignore[dict-item]
-    conversation.add([{"type": "text", "txt": "x"}])  # type: ignore[list-item]
+    conversation.add({"role": "system", "content": "x"})  # type: ignore[arg-type]
+    conversation.add([{"type": "text", "txt": "x"}])  # type: ignore[dict-item]
     conversation.turns = ["Hello"]  # type: ignore[list-item]
     Conversation("Hello")  # type: ignore[arg-type]
     client.messages.create(max_tokens=1, messages=conversation, thinking=True)  # type: ignore[arg-type]

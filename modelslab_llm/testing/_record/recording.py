@@ -1,4 +1,4 @@
-"""Record real exchanges to a folder and replay them: a transport for either colour.
+"""Record real exchanges to a folder and replay them: a transport for sync and async.
 
 Sends, reads and writes; what is saved and which exchange answers a request, `_tape` decides.
 """

@@ -23,7 +23,7 @@ __all__ = ["ScriptedTransport"]
 
 
 class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Be a Messages server inside the program: the transport of an `httpx` client of either colour.
+    """Be a Messages server inside the program: the transport of an `httpx` client, sync or async.
 
     It answers whatever address is asked, by its path, as `LocalServer` does, and takes the same
     arguments; nothing has to be started or closed. Use `client()` and `async_client()`, or give
