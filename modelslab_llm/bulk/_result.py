@@ -138,8 +138,7 @@ class BulkResult(Generic[R, T]):
         """The output that was asked for, or `None` without `output=`. Raises the row's error."""
         message = self.message
         if isinstance(message, ParsedMessage):
-            parsed: Any = message
-            found: T = parsed.parsed
+            found: T = getattr(message, "parsed")  # noqa: B009 - T is what the caller asked for
             return found
         if self._read is None or self._kept is None or self._kept.output is None:
             return cast("T", None)

@@ -128,7 +128,7 @@ class BulkStore(Generic[T]):
         if neither is there.
         """
         try:
-            import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
+            import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
         except ImportError:
             try:
                 frame = self.to_polars()
