@@ -329,7 +329,7 @@ class Desk(Generic[R, T]):
     def _output_json(self, message: Message | None) -> str | None:
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
-        output: object = getattr(message, "parsed")  # noqa: B009 - of a type that is known to nobody
+        output: Any = getattr(message, "parsed")  # noqa: B009 - of a type that is known to nobody
         try:
             return self._adapter.dump_json(output, round_trip=True).decode()
         except ValueError as error:  # which pydantic's own error is
