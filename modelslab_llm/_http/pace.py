@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from .._protocol.config import Timeout
 from .._protocol.reader import Reader
 from .._protocol.values import Attempt
 from ..errors import APITimeoutError
@@ -25,8 +26,8 @@ class Pace:
         self._progress = attempt.config.progress_timeout if attempt.request.stream else None
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
         self._held_since: float | None = None
-        self.timeout = attempt.request.timeout
-        self.limited = self._deadline is not None or self._stalls is not None
+        self.timeout: Timeout = attempt.request.timeout
+        self.limited: bool = self._deadline is not None or self._stalls is not None
 
     def moment(self) -> float | None:
         """Return when the next limit is reached, if there is one."""

@@ -90,10 +90,10 @@ class Order(Generic[R, T]):
             self.adapter = adapter_of(output)
             about = {"schema": self.adapter.json_schema(), "strategy": strategy}
         self.recipe: Recipe[R] = Recipe(make, key, dict(defaults or {}), default_model, about)
-        self.max_in_flight = options.get("max_in_flight", IN_FLIGHT)
-        self.screen = Screen(options.get("progress", False), time.monotonic)
+        self.max_in_flight: int = options.get("max_in_flight", IN_FLIGHT)
+        self.screen: Screen = Screen(options.get("progress", False), time.monotonic)
         store = options.get("store")
-        self.store = None if store is None else Path(store).absolute()
+        self.store: Path | None = None if store is None else Path(store).absolute()
         self.ledger: Ledger | None = None
         self._total = options.get("total")
         if self._total is None and isinstance(self.rows, Sized):

@@ -54,7 +54,7 @@ class Planner(Generic[R]):
     def __init__(self, course: Course, recipe: Recipe[R], store: Path | None) -> None:
         from ._ledger import Ledger, Shelf  # SQLite, as in `_order`
 
-        self.plan = BulkPlan()
+        self.plan: BulkPlan = BulkPlan()
         self._course = course
         self._recipe = recipe
         self._shelf = Shelf(store) if store is not None and store.exists() else None

@@ -69,15 +69,15 @@ class Tally:
     """Count, row by row."""
 
     def __init__(self, total: int | None, *, priced: bool) -> None:
-        self.total = total
-        self.taken = 0
-        self.in_flight = 0
-        self.done = 0
-        self.failed = 0
-        self.stored = 0
-        self.duplicates = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
+        self.total: int | None = total
+        self.taken: int = 0
+        self.in_flight: int = 0
+        self.done: int = 0
+        self.failed: int = 0
+        self.stored: int = 0
+        self.duplicates: int = 0
+        self.input_tokens: int = 0
+        self.output_tokens: int = 0
         self.cost: float | None = 0.0 if priced else None
         self.began: float | None = None
         self._samples: deque[tuple[float, int]] = deque()

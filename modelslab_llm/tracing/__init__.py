@@ -21,10 +21,10 @@ try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "modelslab_llm.tracing needs OpenTelemetry: pip install 'modelslab-llm[otel]'"
-    ) from error
+    ) from _missing
 
 __all__ = ["OpenTelemetryObserver"]
 

@@ -87,13 +87,15 @@ class Beside:
     """Hold what stands beside an answer and is no part of it: answers are equal whatever it is."""
 
     __slots__ = ("call_info",)
-    __hash__ = None  # type: ignore[assignment]  # as of every answer
 
     def __init__(self, call_info: CallInfo) -> None:
-        self.call_info = call_info
+        self.call_info: CallInfo = call_info
 
     def __eq__(self, other: object) -> bool:
         return other is None or isinstance(other, Beside)
+
+    def __hash__(self) -> int:
+        return hash(Beside)
 
 
 _LIMIT = re.compile(
