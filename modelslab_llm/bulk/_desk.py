@@ -327,9 +327,10 @@ class Desk(Generic[R, T]):
         )
 
     def _output_json(self, message: Message | None) -> str | None:
+        answer: Any = message  # narrowed, its type would have a part that nobody knows
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
-        output: Any = getattr(message, "parsed")  # noqa: B009 - of a type that is known to nobody
+        output = answer.parsed
         try:
             return self._adapter.dump_json(output, round_trip=True).decode()
         except ValueError as error:  # which pydantic's own error is
