@@ -215,7 +215,7 @@ def count(**given: Any) -> int:
 @_with(_SYSTEM, _MODEL, _MAX_TOKENS, _TEMPERATURE)
 @_with(*_SCHEMA)
 @click.option(
-    "--row-key", "key", metavar="COLUMN", help="What names a row for good; default its position."
+    "--id", "key", metavar="COLUMN", help="What names a row for good; default its position."
 )
 @click.option("--store", metavar="FILE", help="Where results are kept; default OUT.jsonl.sqlite.")
 @click.option(

@@ -40,7 +40,7 @@ def table(rows: int, path: str = "in.csv") -> list[str]:
     return [f"Is text {row}?" for row in range(rows)]
 
 
-BULK = ("bulk", "in.csv", "out.jsonl", "--prompt", "Is {text}?", "--row-key", "id")
+BULK = ("bulk", "in.csv", "out.jsonl", "--prompt", "Is {text}?", "--id", "id")
 
 
 def answer(request: ReceivedRequest) -> ReplyLike:
@@ -102,7 +102,7 @@ def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here
             "in.jsonl",
             '{"id": 1, "messages": [{"role": "user", "content": "a"}], "top_k": 3}\n'
             '{"id": 2, "messages": [{"role": "user", "content": "b"}], "model": "other"}\n',
-            ["--row-key", "id"],
+            ["--id", "id"],
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_forms_of_rows(here: Here, name: str, text: str, more: list[str]) -> Non
         asked = {request.text: request.body for request in server.requests}
     if name == "in.txt":
         assert asked.keys() == {"a", "'"}
-    elif "--row-key" in more:
+    elif "--id" in more:
         assert asked["a"]["top_k"] == 3
         assert asked["b"]["model"] == "other"
     else:
@@ -144,7 +144,7 @@ def test_rows_from_standard_input(here: Here) -> None:
         ("in.csv", 'a\n"1', ["-p", "{a}"], "unexpected end of data"),
         ("in.csv", "a\n1\n", ["-p", "Hello"], "names no column in braces"),
         ("in.csv", "a\n1\n", [], "has no column 'prompt'; it has: a"),
-        ("in.csv", "a\n1\n", ["-p", "{a}", "--row-key", "id"], "has no column 'id'; it has: a"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--id", "id"], "has no column 'id'; it has: a"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "needs --input-price"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "belong together"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "max_in_flight"),

@@ -329,7 +329,7 @@ def test_no_option_takes_a_key() -> None:
         return mine.union(*map(options, inner))
 
     taking = {name for name in options(modelslab) if "key" in name}
-    assert taking == {"--api-key-file", "--no-key", "--row-key", "--show-key"}
+    assert taking == {"--api-key-file", "--no-key", "--show-key"}
 
 
 # The key store of the system

@@ -38,6 +38,7 @@ def photo(river: str) -> list[Any]:
     return [image(DOT), f"of the {river}"]
 
 
+@pytest.mark.filterwarnings("ignore:.*redacted_thinking")  # the chat route has no such block
 @pytest.mark.parametrize("streams", [False, True])
 def test_one_history_through_everything(colour: Sync | Async, streams: bool) -> None:
     script = [Reply([THOUGHT, HIDDEN, CALL]), Reply([THOUGHT, {"type": "text", "text": "High."}])]

@@ -80,6 +80,7 @@ TREE = {  # child: parents, as in the design
     "GatewayTimeoutError": "InternalServerError",
     "OverloadedError": "InternalServerError",
     "BudgetSpentError": "ModelsLabError",
+    "StoreError": "ModelsLabError",
     "ToolError": "ModelsLabError",
     "ToolInputError": "ToolError",
     "TooManyTurnsError": "ToolError",
