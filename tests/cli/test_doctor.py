@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -127,7 +128,7 @@ def test_every_dialect(here: Here, dialect: DialectName) -> None:
     assert told.status == 0
     assert told.verdicts.keys() >= set(WORKS)
     assert "bearer: 200" in told.evidence["key"]
-    assert "no key: 401" in told.evidence["key"]
+    assert re.search("no key: 40[01]", told.evidence["key"])
     for check, words in EVIDENCE.get(dialect, {}).items():
         assert words in told.evidence[check]
 

@@ -38,7 +38,6 @@ def photo(river: str) -> list[Any]:
     return [image(DOT), f"of the {river}"]
 
 
-@pytest.mark.filterwarnings("ignore:.*redacted_thinking")  # the chat route has no such block
 @pytest.mark.parametrize("streams", [False, True])
 def test_one_history_through_everything(colour: Sync | Async, streams: bool) -> None:
     script = [Reply([THOUGHT, HIDDEN, CALL]), Reply([THOUGHT, {"type": "text", "text": "High."}])]
@@ -67,7 +66,9 @@ def test_one_history_through_everything(colour: Sync | Async, streams: bool) -> 
         assert conversation.messages == runner.real.messages
         assert client.count_tokens(messages=conversation, tools=[photo]).input_tokens > 9
         conversation.add("In numbers?")
-        conversation.add(client.parse(output=Level, messages=conversation, max_tokens=99))
+        conversation.add(
+            client.parse(output=Level, strategy="tool", messages=conversation, max_tokens=99)
+        )
         assert not conversation.pending
         assert conversation.messages[-1]["content"] == [{"type": "text", "text": '{"cm": 214}'}]
 

@@ -81,6 +81,7 @@ TREE = {  # child: parents, as in the design
     "OverloadedError": "InternalServerError",
     "BudgetSpentError": "ModelsLabError",
     "StoreError": "ModelsLabError",
+    "TooManyFailuresError": "ModelsLabError",
     "ToolError": "ModelsLabError",
     "ToolInputError": "ToolError",
     "TooManyTurnsError": "ToolError",

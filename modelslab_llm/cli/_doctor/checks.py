@@ -186,7 +186,10 @@ async def key(patient: Patient) -> Findings:
     evidence = ", ".join(
         f"{form or 'no key'}: {status or 'no answer'}" for form, status in statuses.items()
     )
-    taken = [form for form, status in statuses.items() if status and status not in (401, 403)]
+    # LiteLLM says 400 to a wrong key: where one form is let in, only that counts as taken.
+    let_in = [form for form, status in statuses.items() if 200 <= status < 300]
+    others = [form for form, status in statuses.items() if status and status not in (401, 403)]
+    taken = let_in or others
     if not patient.key:
         yield _without_key(evidence, open_=None in taken)
     elif auth in taken:
