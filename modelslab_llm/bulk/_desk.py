@@ -140,14 +140,26 @@ class Desk(Generic[R, T]):
     def ended(self, ask: Ask[R], outcome: Message | BaseException) -> None:
         """Take what came of a request that was sent."""
         self.tally.in_flight -= 1
-        if isinstance(outcome, Message):
-            self._conclude(ask, outcome, None)
-            return
-        error = self.course.failed(blamed(ask, outcome))
-        if error is not None:
-            self._conclude(ask, None, error)
-        else:
+        message = outcome if isinstance(outcome, Message) else None
+        error = None
+        if not isinstance(outcome, Message):
+            error = self.course.failed(blamed(ask, outcome))
+            if error is None:
+                self._drop(ask)
+                return
+        try:
+            kept, result = self._concluded(ask, message, error)
+        except Exception as bug:  # noqa: BLE001  without it the run would wait for the row for ever
+            self.course.stop(bug)
             self._drop(ask)
+            return
+        self._forget(ask)
+        self._file(kept, result)
+        for follower in ask.followers:
+            copy = None  # the same row once more
+            if kept is not None and follower.key != ask.key:
+                copy = _for(follower, kept, self.course.run)
+            self._file(copy, _shared(follower, message, error))
 
     def take_unstored(self) -> list[tuple[Kept | None, BulkResult[R, T]]]:
         """Take what is to be stored; bring it back to `stored`."""
@@ -212,8 +224,10 @@ class Desk(Generic[R, T]):
         self._forget(ask)
         self._in_hand -= 1 + len(ask.followers)
 
-    def _conclude(self, ask: Ask[R], message: Message | None, error: ModelsLabError | None) -> None:
-        """File the result of a row that was asked, and of those that share it."""
+    def _concluded(
+        self, ask: Ask[R], message: Message | None, error: ModelsLabError | None
+    ) -> tuple[Kept | None, BulkResult[R, T]]:
+        """Return what is kept of a row that was asked, and its result."""
         usage = usage_of(message, error)
         attempts = ask.attempts + attempts_of(message, error)
         if self.course.budget is not None:
@@ -229,16 +243,9 @@ class Desk(Generic[R, T]):
             usage=usage,
             cost=self._cost(ask.model, usage),
         )
-        self._forget(ask)
-        kept = None
-        if self._ledger is not None:
-            kept = self._keep(ask, message, error, attempts, usage)
-        self._file(kept, result)
-        for follower in ask.followers:
-            copy = None  # the same row once more
-            if kept is not None and follower.key != ask.key:
-                copy = _for(follower, kept, self.course.run)
-            self._file(copy, _shared(follower, message, error))
+        if self._ledger is None:
+            return None, result
+        return self._keep(ask, message, error, attempts, usage), result
 
     def _replay(self, ask: Ask[R], stored: Kept) -> None:
         if ask.key in self._fresh:  # this row again, and not safe yet: it takes its turn

@@ -136,9 +136,10 @@ class BulkResult(Generic[R, T]):
     @property
     def parsed(self) -> T:
         """The output that was asked for, or `None` without `output=`. Raises the row's error."""
-        message: Any = self.message
-        if hasattr(message, "parsed"):
-            found: T = message.parsed
+        message = self.message
+        if isinstance(message, ParsedMessage):
+            parsed: Any = message
+            found: T = parsed.parsed
             return found
         if self._read is None or self._kept is None or self._kept.output is None:
             return cast("T", None)

@@ -82,8 +82,8 @@ class Crew(Generic[R, T]):
                         return self._handed_out()
                     if desk.settled:
                         break
-                self._caller_waits = not desk.wants_row
-            if self._caller_waits:
+                waits = self._caller_waits = not desk.wants_row
+            if waits:
                 self._wait()
             else:
                 self._bring()

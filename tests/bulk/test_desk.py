@@ -229,3 +229,17 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert progress.rate == pytest.approx(1, rel=0.1)
     assert progress.done == 1200
     assert duration(progress.elapsed) == "5:00"
+
+
+def test_a_bug_ends_the_run_and_not_in_a_wait_for_ever() -> None:
+    class Broken(Budget):
+        def add(self, usage: Usage, model: str) -> None:
+            raise ZeroDivisionError
+
+    table = desk(Course(budget=Broken(tokens=5)), None)
+    table.take((1, "a"))
+    first = table.next()
+    assert first is not None
+    table.ended(first, answer("a"))
+    assert isinstance(table.course.end, ZeroDivisionError)
+    assert table.settled

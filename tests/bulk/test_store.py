@@ -15,13 +15,14 @@ from weakref import WeakKeyDictionary
 
 import pytest
 from colours import Async, AsyncClient, Sync, SyncClient
-from pydantic import BaseModel
+from pydantic import BaseModel, model_serializer
 
 from modelslab_llm import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
     BudgetSpentError,
+    ConfigurationError,
     InvalidRequestError,
     OutputTruncatedError,
     StoreError,
@@ -355,6 +356,23 @@ def test_an_answer_that_is_no_output_is_kept(bulk: Bulk, server: LocalServer) ->
     assert stored.error.message.text == "I would say"
     assert stored.error.raw_text == "I would say"
     assert stored.usage.output_tokens == 3
+
+
+def test_an_output_that_cannot_be_stored_ends_the_run(bulk: Bulk, server: LocalServer) -> None:
+    class Unwritable(BaseModel):
+        name: str
+
+        @model_serializer
+        def _never(self) -> str:
+            raise ValueError("not to be written")
+
+    call = {"type": "tool_use", "id": "t", "name": "output", "input": {"name": "Tamar"}}
+    server.script = Reply([call])
+    with pytest.raises(ConfigurationError, match="output: cannot be stored as JSON"):
+        bulk(rows(1), output=Unwritable)
+    run = bulk.client.bulk(rows(1), key="id", defaults=SHARED, output=Unwritable)
+    (result,) = run.results()  # nothing needs to be written
+    assert result.parsed.name == "Tamar"
 
 
 # The plan
