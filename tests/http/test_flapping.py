@@ -106,8 +106,8 @@ class Retries(logging.Handler):
         self.count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.INFO:  # a handler runs under its lock
-            self.count += 1
+        # A handler runs under its lock.
+        self.count += record.getMessage().startswith(("attempt ", "refused, back in line"))
 
 
 @pytest.fixture
@@ -202,6 +202,6 @@ def test_each_error_reports_the_tries_that_the_server_saw() -> None:
         ThreadPoolExecutor(AT_ONCE) as threads,
     ):
         list(threads.map(call, range(300)))
-    assert 10 < len(failed) < 60
+    assert 2 < len(failed) < 60
     assert all(tries == flapping.tries[number] == 2 for number, tries in failed.items())
     assert flapping.faults["well"] == 300 - len(failed)
