@@ -203,6 +203,31 @@ class AsyncAnthropic:
         await self._client.close()
 
 
+class AsyncAiohttp:
+    """`aiohttp.ClientSession`, which parses nothing: what reading the chunks costs at least."""
+
+    def __init__(self, url: str) -> None:
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._url = f"{url}/v1/messages"
+
+    async def create(self, request: Mapping[str, Any]) -> object:
+        async with self._session.post(self._url, json=request, headers=HEADERS) as response:
+            return await response.json()
+
+    async def texts(self) -> int:
+        body = {**REQUEST, "stream": True}
+        count = 0
+        async with self._session.post(self._url, json=body, headers=HEADERS) as response:
+            async for _ in response.content.iter_any():
+                count += 1
+        return count
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
 def contender(name: str, url: str | None) -> Contender:
     """Return a library by the name its column has, and the variant after a plus."""
     match name.split("+"):
@@ -225,5 +250,7 @@ def async_contender(name: str, url: str) -> AsyncContender:
             return AsyncHttpx(url, stock=bool(more))
         case ["anthropic", *more]:
             return AsyncAnthropic(url, aiohttp=bool(more))
+        case ["aiohttp"]:
+            return AsyncAiohttp(url)
         case _:
             raise ValueError(name)

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from .contenders import REQUEST, MissingError, async_contender, contender
-from .server import PART, TEXT_DELTAS, TOOL_SIZES
+from .server import PACED_DELTAS, PART, TEXT_DELTAS, TOOL_SIZES
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
 HISTORY = 10_000_000  # bytes, three quarters of them images
@@ -176,6 +176,21 @@ def flight(job: Job) -> Measured:
     return asyncio.run(run())
 
 
+def streams(job: Job) -> Measured:
+    """Keep many async streams open, each with its deltas one by one."""
+
+    async def run() -> Measured:
+        client, clock = async_contender(job.contender, job.url), Clock()
+        await asyncio.gather(*(client.texts() for _ in range(job.at_once)))  # connects
+        for _ in range(job.times):
+            with clock.lap():
+                await asyncio.gather(*(client.texts() for _ in range(job.at_once)))
+        await client.close()
+        return clock.measured(job.at_once * PACED_DELTAS)
+
+    return asyncio.run(run())
+
+
 def threads(job: Job) -> Measured:
     """Share one sync client between many threads."""
     client, clock = contender(job.contender, job.url), Clock()
@@ -197,7 +212,7 @@ def construct(job: Job) -> Measured:
 
 WORKS: dict[str, Callable[[Job], Measured]] = {
     work.__name__: work
-    for work in (texts, texts_async, tool, create, history, flight, threads, construct)
+    for work in (texts, texts_async, tool, create, history, flight, streams, threads, construct)
 }
 
 

@@ -25,6 +25,9 @@ SLOWLY = 0.05  # seconds a model takes for a small answer
 LAST_WORD = "coffee."  # of the one-line stream
 
 DELAYED = "message-50ms"
+PACED = "text-20ms"
+PACED_DELTAS = 100
+PACE = 0.02  # seconds from one of them to the next
 TOOL_SIZES = {"tool-32k": 32 * 1024, "tool-64k": 64 * 1024, "tool-1m": 1024 * 1024}
 
 
@@ -89,11 +92,22 @@ def in_pieces(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
     return (whole[at : at + size] for at in range(0, len(whole), size))
 
 
-def chunked(parts: Iterable[bytes]) -> bytes:
-    """Return a streamed answer, every part in a chunk of its own."""
+def framed(parts: Iterable[bytes]) -> list[bytes]:
+    """Return a streamed answer piece by piece: the head, every part in a chunk, the end."""
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     head += b"transfer-encoding: chunked\r\nrequest-id: req_01\r\n\r\n"
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    return [head, *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts), b"0\r\n\r\n"]
+
+
+def chunked(parts: Iterable[bytes]) -> bytes:
+    """Return a streamed answer, every part in a chunk of its own."""
+    return b"".join(framed(parts))
+
+
+@cache
+def paced() -> list[bytes]:
+    """Return the pieces of the stream that comes slowly."""
+    return framed(text_stream(["word "] * PACED_DELTAS))
 
 
 def small() -> bytes:
@@ -149,11 +163,20 @@ class Connection(asyncio.Protocol):
             self._answer()
 
     def _answer(self) -> None:
+        if self._name == PACED:
+            self._pace(iter(paced()))
+            return
         whole = answer(self._name)
         if self._name == DELAYED:
             asyncio.get_running_loop().call_later(SLOWLY, self._write, whole)
         else:
             self._write(whole)
+
+    def _pace(self, left: Iterator[bytes]) -> None:
+        for part in left:
+            self._write(part)
+            asyncio.get_running_loop().call_later(PACE, self._pace, left)
+            return
 
     def _write(self, whole: bytes) -> None:
         if not self._transport.is_closing():

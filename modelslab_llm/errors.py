@@ -6,7 +6,8 @@
     ├─ APIError                      a call failed after it started
     │  ├─ APIConnectionError         no usable answer: refused, reset, DNS, TLS
     │  │  ├─ APITimeoutError         .phase says which limit was reached
-    │  │  └─ StreamInterruptedError  the stream ended before the message did
+    │  │  ├─ StreamInterruptedError  the stream ended before the message did
+    │  │  └─ ClientClosedError       the client was closed (also a ConfigurationError)
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
     │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
     ├─ ToolError                     raised by the tool helpers
@@ -48,6 +49,7 @@ __all__ = [
     "BadGatewayError",
     "BadRequestError",
     "BudgetSpentError",
+    "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
     "ContextOverflowError",
@@ -272,6 +274,12 @@ class APITimeoutError(APIConnectionError):
 
 class StreamInterruptedError(APIConnectionError):
     """The stream ended, or broke, before the message was complete."""
+
+
+class ClientClosedError(APIConnectionError, ConfigurationError):
+    """The client was closed, before the call or while it was under way."""
+
+    permanent = True
 
 
 class UnexpectedResponseError(APIError):

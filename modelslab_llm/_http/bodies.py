@@ -30,7 +30,7 @@ def read(incoming: Incoming, attempt: Attempt, pace: Pace) -> Outcome:
         return _opened(incoming, attempt.reader(incoming.status, headers), pace)
     body = _Body(incoming.status, headers, attempt)
     try:
-        with foreign_is_ours(pace, "answer"):
+        with foreign_is_ours(pace, "answer", incoming):
             for chunk in incoming.chunks():
                 if not body.take(chunk):
                     break
@@ -48,7 +48,7 @@ async def aread(incoming: AsyncIncoming, attempt: Attempt, pace: Pace) -> Outcom
         return await _aopened(incoming, attempt.reader(incoming.status, headers), pace)
     body = _Body(incoming.status, headers, attempt)
     try:
-        with foreign_is_ours(pace, "answer"):
+        with foreign_is_ours(pace, "answer", incoming):
             async for chunk in incoming.chunks():
                 if not body.take(chunk):
                     break
@@ -93,7 +93,7 @@ def _has_begun(reader: Reader) -> bool:
 def _events(incoming: Incoming, reader: Reader, pace: Pace) -> Generator[Event]:
     """Yield a stream's events; close the answer when they end, however that is."""
     try:
-        with foreign_is_ours(pace, "stream"):
+        with foreign_is_ours(pace, "stream", incoming):
             for chunk in incoming.chunks():
                 yield from reader.feed(chunk)
                 if reader.message.complete:
@@ -108,7 +108,7 @@ def _events(incoming: Incoming, reader: Reader, pace: Pace) -> Generator[Event]:
 
 async def _aevents(incoming: AsyncIncoming, reader: Reader, pace: Pace) -> AsyncGenerator[Event]:
     try:
-        with foreign_is_ours(pace, "stream"):
+        with foreign_is_ours(pace, "stream", incoming):
             async for chunk in incoming.chunks():
                 for event in reader.feed(chunk):
                     yield event

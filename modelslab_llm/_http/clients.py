@@ -1,4 +1,4 @@
-"""The HTTP clients that the package uses by itself: httpx's, on transports of the package's own.
+"""The HTTP clients that the package uses by itself: httpx's, on connections of the package's own.
 
 They send what they are given, and know nothing of the protocol.
 """
@@ -6,65 +6,40 @@ They send what they are given, and know nothing of the protocol.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 from weakref import finalize
 
 import httpx
 
-from .transport import CLOSED, LIMITS, AsyncPooledTransport, PooledTransport
+from ..errors import ConfigurationError
+from .network import LIMITS, AsyncNetwork, Network, Settings
+from .private import sends_by
+from .transports import AsyncPooledTransport, PooledTransport
+
+_NO_HTTP2 = (
+    "http2=True: the package's own clients speak HTTP/1.1, where leaving a stream stops the server;"
+    " pass an httpx.Client(http2=True) of your own as http_client if you can do without"
+)
 
 
-def _close_when_left(http: httpx.Client | httpx.AsyncClient, cure: str) -> None:
-    """Close the connections of a client that nobody closed, once it is garbage, and say so.
-
-    What is to be closed must not hang on the client, or it might be garbage before it.
-    """
-    finalize(http, _close_left, _pooled(http), cure)
-
-
-def _pooled(
-    http: httpx.Client | httpx.AsyncClient,
-) -> list[PooledTransport | AsyncPooledTransport]:
-    known = cast("Any", http)
-    transports = [known._transport, *known._mounts.values()]
-    return [t for t in transports if isinstance(t, (PooledTransport, AsyncPooledTransport))]
-
-
-def close_from_outside(http: httpx.AsyncClient) -> None:
-    """Close the connections of an async client where no event loop runs, or another one."""
-    for transport in _pooled(http):
-        transport.close_if_left()
-
-
-def _close_left(transports: list[PooledTransport | AsyncPooledTransport], cure: str) -> None:
-    if left := [transport for transport in transports if transport.close_if_left()]:
-        warnings.warn(
-            f"a client was left open: {cure}, or use it as a context manager",
-            ResourceWarning,
-            stacklevel=2,
-            source=left[0],
-        )
+def _settings(given: dict[str, Any]) -> Settings:
+    """Take out what is about connections."""
+    if given.pop("http2", False) or not given.pop("http1", True):
+        raise ConfigurationError(_NO_HTTP2)
+    names = ("verify", "cert", "limits", "proxy")
+    found = {name: given.pop(name) for name in names if given.get(name) is not None}
+    given.pop("proxy", None)
+    return Settings(trust_env=given.get("trust_env", True), **{"limits": LIMITS, **found})
 
 
 _ADDS = frozenset({"auth", "base_url", "cookies", "event_hooks", "headers", "params"})
 
 
-def _as_httpx_has_it(method: Callable[..., Any]) -> object:
-    """Return a method to compare with; None if somebody wrapped it before this was imported."""
-    return None if hasattr(method, "__wrapped__") else method
-
-
-_SEND = _as_httpx_has_it(httpx.Client.send)
-_ASEND = _as_httpx_has_it(httpx.AsyncClient.send)
-
-
 def _adds_nothing(http: httpx.Client | httpx.AsyncClient, usual: object) -> bool:
-    """Tell that nothing would be missed without `send`, which tracers put themselves around."""
+    """Tell whether a client has no header, parameter, cookie, hook or login to add."""
     hooks = http.event_hooks
     return not (
-        "send" in vars(http)
-        or http.auth
+        http.auth
         or http.params
         or http.cookies
         or hooks["request"]
@@ -73,76 +48,107 @@ def _adds_nothing(http: httpx.Client | httpx.AsyncClient, usual: object) -> bool
     )
 
 
+def _say_when_left(
+    http: httpx.Client | httpx.AsyncClient, network: Network | AsyncNetwork, cure: str
+) -> None:
+    """Close the connections of a client that nobody closed, once it is garbage, and say so.
+
+    What is to be closed must not hang on the client, or it might be garbage before it.
+    """
+    finalize(http, _close_left, network, cure)
+
+
+def _close_left(network: Network | AsyncNetwork, cure: str) -> None:
+    if close_from_outside(network):
+        warnings.warn(
+            f"a client was left open: {cure}, or use it as a context manager",
+            ResourceWarning,
+            stacklevel=2,
+            source=network,
+        )
+
+
+def close_from_outside(network: Network | AsyncNetwork) -> bool:
+    """Close connections wherever this runs; tell whether there were any."""
+    was_used = network.in_use and not network.is_closed
+    network.close()
+    return was_used
+
+
 class DefaultHttpxClient(httpx.Client):
     """The `httpx.Client` that `ModelsLab` uses by itself, to change one setting of it.
 
-    `settings` are those of `httpx.Client`: `proxy`, `verify`, `limits`, `http2`, `mounts`, …. What
-    differs are the limits (1000 connections, idle ones kept 30 seconds) and a pool whose cost
-    does not grow with the square of the connections. Close it yourself, it is yours.
+    `settings` are those of `httpx.Client`: `proxy`, `verify`, `limits`, `mounts`, `headers`, … What
+    differs are the limits (1000 connections, idle ones kept 30 seconds) and the connections below:
+    see the documentation. `http2` they do not speak. Close it yourself, it is yours.
+
+    Raises `ConfigurationError` for `http2=True`.
     """
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("limits", LIMITS)
+        self._transport_of_ours: PooledTransport | None = None
+        usual = not settings.keys() & _ADDS
+        if settings.get("transport") is None:
+            settings["transport"] = self._transport_of_ours = PooledTransport(_settings(settings))
         super().__init__(**settings)
-        _close_when_left(self, "call close()")
-        self._usual = None if settings.keys() & _ADDS else self.headers.raw
-
-    # httpx makes its transports in these two, the ones for proxies of the environment included.
-    # Should they ever go, its own transports are used: slower, and as correct.
-    def _init_transport(self, *_: Any, **settings: Any) -> httpx.BaseTransport:
-        return settings.pop("transport", None) or PooledTransport(**settings)
-
-    def _init_proxy_transport(self, proxy: Any, *_: Any, **settings: Any) -> httpx.BaseTransport:
-        return PooledTransport(proxy=proxy, **settings)
+        self._usual = self.headers.raw if usual else None
+        if self.network is not None:
+            _say_when_left(self, self.network, "call close()")
 
     @property
-    def adds_nothing(self) -> bool:
-        """Whether it has no header, parameter, cookie, hook or login to add to a request."""
-        ours = type(self) is DefaultHttpxClient
-        return ours and httpx.Client.send is _SEND and _adds_nothing(self, self._usual)
+    def network(self) -> Network | None:
+        """Its connections; None if it was given a `transport`."""
+        return None if self._transport_of_ours is None else self._transport_of_ours.network
 
-    def send_bare(self, request: httpx.Request) -> httpx.Response:
-        """Send a request as it is; the body of the answer is not read, nothing is followed.
-
-        It takes two thirds of the time of `send`, and no lock that a fork could find held.
-        """
-        if self.is_closed:
-            raise RuntimeError(CLOSED)
-        response = self._transport_for_url(request.url).handle_request(request)
-        response.request = request
-        return response
+    @property
+    def transport_alone(self) -> PooledTransport | None:
+        """Its transport, if nobody would miss what it does to a request beside sending it."""
+        transport = self._transport_of_ours
+        if (
+            transport is not None
+            and type(self) is DefaultHttpxClient
+            and sends_by(self, transport)
+            and _adds_nothing(self, self._usual)
+        ):
+            return transport
+        return None
 
 
 class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("limits", LIMITS)
+        self._transport_of_ours: httpx.AsyncBaseTransport | None = None
+        usual = not settings.keys() & _ADDS
+        if settings.get("transport") is None:
+            self._transport_of_ours = self._make_transport(_settings(settings))
+            settings["transport"] = self._transport_of_ours
         super().__init__(**settings)
-        _close_when_left(self, "await close()")
-        self._usual = None if settings.keys() & _ADDS else self.headers.raw
+        self._usual = self.headers.raw if usual else None
+        if self.network is not None:
+            _say_when_left(self, self.network, "await close()")
 
-    def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
-        return settings.pop("transport", None) or AsyncPooledTransport(**settings)
-
-    def _init_proxy_transport(
-        self, proxy: Any, *_: Any, **settings: Any
-    ) -> httpx.AsyncBaseTransport:
-        return AsyncPooledTransport(proxy=proxy, **settings)
+    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
+        return AsyncPooledTransport(settings)
 
     @property
-    def adds_nothing(self) -> bool:
-        """Whether it has no header, parameter, cookie, hook or login to add to a request."""
-        ours = type(self) in (DefaultAsyncHttpxClient, DefaultAioHttpClient)
-        return ours and httpx.AsyncClient.send is _ASEND and _adds_nothing(self, self._usual)
+    def network(self) -> AsyncNetwork | None:
+        """Its connections; None if they are not ours."""
+        transport = self._transport_of_ours
+        return transport.network if isinstance(transport, AsyncPooledTransport) else None
 
-    async def send_bare(self, request: httpx.Request) -> httpx.Response:
-        """Send a request as it is; see `DefaultHttpxClient`."""
-        if self.is_closed:
-            raise RuntimeError(CLOSED)
-        response = await self._transport_for_url(request.url).handle_async_request(request)
-        response.request = request
-        return response
+    @property
+    def transport_alone(self) -> httpx.AsyncBaseTransport | None:
+        """Its transport; see `DefaultHttpxClient.transport_alone`."""
+        transport = self._transport_of_ours
+        if (
+            transport is not None
+            and type(self) in (DefaultAsyncHttpxClient, DefaultAioHttpClient)
+            and sends_by(self, transport)
+            and _adds_nothing(self, self._usual)
+        ):
+            return transport
+        return None
 
 
 class DefaultAioHttpClient(DefaultAsyncHttpxClient):
@@ -152,23 +158,7 @@ class DefaultAioHttpClient(DefaultAsyncHttpxClient):
     Pass it as `http_client=`, and close it yourself.
     """
 
-    def _init_transport(self, *_: Any, **settings: Any) -> httpx.AsyncBaseTransport:
-        return settings.pop("transport", None) or _aiohttp_transport(**settings)
+    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
+        from .aio import AioTransport  # loads asyncio
 
-    def _init_proxy_transport(
-        self, proxy: Any, *_: Any, **settings: Any
-    ) -> httpx.AsyncBaseTransport:
-        return _aiohttp_transport(proxy=proxy, **settings)
-
-
-def _aiohttp_transport(**settings: Any) -> httpx.AsyncBaseTransport:
-    try:
-        import httpx_aiohttp  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(
-            "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
-        ) from error
-    return cast(
-        "httpx.AsyncBaseTransport",
-        cast("Any", httpx_aiohttp).AiohttpTransport(**settings),
-    )
+        return AioTransport(settings)

@@ -64,7 +64,7 @@ def _send(wire: Wire, attempt: Attempt) -> Outcome:
     try:
         incoming = wire.send(attempt.request, pace)
     except foreign() as error:
-        return failure_of(error, pace, "sending")
+        return failure_of(error, pace, "sending", wire)
     except APIError as error:
         return error
     return read(incoming, attempt, pace)
@@ -75,7 +75,7 @@ async def _asend(wire: AsyncWire, attempt: Attempt) -> Outcome:
     try:
         incoming = await wire.send(attempt.request, pace)
     except foreign() as error:
-        return failure_of(error, pace, "sending")
+        return failure_of(error, pace, "sending", wire)
     except APIError as error:
         return error
     return await aread(incoming, attempt, pace)

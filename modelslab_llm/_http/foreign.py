@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import httpx
 
@@ -15,17 +15,27 @@ from ..errors import (
     APIConnectionError,
     APIError,
     APITimeoutError,
+    ClientClosedError,
     ConfigurationError,
     StreamInterruptedError,
     UnexpectedResponseError,
 )
 from .libraries import errors, is_called, library_of
-from .pace import Pace
+from .pace import Pace, Phase
 from .unpack import UnpackingError
 
-Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 E = TypeVar("E", bound=BaseException)
 During: TypeAlias = Literal["sending", "answer", "stream"]
+
+
+class Carrier(Protocol):
+    """What a request is carried by: a wire, or an answer that comes over it."""
+
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed meanwhile."""
+        ...
+
 
 _PHASES: dict[str, tuple[Phase, str]] = {
     "ConnectTimeout": ("connect", "no connection"),
@@ -41,18 +51,21 @@ def foreign() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def foreign_is_ours(pace: Pace, during: During) -> Generator[None]:
+def foreign_is_ours(pace: Pace, during: During, incoming: Carrier) -> Generator[None]:
     """Let nothing out but our own errors."""
     try:
         yield
     except foreign() as error:
-        failure = failure_of(error, pace, during)
+        failure = failure_of(error, pace, during, incoming)
         raise failure from failure.__cause__
 
 
-def failure_of(error: Exception, pace: Pace, during: During) -> APIError:
+def failure_of(error: Exception, pace: Pace, during: During, carrier: Carrier) -> APIError:
     """Return our error for one of the HTTP library's, which stays behind as its cause."""
-    failure = _translated(error, pace, during)
+    if carrier.client_closed:  # whatever the connection says of it, that is why it broke
+        failure: APIError = ClientClosedError("the client was closed during the call")
+    else:
+        failure = _translated(error, pace, during)
     failure.__cause__ = _bare(error)
     return failure
 

@@ -7,7 +7,7 @@ comes of redirects and retries is not the client's to decide.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -17,20 +17,20 @@ from typing import Any, TypeVar
 import httpx
 
 from .._protocol.values import Request
-from ..errors import APIError, ConfigurationError
+from ..errors import APIError, ClientClosedError, ConfigurationError
+from .borrowed import BorrowedStream, borrow
 from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient, close_from_outside
 from .foreign import foreign, proxies_of_the_environment
 from .libraries import is_client, library_of
-from .pace import Pace
+from .own_wire import LAST_BYTES, LAST_READS, asend, send
+from .pace import Pace, waits_end_at
+from .private import carries_as_made
 from .requests import headers_of, waits_of
-from .sockets import TimedStream, hang_up, waits_end_at
+from .transports import AsyncPooledTransport, NetworkStream
 from .unpack import aunpacked, unpacked
-from .wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
+from .wire import AsyncHTTPClient, AsyncIncoming, AsyncWire, HTTPClient, Incoming, Wire
 
 T = TypeVar("T")
-
-LAST_CHUNKS = 8
-LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
 
 
 def wire_of(http: HTTPClient | None) -> Wire:
@@ -65,21 +65,33 @@ class HttpxWire:
 
     def __init__(self, http: HTTPClient) -> None:
         self.http = http
+        if not isinstance(http, DefaultHttpxClient):
+            borrow(http)
 
-    def send(self, request: Request, pace: Pace) -> HttpxIncoming:
+    @property
+    def client_closed(self) -> bool:
+        return self.http.is_closed
+
+    def send(self, request: Request, pace: Pace) -> Incoming:
         """Send a request; see `Wire`."""
         http = self.http
+        _check_open(http)
+        alone = http.transport_alone if isinstance(http, DefaultHttpxClient) else None
+        if alone is not None and carries_as_made(alone):
+            return send(alone.network, request, pace)
         try:
             with waits_end_at(pace.moment()):
-                if isinstance(http, DefaultHttpxClient) and http.adds_nothing:
-                    response = http.send_bare(_bare_request(request, pace))
+                if alone is not None:
+                    built: Any = _bare_request(request, pace)
+                    response: Any = alone.handle_request(built)
+                    response.request = built
                 else:
                     built = _built_request(http, request, pace)
                     response = http.send(built, stream=True, follow_redirects=False)
         except RuntimeError:
-            _raise_if_closed(http)
+            _check_open(http)
             raise  # out of a hook of the caller's
-        return HttpxIncoming(response, pace)
+        return HttpxIncoming(http, response, pace)
 
     def close(self) -> None:
         """Close the connections."""
@@ -92,20 +104,31 @@ class AsyncHttpxWire:
     def __init__(self, http: AsyncHTTPClient) -> None:
         self.http = http
 
-    async def send(self, request: Request, pace: Pace) -> AsyncHttpxIncoming:
+    @property
+    def client_closed(self) -> bool:
+        return self.http.is_closed
+
+    async def send(self, request: Request, pace: Pace) -> AsyncIncoming:
         """Send a request; see `Wire`."""
         http = self.http
+        _check_open(http)
+        alone = http.transport_alone if isinstance(http, DefaultAsyncHttpxClient) else None
+        if isinstance(alone, AsyncPooledTransport) and carries_as_made(alone):
+            return await asend(alone.network, request, pace)
         try:
-            if isinstance(http, DefaultAsyncHttpxClient) and http.adds_nothing:
-                send = partial(http.send_bare, _bare_request(request, pace))
+            send: Callable[[], Awaitable[Any]]
+            if alone is not None:
+                built: Any = _bare_request(request, pace)
+                send = partial(alone.handle_async_request, built)
             else:
                 built = _built_request(http, request, pace)
                 send = partial(http.send, built, stream=True, follow_redirects=False)
             response = await pace.within(send)
+            response.request = built
         except RuntimeError:
-            _raise_if_closed(http)
+            _check_open(http)
             raise  # out of a hook of the caller's
-        return AsyncHttpxIncoming(response, pace)
+        return AsyncHttpxIncoming(http, response, pace)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -113,61 +136,66 @@ class AsyncHttpxWire:
 
     def close_from_outside(self) -> None:
         """Close the connections of a client of our own where no event loop runs."""
-        if isinstance(self.http, DefaultAsyncHttpxClient):
-            close_from_outside(self.http)
+        if isinstance(self.http, DefaultAsyncHttpxClient) and (network := self.http.network):
+            close_from_outside(network)
 
 
 class HttpxIncoming:
     """An answer of a sync client."""
 
-    def __init__(self, response: Any, pace: Pace) -> None:
+    def __init__(self, http: HTTPClient, response: Any, pace: Pace) -> None:
+        self._http = http
         self._response = response
-        self._chunks: Iterator[bytes] = iter(())
         self._pace = pace
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
+            self._source: Iterator[bytes] = response.iter_bytes()
+        else:  # the stream's own chunks: the library's cost a generator more, and unpack unbounded
+            self._source = iter(response.stream)
+            if encoding := response.headers.get("content-encoding"):
+                self._source = unpacked(self._source, encoding)
 
     @property
-    def status(self) -> int:
-        return self._response.status_code  # type: ignore[no-any-return]
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers  # type: ignore[no-any-return]
+    def client_closed(self) -> bool:
+        return self._http.is_closed
 
     def chunks(self) -> Iterator[bytes]:
         """Return the body, decompressed, within the limits of time."""
-        response = self._response
-        if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
-            source = response.iter_bytes()
-        else:  # the stream's own chunks: the library's cost a generator more, and unpack unbounded
-            source = iter(response.stream)
-            if encoding := response.headers.get("content-encoding"):
-                source = unpacked(source, encoding)
-        self._chunks = _timed(source, self._pace) if self._pace.limited else source
-        return self._chunks
+        return _timed(self._source, self._pace) if self._pace.limited else self._source
 
     def finish(self) -> None:
         """Read what follows the message, so that the connection can be used again.
 
         Only where the wait can be bounded: a server may keep the body open.
         """
-        if isinstance(self._response.extensions.get("network_stream"), TimedStream):
+        if self._stream is not None:
             with suppress(APIError, *foreign()), waits_end_at(time.monotonic() + LAST_BYTES):
-                for _ in islice(self._chunks, LAST_CHUNKS):
+                for _ in islice(self._source, LAST_READS):
                     pass
 
     def close(self) -> None:
         self._response.close()
 
     def hang_up(self) -> None:
-        hang_up(self._response.extensions.get("network_stream"))
+        if stream := self._stream:
+            stream.hang_up()
+
+    @property
+    def _stream(self) -> BorrowedStream | NetworkStream | None:
+        stream = self._response.extensions.get("network_stream")
+        return stream if isinstance(stream, (BorrowedStream, NetworkStream)) else None
 
 
 class AsyncHttpxIncoming:
     """An answer of an async client."""
 
-    def __init__(self, response: Any, pace: Pace) -> None:
+    def __init__(self, http: AsyncHTTPClient, response: Any, pace: Pace) -> None:
+        self._http = http
         self._response = response
         self._pace = pace
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
         if response.is_stream_consumed:
             self._source: AsyncIterator[bytes] = response.aiter_bytes()
         else:
@@ -176,12 +204,8 @@ class AsyncHttpxIncoming:
                 self._source = aunpacked(self._source, encoding)
 
     @property
-    def status(self) -> int:
-        return self._response.status_code  # type: ignore[no-any-return]
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers  # type: ignore[no-any-return]
+    def client_closed(self) -> bool:
+        return self._http.is_closed
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body, decompressed, within the limits of time."""
@@ -192,7 +216,7 @@ class AsyncHttpxIncoming:
         import anyio
 
         with suppress(StopAsyncIteration, *foreign()), anyio.move_on_after(LAST_BYTES):
-            for _ in range(LAST_CHUNKS):
+            for _ in range(LAST_READS):
                 await self._source.__anext__()
 
     async def close(self) -> None:
@@ -238,8 +262,12 @@ class _Timed(AsyncIterator[bytes]):
 
 
 def _bare_request(request: Request, pace: Pace) -> httpx.Request:
-    """Make a request as it is. What httpx would find out for each anew costs more than the rest."""
-    url = _parsed(request.url)
+    """Make a request for a transport alone.
+
+    What a client would do to it costs more than the rest, and takes a lock for its cookies, which a
+    fork could find held, and a signal's exception leave held.
+    """
+    url = httpx.URL(request.url)
     headers = {"host": url.netloc.decode("ascii"), **headers_of(request)}  # theirs wins
     if request.content is not None:
         headers["content-length"] = str(len(request.content))
@@ -268,11 +296,6 @@ def _built_request(http: HTTPClient | AsyncHTTPClient, request: Request, pace: P
     if request.content is not None:
         built.stream = _sent(library_of(built))(request.content)
     return built
-
-
-@lru_cache(maxsize=64)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
 
 
 @lru_cache(maxsize=2)
@@ -311,8 +334,8 @@ class _Ready(AsyncIterator[T]):
         raise StopAsyncIteration
 
 
-def _raise_if_closed(http: HTTPClient | AsyncHTTPClient) -> None:
+def _check_open(http: HTTPClient | AsyncHTTPClient) -> None:
     if http.is_closed:
-        raise ConfigurationError(
+        raise ClientClosedError(
             "this client is closed: build one, or keep its with block open"
         ) from None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+import httpcore
 import httpx
 
 CLIENTS = ("httpx", "httpx2")
 """The libraries whose clients are accepted."""
 
 CORES = ("httpcore", "httpcore2")
-"""Those below them, whose errors come out of what is left of a stream."""
+"""Those below them; our own connections raise the errors of the first."""
 
 
 def library_of(value: object) -> ModuleType:
@@ -37,7 +38,13 @@ def is_client(value: object, name: str) -> bool:
 
 def errors() -> tuple[type[Exception], ...]:
     """Return what the libraries that are loaded raise, to be used as `except errors():`."""
-    found: list[type[Exception]] = []
+    found: list[type[Exception]] = [
+        httpcore.TimeoutException,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.UnsupportedProtocol,
+    ]
     for name in CLIENTS:
         if module := sys.modules.get(name):
             found += [module.HTTPError, module.StreamError, module.InvalidURL]

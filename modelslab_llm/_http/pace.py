@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias, TypeVar
+
+import httpcore
 
 from .._protocol.config import Timeout
 from .._protocol.reader import Reader
@@ -12,6 +16,15 @@ from .._protocol.values import Attempt
 from ..errors import APITimeoutError
 
 T = TypeVar("T")
+
+Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
+
+TIMEOUTS: dict[Phase, type[Exception]] = {
+    "connect": httpcore.ConnectTimeout,
+    "write": httpcore.WriteTimeout,
+    "read": httpcore.ReadTimeout,
+    "pool": httpcore.PoolTimeout,
+}
 
 LATE = 0.05  # seconds that async work may go on after its limit
 EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
@@ -32,6 +45,20 @@ class Pace:
     def moment(self) -> float | None:
         """Return when the next limit is reached, if there is one."""
         return min((m for m in (self._deadline, self._stalls) if m is not None), default=None)
+
+    def seconds(self, phase: Phase) -> float | None:
+        """Return how long a wait may last that begins now; None for as long as it takes.
+
+        Raises the HTTP library's timeout if a limit is reached already.
+        """
+        wait: float | None = getattr(self.timeout, phase)
+        moment = self.moment() if self.limited else None
+        if moment is None:
+            return wait
+        left = moment - time.monotonic()
+        if left <= 0:
+            raise TIMEOUTS[phase]("the time is up")
+        return left if wait is None else min(wait, left)
 
     def look(self, reader: Reader) -> None:
         """Note progress: only what moves the message on counts, not a ping."""
@@ -83,3 +110,31 @@ class Pace:
             return await step()
         self.check()
         raise APITimeoutError("the time is up")
+
+
+_moment = threading.local()
+
+
+@contextmanager
+def waits_end_at(moment: float | None) -> Generator[None]:
+    """Let every wait on a socket, in this thread and block, end at a moment of `time.monotonic`.
+
+    httpx fixes a timeout when a request starts; a deadline needs it to shrink as time goes by. Only
+    connections that httpx makes need it: our own are told.
+    """
+    _moment.value = moment
+    try:
+        yield
+    finally:
+        _moment.value = None
+
+
+def bounded(timeout: float | None, error: type[Exception]) -> float | None:
+    """Return how long a wait may still last, or raise `error` if it may not."""
+    moment: float | None = getattr(_moment, "value", None)
+    if moment is None:
+        return timeout
+    left = moment - time.monotonic()
+    if left <= 0:
+        raise error("the time is up")
+    return left if timeout is None else min(timeout, left)

@@ -1,202 +1,255 @@
-"""Bound every wait on a socket, and close what nobody else would.
+"""Sockets: racing to connect over all addresses of a host, and the sync stream over one.
 
-Knows connections and httpcore's interface to them; of requests and the protocol it knows nothing.
+A socket in use is never closed under whoever waits on it: it is shut down, which wakes them and
+tells the server, and it is closed when the last who holds it lets go.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
-import ssl
-import threading
 import time
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 import httpcore
 
-_moment = threading.local()
+from .names import Address, look_up
+
+READ = 64 * 1024  # bytes asked of a socket in one go
+STAGGER = 0.25  # seconds until the next address is tried beside those before (RFC 8305, section 5)
+OUR_END = "the connection was closed on this side"
+LOOK = 0.25  # seconds after which those who wait look whether they still should
+
+_BEGUN = {
+    errno.EINPROGRESS,
+    errno.EWOULDBLOCK,
+    errno.EAGAIN,
+    errno.EINTR,
+    getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS),
+}
 
 
-@contextmanager
-def waits_end_at(moment: float | None) -> Generator[None]:
-    """Let every wait on a socket, in this thread and block, end at a moment of `time.monotonic`.
+class Socket(socket.socket):
+    """A socket that says nothing when the last who holds it lets go, and is closed then.
 
-    httpx fixes a timeout when a request starts; a deadline needs it to shrink as time goes by.
+    It is closed by a function in C, between whose steps no signal can break in.
     """
-    before: float | None = getattr(_moment, "value", None)
-    if moment is None or (before is not None and before < moment):
-        moment = before  # a limit can only be narrowed
-    _moment.value = moment
-    try:
-        yield
-    finally:
-        _moment.value = before
+
+    __del__ = socket.SocketType.close
 
 
-def bounded(timeout: float | None, error: type[Exception]) -> float | None:
-    """Return how long a wait may still last, or raise `error` if it may not."""
-    moment: float | None = getattr(_moment, "value", None)
-    if moment is None:
-        return timeout
-    left = moment - time.monotonic()
-    if left <= 0:
-        raise error("the time is up")
-    return left if timeout is None else min(timeout, left)
+def shut_down(sock: socket.socket) -> None:
+    """Wake whoever waits on a socket and tell the other side, whatever processes hold it too."""
+    with suppress(OSError):  # it is not connected, or not any more
+        sock.shutdown(socket.SHUT_RDWR)
 
 
-class TimedStream(httpcore.NetworkStream):
-    """A connection whose every wait obeys `waits_end_at`."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, bounded(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, bounded(timeout, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        timeout = bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+Race: TypeAlias = Generator["tuple[list[Socket], float | None]", "list[Socket]", Socket]
 
 
-def hang_up(stream: object) -> None:
-    """Wake whatever waits on a connection: to close its socket does not wake another thread."""
-    about = getattr(stream, "get_extra_info", None)
-    sock = about("socket") if about else None
-    if isinstance(sock, socket.socket):
-        with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS would say goodbye first, and wait
+def racing(
+    addresses: list[Address],
+    prepare: Callable[[Socket], object] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Race:
+    """Connect to the first address that answers; each is given a head start over the next.
+
+    Yields the sockets to wait for until one can be written to, and for how long at most; is sent
+    those that can. Returns a connected socket that does not block. Raises `OSError`.
+    """
+    waiting: list[Socket] = []
+    left = list(addresses)
+    failure = OSError(errno.EADDRNOTAVAIL, "the host has no address")
+    next_at = clock()
+    failed = False
+    while left or waiting:
+        if left and (not waiting or clock() >= next_at):
+            next_at = clock() + STAGGER
+            try:
+                sock, is_connected = _begun(left.pop(0), prepare)
+            except OSError as error:
+                failure, failed = (failure if failed else error), True
+                continue
+            if is_connected:
+                return sock
+            waiting.append(sock)
+        wait = max(0.0, next_at - clock()) if left else None
+        for sock in (yield list(waiting), wait):
+            if (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == 0:
+                return sock
+            waiting.remove(sock)
+            next_at = clock()  # there is no point in waiting for the one that failed
+            failure, failed = (failure if failed else OSError(code, os.strerror(code))), True
+    raise failure
 
 
-class TimedBackend(httpcore.NetworkBackend):
-    """Open connections that obey `waits_end_at`."""
-
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        self._backend = backend
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        timeout = bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(
-            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        timeout = bounded(timeout, httpcore.ConnectTimeout)
-        return TimedStream(self._backend.connect_unix_socket(path, timeout, socket_options))
-
-    def sleep(self, seconds: float) -> None:
-        self._backend.sleep(seconds)
+def _begun(address: Address, prepare: Callable[[Socket], object]) -> tuple[Socket, bool]:
+    """Return a socket that is being connected, and whether it is already."""
+    sock = Socket(address[0], socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    prepare(sock)
+    code = sock.connect_ex(address[1])
+    if code not in (0, errno.EISCONN) and code not in _BEGUN:
+        raise OSError(code, os.strerror(code))
+    return sock, code in (0, errno.EISCONN)
 
 
-class _Unsecured(httpcore.AsyncNetworkStream):
-    """A connection that is closed if its TLS handshake is cancelled, which httpcore forgets."""
+class Stream:
+    """A connected socket whose every wait is bounded, for one thread at a time."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
+    def __init__(self, sock: Socket) -> None:
+        self._sock: Socket | None = sock
+        self._is_hung_up = False
+        self._wait: float | None = -1.0  # what the socket is set to
+        sock.setblocking(True)
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._stream.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        import anyio
-
+    def receive(self, seconds: float | None) -> bytes:
+        """Return what comes, b"" at its end. Raises `httpcore` errors."""
         try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._stream.aclose()
-            raise
+            came = self._waiting(seconds).recv(READ)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+        if not came and self._is_hung_up:
+            raise httpcore.ReadError(OUR_END)
+        return came
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def send(self, data: bytes, seconds: float | None) -> None:
+        """Send it all; `seconds` bound each wait until the other side takes more of it."""
+        try:
+            sock = self._waiting(seconds)
+            sent = sock.send(data)
+            if sent < len(data):
+                with memoryview(data) as view:
+                    while sent < len(data):
+                        sent += sock.send(view[sent:])
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
 
+    def look(self) -> bytes | None:
+        """Return what has come already, b"" if that is the end; None if nothing has."""
+        try:
+            return self._waiting(0.0).recv(READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
-class HandshakeBackend(httpcore.AsyncNetworkBackend):
-    """Open connections that a cancelled handshake does not leave open."""
+    def _waiting(self, seconds: float | None) -> Socket:
+        sock = self._sock
+        if sock is None:
+            raise OSError(errno.EBADF, "the connection was closed")
+        if seconds != self._wait:
+            sock.settimeout(seconds)  # asks the system each time
+            self._wait = seconds
+        return sock
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
-        self._backend = backend
+    @property
+    def socket(self) -> Socket | None:
+        """The socket, until it is shut down."""
+        return self._sock
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _Unsecured(
-            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
+    @property
+    def is_readable(self) -> bool:
+        """Whether something has come, or the end."""
+        if (sock := self._sock) is None:
+            return True
+        if not hasattr(select, "poll"):
+            return bool(select.select([sock], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Unsecured(await self._backend.connect_unix_socket(path, timeout, socket_options))
+    def hang_up(self) -> None:
+        """Wake the thread that waits, and tell the other side. For any thread."""
+        self._is_hung_up = True  # first, so that the end is not taken for the other side's
+        if sock := self._sock:
+            shut_down(sock)
 
-    async def sleep(self, seconds: float) -> None:
-        await self._backend.sleep(seconds)
+    def shut(self) -> None:
+        """Hang up, and let go of the socket."""
+        self.hang_up()
+        self._sock = None
 
-
-def let_go(pool: Any, loop: Any) -> None:
-    """Close the connections of httpcore's async pool without waiting, from wherever we are.
-
-    `loop`, asyncio's or trio's token, is the one they belong to; it may have ended. A socket that
-    is only forgotten would be closed by the garbage collector, with a warning for each.
-    """
-    for connection in pool.connections:
-        while hasattr(connection, "_connection"):  # proxies stand one inside the other
-            connection = connection._connection
-        _close_below(getattr(connection, "_network_stream", None), loop)
-
-
-def _close_below(stream: Any, loop: Any) -> None:
-    below = ("_stream", "transport_stream", "_transport", "socket")  # ours, httpcore's, anyio's, …
-    while name := next((name for name in below if hasattr(stream, name)), None):
-        stream = getattr(stream, name)
-    soon = getattr(loop, "call_soon_threadsafe", None) or getattr(loop, "run_sync_soon", None)
-    close = getattr(stream, "abort", None) or getattr(stream, "close", None)
-    if soon is None or close is None:
-        return
-    try:
-        soon(close)
-    except RuntimeError:  # the loop has ended: nobody is left to be told
-        if lost := getattr(stream, "_call_connection_lost", None):
-            if getattr(stream, "_sock", None) is not None:
-                lost(None)
-        elif sock := getattr(stream, "_sock", None):
+    def forget(self) -> None:
+        """Let go of the socket without a word: it is another process's."""
+        sock, self._sock = self._sock, None
+        if sock:
             sock.close()
+
+
+Left: TypeAlias = Callable[[], "float | None"]
+Talk: TypeAlias = Generator["bytes | None", bytes, None]
+
+
+def carry(talk: Talk, stream: Stream, left: Left) -> None:
+    """Say what a talk wants said and tell it what comes back, until it is over."""
+    came = b""
+    try:
+        words = next(talk)
+        while True:
+            if words is None:
+                came = stream.receive(left())
+            else:
+                stream.send(words, left())
+            words = talk.send(came)
+    except StopIteration:
+        pass
+
+
+def connect(
+    host: str, port: int, left: Left, prepare: Callable[[Socket], object] = lambda _: None
+) -> Stream:
+    """Connect to a host by its name or address, within the time that `left` says is left.
+
+    `left` is asked before each wait, at least every `LOOK` seconds, and may raise. Raises `OSError`
+    where no address answers, and what the resolver raises.
+    """
+    race = racing(_addresses(host, port, left), prepare)
+    ready: list[Socket] | None = None
+    try:
+        while True:
+            waiting, wait = race.send(ready) if ready is not None else next(race)
+            ready = _writable(waiting, shorter(wait, left()))
+    except StopIteration as done:
+        return Stream(done.value)
+    finally:
+        race.close()
+
+
+def _addresses(host: str, port: int, left: Left) -> list[Address]:
+    lookup = look_up(host, port)
+    if lookup.found is None:
+        told: SimpleQueue[None] = SimpleQueue()  # all C: no signal can break it
+        lookup.ring(partial(told.put, None))
+        while lookup.found is None:
+            with suppress(Empty):
+                told.get(timeout=shorter(None, left()))
+    return lookup.addresses()
+
+
+def shorter(wait: float | None, left: float | None) -> float:
+    """Return how long to wait until somebody looks again."""
+    return min(seconds for seconds in (wait, left, LOOK) if seconds is not None)
+
+
+def _writable(waiting: list[Socket], seconds: float) -> list[Socket]:
+    """Wait until one of the sockets can be written to, or has failed."""
+    if not hasattr(select, "poll"):  # Windows, where a failure is an exceptional condition
+        _, writable, failed = select.select([], waiting, waiting, seconds)
+        return list({*writable, *failed})
+    poll = select.poll()
+    by_number = {sock.fileno(): sock for sock in waiting}
+    for number in by_number:
+        poll.register(number, select.POLLOUT)
+    return [by_number[number] for number, _ in poll.poll(seconds * 1000)]

@@ -84,6 +84,11 @@ class Incoming(Protocol):
         """The headers, names in lower case."""
         ...
 
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed meanwhile."""
+        ...
+
     def chunks(self) -> Iterator[bytes]:
         """Return the body as it comes, decompressed, within the limits of time."""
         ...
@@ -114,6 +119,11 @@ class AsyncIncoming(Protocol):
         """The headers, names in lower case."""
         ...
 
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed meanwhile."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body as it comes, decompressed, within the limits of time."""
         ...
@@ -130,6 +140,11 @@ class AsyncIncoming(Protocol):
 class Wire(Protocol):
     """What carries requests."""
 
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed."""
+        ...
+
     def send(self, request: Request, pace: Pace) -> Incoming:
         """Send a request and return its answer once the head has come.
 
@@ -145,6 +160,11 @@ class Wire(Protocol):
 
 class AsyncWire(Protocol):
     """`Wire` for async."""
+
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed."""
+        ...
 
     async def send(self, request: Request, pace: Pace) -> AsyncIncoming:
         """Send a request and return its answer once the head has come; see `Wire`."""

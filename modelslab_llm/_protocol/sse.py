@@ -138,9 +138,7 @@ class EventDecoder:
         cut += 2 - len(before)
         self._pending.extend(chunk[:cut])
         whole, self._pending = bytes(self._pending), bytearray()
-        if cut < len(chunk):
-            self._hold(chunk[cut:])
-        return self._decode(whole)
+        return self._decode_and_hold(whole, chunk[cut:])
 
     def end(self) -> Iterator[Event]:
         """Yield the event that the end of the body completes: its blank line may be missing."""
@@ -151,6 +149,11 @@ class EventDecoder:
         yield from self._halves.rest()
         if self._translator:
             yield from self._translator.end()
+
+    def _decode_and_hold(self, whole: bytes, rest: bytes) -> Iterator[Event]:
+        yield from self._decode(whole)
+        if rest:  # only now, as it may be too large: what came before it is not lost
+            self._hold(rest)
 
     def _hold(self, chunk: bytes) -> None:
         self._pending.extend(chunk)

@@ -32,6 +32,7 @@ _HTTPX = (("ConnectionPool", "handle_request"), ("AsyncConnectionPool", "handle_
 _DOORS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "httpcore": _HTTPX,
     "httpcore2": _HTTPX,  # on which the anthropic SDK stands
+    "modelslab_llm._http.network": (("Network", "send"), ("AsyncNetwork", "send")),
     "aiohttp": (("BaseConnector", "connect"),),
 }
 

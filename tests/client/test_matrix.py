@@ -10,6 +10,8 @@ import gc
 import logging
 import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -73,6 +75,8 @@ def outcome_is_right(colour: Sync | Async, fault: Fault, scene: Scene, unit: flo
         for _ in fault.before:
             assert read(client.create(**ASK)) == Returns().answer
         expected = fault.expected
+        if fault.closed:
+            close_meanwhile(client, scene, unit)
         if isinstance(expected, Returns):
             message = ask(client, fault.verb)
             assert message is None or read(message) == expected.answer
@@ -83,6 +87,19 @@ def outcome_is_right(colour: Sync | Async, fault: Fault, scene: Scene, unit: flo
         assert scene.tries == expected.tries
         assert not scene.leaked
     gc.collect(0)  # let a socket that was forgotten, and not closed, warn here
+
+
+def close_meanwhile(client: Any, scene: Scene, unit: float) -> None:
+    """Close the client from another thread once the server has the request, and a little later."""
+
+    def close() -> None:
+        assert scene.server is not None
+        while scene.tries == 0 and threading.main_thread().is_alive():
+            time.sleep(0.005)
+        time.sleep(unit)
+        client.close()
+
+    threading.Thread(target=close, daemon=True).start()
 
 
 def error_is_right(error: APIError, expected: Raises, scene: Scene) -> None:
@@ -108,8 +125,8 @@ def error_is_right(error: APIError, expected: Raises, scene: Scene) -> None:
     assert isinstance(error, APIConnectionError) or error.body is not None or error.type is None
 
 
-AT_ONCE = {name: fault for name, fault in ROWS.items() if not fault.limits}
-IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits}
+AT_ONCE = {name: fault for name, fault in ROWS.items() if not (fault.limits or fault.closed)}
+IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.closed}
 
 
 @pytest.mark.parametrize("row", AT_ONCE)

@@ -5,13 +5,19 @@ What is sent, what comes back and what fails must not depend on whose client car
 
 from __future__ import annotations
 
+import shutil
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from colours import Async, Sync
+from http2_server import Http2Server
 from libraries import client_of, each_library, module
 from raw_server import (
     ASK,
@@ -56,6 +62,13 @@ def ask(client: Any, verb: str) -> str:
 
 
 each_verb = pytest.mark.parametrize("verb", ["create", "stream"])
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl command to make a certificate with")
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 # What is sent
@@ -171,8 +184,8 @@ def test_an_answer_is_decompressed_within_its_bounds(colour: Sync | Async, libra
 def test_its_connections_are_used_again_and_it_stays_open(
     colour: Sync | Async, library: str
 ) -> None:
-    with RawServer(REPLY, REPLY, STREAM) as server, client_of(library, colour) as http:
-        for verb in ("create", "create", "stream"):
+    with RawServer(REPLY, STREAM, REPLY) as server, client_of(library, colour) as http:
+        for verb in ("create", "stream", "create"):
             client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == "Tamar"
             client.close()
@@ -187,6 +200,55 @@ def test_leaving_a_stream_tells_the_server(colour: Sync | Async, library: str) -
         with client.stream(**ASK) as streamed:
             assert next(streamed.texts()) == "Tamar"
         assert server.connections[0].left.wait(5)
+
+
+@each_library
+def test_http2(colour: Sync | Async, library: str, authority: Authority) -> None:
+    """Ours do not speak it; a client of the caller may, and what stands below must not care."""
+    settings: dict[str, Any] = {"http2": True, "verify": authority.client}
+    with Http2Server(authority) as server, client_of(library, colour, **settings) as http:
+        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        for verb in ("create", "stream") * 2:
+            assert ask(client, verb) == "Tamar"
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(lambda _: ask(client, "create"), range(24))) == {"Tamar"}
+        assert server.versions == {"h2"}
+
+
+@each_library
+def test_a_socket_in_the_file_system(library: str, tmp_path: Path) -> None:
+    theirs = module(library)
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as threads:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(REPLY)
+
+        served = threads.submit(serve)
+        transport = theirs.HTTPTransport(uds=path)
+        with theirs.Client(transport=transport) as http:
+            with ModelsLab(KEY, base_url="http://h.invalid", http_client=http) as client:
+                assert client.messages.create(**ASK).text == "Tamar"
+        served.result(10)
+
+
+@each_library
+def test_an_address_and_options_for_its_sockets(library: str) -> None:
+    theirs = module(library)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    transport = theirs.HTTPTransport(local_address="127.0.0.1", socket_options=options)
+    with RawServer(REPLY) as server, theirs.Client(transport=transport) as http:
+        with ModelsLab(KEY, base_url=server.url, http_client=http) as client:
+            assert client.messages.create(**ASK).text == "Tamar"
+        response = http.get(server.url)
+        sock = response.extensions["network_stream"].get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert response.extensions["network_stream"].get_extra_info("server_addr")[1] == server.port
 
 
 # What fails

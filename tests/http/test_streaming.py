@@ -52,6 +52,7 @@ from raw_server import (
 
 from modelslab_llm import (
     AuthenticationError,
+    ClientClosedError,
     ModelsLabError,
     StreamInterruptedError,
     UnexpectedResponseError,
@@ -386,8 +387,10 @@ def test_a_stream_outlives_its_client_without_surprises(colour: Sync | Async) ->
         with client.stream(**ASK) as streamed:
             next(streamed.texts())
             client.close()
-            with pytest.raises(StreamInterruptedError):
+            with pytest.raises(ClientClosedError) as caught:
                 streamed.message()
+        assert caught.value.partial_message is not None
+        assert caught.value.partial_message.text == "Tamar"
         assert left(server)
 
 

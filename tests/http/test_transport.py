@@ -76,9 +76,7 @@ from modelslab_llm import (
     Timeout,
     endpoints,
 )
-from modelslab_llm._http.pools import SWEEP
-from modelslab_llm._http.pools import Pools as RealPools
-from modelslab_llm._http.transport import AsyncPooledTransport, _shared_context
+from modelslab_llm._http.network import AsyncNetwork, Settings, _shared_context
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
@@ -401,118 +399,7 @@ def test_an_interrupt_while_waiting_holds_no_connection() -> None:
         assert again.messages.create(**ASK).text == "Name a tidal river."
 
 
-# The choice of a pool
-
-
-class Pools:
-    """`RealPools` with transports that are only names, and a time that tests set."""
-
-    def __init__(self, size: int = 2, **limits: Any) -> None:
-        settings = {"max_connections": None, "max_keepalive_connections": None, **limits}
-        self.made: list[str] = []
-        self.now = 1000.0
-        self.pools: Any = RealPools(self._make, httpx.Limits(**settings), size)
-
-    def _make(self, scheme: str) -> Any:
-        self.made.append(f"{scheme}{len(self.made)}")
-        return self.made[-1]
-
-    def take(self, scheme: str = "a") -> Any:
-        return self.pools.take(scheme)
-
-    def queue(self, scheme: str = "a") -> Any:
-        return self.pools.queue(scheme, threading.Event())
-
-    def give(self, small: Any, after: float = 0.0) -> Any:
-        self.now += after
-        return self.pools.give(small, self.now)
-
-
-def test_a_pool_is_filled_before_the_next_is_made() -> None:
-    pools = Pools(size=2)
-    assert [pools.take().transport for _ in range(5)] == ["a0", "a0", "a1", "a1", "a2"]
-
-
-def test_no_more_than_the_most_and_then_none() -> None:
-    pools = Pools(size=2, max_connections=3)
-    taken = [pools.take() for _ in range(5)]
-    assert [small and small.transport for small in taken] == ["a0", "a0", "a1", None, None]
-    pools.give(taken[0])
-    assert pools.take("b").transport == "b2"  # the limit is for all schemes together
-    assert pools.take() is None
-
-
-def test_first_come_first_served() -> None:
-    pools = Pools(max_connections=1)
-    only = pools.take()
-    waiters = [pools.queue() for _ in range(3)]
-    for waiter in waiters:
-        assert pools.take() is None  # nobody gets past those who wait
-        assert not waiter.served.is_set()
-        pools.give(only)
-        assert waiter.served.is_set()
-        assert waiter.small is only
-    pools.give(only)
-    assert pools.take() is only
-
-
-def test_leaving_the_line() -> None:
-    """Who leaves the line before it is served, or just then, takes no place with it."""
-    pools = Pools(max_connections=1)
-    only = pools.take()
-    first, second, third = (pools.queue() for _ in range(3))
-    assert pools.pools.leave(first) == []
-    pools.give(only)
-    assert second.small is only
-    assert not first.served.is_set()
-    pools.pools.leave(second)  # served, and gone before it knew
-    assert third.small is only
-    pools.give(only)
-    assert pools.take() is only
-    assert pools.take() is None
-
-
-def test_a_pool_that_nobody_uses_is_let_go() -> None:
-    pools = Pools(size=1, keepalive_expiry=30)
-    busy, idle = pools.take(), pools.take()
-    pools.give(idle)
-    assert pools.give(busy, after=29) == []
-    busy = pools.take()
-    assert busy.transport == "a0"  # the last used one first, so that the others fall idle
-    assert pools.give(busy, after=2) == ["a1"]
-    assert pools.take().transport == "a0"
-    assert pools.take().transport == "a2"
-
-
-def test_looks_for_idle_pools_are_rare() -> None:
-    pools = Pools(size=1, keepalive_expiry=0)
-    first, second, third = pools.take(), pools.take(), pools.take()
-    assert pools.give(first) == []  # it fell idle only now
-    assert pools.give(second, after=SWEEP / 2) == []
-    assert sorted(pools.give(third, after=SWEEP / 2)) == ["a0", "a1"]
-
-
-def test_no_more_idle_pools_than_may_be_kept() -> None:
-    pools = Pools(size=2, max_keepalive_connections=4, keepalive_expiry=None)
-    taken = [pools.take() for _ in range(8)]
-    pools.give(taken[0])  # looks, and finds nobody idle
-    gone = [pools.give(small, after=SWEEP / 100) for small in taken[1:]]
-    assert gone == [[], [], [], [], ["a0"], [], ["a1"]]  # idle for longest, and at once
-
-
-def test_each_origin_has_its_own_and_an_idle_one_elsewhere_makes_room() -> None:
-    pools = Pools(size=1, max_connections=2)
-    first, second = pools.take("a"), pools.take("b")
-    assert pools.give(first) == []
-    assert pools.give(second) == []
-    assert pools.take("a") is first
-    other = pools.take("c")  # b's has to go, as none is free
-    assert pools.pools.has_ousted
-    assert pools.pools.ousted() == [second.transport]
-    assert not pools.pools.has_ousted
-    assert pools.give(other) == []
-    assert pools.take("b").transport == "b3"
-    assert pools.take("b") is None
+# What is idle
 
 
 @each_verb
@@ -524,69 +411,6 @@ def test_an_idle_connection_to_another_server_counts_too(colour: Sync | Async, v
             assert stays_open([*first.connections, *second.connections], 1)
 
 
-def test_a_pool_that_failed_is_not_used_again_unless_others_are_on_it() -> None:
-    pools = Pools(size=2)
-    one, shared = pools.take(), pools.take()
-    assert one is shared
-    assert pools.pools.drop(one, pools.now) == []
-    assert pools.take() is shared
-    assert pools.give(shared) == []
-    assert pools.pools.drop(shared, pools.now) == ["a0"]
-    assert pools.pools.drop(shared, pools.now) == []  # said twice is said once
-    assert pools.take().transport == "a1"
-
-
-def test_who_waits_gets_the_place_of_what_failed() -> None:
-    pools = Pools(size=1, max_connections=1)
-    only = pools.take()
-    waiter = pools.queue()
-    assert pools.pools.drop(only, pools.now) == ["a0"]
-    assert waiter.small.transport == "a1"
-
-
-def test_what_is_given_back_after_the_end_is_no_matter() -> None:
-    pools = Pools(size=2)
-    taken = [pools.take() for _ in range(3)]
-    assert sorted(pools.pools.everything()) == ["a0", "a1"]
-    for small in taken:
-        assert pools.give(small, after=SWEEP) in ([], [small.transport])
-    assert pools.take().transport == "a2"
-
-
-def test_a_pool_that_cannot_be_made_takes_no_place() -> None:
-    pools = Pools(max_connections=1)
-    make = pools.pools._make
-
-    def fail(scheme: str) -> Any:
-        raise OSError("no such certificate")
-
-    pools.pools._make = fail
-    with pytest.raises(OSError, match="certificate"):
-        pools.take()
-    pools.pools._make = make
-    assert pools.take().transport == "a0"
-
-
-def test_who_waits_for_a_pool_that_cannot_be_made_is_told_and_nobody_else() -> None:
-    pools = Pools(max_connections=1)
-    make = pools.pools._make
-
-    def fail(origin: str) -> Any:
-        if origin == "b":
-            raise OSError("no such certificate")
-        return make(origin)
-
-    pools.pools._make = fail
-    only = pools.take()
-    unlucky, after = pools.queue("b"), pools.queue()
-    pools.give(only)
-    assert unlucky.served.is_set()
-    assert unlucky.small is None
-    assert "certificate" in str(unlucky.failure)
-    assert after.small is only
-
-
-@pytest.mark.slow
 def test_a_call_is_not_lost_to_another_that_waits_in_vain(
     colour: Sync | Async, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1058,7 +882,7 @@ def act():
 check([in_child(act)])
 """,
     "while-a-thread-chooses-a-connection": """
-lock = client._http.http._transport._lock
+lock = client._http.http.network._connections._lock
 with lock:
     child = in_child(lambda: ask("child"))
 check([child])
@@ -1173,10 +997,10 @@ def test_one_client_in_loops_at_the_same_time(
 
 
 def test_many_loops_may_begin_at_the_same_time() -> None:
-    transport = AsyncPooledTransport()
+    network = AsyncNetwork(Settings())
 
     async def touch() -> None:
-        transport._pools()
+        network._here()
 
     def begin_and_end(_: int) -> None:
         for _ in range(40):

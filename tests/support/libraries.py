@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from colours import Async, Sync
 
+from modelslab_llm._http.private import carries_as_made
+
 LIBRARIES = ("httpx", "httpx2")
 
 OURS = "modelslab_llm"
@@ -45,3 +47,9 @@ def client_of(library: str, colour: Sync | Async, **settings: Any) -> Iterator[A
         http = module(library).AsyncClient(**settings)
         yield http
         colour.portal.call(http.aclose)
+
+
+def goes_straight(http: Any) -> bool:
+    """Tell whether a client of ours sends over its connections with nothing in between."""
+    transport = http.transport_alone
+    return transport is not None and carries_as_made(transport)

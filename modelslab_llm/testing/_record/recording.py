@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import httpx
 from typing_extensions import Self, Unpack
 
-from ..._http.clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from ..._http.foreign import proxies_of_the_environment, system_reason
+from ..._http.network import Settings
+from ..._http.transports import AsyncPooledTransport, PooledTransport
 from ..._http.unpack import ACCEPTED
 from ..._protocol.config import API_KEY, Config
 from .cleaner import Cleaner
@@ -295,46 +296,54 @@ class _Wire:
     """The connections behind a recording, opened when they are first needed."""
 
     def __init__(self, transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None) -> None:
-        self._transport = transport
-        self._http: DefaultHttpxClient | None = None
-        self._async_http: DefaultAsyncHttpxClient | None = None
+        self._given = transport
+        self._sync: httpx.BaseTransport | None = None
+        self._async: httpx.AsyncBaseTransport | None = None
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        http = self._http
-        if http is None:
-            with proxies_of_the_environment():
-                http = self._http = DefaultHttpxClient(**self._given(httpx.BaseTransport))
-        return http.send_bare(request)
+        if self._sync is None:
+            if self._given is None:
+                with proxies_of_the_environment():
+                    self._sync = PooledTransport(_UNUSED_AGAIN)
+            elif isinstance(self._given, httpx.BaseTransport):
+                self._sync = self._given
+            else:
+                raise self._wrong("BaseTransport")
+        response = self._sync.handle_request(request)
+        response.request = request
+        return response
 
     async def asend(self, request: httpx.Request) -> httpx.Response:
-        http = self._async_http
-        if http is None:
-            with proxies_of_the_environment():
-                given = self._given(httpx.AsyncBaseTransport)
-                http = self._async_http = DefaultAsyncHttpxClient(**given)
-        return await http.send_bare(request)
+        if self._async is None:
+            if self._given is None:
+                with proxies_of_the_environment():
+                    self._async = AsyncPooledTransport(_UNUSED_AGAIN)
+            elif isinstance(self._given, httpx.AsyncBaseTransport):
+                self._async = self._given
+            else:
+                raise self._wrong("AsyncBaseTransport")
+        response = await self._async.handle_async_request(request)
+        response.request = request
+        return response
 
-    def _given(self, kind: type) -> dict[str, Any]:
-        if self._transport is None:
-            # No connection is used twice: one that the server closes meanwhile would be a failure,
-            # and be recorded, in one run and not in the next.
-            return {"limits": httpx.Limits(max_keepalive_connections=0)}
-        if not isinstance(self._transport, kind):
-            name = type(self._transport).__name__
-            raise TypeError(
-                f"Recording(transport={name}(…)): this client needs an httpx.{kind.__name__}"
-            )
-        return {"transport": self._transport}
+    def _wrong(self, wanted: str) -> TypeError:
+        name = type(self._given).__name__
+        return TypeError(f"Recording(transport={name}(…)): this client needs an httpx.{wanted}")
 
     def close(self) -> None:
-        http, self._http = self._http, None
-        if http:
-            http.close()
+        transport, self._sync = self._sync, None
+        if transport is not None:
+            transport.close()
 
     async def aclose(self) -> None:
-        http, self._async_http = self._async_http, None
-        if http:
-            await http.aclose()
+        transport, self._async = self._async, None
+        if transport is not None:
+            await transport.aclose()
+
+
+# No connection is used twice: one that the server closes meanwhile would be a failure, and be
+# recorded, in one run and not in the next.
+_UNUSED_AGAIN = Settings(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 # Recording

@@ -13,7 +13,7 @@ from typing import Any
 import h11
 import httpx
 
-from ..._http.sockets import bounded
+from ..._http.pace import bounded
 from .._script.fault import Ending
 from .._script.received import ReceivedRequest, receive
 from .plan import Plan

@@ -100,6 +100,8 @@ class Fault:
     """Scripts of calls that go well before."""
     after: tuple[Script, ...] = ()
     """Scripts of the tries that follow."""
+    closed: bool = False
+    """Whether another thread closes the client while it waits."""
 
 
 @dataclass(frozen=True)
@@ -1166,6 +1168,18 @@ def again(name: str, title: str, fault: Script, *, verb: Verb = "create", **more
     return one(SECTION, name, title, fault, verb, Returns(tries=2), after=then, **AGAIN, **more)
 
 
+STRANGE = reply(200, {**MESSAGE, "content": [{"type": "text", "text": "For somebody else."}]})
+
+
+def used(name: str, title: str, surplus: bytes) -> Family:
+    """Return a call after one whose answer was followed by something that nobody asked for."""
+    calls = (
+        Fault("create", WELL, "create", Returns()),
+        Fault("stream", told(*TOLD), "stream", Returns()),
+    )
+    return Family(SECTION, name, title, tuple(replace(c, before=(WELL + surplus,)) for c in calls))
+
+
 CONNECTIONS = (
     one(
         SECTION,
@@ -1204,6 +1218,57 @@ CONNECTIONS = (
         Returns(),
         before=([WELL, CLOSE],),
         **AGAIN,
+    ),
+    one(
+        SECTION,
+        "kept-closed-once",
+        "a kept connection is closed just when the next request comes, no retries allowed",
+        CLOSE,
+        "create",
+        Returns(tries=2),
+        before=(WELL,),
+        after=(WELL,),
+    ),
+    one(
+        SECTION,
+        "kept-reset-once",
+        "the same, reset",
+        RESET,
+        "create",
+        Returns(tries=2),
+        before=(WELL,),
+        after=(WELL,),
+    ),
+    one(
+        SECTION,
+        "kept-closed-twice",
+        "the same, and the new connection is closed unanswered too",
+        CLOSE,
+        "create",
+        Raises(errors.APIConnectionError, says="without sending a response", tries=2),
+        before=(WELL,),
+        after=(CLOSE,),
+    ),
+    used("kept-surplus", "the call before was answered twice", STRANGE),
+    used("kept-surplus-half", "the call before was answered one and a half times", STRANGE[:-20]),
+    used("kept-surplus-tail", "a few bytes came after the answer to the call before", b"\r\n0\r\n"),
+    one(
+        SECTION,
+        "closed-waiting",
+        "another thread closes the client while an answer is awaited",
+        SILENCE,
+        "create",
+        Raises(errors.ClientClosedError, says="the client was closed"),
+        closed=True,
+    ),
+    one(
+        SECTION,
+        "closed-streaming",
+        "another thread closes the client in the middle of a stream",
+        [begun(IN_TEXT), SILENCE],
+        "stream",
+        Raises(errors.ClientClosedError, known(IN_TEXT), fields=FROM_STREAM),
+        closed=True,
     ),
     again("busy", "503, then all is well", BUSY),
     again("busy-stream", "503 to `stream`, then all is well", BUSY, verb="stream"),

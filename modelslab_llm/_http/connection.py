@@ -1,0 +1,414 @@
+"""One connection to a server, sync and async: a socket, perhaps TLS, and HTTP/1.1 on it.
+
+A connection knows by itself whether it can carry another request (`is_clean`), and is never waited
+for when it is let go of: `shut` hangs up and returns. So no cancellation and no signal can come in
+between, and none is caught here.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol, TypeAlias
+
+import httpcore
+
+from . import sockets
+from .http1 import Head, Headers, Http1
+from .names import Address, look_up
+from .opening import Route, opening
+from .pace import Phase
+from .pool import Pool
+from .tls import PIECE, Layers
+
+Context: TypeAlias = Callable[[], ssl.SSLContext]
+
+JOINED = 64 * 1024  # bytes of a body that are sent with the head, in one go
+
+
+class Waits(Protocol):
+    """How long may be waited."""
+
+    def seconds(self, phase: Phase) -> float | None:
+        """Return how long a wait may last that begins now; None for as long as it takes.
+
+        Raises if it may not last at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it goes out: all its headers, and its body as bytes or piece by piece."""
+
+    url: Route
+    """Where it goes."""
+    method: bytes
+    target: bytes
+    headers: Headers
+    body: bytes | Iterable[bytes] | AsyncIterable[bytes] = b""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be sent again."""
+        return isinstance(self.body, bytes)
+
+    def __repr__(self) -> str:  # the headers hold the key
+        return f"Asked({self.method!r})"
+
+
+class _Stream(Protocol):
+    """What streams have in common that need not wait."""
+
+    @property
+    def socket(self) -> sockets.Socket | None: ...
+
+    def look(self) -> bytes | None: ...
+
+    def hang_up(self) -> None: ...
+
+    def shut(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+class _Connection:
+    """What is the same in sync and async: what is known of it, and what is made of what comes."""
+
+    _stream: _Stream | None = None
+
+    def __init__(self, route: Route, key: int, context: Context) -> None:
+        self.route = route
+        self.key = key
+        self.idle_since = 0.0
+        self.is_new = True
+        """Whether it is still to be opened."""
+        self.is_hung_up = False
+        """Whether this side has ended it: then its end says nothing of the server."""
+        self._context = context
+        self._http = Http1()
+        self._layers = Layers()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether its answer was read to the end, and nothing was left over by either side."""
+        return self._http.is_clean and not self._layers.has_ended and not self.is_hung_up
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether a byte of an answer has come."""
+        return self._http.heard
+
+    @property
+    def head(self) -> Head:
+        """The head of the answer, after `ask`."""
+        head = self._http.head
+        if head is None:
+            raise RuntimeError("the answer has no head yet")
+        return head
+
+    def _words(self, asked: Asked) -> Iterator[bytes]:
+        """Yield what is to be sent of a request whose body is there in one piece."""
+        http, body = self._http, asked.body
+        head = http.ask(asked.method, asked.target, asked.headers)
+        if not isinstance(body, bytes):
+            yield from self._sealed(head)
+            return
+        if len(body) <= JOINED:
+            rest = http.ask_more(body) if body else b""
+            yield from self._sealed(head + rest + http.ask_no_more())
+            return
+        yield from self._sealed(head)
+        yield from self._sealed(http.ask_more(body))
+        yield from self._sealed(http.ask_no_more())
+
+    def _sealed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what is to be sent through the socket for these bytes."""
+        if self._layers.is_plain:
+            if data:
+                yield data
+            return
+        for at in range(0, len(data), PIECE):
+            yield self._layers.encode(data[at : at + PIECE])
+
+    def _check_quiet(self, stream: _Stream) -> None:
+        """Raise if a server speaks before it is asked: that would pass for the first answer."""
+        came = stream.look()
+        if came is not None and self._layers.decode(came):
+            raise httpcore.RemoteProtocolError("the server spoke before it was asked")
+
+    def look(self) -> bool:
+        """Make ready for another request; tell whether nothing has come that would be in its way.
+
+        What came since the last answer nobody asked for, or it is the end.
+        """
+        if not self.is_clean:
+            return False
+        self._http.take_up()
+        while self._stream is not None:
+            came = self._stream.look()
+            if came is None:
+                self._http.begin_anew()
+                return not self.is_hung_up
+            try:
+                data = self._layers.decode(came)
+            except httpcore.ReadError:  # TLS that breaks off
+                return False
+            if data or self._layers.has_ended:
+                return False  # and so it stays: what came is gone
+        return False
+
+    def _check_whole(self, piece: bytes) -> None:
+        """Raise where nothing more comes of a body, but not because that was its end."""
+        if not piece and self._http.state != "done":
+            raise httpcore.ReadError("the answer broke off")
+
+    def hang_up(self) -> None:
+        """End the connection, whoever uses it: who waits wakes up. For any thread."""
+        self.is_hung_up = True
+        if stream := self._stream:
+            stream.hang_up()
+
+    def shut(self) -> None:
+        """Hang up, and let go of the socket. It waits for nothing."""
+        self.is_hung_up = True
+        if stream := self._stream:
+            stream.shut()
+
+    def forget(self) -> None:
+        """Let go of the socket without a word: it is another process's."""
+        self.is_hung_up = True
+        if stream := self._stream:
+            stream.forget()
+
+    def about(self, info: str) -> Any:
+        """Return what httpx's `network_stream` tells of a connection."""
+        sock = None if self._stream is None else self._stream.socket
+        return about(sock, self._layers, info)
+
+    def _clock(self, waits: Waits) -> sockets.Left:
+        """Return what is left of the time to connect, whatever that takes: names, TLS, a proxy."""
+        seconds = waits.seconds("connect")
+        until = None if seconds is None else time.monotonic() + seconds
+
+        def left() -> float | None:
+            if self.is_hung_up:
+                raise httpcore.ConnectError(sockets.OUR_END)
+            if until is None:
+                return None
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                raise httpcore.ConnectTimeout("timed out")
+            return remaining
+
+        return left
+
+
+@contextmanager
+def _failing_to_connect() -> Generator[None]:
+    """Say of whatever fails here that no connection could be made."""
+    try:
+        yield
+    except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
+        raise httpcore.ConnectTimeout(str(error)) from error
+    except (httpcore.ReadError, httpcore.WriteError, OSError) as error:
+        raise httpcore.ConnectError(str(error)) from error
+
+
+class Connection(_Connection):
+    """A connection for one thread at a time."""
+
+    _stream: sockets.Stream | None = None
+
+    def open(self, waits: Waits) -> None:
+        """Connect, through a proxy if one stands before it, up to the end of the TLS handshake."""
+        left = self._clock(waits)
+        if self.route.wants_context:
+            self._context()  # what is wrong with the certificates is no failure to connect
+        with _failing_to_connect():
+            self._stream = stream = sockets.connect(*self.route.address, left)
+            left()  # it may have been hung up before there was a socket to shut down
+            sockets.carry(opening(self.route, self._layers, self._context), stream, left)
+        self._check_quiet(stream)
+        self.is_new = False
+
+    def ask(self, asked: Asked, waits: Waits) -> None:
+        """Send a request, and receive the head of its answer."""
+        try:
+            for words in self._words(asked):
+                self._send(words, waits)
+            if not isinstance(asked.body, bytes):
+                self._send_pieces(asked, waits)
+        except httpcore.WriteError:
+            pass  # a server may answer, and go, before it has read the whole request
+        while self._http.hear(self._receive(waits)) is None:
+            pass
+
+    def _send_pieces(self, asked: Asked, waits: Waits) -> None:
+        pieces: Any = asked.body
+        for piece in pieces:
+            for words in self._sealed(self._http.ask_more(piece)):
+                self._send(words, waits)
+        for words in self._sealed(self._http.ask_no_more()):
+            self._send(words, waits)
+
+    def read(self, waits: Waits) -> bytes:
+        """Return the next piece of the body, as much as has come; b"" at its end."""
+        http = self._http
+        piece = http.begin()
+        while not piece and http.state == "answered":
+            if came := self._receive(waits):
+                piece = http.read(came)
+            else:
+                http.end()
+        self._check_whole(piece)
+        return piece
+
+    def _send(self, words: bytes, waits: Waits) -> None:
+        if self._stream is None:
+            raise httpcore.WriteError(sockets.OUR_END)
+        self._stream.send(words, waits.seconds("write"))
+
+    def _receive(self, waits: Waits) -> bytes:
+        """Return what comes, decrypted; b"" at the end of it."""
+        layers = self._layers
+        while not layers.has_ended:
+            if self._stream is None:
+                raise httpcore.ReadError(sockets.OUR_END)
+            came = layers.decode(self._stream.receive(waits.seconds("read")))
+            if words := layers.to_send():
+                self._stream.send(words, waits.seconds("write"))
+            if came:
+                return came
+        return b""
+
+
+class AsyncConnection(_Connection):
+    """A connection for one task at a time, on the event loop that opened it."""
+
+    _stream: Any = None  # of `on_asyncio` or `on_trio`
+
+    def __init__(
+        self,
+        route: Route,
+        key: int,
+        context: Context,
+        net: ModuleType,
+        pool: Pool[Route, AsyncConnection],
+    ) -> None:
+        super().__init__(route, key, context)
+        self._net: Any = net
+        self.pool = pool
+
+    async def open(self, waits: Waits) -> None:
+        """Connect, through a proxy if one stands before it, up to the end of the TLS handshake."""
+        left = self._clock(waits)
+        if self.route.wants_context:
+            self._context()  # what is wrong with the certificates is no failure to connect
+        with _failing_to_connect():
+            self._stream = stream = await self._connected(left)
+            left()  # it may have been hung up before there was a socket to shut down
+            await _carry(opening(self.route, self._layers, self._context), stream, left)
+        self._check_quiet(stream)
+        self.is_new = False
+
+    async def _connected(self, left: sockets.Left) -> Any:
+        net = self._net
+        race = sockets.racing(await self._addresses(left))
+        ready: list[sockets.Socket] | None = None
+        try:
+            while True:
+                waiting, wait = race.send(ready) if ready is not None else next(race)
+                ready = await net.writable(waiting, sockets.shorter(wait, left()))
+        except StopIteration as done:
+            return net.Stream(done.value)
+        finally:
+            race.close()
+
+    async def _addresses(self, left: sockets.Left) -> list[Address]:
+        lookup = look_up(*self.route.address)
+        if lookup.found is None:
+            bell = self._net.Bell()
+            lookup.ring(bell.ring)
+            while lookup.found is None:
+                await bell.wait(sockets.shorter(None, left()))
+        return lookup.addresses()
+
+    async def ask(self, asked: Asked, waits: Waits) -> None:
+        """Send a request, and receive the head of its answer."""
+        try:
+            for words in self._words(asked):
+                await self._send(words, waits)
+            if not isinstance(asked.body, bytes):
+                await self._send_pieces(asked, waits)
+        except httpcore.WriteError:
+            pass  # a server may answer, and go, before it has read the whole request
+        while self._http.hear(await self._receive(waits)) is None:
+            pass
+
+    async def _send_pieces(self, asked: Asked, waits: Waits) -> None:
+        pieces: Any = asked.body
+        async for piece in pieces:
+            for words in self._sealed(self._http.ask_more(piece)):
+                await self._send(words, waits)
+        for words in self._sealed(self._http.ask_no_more()):
+            await self._send(words, waits)
+
+    async def read(self, waits: Waits) -> bytes:
+        """Return the next piece of the body, as much as has come; b"" at its end."""
+        http = self._http
+        piece = http.begin()
+        while not piece and http.state == "answered":
+            if came := await self._receive(waits):
+                piece = http.read(came)
+            else:
+                http.end()
+        self._check_whole(piece)
+        return piece
+
+    async def _send(self, words: bytes, waits: Waits) -> None:
+        if self._stream is None:
+            raise httpcore.WriteError(sockets.OUR_END)
+        await self._stream.send(words, waits.seconds("write"))
+
+    async def _receive(self, waits: Waits) -> bytes:
+        """Return what comes, decrypted; b"" at the end of it."""
+        layers = self._layers
+        while not layers.has_ended:
+            if self._stream is None:
+                raise httpcore.ReadError(sockets.OUR_END)
+            came = layers.decode(await self._stream.receive(waits.seconds("read")))
+            if words := layers.to_send():
+                await self._stream.send(words, waits.seconds("write"))
+            if came:
+                return came
+        return b""
+
+
+async def _carry(talk: sockets.Talk, stream: Any, left: sockets.Left) -> None:
+    """Say what a talk wants said and tell it what comes back, until it is over."""
+    came = b""
+    try:
+        words = next(talk)
+        while True:
+            if words is None:
+                came = await stream.receive(left())
+            else:
+                await stream.send(words, left())
+            words = talk.send(came)
+    except StopIteration:
+        pass
+
+
+def about(sock: sockets.Socket | None, layers: Layers, info: str) -> Any:
+    """Return what httpcore's `get_extra_info` is asked for."""
+    if info == "ssl_object":
+        return layers.innermost and layers.innermost.ssl_object
+    if info == "socket" or sock is None:
+        return sock
+    addresses = {"client_addr": sock.getsockname, "server_addr": sock.getpeername}
+    return addresses[info]() if info in addresses else None

@@ -1,0 +1,321 @@
+"""HTTP/1.1 on one connection, as far as it can be known without a socket. Pure: bytes in and out.
+
+Heads are h11's to write and to read, and are checked as strictly as it does. Bodies are read here:
+all that a socket holds in one go, where h11 makes several events of each chunk.
+
+What counts is that nothing is lost or left over unnoticed: `is_clean` says that the answer was read
+to its end, that both sides keep the connection, and that no byte more has come. Whatever breaks off
+in the middle, be it between two instructions, leaves it False.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import h11
+import httpcore
+
+Headers = list[tuple[bytes, bytes]]
+
+MOST_HEAD = 100 * 1024  # bytes of a head that are waited for, as httpcore does
+MOST_LINE = 16 * 1024  # bytes of a chunk's size line, and of the trailers after the last chunk
+MOST_EARLY = 100  # answers of the kind "100 Continue" before the real one
+
+State = Literal["idle", "asking", "answered", "done", "broken"]
+
+
+class Head:
+    """What comes before a body."""
+
+    __slots__ = ("fields", "headers", "http_version", "reason", "status")
+
+    def __init__(self, event: h11.Response) -> None:
+        self.status = event.status_code
+        self.reason = bytes(event.reason)
+        self.http_version = b"HTTP/" + bytes(event.http_version)
+        self.headers: Headers = event.headers.raw_items()
+        """As the server spells them."""
+        self.fields: Headers = list(event.headers)
+        """With names in lower case."""
+
+    def by_name(self) -> dict[str, str]:
+        """Return the headers by their names in lower case; those of one name are joined."""
+        found: dict[str, str] = {}
+        for raw_name, raw_value in self.fields:
+            name, value = raw_name.decode("ascii"), _text(raw_value)
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")  # what few servers send beside ASCII
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+class Http1:
+    """One connection: a request goes out, its answer comes in, and then perhaps another."""
+
+    def __init__(self) -> None:
+        self.state: State = "idle"
+        self.head: Head | None = None
+        self.heard = False
+        """Whether a byte has come since the request began."""
+        self._rest = b""
+        self._body: Length | Chunked | UntilEnd = Length(0)
+        self._keeps = True
+        self._method = b""
+        self._early = 0
+        self._h11 = h11.Connection(h11.CLIENT)
+
+    def ask(self, method: bytes, target: bytes, headers: Headers) -> bytes:
+        """Return the head of a request."""
+        if self.state != "idle":
+            raise RuntimeError(f"a connection that is {self.state} was asked")
+        self.state = "broken"
+        self.head, self.heard, self._early, self._method = None, False, 0, method
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)
+        try:
+            sent = self._h11.send(h11.Request(method=method, target=target, headers=headers))
+        except h11.LocalProtocolError as error:
+            raise httpcore.LocalProtocolError(str(error)) from None
+        self.state = "asking"
+        return sent or b""
+
+    def ask_more(self, data: bytes) -> bytes:
+        """Return what is to be sent for the next part of the request's body."""
+        return self._sent(h11.Data(data=data))
+
+    def ask_no_more(self) -> bytes:
+        """Return what is to be sent at the end of the request."""
+        return self._sent(h11.EndOfMessage())
+
+    def _sent(self, event: h11.Data | h11.EndOfMessage) -> bytes:
+        try:
+            return self._h11.send(event) or b""
+        except h11.LocalProtocolError as error:
+            self.state = "broken"
+            raise httpcore.LocalProtocolError(str(error)) from None
+
+    def hear(self, data: bytes) -> Head | None:
+        """Take what came, b"" at the end of it; return the head of the answer once it is whole."""
+        self.state = "broken"
+        if not data:
+            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+        self.heard = True
+        try:
+            self._h11.receive_data(data)
+            event = self._h11.next_event()
+            while type(event) is h11.InformationalResponse:
+                self._bear(event)
+                event = self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from None
+        if isinstance(event, h11.Response):
+            self._answered(event)
+        else:
+            self.state = "asking"
+        return self.head
+
+    def _bear(self, event: h11.InformationalResponse) -> None:
+        self._early += 1
+        if event.status_code == 101:
+            raise httpcore.RemoteProtocolError("the server changes to another protocol unasked")
+        if self._early > MOST_EARLY:
+            raise httpcore.RemoteProtocolError("the server says only that it will answer")
+
+    def _answered(self, event: h11.Response) -> None:
+        rest, _ = self._h11.trailing_data
+        # h11 knows both sides' words on it; an answer before the whole request ends it too.
+        self._keeps = self._h11.our_state is h11.DONE
+        names = [name for name, _ in event.headers]
+        if b"transfer-encoding" in names and b"content-length" in names:
+            self._keeps = False  # RFC 9112, section 6.3: perhaps an attack
+        self._body = _framing(self._method, event)
+        self._rest = bytes(rest)
+        self.head = Head(event)
+        self.state = "done" if self._body.done else "answered"
+
+    def begin(self) -> bytes:
+        """Return what of the body came with the head."""
+        rest, self._rest = self._rest, b""
+        if self.state == "answered":
+            return self.read(rest) if rest else b""
+        self._rest = rest
+        return b""
+
+    def read(self, data: bytes) -> bytes:
+        """Take what came; return what it has of the body. `state` says when that is whole."""
+        self.state = "broken"  # until every byte is accounted for
+        body = self._body
+        piece = body.feed(data)
+        if not body.done:
+            self.state = "answered"
+            return piece
+        self._rest = body.rest
+        self.state = "done"
+        return piece
+
+    def end(self) -> None:
+        """Take the end of what comes, which only some bodies may be ended by."""
+        self.state = "broken"
+        self._keeps = False
+        self._body.end()
+        self.state = "done"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the answer was read to its end, and the connection can carry another."""
+        return self.state == "done" and self._keeps and not self._rest
+
+    def take_up(self) -> None:
+        """Take the connection up again: it is no use until `begin_anew`."""
+        self.state = "broken"
+
+    def begin_anew(self) -> None:
+        """Make ready for another request."""
+        self.state = "idle"
+
+    @property
+    def left_over(self) -> bytes:
+        """What came after the answer."""
+        return self._rest
+
+
+def _framing(method: bytes, event: h11.Response) -> Length | Chunked | UntilEnd:
+    """Say how the body of an answer is framed (RFC 9112, section 6.3); h11 checked the headers."""
+    no_body = event.status_code in (204, 304) or method == b"HEAD"
+    if no_body or (method == b"CONNECT" and 200 <= event.status_code < 300):
+        return Length(0)
+    headers: Iterable[tuple[bytes, bytes]] = event.headers
+    found = dict(headers)
+    if b"transfer-encoding" in found:
+        return Chunked()
+    if (length := found.get(b"content-length")) is not None:
+        return Length(int(length))
+    return UntilEnd()
+
+
+class Length:
+    """A body of so many bytes."""
+
+    __slots__ = ("_length", "_missing", "done", "rest")
+
+    def __init__(self, length: int) -> None:
+        self._length = self._missing = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if len(data) < self._missing:
+            self._missing -= len(data)
+            return data
+        piece, self.rest = data[: self._missing], data[self._missing :]
+        self._missing = 0
+        self.done = True
+        return piece
+
+    def end(self) -> None:
+        raise httpcore.RemoteProtocolError(
+            "peer closed connection without sending complete message body"
+            f" (received {self._length - self._missing} bytes, expected {self._length})"
+        )
+
+
+class UntilEnd:
+    """A body that ends with the connection."""
+
+    __slots__ = ("done", "rest")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> None:
+        self.done = True
+
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r\n")
+
+
+class Chunked:
+    """A body in chunks, each after a line with its size; one of no bytes is the last."""
+
+    __slots__ = ("_held", "_in_trailers", "_missing", "_trailers", "done", "rest")
+
+    def __init__(self) -> None:
+        self._missing = 0  # bytes of the chunk that is being read, its line end included
+        self._in_trailers = False
+        self._trailers = 0  # bytes of them so far
+        self._held = b""  # half a line
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self._held:
+            data, self._held = self._held + data, b""
+        pieces: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end and not self.done:
+            if self._missing:
+                at = self._take(data, at, pieces)
+            elif self._in_trailers:
+                at = self._skip_trailers(data, at)
+            else:
+                at = self._read_size(data, at)
+        self.rest = data[at:] if self.done else b""
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        missing = self._missing
+        if missing > 2:
+            piece = data[at : at + missing - 2]
+            pieces.append(piece)
+            at += len(piece)
+            missing -= len(piece)
+        if missing <= 2:
+            line_end = data[at : at + missing]
+            if not b"\r\n"[2 - missing :].startswith(line_end):
+                raise httpcore.RemoteProtocolError(f"malformed chunk footer: {line_end!r}")
+            at += len(line_end)
+            missing -= len(line_end)
+        self._missing = missing
+        return at
+
+    def _read_size(self, data: bytes, at: int) -> int:
+        line = _SIZE.match(data, at)
+        if line is None:
+            return self._hold(data, at, "illegal chunk header")
+        size = int(line[1], 16)
+        self._in_trailers = size == 0
+        self._missing = size + 2 if size else 0
+        return line.end()
+
+    def _skip_trailers(self, data: bytes, at: int) -> int:
+        while (line_end := data.find(b"\r\n", at)) >= 0:
+            if line_end == at:
+                self.done = True
+                return at + 2
+            self._trailers += line_end + 2 - at
+            if self._trailers > MOST_LINE:
+                break
+            at = line_end + 2
+        return self._hold(data, at, "illegal trailer")
+
+    def _hold(self, data: bytes, at: int, fault: str) -> int:
+        """Keep half a line until the rest of it comes."""
+        if len(data) - at > MOST_LINE or b"\n" in data[at:]:
+            raise httpcore.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
+        self._held = data[at:]
+        return len(data)
+
+    def end(self) -> None:
+        raise httpcore.RemoteProtocolError(
+            "peer closed connection without sending complete message body (incomplete chunked read)"
+        )

@@ -1,0 +1,376 @@
+"""Send requests over connections of our own: who takes one, who waits, and what is sent again.
+
+`Network` is thread-safe; an `AsyncNetwork` keeps the connections of each event loop apart. Nothing
+here knows the protocol above HTTP.
+"""
+
+# ruff: noqa: SIM105  (contextlib.suppress runs Python code, which a signal can break into)
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from queue import Empty, SimpleQueue
+from types import ModuleType
+from typing import Any
+from weakref import WeakSet
+
+import httpcore
+import httpx
+
+from .connection import Asked, AsyncConnection, Connection, Waits
+from .opening import PORTS, Proxies, Route
+from .pool import Pool, PoolClosedError, Waiter
+from .sockets import shorter
+
+log = logging.getLogger("modelslab_llm")
+
+LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
+
+_AGAIN = "the server had ended the connection: sent again, on a new one"
+_DIED = (httpcore.ReadError, httpcore.RemoteProtocolError)
+
+
+class ClosedError(httpcore.ReadError):
+    """The client was closed before the request was over, or before it began."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the connections of one client are made with: those of `httpx.Client` it is about."""
+
+    verify: Any = True
+    cert: Any = None
+    trust_env: bool = True
+    limits: httpx.Limits = field(default_factory=lambda: LIMITS)
+    proxy: Any = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return the certificates to trust. They are read only when they are needed."""
+        if isinstance(self.verify, ssl.SSLContext):
+            return self.verify
+        if self.verify is True and self.cert is None:
+            names = ("SSL_CERT_FILE", "SSL_CERT_DIR") if self.trust_env else ()
+            return _shared_context(self.trust_env, tuple(os.environ.get(name) for name in names))
+        return httpx.create_ssl_context(self.verify, self.cert, self.trust_env)
+
+
+@lru_cache(maxsize=8)
+def _shared_context(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
+    """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
+    return httpx.create_ssl_context(trust_env=trust_env)
+
+
+class _Network:
+    """What is the same in sync and async."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._proxies = Proxies(settings.proxy, trust_env=settings.trust_env)
+        self._routes: dict[tuple[str, str, int], Route] = {}
+        self._context_kept: ssl.SSLContext | None = None
+        self.is_closed = False
+        """Whether `close` was called."""
+        self._start()
+        _ALL.add(self)
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _all(self) -> list[Connection | AsyncConnection]:
+        raise NotImplementedError
+
+    def route(self, scheme: str, host: str, port: int | None) -> Route:
+        """Return the way to a server; always the same for the same server."""
+        if scheme not in PORTS:
+            words = f"an unsupported protocol {scheme!r}" if scheme else "no protocol"
+            raise httpcore.UnsupportedProtocol(f"the URL has {words}, not http:// or https://")
+        place = (scheme, host, port or PORTS[scheme])
+        route = self._routes.get(place)
+        if route is None:
+            route = Route(*place, self._proxies.before(*place))
+            route = self._routes.setdefault(place, route)
+        return route
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The certificates to trust."""
+        if self._context_kept is None:
+            self._context_kept = self._settings.context()
+        return self._context_kept
+
+    def _trusted(self) -> ssl.SSLContext:
+        return self.context
+
+    def _pool(self, make: Callable[[Route, int], Any]) -> Pool[Route, Any]:
+        limits = self._settings.limits
+        return Pool(
+            make,
+            most=limits.max_connections,
+            most_idle=limits.max_keepalive_connections,
+            expiry=limits.keepalive_expiry,
+        )
+
+    def forget(self) -> None:
+        """Start afresh in a child of a fork: the connections are the parent's."""
+        for connection in self._all():
+            connection.forget()
+        self._start()
+
+
+class _Line:
+    """A place in the line for a connection, and how long it may be held."""
+
+    def __init__(self, waits: Waits) -> None:
+        seconds = waits.seconds("pool")
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds until the next look. Raises when it took too long."""
+        left = None if self._until is None else self._until - time.monotonic()
+        if left is not None and left <= 0:
+            raise httpcore.PoolTimeout("every connection is in use")
+        return shorter(None, left)
+
+
+class Network(_Network):
+    """The connections of a sync client."""
+
+    _connections: Pool[Route, Connection]
+
+    def _start(self) -> None:
+        self._connections = self._pool(lambda route, key: Connection(route, key, self._trusted))
+        self._connections.closed = self.is_closed
+
+    def _all(self) -> list[Connection | AsyncConnection]:
+        return [*self._connections.everything()]
+
+    def send(self, asked: Asked, waits: Waits) -> Connection:
+        """Send a request; return its connection, once it has the head of the answer.
+
+        A connection that was used before may have been ended by the server, without a word, before
+        it read this request. Where it dies before the first byte of an answer the request is sent
+        again, once, on a new one.
+        """
+        connection = self._take(asked.url, waits)
+        if not connection.is_new:
+            try:
+                return self._asked(connection, asked, waits)
+            except _DIED:
+                if connection.has_heard or not asked.is_repeatable or self.is_closed:
+                    raise
+                log.debug(_AGAIN)
+            connection = self._take(asked.url, waits, new=True)
+        return self._asked(connection, asked, waits)
+
+    def give(self, connection: Connection) -> None:
+        """Give a connection back; unless its answer was read to the end, it is hung up."""
+        self._connections.give(connection)
+        _tidy(self._connections)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any connection is open."""
+        return not self._connections.is_empty
+
+    def close(self) -> None:
+        """Close every connection; who uses one is woken. For any thread."""
+        self.is_closed = True
+        for connection in self._connections.close():
+            connection.hang_up()
+        _tidy(self._connections)
+
+    def _asked(self, connection: Connection, asked: Asked, waits: Waits) -> Connection:
+        try:
+            if connection.is_new:
+                connection.open(waits)
+            connection.ask(asked, waits)
+        except BaseException:
+            self.give(connection)
+            raise
+        return connection
+
+    def _take(self, route: Route, waits: Waits, *, new: bool = False) -> Connection:
+        pool = self._connections
+        waiter: Waiter | None = None
+        try:
+            while True:
+                connection = pool.take(route, waiter, new=new)
+                _tidy(pool)
+                if connection is not None:
+                    if connection.is_new or connection.look():
+                        return connection
+                    waiter = None  # it was served
+                    pool.give(connection)
+                elif waiter is None:
+                    line, bell = _Line(waits), SimpleQueue[None]()  # all C: no signal can break it
+                    waiter = pool.queue(partial(bell.put, None))
+                else:
+                    try:
+                        bell.get(timeout=line.left())
+                    except Empty:
+                        pass
+        except PoolClosedError:
+            raise ClosedError("the client was closed") from None
+        finally:
+            if waiter is not None:
+                pool.leave(waiter)
+
+
+class AsyncNetwork(_Network):
+    """The connections of an async client; those of each event loop are apart."""
+
+    _by_loop: dict[object, tuple[ModuleType, Pool[Route, AsyncConnection]]]
+
+    def _start(self) -> None:
+        self._by_loop = {}
+
+    def _all(self) -> list[Connection | AsyncConnection]:
+        return [c for _, pool in list(self._by_loop.values()) for c in pool.everything()]
+
+    async def send(self, asked: Asked, waits: Waits) -> AsyncConnection:
+        """Send a request; return its connection once it has the head of the answer.
+
+        What is sent again is as in `Network.send`.
+        """
+        net, pool = self._here()
+        connection = await self._take(net, pool, asked.url, waits)
+        if not connection.is_new:
+            try:
+                return await self._asked(pool, connection, asked, waits)
+            except _DIED:
+                if connection.has_heard or not asked.is_repeatable or self.is_closed:
+                    raise
+                log.debug(_AGAIN)
+            connection = await self._take(net, pool, asked.url, waits, new=True)
+        return await self._asked(pool, connection, asked, waits)
+
+    def give(self, connection: AsyncConnection) -> None:
+        """Give a connection back; unless its answer was read to the end, it is hung up."""
+        connection.pool.give(connection)
+        _tidy(connection.pool)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any connection is open, in any event loop."""
+        return any(not pool.is_empty for _, pool in list(self._by_loop.values()))
+
+    def close(self) -> None:
+        """Close every connection, in every event loop; who uses one is woken. For any thread."""
+        self.is_closed = True
+        for _, pool in list(self._by_loop.values()):
+            for connection in pool.close():
+                connection.hang_up()
+            _tidy(pool)
+
+    def _here(self) -> tuple[ModuleType, Pool[Route, AsyncConnection]]:
+        """Return the pool of this event loop; those of loops that ended are let go of."""
+        net, loop = _running()
+        known = self._by_loop.get(loop)
+        if known is None:
+            self._let_go_of_the_ended()
+            pool = self._pool(
+                lambda route, key: AsyncConnection(route, key, self._trusted, net, pool)
+            )
+            pool.closed = self.is_closed
+            known = self._by_loop[loop] = net, pool
+        return known
+
+    def _let_go_of_the_ended(self) -> None:
+        for loop, (net, _) in list(self._by_loop.items()):  # other threads have loops of their own
+            if net.has_ended(loop) and (ended := self._by_loop.pop(loop, None)):
+                for connection in ended[1].close():
+                    connection.shut()
+                _tidy(ended[1])
+
+    async def _asked(
+        self,
+        pool: Pool[Route, AsyncConnection],
+        connection: AsyncConnection,
+        asked: Asked,
+        waits: Waits,
+    ) -> AsyncConnection:
+        try:
+            if connection.is_new:
+                await connection.open(waits)
+            await connection.ask(asked, waits)
+        except BaseException:
+            pool.give(connection)
+            _tidy(pool)
+            raise
+        return connection
+
+    async def _take(
+        self,
+        net: Any,
+        pool: Pool[Route, AsyncConnection],
+        route: Route,
+        waits: Waits,
+        *,
+        new: bool = False,
+    ) -> AsyncConnection:
+        waiter: Waiter | None = None
+        try:
+            while True:
+                connection = pool.take(route, waiter, new=new)
+                _tidy(pool)
+                if connection is not None:
+                    if connection.is_new or connection.look():
+                        return connection
+                    waiter = None  # it was served
+                    pool.give(connection)
+                elif waiter is None:
+                    line, bell = _Line(waits), net.Bell()
+                    waiter = pool.queue(bell.ring)
+                else:
+                    await bell.wait(line.left())
+        except PoolClosedError:
+            raise ClosedError("the client was closed") from None
+        finally:
+            if waiter is not None:
+                pool.leave(waiter)
+
+
+def _tidy(pool: Pool[Route, Any]) -> None:
+    """Shut down what a pool let go of."""
+    while pool.gone:
+        try:
+            pool.gone.popleft().shut()
+        except IndexError:  # another thread was faster
+            return
+
+
+def _running() -> tuple[ModuleType, object]:
+    """Return the module for the kind of event loop that runs here, and the loop.
+
+    No async library is loaded to find out: one of them has to be there. trio is asked first, as it
+    may run inside asyncio.
+    """
+    if "trio" in sys.modules:
+        from . import on_trio
+
+        try:
+            return on_trio, on_trio.running_loop()
+        except RuntimeError:
+            pass
+    from . import on_asyncio
+
+    return on_asyncio, on_asyncio.running_loop()
+
+
+_ALL: WeakSet[_Network] = WeakSet()
+
+
+def _after_fork() -> None:
+    for network in list(_ALL):
+        network.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,166 @@
+"""Send over our own connections, with nothing of httpx's in between: the `Wire` of the clients
+that the package uses by itself, as long as nobody has put anything around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from time import monotonic
+
+import httpx
+
+from .._protocol.values import Request
+from ..errors import APITimeoutError
+from .connection import Asked, AsyncConnection, Connection
+from .foreign import foreign
+from .network import AsyncNetwork, Network
+from .pace import Pace, Phase
+from .requests import headers_of
+from .unpack import aunpacked, unpacked
+
+LAST_READS = 8
+LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
+
+
+def send(network: Network, request: Request, pace: Pace) -> OwnIncoming:
+    """Send a request; see `Wire`."""
+    return OwnIncoming(network, network.send(_asked(network, request), pace), pace)
+
+
+async def asend(network: AsyncNetwork, request: Request, pace: Pace) -> OwnAsyncIncoming:
+    """Send a request; see `AsyncWire`."""
+    return OwnAsyncIncoming(network, await network.send(_asked(network, request), pace), pace)
+
+
+def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
+    scheme, host, port, netloc, target = _parsed(request.url)
+    headers = {"host": netloc, **headers_of(request)}  # theirs wins
+    if request.content is not None:
+        headers["content-length"] = str(len(request.content))
+    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    route = network.route(scheme, host, port)
+    target, raw = route.asked(target, raw)
+    return Asked(route, request.method.encode("ascii"), target, raw, request.content or b"")
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> tuple[str, str, int | None, str, bytes]:
+    parsed = httpx.URL(url)  # which knows names of other scripts, and what is to be escaped
+    host = parsed.raw_host.decode("ascii")
+    return parsed.scheme, host, parsed.port, parsed.netloc.decode("ascii"), parsed.raw_path
+
+
+class _Shortly:
+    """Wait for a moment only."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = monotonic() + seconds
+
+    def seconds(self, phase: Phase) -> float | None:
+        return max(0.001, self._until - monotonic())
+
+
+class OwnIncoming:
+    """An answer that comes over a connection of ours."""
+
+    def __init__(self, network: Network, connection: Connection, pace: Pace) -> None:
+        self._network = network
+        self._connection: Connection | None = connection
+        self._pace = pace
+        self.status: int = connection.head.status
+        self.headers: Mapping[str, str] = connection.head.by_name()
+
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed meanwhile."""
+        return self._network.is_closed
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return the body, decompressed, within the limits of time."""
+        source = iter(self._read_in_time if self._pace.limited else self._read, b"")
+        encoding = self.headers.get("content-encoding")
+        return unpacked(source, encoding) if encoding else source
+
+    def _read(self) -> bytes:
+        connection = self._connection
+        return b"" if connection is None else connection.read(self._pace)
+
+    def _read_in_time(self) -> bytes:
+        pace = self._pace
+        pace.resume()
+        pace.check()
+        piece = self._read()
+        pace.hold()
+        return piece
+
+    def finish(self) -> None:
+        """Read what follows the message for a moment, so that the connection can be used again."""
+        waits = _Shortly(LAST_BYTES)
+        if (connection := self._connection) is not None:
+            with suppress(APITimeoutError, *foreign()):
+                for _ in range(LAST_READS):
+                    if not connection.read(waits):
+                        break
+
+    def close(self) -> None:
+        """Give the connection back; if the answer has not come to its end, that hangs up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._network.give(connection)
+
+    def hang_up(self) -> None:
+        """Wake the thread that reads, and stop the server. For any other thread."""
+        if connection := self._connection:
+            connection.hang_up()
+
+
+class OwnAsyncIncoming(AsyncIterator[bytes]):
+    """An answer that comes over a connection of ours, in async; it iterates over its own body."""
+
+    def __init__(self, network: AsyncNetwork, connection: AsyncConnection, pace: Pace) -> None:
+        self._network = network
+        self._connection: AsyncConnection | None = connection
+        self._pace = pace
+        self.status: int = connection.head.status
+        self.headers: Mapping[str, str] = connection.head.by_name()
+
+    @property
+    def client_closed(self) -> bool:
+        """Whether the client was closed meanwhile."""
+        return self._network.is_closed
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body, decompressed, within the limits of time."""
+        encoding = self.headers.get("content-encoding")
+        return aunpacked(self, encoding) if encoding else self
+
+    async def __anext__(self) -> bytes:
+        connection, pace = self._connection, self._pace
+        if connection is None:
+            raise StopAsyncIteration
+        if pace.limited:
+            pace.resume()
+            pace.check()
+        piece = await connection.read(pace)
+        if pace.limited:
+            pace.hold()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def finish(self) -> None:
+        """Read what follows the message for a moment, so that the connection can be used again."""
+        waits = _Shortly(LAST_BYTES)
+        if (connection := self._connection) is not None:
+            with suppress(*foreign()):
+                for _ in range(LAST_READS):
+                    if not await connection.read(waits):
+                        break
+
+    async def close(self) -> None:
+        """Give the connection back; if the answer has not come to its end, that hangs up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._network.give(connection)

@@ -1,0 +1,196 @@
+"""What users put in the place of a network, or around it, is still asked: sync and async.
+
+pytest-httpx has a file of its own. respx patches httpcore, OpenTelemetry wraps httpx's transports,
+and many a test suite patches a method by itself.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from unittest import mock
+
+import httpcore
+import httpx
+import pytest
+import respx
+from colours import Async, Sync
+from libraries import goes_straight
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from raw_server import ASK, MESSAGE, REPLY, SSE, STREAM, Connection, RawServer
+
+from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, RateLimitError
+
+URL = "https://modelslab.com/api/v7/llm/v1/messages"
+KEY = "test-key-0000"
+EVENTS = b"".join(
+    [
+        b'data: {"type":"content_block_delta","index":0,"delta":',
+        b'{"type":"text_delta","text":"Tamar"}}\n\n',
+        b'data: {"type":"message_stop"}\n\n',
+    ]
+)
+
+
+def ask(client: Any, verb: str = "create") -> str:
+    if verb == "create":
+        return str(client.create(**ASK).text)
+    with client.stream(**ASK) as streamed:
+        return str(streamed.text())
+
+
+def echo(connection: Connection) -> None:
+    connection.send(STREAM if connection.body.get("stream") else REPLY)
+
+
+# respx
+
+
+@pytest.mark.parametrize("using", ["httpcore", "httpx"])
+def test_respx_answers(colour: Sync | Async, using: str) -> None:
+    with respx.mock(using=using) as router:
+        route = router.post(URL)
+        route.side_effect = [
+            httpx.Response(200, json=MESSAGE),
+            httpx.Response(200, headers=SSE, content=EVENTS),
+            httpx.Response(429, headers={"retry-after": "86400"}),
+        ]
+        with closing(colour.client(api_key=KEY)) as client:
+            assert ask(client) == ask(client, "stream") == "Tamar"
+            with pytest.raises(RateLimitError):
+                ask(client)
+        assert route.call_count == 3
+        assert route.calls[0].request.headers["x-api-key"] == KEY
+
+
+def test_what_respx_lets_through_is_sent(colour: Sync | Async) -> None:
+    with RawServer(echo) as server, respx.mock() as router:
+        router.route(host="127.0.0.1").pass_through()
+        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+            assert ask(client) == ask(client, "stream") == "Tamar"
+        assert server.requests == 2
+
+
+def test_after_respx_all_is_as_before(colour: Sync | Async) -> None:
+    with RawServer(echo) as server:
+        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+            with respx.mock(assert_all_called=False) as router:
+                router.post(f"{server.url}/v1/messages").respond(json=MESSAGE)
+                assert ask(client) == "Tamar"
+            assert server.requests == 0
+            assert ask(client) == "Tamar"
+            assert server.requests == 1
+            assert goes_straight(client.real._http.http)
+
+
+# OpenTelemetry
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = HTTPXClientInstrumentor()
+    tracer.instrument(tracer_provider=provider)
+    yield exporter
+    tracer.uninstrument()
+
+
+def test_opentelemetry_sees_each_request(colour: Sync | Async, spans: InMemorySpanExporter) -> None:
+    with RawServer(echo) as server:
+        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+            assert ask(client) == ask(client, "stream") == "Tamar"
+        assert len(server.connections) == 1  # over the very connections that nobody traces
+        assert all(b"traceparent: " in head for head in server.heads())
+    found = spans.get_finished_spans()
+    assert [span.name for span in found] == ["POST", "POST"]
+    assert all(KEY not in str(span.to_json()) for span in found)
+
+
+def test_opentelemetry_around_one_client(colour: Sync | Async) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    http: Any = (DefaultHttpxClient if isinstance(colour, Sync) else DefaultAsyncHttpxClient)()
+    HTTPXClientInstrumentor.instrument_client(http, tracer_provider=provider)
+    with RawServer(echo) as server:
+        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        assert ask(client) == ask(client, "stream") == "Tamar"
+        assert all(b"traceparent: " in head for head in server.heads())
+    assert len(exporter.get_finished_spans()) == 2
+    if isinstance(colour, Sync):
+        http.close()
+    else:
+        colour.portal.call(http.aclose)
+
+
+def test_opentelemetry_before_the_package_is_loaded() -> None:
+    """`opentelemetry-instrument` patches before the program begins."""
+    code = """
+import sys
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+HTTPXClientInstrumentor().instrument(tracer_provider=TracerProvider())
+import asyncio
+from modelslab_llm import AsyncModelsLab, ModelsLab
+ask = dict(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
+with ModelsLab("k", base_url=sys.argv[1]) as client:
+    client.messages.create(**ask)
+async def main():
+    async with AsyncModelsLab("k", base_url=sys.argv[1]) as client:
+        await client.messages.create(**ask)
+asyncio.run(main())
+"""
+    with RawServer(echo) as server:
+        subprocess.run([sys.executable, "-c", code, server.url], check=True, timeout=60)
+        assert [b"traceparent: " in head for head in server.heads()] == [True, True]
+
+
+# By hand
+
+
+WAYS = [
+    ("httpx.HTTPTransport.handle_request", "httpx.AsyncHTTPTransport.handle_async_request"),
+    ("httpx.Client.send", "httpx.AsyncClient.send"),
+    ("httpx.Client._transport_for_url", "httpx.AsyncClient._transport_for_url"),
+    ("httpx.Client._send_single_request", "httpx.AsyncClient._send_single_request"),
+    (
+        "httpcore.ConnectionPool.handle_request",
+        "httpcore.AsyncConnectionPool.handle_async_request",
+    ),
+]
+
+
+class Seen(Exception):
+    """The patch was asked."""
+
+
+@pytest.mark.parametrize("autospec", [False, True], ids=["", "autospec"])
+@pytest.mark.parametrize(("sync", "asynchronous"), WAYS, ids=[way[0] for way in WAYS])
+def test_a_method_that_a_test_replaces(
+    colour: Sync | Async, sync: str, asynchronous: str, autospec: bool
+) -> None:
+    where = sync if isinstance(colour, Sync) else asynchronous
+    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+        with mock.patch(where, autospec=autospec, side_effect=Seen), pytest.raises(Seen):
+            ask(client)
+
+
+def test_a_transport_that_a_test_puts_in_its_place(colour: Sync | Async) -> None:
+    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+        http = client.real._http.http
+        http._transport = httpx.MockTransport(lambda request: httpx.Response(200, json=MESSAGE))
+        assert ask(client) == "Tamar"
+
+
+def test_without_any_of_it_httpx_is_not_in_between(colour: Sync | Async) -> None:
+    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+        assert goes_straight(client.real._http.http)
+    assert httpcore.ConnectionPool.handle_request.__name__ == "handle_request"
