@@ -28,6 +28,7 @@ from .flow_server import LimitedServer
 from .flow_simulation import (
     Bucket,
     Client,
+    Fickle,
     Network,
     Pauses,
     Queue,
@@ -106,6 +107,11 @@ def rows() -> list[Row]:
             lambda random: Soft(random, 20, None, exponential(0.2)),
             [Client(400)],
         ),
+        Row(
+            "refusing 6 % at random, 20 threads",
+            lambda random: Fickle(random, 0.06, None),
+            [Client(600, threads=20)],
+        ),
         Row("limit 5, 15, 4, 20, 10", moving(5, 15, 4, 20, 10, hint=1.0), [Client(600)]),
         Row("the same, hint 30 s", moving(5, 15, 4, 20, 10, hint=30.0), [Client(600)]),
         Row("limit 40, 8, 40", moving(40, 8, 40, hint=1.0), [Client(1200)]),
@@ -165,6 +171,13 @@ def rows() -> list[Row]:
             _queue(1, 1.0),
             [Client(50), Client(50)],
             Network(uniform(0.0002, 0.002)),
+            time=None,
+            refusals=None,
+        ),
+        Row(
+            "refusing 20 % at random, 20 threads",
+            lambda random: Fickle(random, 0.2, None),
+            [Client(600, threads=20)],
             time=None,
             refusals=None,
         ),
@@ -322,7 +335,7 @@ def cost() -> str:
         while gate.flow.waiting or gate.flow.in_flight:
             for ticket in tickets:
                 gate.answered(ticket, now)
-            tickets = gate.look(now)
+            tickets = gate.look(now, due=True)
             now += 0.1
         return gate, now
 

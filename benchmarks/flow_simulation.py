@@ -156,6 +156,24 @@ class Soft(Server):
         return self._hint
 
 
+class Fickle(Server):
+    """Refuse a share of all requests at random, whatever the load."""
+
+    def __init__(self, random: Random, share: float, hint: Seconds | None) -> None:
+        super().__init__(random)
+        self._share = share
+        self._hint = hint
+
+    def admits(self, now: Seconds) -> bool:
+        return self.random.random() >= self._share
+
+    def hint(self, now: Seconds) -> Seconds | None:
+        return self._hint
+
+    def next_change(self, now: Seconds) -> Seconds | None:
+        return now + 0.001  # the next throw of the dice
+
+
 class Window(Server):
     """Let `count` requests in in every window of `span` seconds, which began at some phase."""
 

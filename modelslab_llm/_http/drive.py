@@ -50,13 +50,17 @@ async def adrive(flow: Generator[Attempt, Outcome, T], wire: AsyncWire) -> T:
 
 
 def _outcome(wire: Wire, attempt: Attempt) -> Outcome:
-    stopped = attempt.place.wait(attempt.until) if attempt.place else None
-    return stopped or _send(wire, attempt)
+    if attempt.place and (stopped := attempt.place.wait(attempt.until)):
+        return stopped
+    attempt.starts()
+    return _send(wire, attempt)
 
 
 async def _aoutcome(wire: AsyncWire, attempt: Attempt) -> Outcome:
-    stopped = await attempt.place.await_turn(attempt.until) if attempt.place else None
-    return stopped or await _asend(wire, attempt)
+    if attempt.place and (stopped := await attempt.place.await_turn(attempt.until)):
+        return stopped
+    attempt.starts()
+    return await _asend(wire, attempt)
 
 
 def _send(wire: Wire, attempt: Attempt) -> Outcome:

@@ -25,9 +25,9 @@ from ..errors import APIError, APIStatusError
 
 T = TypeVar("T")
 
-GRACE = 5.0
-"""Seconds after which any waiting call looks by itself. One of them looks for all, in time; its
-event loop may have stopped."""
+GRACE, LONGEST_SLEEP = 5.0, 30.0
+"""Seconds, after a look is due and in all, after which any waiting call looks by itself. One of
+them looks for all, in time; but its event loop may have stopped."""
 
 MANY = 1000
 """Accounts of one client after which what was learned of those without a call is forgotten: a
@@ -183,11 +183,13 @@ class Line:
         """Return how long a place may wait to be woken before it looks by itself."""
         assert place.ticket is not None
         with self._lock:
-            look = self._gate.next_look
-            if look is not None:
-                look += 0 if place is self._watch else GRACE
-            place.armed_for = min(place.ticket.until, INFINITY if look is None else look)
-        return max(0.0, min(place.armed_for - time.monotonic(), threading.TIMEOUT_MAX))
+            now, look = time.monotonic(), self._gate.next_look
+            if look is None:
+                look = INFINITY
+            if place is not self._watch:
+                look = min(look + GRACE, now + LONGEST_SLEEP)
+            place.armed_for = min(place.ticket.until, look)
+        return max(0.0, min(place.armed_for - now, threading.TIMEOUT_MAX))
 
     def _moved(self, now: float, *, due: bool = False) -> list[PlaceInLine]:
         """Return who is to be woken. The lock is held."""
@@ -245,11 +247,6 @@ class PlaceInLine:
     def last_refusal(self) -> APIError | None:
         """What the server said last when it refused, to this call or another one."""
         return self._line.refusal
-
-    @property
-    def sent_at(self) -> float | None:
-        """When the request was sent last, on the clock of `time.monotonic`."""
-        return self.ticket.sent_at or None if self.ticket else None
 
     # Waiting
 

@@ -3,22 +3,28 @@
 Pure: it never reads a clock, sleeps or sends. The `Gate` of `flow` tells it the time and what
 became of each sending, and asks it `admits`. It knows nothing of callers, retries or the line.
 
-Servers refuse in the same words for two reasons, and a client is told neither. A limit on *places*
-(requests at a time) lets the next request in when one of ours ends. A limit on *time* (so many a
-second or a minute) lets it in when time has passed. `Allowance` weighs the evidence for either:
+Servers refuse in the same words for two reasons, and a client is not told which. A limit on
+*places* (requests at a time) lets the next request in when one of ours ends. A limit on *time* (so
+many a second or a minute) lets it in when time has passed. `Allowance` weighs the evidence for
+either:
 
 - Nothing is limited until the first refusal, but a burst is let out along a short ramp, so that the
   first refusal arrives before the rest was sent.
 - The first refusals set the limit to what the server kept. Everything sent before a cut belongs to
   the same episode: one episode, one cut.
+- Refusals come soon, so a request that is out for clearly longer than they take was let in, though
+  its answer may take minutes.
 - A refusal shuts the door for as long as the server asked. If a call of ours ends meanwhile, one
   early try goes out. Let in: the limit is on places and the hint is coarse. Refused: the limit is
   on time and the hint is real, so that early tries are spaced by doubling.
 - With a limit on places, an answer lets the next request go, and now and then one more than the
   limit is tried. A try that fails is followed by giving a few places up for a moment: without that
   a second client on the same account would find every place taken, for ever.
-- With a limit on time, the limit on places stays as it is; requests go until the server refuses,
-  or are spaced evenly where each opening of the door lets only one or two in.
+- With a limit on time, the limit on places stays as it is. Requests go until the server refuses, or
+  at a pace, where each opening of the door lets only one or two in.
+- Tries are paid from a purse that fills with what is let in: that bounds the refusals per answer.
+- A refusal after several requests were let in under the same conditions says nothing about either
+  limit: some servers refuse at random.
 """
 
 from __future__ import annotations
@@ -37,30 +43,38 @@ once in its life."""
 AT_ONCE = 8
 """Requests that go at once before anything is known; the ramp grows from here."""
 RAMP_TOP = 512
+"""Requests in flight beyond which the ramp grows no faster: the rest goes when it ends."""
 RAMP_STEP, RAMP_LATE = 0.005, 0.005
 """Seconds: the least between two looks at the ramp, and how late one may be and count in full."""
 
 LEAST_PATIENCE = 0.02
 """Seconds; a busy event loop is no more punctual than this."""
 
-PROBE = 3.0
-"""Mean service times between two probes of a limit that is stable."""
-PROBE_CONTENDED = 2.0
+PROBE, ANSWERS_A_PROBE = 3.0, 8
+"""A stable limit is probed once in so many mean service times, and once in so many answers."""
+PROBE_CONTENDED, ANSWERS_A_PROBE_CONTENDED = 2.0, 5
 """The same where somebody else seems to use the account: who has few places must find more."""
-ANSWERS_A_PROBE = 8
-ANSWERS_A_PROBE_CONTENDED = 5
-GIVEN = 0.05
+GIVEN, GIVEN_CONTENDED = 0.05, 0.15
 """The share of the throughput that is given up so that another client can get in."""
-GIVEN_CONTENDED = 0.15
 CONTENDED = 20.0
 """Mean service times for which a sign of another client counts."""
 
-PURSE = 4.0
-"""The most probes and early tries that may be saved up. Each failed one costs 1."""
-EARNED = 0.12
-"""What a request that is let in adds to the purse: it bounds the refusals per answer."""
-EARNED_CONTENDED = 0.4
-DEBT = -2.0
+LEAST_GAP = 0.05
+"""Seconds, the least between early tries."""
+
+PURSE, DEBT = 4.0, -2.0
+"""How many probes and early tries may be saved up, and owed. A refusal costs 1."""
+EARNED, EARNED_CONTENDED = 0.12, 0.4
+"""What a request that is let in adds to the purse; where contended, divided by the limit."""
+
+BY_CHANCE = 3
+"""Requests let in since the last refusal, with as many in flight or more, after which a refusal
+says nothing about either limit: some servers refuse at random."""
+
+PACE_CUT = 0.8
+"""The least that is left of a pace after a refusal."""
+SLOWEST_PACE = 1.5
+"""The slowest pace sends one request in so many hints: to obey each hint is no slower."""
 
 BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
 """Seconds to wait where the server refuses without a hint: the first time, and at most."""
@@ -120,6 +134,7 @@ class Allowance:
         self._was_places = False
         self._cut_order = 0
         self._limit_before = 0
+        self._ranks = deque[int](maxlen=32)  # of what was let in since the last refusal
         self._refused_at = 0.0
         self._contended_until = -INFINITY
 
@@ -159,7 +174,7 @@ class Allowance:
         self.look_at = INFINITY
         self._later(self.silent_at())
         if self._shut_until is not None:
-            return self._may_try(now, in_flight, self._shut_until)
+            return self._may_try(now, in_flight, waiting, self._shut_until)
         if len(self._unsure) >= self._cautious:
             return False
         if self._pace is not None:
@@ -204,7 +219,7 @@ class Allowance:
         self._later(self._ramping_since + self._ramp_step)
         return False
 
-    def _may_try(self, now: float, in_flight: int, shut_until: float) -> bool:
+    def _may_try(self, now: float, in_flight: int, waiting: int, shut_until: float) -> bool:
         """Tell whether one may knock at the shut door: after the hint, or early."""
         if self._unsure:
             return False  # of what is out already, some may yet be refused
@@ -213,8 +228,8 @@ class Allowance:
         self._later(shut_until)
         if not self.ever:
             return False  # nothing is known: obey
-        if not self._ended and not (in_flight == 0 and self._was_places):
-            return False
+        if not self._ended and not (in_flight == 0 and waiting > 1 and self._was_places):
+            return False  # nothing that is known has changed
         if self._purse < 1 and in_flight:
             return False  # our own calls will end, and the door opens by itself
         if now >= self._next_try - SLIVER:
@@ -308,6 +323,7 @@ class Allowance:
         self.admitted += 1
         if sending.rank > self._proven:
             self._proven = sending.rank
+        self._ranks.append(sending.rank)
         if self.limit is None:
             return
         earned = EARNED
@@ -322,10 +338,11 @@ class Allowance:
                 self._cautious = INFINITY
         if sending is self._trial:
             self._let_in_at_the_door(sending, now)
-        elif self._shut_until is not None and first:
-            self._open()
+        elif self._shut_until is not None:
+            if first or sending.kind == "alone":
+                self._open()
         elif self._belief > 0:
-            self._belief = PLACES
+            self._believe(PLACES)
         if self._pace is not None:
             self._calm += 1
             self._pace *= 1 + 0.003 * min(20, 1 + self._calm / 10)
@@ -339,11 +356,10 @@ class Allowance:
         if sending.kind == "early":
             self._try_gap /= 2
             if self._tries == 1:  # a later one was let in by time as much as by a place
-                self._belief = min(PLACES, self._belief + 2)
+                self._believe(2)
                 self._was_places = True
-                self._thin = 0
         elif not self._ended_since_shut:
-            self._belief = max(TIME, self._belief - 1)
+            self._believe(-1)
             self._timed += 1
             if self._timed >= 2:
                 self._measure(now)
@@ -413,6 +429,15 @@ class Allowance:
         new = sending.order > self._cut_order
         if new:
             self._cut_order = self._orders
+        by_chance = (
+            self.limit is not None
+            and not sending.kind
+            and sum(rank >= sending.rank for rank in self._ranks) >= BY_CHANCE
+        )
+        self._ranks.clear()
+        if by_chance and in_flight:
+            self._cautious = 1
+            return hint
         if self.limit is not None and (new or sending.kind):
             self._purse = max(DEBT, self._purse - 1)
         self._cut(sending, now, in_flight, new)
@@ -429,6 +454,13 @@ class Allowance:
         else:  # as TCP smooths its round trips
             self._spread += 0.25 * (abs(took - self._latency) - self._spread)
             self._latency += 0.125 * (took - self._latency)
+
+    def _believe(self, evidence: int) -> None:
+        """Add to what is believed of the kind of limit: above 0 for places, below for time."""
+        self._belief = max(TIME, min(PLACES, self._belief + evidence))
+        if self._belief > 0:
+            self._pace, self._by_pace_alone = None, False
+            self._timed = self._thin = 0
 
     # Places
 
@@ -477,18 +509,20 @@ class Allowance:
 
     # The door
 
-    def _shut(self, now: float, wait: float) -> None:
+    def _shut(self, now: float, wait: float, in_flight: int) -> None:
         self._shut_until = now + wait
         self._tries = 0
         self._ended = self._ended_since_shut = False
         self._next_try = now + (self._try_gap if self._belief < 0 else 0.0)
+        if in_flight == 0:  # no end of ours tells when a place gets free
+            self._next_try = now + max(LEAST_GAP, (self._service or 0.2) / 2, self._try_gap)
 
     def _refused_inside(self, sending: Sending, now: float, in_flight: int, wait: float) -> None:
         """Shut the door, unless the limit is on places: then the next end of ours opens it."""
         if self._belief > 0 and in_flight:
             if sending.kind in ("probe", "alone"):
                 return
-            self._belief -= 1
+            self._believe(-1)
             self._cautious = 1
             if self._belief > 0:
                 return
@@ -498,7 +532,7 @@ class Allowance:
             self._exhaustions.append((now, self.admitted))
             if self._thin >= 2 or self._pace is not None:
                 self._measure(now)
-        self._shut(now, wait)
+        self._shut(now, wait, in_flight)
 
     def _refused_at_the_door(
         self, sending: Sending, now: float, in_flight: int, wait: float
@@ -507,11 +541,11 @@ class Allowance:
         self._trial = None
         if sending.kind == "early":
             if self._tries == 1:
-                self._belief = max(TIME, self._belief - 2)
+                self._believe(-2)
                 if self._belief < 0:  # then the cut was for nothing
                     self.limit = max(self.limit or 1, self._limit_before)
             self._ended = False
-            self._try_gap = max(0.05, service / 2, 2 * self._try_gap)
+            self._try_gap = max(LEAST_GAP, service / 2, 2 * self._try_gap)
             if in_flight == 0 and self._was_places and now < self._contended_until:
                 self._try_gap = min(self._try_gap, 2 * service)
             self._next_try = now + self._try_gap
@@ -521,9 +555,9 @@ class Allowance:
             self._timed = 0
             self._pace, self._by_pace_alone = None, False
             if in_flight:
-                self._belief = min(PLACES, self._belief + 1)
+                self._believe(1)
         backoff = min(max(LONGEST_BACKOFF, service), 0.1 * 2.0 ** min(self._vain, 20))
-        self._shut(now, max(wait, backoff))
+        self._shut(now, max(wait, backoff), in_flight)
 
     # Time
 
@@ -538,7 +572,10 @@ class Allowance:
         if self._pace is None:
             self._pace, self._next_send = measured, now
         else:
-            self._pace = max(0.5 * self._pace, min(0.99 * self._pace, measured))
+            # Bounded, for our own waiting is in what was measured, and would pull it down for ever.
+            self._pace = max(PACE_CUT * self._pace, min(0.99 * self._pace, measured))
+        slowest = SLOWEST_PACE * max(self.hint, self._service or 0.0, LEAST_GAP)
+        self._pace = max(self._pace, 1 / slowest)
 
     def _forget_time(self, now: float) -> None:
         """Be undecided again: the server has not refused for long."""

@@ -49,6 +49,7 @@ WHY_NOT_SENT: dict[WhyNotSent, str] = {
     "dry": "the server has let nothing in for a minute beyond its last hint",
     "long": "not retried: the wait is above max_retry_wait, {max_retry_wait:g} s",
     "queue": "the wait in line is above max_queue_wait, {max_queue_wait:g} s",
+    "late": "the server asks for a longer wait than the call has time for",
     "deadline": "the deadline of {deadline:g} s has passed in line",
 }
 
@@ -78,10 +79,8 @@ def _attempts(
     redirects, pause = 0, 0.0
     failure: APIError | None = None
     while True:
-        if sent.watch:
-            sent.begins(pause)
         outcome = yield Attempt(
-            sent.request, pause, deadline.moment, call.config, call.reader, sent.place
+            sent.request, pause, deadline.moment, call.config, call.reader, sent.place, sent.starts
         )
         if isinstance(outcome, NotSent):
             failure, wait = sent.not_sent(outcome.why, failure), None
@@ -139,18 +138,16 @@ class _Sent:
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
-    def begins(self, pause: float) -> None:
-        """Note that a request is about to be sent, after a pause."""
-        self._sent = self._clock() + pause
+    def starts(self) -> None:
+        """Note that the request is sent now: its pause and its wait in line are over."""
+        self._sent = self._clock()
         if self.watch:
             self.watch.attempt_starts(self.tries + 1)
 
     def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
         """Tell who watches what came of an attempt."""
         if self.watch:
-            queued = self.place.sent_at if self.place else None
-            began = queued or self._sent
-            elapsed, known = self._clock() - began, failure or self._info
+            elapsed, known = self._clock() - self._sent, failure or self._info
             status: int | None = getattr(known, "status_code", None)
             request_id = known.request_id if known else None
             end = AttemptEnd(self.tries, elapsed, status or None, request_id, failure)
@@ -161,15 +158,13 @@ class _Sent:
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
-        if self.place and is_refusal(failure):
-            flow, wait = self.place.flow, self._hint
-            log.info(
-                "refused, back in line (limit %s, %d waiting): %s",
-                flow.limit,
-                flow.waiting,
-                failure,
-            )
-        else:
+        queue = self._queue_for(failure)
+        if queue is not None:
+            wait = self._hint
+        if queue is not None and queue.flow.in_flight + queue.flow.waiting > 1:
+            line = "refused, back in line (limit %s, %d waiting): %s"
+            log.info(line, queue.flow.limit, queue.flow.waiting, failure)
+        else:  # alone, it waits as long as the server asked
             log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
         if self.watch:
             self.watch.retries(RetryPlan(self.tries + 1, wait, failure))
@@ -184,9 +179,10 @@ class _Sent:
         place = self.place
         if place is None:
             return retry.pause(failure, self.tries)
-        if is_refusal(failure) and retry.worth_it(failure):
+        if (queue := self._queue_for(failure)) and retry.worth_it(failure):
+            assert isinstance(failure, APIStatusError)
             self._refusals += 1
-            self._hint = place.refused(failure)
+            self._hint = queue.refused(failure)
             return 0.0  # it waits in line, for as long as that takes
         if isinstance(failure, APIStatusError) and failure.status_code < 500:
             place.answered()
@@ -197,6 +193,10 @@ class _Sent:
             failure.hint = "not retried: too many calls of this client fail"
             return None
         return wait
+
+    def _queue_for(self, failure: APIError) -> Place | None:
+        """Return where the call waits after this failure, if it was a refusal and there is one."""
+        return self.place if is_refusal(failure) and self._config.flow_control else None
 
     def not_sent(self, why: WhyNotSent, failure: APIError | None) -> APIError:
         """Return the error of a call whose turn never came, or not again."""
@@ -209,7 +209,7 @@ class _Sent:
         )
         if failure is None:
             failure = self._turn_never_came(why, reason)
-        failure.hint = f"not sent: {reason}" if not self.tries else reason
+        failure.hint = reason if self.tries else f"not sent: {reason}"
         return self.sign(failure)
 
     def _turn_never_came(self, why: WhyNotSent, reason: str) -> APIError:
@@ -227,9 +227,9 @@ class _Sent:
         if self.place and (waited := self.place.waited - self._waited) > 0:
             self._waited = self.place.waited
             flow = self.place.flow
-            log.info(
-                "stood in line %.2f s (limit %s, %d waiting)", waited, flow.limit, flow.waiting
-            )
+            level = logging.INFO if waited >= 1 else logging.DEBUG
+            line = "stood in line %.2f s (limit %s, %d waiting)"
+            log.log(level, line, waited, flow.limit, flow.waiting)
 
     def succeeds(self, outcome: Outcome, result: object) -> None:
         """Note that the call has its result: the line is told when its place is free."""

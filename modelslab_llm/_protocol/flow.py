@@ -9,7 +9,7 @@ from `next_look` when to look again. How much the server takes is decided in `al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf as INFINITY
 from random import Random
@@ -27,11 +27,11 @@ RETRIES = 50.0
 """Retries after failures that a client makes in a row, with no answer between them."""
 RETRIES_A_SECOND = 0.5
 
-Reason = Literal["", "refused", "spent", "inside", "dry", "long"]
+Reason = Literal["", "refused", "spent", "inside", "dry", "long", "late"]
 """Why a call was sent away. `refused`: it was, and is to fail as it would alone. `spent`: the
 server let nothing in since the client was made. `inside`: the call's own open stream may be in its
-way. `dry`: the server let nothing in for a minute. `long`: it asks for a longer wait than the call
-allows."""
+way. `dry`: the server let nothing in for a minute. `long`, `late`: it asks for a longer wait than
+the call allows, or has time for."""
 
 
 class Flow(NamedTuple):
@@ -179,7 +179,7 @@ class Gate:
             self.failed(ticket, now)
         elif ticket.is_waiting:
             self._waiting -= 1
-            self._end(ticket)
+            self._end(ticket, now)
 
     def _queue(self, ticket: Ticket) -> None:
         ticket.state = "waiting"
@@ -199,11 +199,13 @@ class Gate:
         self._send(ticket, now, True)
         return True
 
-    def _end(self, ticket: Ticket) -> None:
+    def _end(self, ticket: Ticket, now: float) -> None:
         ticket.state = "over"
         lender = ticket.inside
-        if lender is not None and lender.lends_to is ticket:
-            lender.lends_to = None
+        if lender is not None:
+            if lender.lends_to is ticket:
+                lender.lends_to = None
+            self._lend_on(lender, now)
 
     def _send(self, ticket: Ticket, now: float, alone: bool = False) -> None:
         ticket.state = "sent"
@@ -321,14 +323,10 @@ class Gate:
 
     def _over(self, ticket: Ticket, now: float, answered: bool) -> None:
         self._in_flight -= 1
-        ticket.state = "over"
         if self._learns:
             self._alone_out -= ticket.kind == "alone"
             self._allowance.ended(ticket, now, answered)
-        lender = ticket.inside
-        if lender is not None:
-            self._end(ticket)
-            self._lend_on(lender, now)
+        self._end(ticket, now)
 
     def _lend_on(self, lender: Ticket, now: float) -> None:
         """Let the next call past the line that was made inside an open stream."""
@@ -351,24 +349,32 @@ class Gate:
         ticket.refusals += 1
         self._in_flight -= 1
         self._alone_out -= ticket.kind == "alone"
-        allowance = self._allowance
-        hint = allowance.refused(ticket, now, hint, self._in_flight)
+        wait = self._allowance.refused(ticket, now, hint, self._in_flight)
         if self._in_flight == 0 and self._dry_since is None:
             self._dry_since = now
         if ticket.max_retries == 0:
-            self._send_away(ticket, "refused")
-        elif self._is_lent(ticket):
-            self._obey_alone(ticket, now, hint, lent=True)
-        elif allowance.ever:
+            self._send_away(ticket, now, "refused")
+        elif self._borrows(ticket):
+            self._obey_alone(ticket, now, wait, lent=True)
+        elif self._allowance.ever:
             self._queue(ticket)
         else:
-            self._obey_alone(ticket, now, hint)
+            self._obey_alone(ticket, now, wait)
         if self._in_flight == 0:
             # Nothing of ours is let in, so nothing but the hint can be waited for.
-            self._send_all_away("long", lambda waiting: waiting.max_retry_wait < hint)
+            if hint is not None:
+                self._send_all_away(now, "long", lambda waiting: waiting.max_retry_wait < hint)
             if self._waiting == 1:
-                self._send_all_away("refused", lambda waiting: waiting.until <= now + hint)
-        return hint
+                self._send_all_away(now, "late", lambda waiting: waiting.until <= now + wait)
+        return wait
+
+    def _borrows(self, ticket: Ticket) -> bool:
+        """Tell whether a refused call is one that its own stream may keep out, and see to it."""
+        lender = ticket.inside
+        if lender is None or lender.state != "sent" or lender.lends_to not in (None, ticket):
+            return False
+        lender.lends_to = ticket
+        return True
 
     def _obey_alone(self, ticket: Ticket, now: float, hint: float, *, lent: bool = False) -> None:
         """Have a call wait for its hint, as often as `max_retries` says, and then fail.
@@ -378,10 +384,10 @@ class Gate:
         """
         if ticket.refusals > ticket.max_retries:
             if lent:
-                return self._send_away(ticket, "inside")
+                return self._send_away(ticket, now, "inside")
             self._queue(ticket)
             if not self._alone_out and not _any_alone(self._alone):
-                self._send_all_away("spent", lambda other: other.max_retries < ticket.refusals)
+                self._send_all_away(now, "spent", lambda other: other.max_retries < ticket.refusals)
             return None
         others = sum(other.state == "alone" for _, other in self._alone)
         if self._waiting:  # somebody else may hold every place for now: ask over a longer time
@@ -395,25 +401,20 @@ class Gate:
             return self._look_again(end)
         self._dry_since = None
         self._allowance.answers = False  # the next call is told as one to a new server
-        return self._send_all_away("dry")
+        return self._send_all_away(now, "dry")
 
-    def _send_away(self, ticket: Ticket, reason: Reason) -> None:
+    def _send_away(self, ticket: Ticket, now: float, reason: Reason) -> None:
         ticket.reason = reason
-        self._end(ticket)
         self._moved.append(ticket)
+        self._end(ticket, now)
 
     def _send_all_away(
-        self, reason: Reason, which: Callable[[Ticket], bool] = lambda _: True
+        self, now: float, reason: Reason, which: Callable[[Ticket], bool] = lambda _: True
     ) -> None:
-        for ticket in self._standing():
-            if which(ticket):
+        for ticket in (*self._line, *self._hasty, *(ticket for _, ticket in self._alone)):
+            if ticket.is_waiting and which(ticket):
                 self._waiting -= 1
-                self._send_away(ticket, reason)
-
-    def _standing(self) -> Iterator[Ticket]:
-        yield from (ticket for ticket in self._line if ticket.state == "waiting")
-        yield from (ticket for ticket in self._hasty if ticket.state == "waiting")
-        yield from (ticket for _, ticket in self._alone if ticket.state == "alone")
+                self._send_away(ticket, now, reason)
 
     # Failures
 

@@ -12,7 +12,9 @@ from typing import Literal, Protocol, TypeAlias
 from ..errors import APIError, APIStatusError
 from .flow import Flow
 
-WhyNotSent: TypeAlias = Literal["refused", "spent", "inside", "dry", "long", "deadline", "queue"]
+WhyNotSent: TypeAlias = Literal[
+    "refused", "spent", "inside", "dry", "long", "late", "deadline", "queue"
+]
 """A reason of `flow`, or the time that was over first: the call's, or that of `max_queue_wait`."""
 
 
@@ -48,11 +50,6 @@ class Place(Protocol):
     @property
     def last_refusal(self) -> APIError | None:
         """What the server said last when it refused, to this call or another one."""
-        ...
-
-    @property
-    def sent_at(self) -> float | None:
-        """When the request was sent last, on the clock of the exchange."""
         ...
 
     def wait(self, deadline: float | None) -> NotSent | None:

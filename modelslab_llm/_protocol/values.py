@@ -117,3 +117,5 @@ class Attempt:
     """Reads the answer if it is a stream."""
     place: Place | None = None
     """Where it waits for its turn before it is sent, after the pause."""
+    starts: Callable[[], object] = field(default=bool, repr=False, compare=False)
+    """To be called just before it is sent."""

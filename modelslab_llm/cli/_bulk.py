@@ -353,7 +353,7 @@ def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:
     rows = enumerate(table)
     for result in store:
         row = next((row for number, row in rows if number == result.index), None)
-        if row is None or result.error is not None:
+        if result.error is not None:
             continue
         message = result.message
         about: dict[str, Any] = {"key": result.key, "row": row, "text": message.text}

@@ -20,7 +20,7 @@ from modelslab_llm.errors import APIError
 from ._ask import ended, limits, model_of, params_of
 from ._parts import content_of
 from ._screen import screen
-from ._status import Fault, Status, line_of
+from ._status import Fault, Status, line_of, status_of
 from ._target import Where, target_of
 from ._terminal import console, is_screen, note
 
@@ -73,6 +73,8 @@ def _converse(talk: Talk) -> None:
             return
         except Fault as error:
             note(str(error))
+        except ModelsLabError as error:
+            note(line_of(error))
 
 
 def _session() -> PromptSession[str]:
@@ -122,19 +124,22 @@ class Talk:
 
     def ask(self, said: str) -> None:
         """Ask, show the answer, and keep both; an answer that broke off as far as it came."""
-        content = content_of(said, self._attached, piped=False)
-        self._attached = []
+        names, self._attached = self._attached, []
+        content = content_of(said, names, piped=False)
+        before = len(self._conversation.turns)
         self._conversation.add({"role": "user", "content": content})
         try:
             asyncio.run(self._answer())
         except KeyboardInterrupt:
             note("stopped")
-        except APIError as error:
-            if error.partial_message is not None:
-                self._conversation.add(error.partial_message)
-            note(line_of(error))
         except ModelsLabError as error:
             note(line_of(error))
+            partial = error.partial_message if isinstance(error, APIError) else None
+            if partial is not None:
+                self._conversation.add(partial)
+            elif status_of(error) in (Status.WRONG, Status.REFUSED):
+                del self._conversation.turns[before:]  # or no later question could be answered
+                note("the question was taken back")
 
     async def _answer(self) -> None:
         params = params_of(
@@ -150,6 +155,7 @@ class Talk:
                         (shown.say if kind == "text" else shown.think)(text)
                 except asyncio.CancelledError:  # Ctrl-C; leaving the block stops the model
                     self._conversation.add(stream.current_message)
+                    self._spend(stream.current_message.usage)
                     raise
                 message = await stream.get_final_message()
         self._conversation.add(message)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from modelslab_llm.errors import APIError
+from modelslab_llm.errors import APIError, NotFoundError
 
 from ._env import claude_changes
 from ._status import Fault, Status
@@ -44,6 +44,9 @@ async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
         patience = asyncio.create_task(_say_that_it_waits(target))
         try:
             await client.wait_until_ready(timeout=wait)
+        except NotFoundError as error:  # it can be asked neither for tokens nor for models
+            note(f"it cannot be told whether the model is loaded ({error}); starting all the same")
+            return target, None
         finally:
             patience.cancel()
         try:

@@ -59,6 +59,7 @@ def _profile_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in names_for_completion() if name.startswith(incomplete)]
 
 
+_AT_LEAST_1 = click.IntRange(min=1)
 _ENDPOINT = [
     click.option(
         "--profile",
@@ -69,6 +70,7 @@ _ENDPOINT = [
     click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default."),
     click.option("--gguf", metavar="ID", help="A GGUF deployment."),
     click.option("--base-url", metavar="URL", help="Any other server that speaks Messages."),
+    click.option("--llama-server", metavar="URL", help="A llama-server of your own."),
     click.option(
         "--auth", type=click.Choice(AUTHS), help="The header for the key, where it is another one."
     ),
@@ -85,7 +87,7 @@ _PATIENCE = [
     click.option(
         "--retries",
         metavar="N",
-        type=int,
+        type=click.IntRange(min=0),
         default=2,
         help="Send a failed call again; default 2 times.",
     ),
@@ -93,7 +95,10 @@ _PATIENCE = [
 _MODEL = click.option("-m", "--model", metavar="NAME", help="See `modelslab models`.")
 _SYSTEM = click.option("-s", "--system", metavar="TEXT", help="How to answer.")
 _MAX_TOKENS = click.option(
-    "--max-tokens", metavar="N", type=int, help="The most tokens of an answer; default 4096."
+    "--max-tokens",
+    metavar="N",
+    type=_AT_LEAST_1,
+    help="The most tokens of an answer; default 4096.",
 )
 _THINKING = click.option(
     "--thinking", metavar="N", help="Tokens the model may think first, or `adaptive`."
@@ -228,9 +233,15 @@ def count(**given: Any) -> int:
     help="What IN is, if not as its name says.",
 )
 @click.option(
-    "--concurrency", metavar="N", type=int, default=50, help="Rows asked at once; default 50."
+    "--concurrency",
+    metavar="N",
+    type=_AT_LEAST_1,
+    default=50,
+    help="Rows asked at once; default 50.",
 )
-@click.option("--max-failures", metavar="N", type=int, help="End the run when so many failed.")
+@click.option(
+    "--max-failures", metavar="N", type=_AT_LEAST_1, help="End the run when so many failed."
+)
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
 @click.option("--deduplicate", is_flag=True, help="Ask equal requests once.")
 @click.option("--input-price", metavar="X", type=float, help="Price of a million tokens in.")
@@ -362,6 +373,7 @@ def profile() -> None:
 @click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default.")
 @click.option("--gguf", metavar="ID", help="A GGUF deployment.")
 @click.option("--base-url", metavar="URL", help="Any other server that speaks Messages.")
+@click.option("--llama-server", metavar="URL", help="A llama-server of your own.")
 @click.option("--auth", type=click.Choice(AUTHS), help="The header for the key.")
 @click.option("--model", metavar="NAME", help="The model to ask where none is named.")
 @click.option("--api-key-file", metavar="FILE", help="Read the key from a file; - is stdin.")

@@ -21,7 +21,7 @@ CLAUDE = (
     *("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"),
     *("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"),
     *(f"ANTHROPIC_DEFAULT_{alias}_MODEL" for alias in ("OPUS", "SONNET", "HAIKU")),
-    *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
+    *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_MAX_CONTEXT_TOKENS"),
 )
 """What leads Claude Code somewhere: of another setup, none of it may be left."""
 
@@ -57,9 +57,8 @@ def env(
 
 
 def claude_changes(target: Target, context_window: int | None = None) -> Changes:
-    """Return what Claude Code needs, and the anthropic package."""
-    del context_window
-    given = target.endpoint.claude_code_env(target.key or "none", target.model)
+    """Return what Claude Code needs, and the anthropic package; `context_window` in tokens."""
+    given = target.endpoint.claude_code_env(target.key, target.model, context_window=context_window)
     return {**dict.fromkeys(CLAUDE), **given}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import NoReturn
 
@@ -34,11 +35,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _ended_by_sigterm() -> Generator[None]:
     """Let SIGTERM, as `timeout` sends it, unwind the program: else a terminal keeps what is drawn,
-    and its cursor stays hidden. 143 is 128 and the number of the signal, as shells have it."""
+    and its cursor stays hidden."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+        raise SystemExit(Status.TERMINATED)
 
+    if current_thread() is not main_thread():  # where no signal can be heard
+        yield
+        return
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield

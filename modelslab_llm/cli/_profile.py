@@ -19,6 +19,7 @@ def add(
     v7: bool,
     gguf: str | None,
     base_url: str | None,
+    llama_server: str | None,
     auth: str | None,
     model: str | None,
     api_key_file: str | None,
@@ -28,13 +29,16 @@ def add(
     """Add a profile and keep its key."""
     known = load()
     _check_name(name)
-    if [v7, gguf is not None, base_url is not None].count(True) > 1:
-        raise Fault("--v7, --gguf and --base-url each name a server; give one of them")
+    if [v7, *(name is not None for name in (gguf, base_url, llama_server))].count(True) > 1:
+        raise Fault("--v7, --gguf, --base-url, --llama-server each name a server; give one of them")
     old = known.by_name.get(name)
     if old and not options["replace"]:
         raise Fault(f"there is a profile {name!r}; --replace overwrites it")
-    endpoint = endpoint_of(gguf=gguf, base_url=base_url)  # says what is wrong with it
-    profile = Profile(name, gguf, base_url, auth, model)
+    endpoint = endpoint_of(gguf, base_url, llama_server)  # says what is wrong with it
+    profile = Profile(name, gguf, base_url, llama_server, auth, model)
+    if endpoint.auth is None and auth is None:  # as of a llama-server
+        no_key = no_key or api_key_file is None
+        profile = replace(profile, auth=None if no_key else "bearer")
     needs_none = auth == "none" or no_key
     key = None if needs_none else _key(endpoint.base_url, api_key_file)
     if key is not None:
@@ -77,7 +81,7 @@ def list_profiles(as_json: bool) -> Status:
         [
             "*" if profile.name == known.default else "",
             profile.name,
-            endpoint_of(gguf=profile.gguf, base_url=profile.base_url).base_url,
+            endpoint_of(profile.gguf, profile.base_url, profile.llama_server).base_url,
             profile.model or "",
             f"key: {profile.key or 'none'}",
         ]

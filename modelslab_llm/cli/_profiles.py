@@ -33,6 +33,7 @@ class Profile:
     name: str
     gguf: str | None = None
     base_url: str | None = None
+    llama_server: str | None = None
     auth: str | None = None
     model: str | None = None
     key: KeyPlace | None = None
@@ -118,8 +119,8 @@ def _profile(path: Path, name: str, table: object) -> Profile:
         if not isinstance(value, str) or (field == "key" and value not in ("keyring", "file")):
             raise Fault(f"{where}: {field} = {value!r} is not what it can be; correct it")
         text[field] = value
-    if "gguf" in text and "base_url" in text:
-        raise Fault(f"{where}: gguf and base_url each name a server; keep one of them")
+    if len(text.keys() & {"gguf", "base_url", "llama_server"}) > 1:
+        raise Fault(f"{where}: gguf, base_url, llama_server each name a server; keep one of them")
     place = text.pop("key", None)
     key: KeyPlace | None = None if place is None else "keyring" if place == "keyring" else "file"
     return Profile(name, key=key, **text)

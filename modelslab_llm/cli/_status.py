@@ -32,6 +32,8 @@ class Status(IntEnum):
     """The output could not be written: the disk is full, a folder is read-only."""
     INTERRUPTED = 130
     """Ctrl-C."""
+    TERMINATED = 143
+    """SIGTERM, as `timeout` sends it."""
 
 
 class Fault(Exception):

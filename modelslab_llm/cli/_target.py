@@ -32,6 +32,7 @@ class Where:
     v7: bool = False
     gguf: str | None = None
     base_url: str | None = None
+    llama_server: str | None = None
     auth: str | None = None
     api_key_file: str | None = None
     timeout: float | None = None
@@ -79,6 +80,8 @@ def target_of(
     endpoint, profile = _endpoint(where, env)
     if where.auth is not None:
         endpoint = replace(endpoint, auth=_auth(where.auth))
+    elif where.api_key_file is not None and endpoint.auth is None:
+        endpoint = replace(endpoint, auth="bearer")  # a key that was given is to be sent
     key, source = _key(where, endpoint, profile, env)
     if key is None and where.auth is None and _is_here(endpoint.base_url):
         endpoint = replace(endpoint, auth=None)  # a server of one's own, as llama-server is
@@ -86,7 +89,7 @@ def target_of(
         key, source = _asked_for(endpoint), "the prompt"
     preferred = model or (profile.model if profile else None) or env.get("MODELSLAB_MODEL")
     preferred = preferred or endpoint.default_model
-    with_v1 = "/v1" in (where.base_url or "")
+    with_v1 = "/v1" in (where.base_url or where.llama_server or "")
     return Target(endpoint, key, source, preferred, where.timeout, where.retries, with_v1)
 
 
@@ -108,7 +111,7 @@ def _endpoint(where: Where, env: Mapping[str, str]) -> tuple[Endpoint, Profile |
             "MODELSLAB_BASE_URL and MODELSLAB_DEPLOYMENT_ID each name a server; unset one of them"
         )
     if base_url or deployment:
-        return endpoint_of(gguf=deployment, base_url=base_url), None
+        return endpoint_of(deployment, base_url), None
     from ._profiles import load
 
     default = load().default
@@ -122,21 +125,26 @@ def _named(where: Where) -> Endpoint | None:
         "--v7": where.v7,
         "--gguf": where.gguf is not None,
         "--base-url": where.base_url is not None,
+        "--llama-server": where.llama_server is not None,
     }
     given = [name for name, is_given in names.items() if is_given]
     if len(given) > 1:
         raise Fault(f"{' and '.join(given)} each name a server; give one of them")
     if not given or where.profile is not None:
         return None
-    return endpoint_of(gguf=where.gguf, base_url=where.base_url)
+    return endpoint_of(where.gguf, where.base_url, where.llama_server)
 
 
-def endpoint_of(*, gguf: str | None = None, base_url: str | None = None) -> Endpoint:
+def endpoint_of(
+    gguf: str | None = None, base_url: str | None = None, llama_server: str | None = None
+) -> Endpoint:
     """Return the server of a deployment id or a URL, else the shared ModelsLab API."""
     from modelslab_llm import endpoints
 
     if gguf is not None:
         return endpoints.gguf(gguf)
+    if llama_server is not None:
+        return endpoints.llama_server(llama_server, default_model=None)
     return endpoints.llm_v7() if base_url is None else endpoints.for_url(base_url)
 
 
@@ -144,7 +152,7 @@ def _of_profile(name: str) -> tuple[Endpoint, Profile]:
     from ._profiles import load
 
     profile = load().named(name)
-    endpoint = endpoint_of(gguf=profile.gguf, base_url=profile.base_url)
+    endpoint = endpoint_of(profile.gguf, profile.base_url, profile.llama_server)
     if profile.auth is not None:
         if profile.auth not in AUTHS:
             raise Fault(

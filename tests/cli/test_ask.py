@@ -178,7 +178,8 @@ def test_a_server_that_is_silent(here: Here) -> None:
     [
         (["ask"], "there is no prompt"),
         (["ask", "Hi", "--strategy", "tool"], "it needs --schema"),
-        (["ask", "Hi", "--max-tokens", "0"], "max_tokens"),
+        (["ask", "Hi", "--max-tokens", "0"], "--max-tokens"),
+        (["ask", "Hi", "--retries", "-1"], "--retries"),
         (["ask", "Hi", "--max-tokens", "many"], "'many' is not a valid integer"),
         (["ask", "Hi", "--thinking", "hard"], "must be a number of tokens"),
         (["ask", "Hi", "--tempature", "1"], "no such option"),

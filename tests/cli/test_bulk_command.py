@@ -90,6 +90,16 @@ def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here
     assert not Path("out.jsonl.failures").exists()
 
 
+def test_rows_may_move_where_they_have_a_key(here: Here) -> None:
+    with LocalServer(answer) as server:
+        for order in ("abc", "zabc", "caz"):
+            Path("in.csv").write_text("id,text\n" + "".join(f"{row},t {row}\n" for row in order))
+            assert here(*BULK, server=server).status == 0
+            found = [(line["key"], line["row"]["text"], line["text"]) for line in lines()]
+            assert found == [(row, f"t {row}", f"To Is t {row}?") for row in order]
+        assert len(server.requests) == 4
+
+
 @pytest.mark.parametrize(
     ("name", "text", "more"),
     [
@@ -147,7 +157,7 @@ def test_rows_from_standard_input(here: Here) -> None:
         ("in.csv", "a\n1\n", ["-p", "{a}", "--id", "id"], "has no column 'id'; it has: a"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "needs --input-price"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "belong together"),
-        ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "max_in_flight"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "--concurrency"),
         ("in.txt", "a\n", ["-p", "{a}"], "Say --format"),
     ],
 )

@@ -80,8 +80,8 @@ def model(request: ReceivedRequest) -> ReplyLike:
 
 WORKS = (
     *("reachable", "TLS", "path /v1/messages", "key", "models", "create", "stream", "stream end"),
-    *("tools", "structured: tool", "structured: output_config", "structured: response_format"),
-    "structured: prompt",
+    *("tools", "schema: tool", "schema: output_config", "schema: response_format"),
+    "schema: prompt",
 )
 
 ODD: dict[DialectName, dict[str, str]] = {
@@ -128,7 +128,7 @@ def test_every_dialect(here: Here, dialect: DialectName) -> None:
     assert told.status == 0
     assert told.verdicts.keys() >= set(WORKS)
     assert "bearer: 200" in told.evidence["key"]
-    assert re.search("no key: 40[01]", told.evidence["key"])
+    assert re.search("no key: 40[01]$", told.evidence["key"])
     for check, words in EVIDENCE.get(dialect, {}).items():
         assert words in told.evidence[check]
 
@@ -138,7 +138,7 @@ def test_every_verdict_that_is_not_ok_has_a_cure_or_needs_none(here: Here) -> No
         told = examine(here, server.gateway().base_url)
     assert told.verdicts["tools"] == "absent"
     assert "--jinja" in told.cures["tools"]
-    assert told.verdicts["structured: tool"] == "absent"
+    assert told.verdicts["schema: tool"] == "absent"
     assert told.cures["count_tokens"] == "use `usage` of the answers instead"
 
 
@@ -148,8 +148,8 @@ def test_a_strategy_that_fails_names_one_that_works(here: Here) -> None:
 
     with LocalServer(without_tools, api_key=KEY) as server:
         told = examine(here, server.gateway().base_url)
-    assert told.verdicts["structured: tool"] == "absent"
-    assert told.cures["structured: tool"] == "use strategy='response_format'"
+    assert told.verdicts["schema: tool"] == "absent"
+    assert told.cures["schema: tool"] == "use strategy='response_format'"
 
 
 def test_a_server_without_keys(here: Here) -> None:
@@ -286,6 +286,14 @@ def test_a_page_for_people(here: Here) -> None:
     assert (told.status, told.verdicts["path /v1/messages"]) == (1, "fails")
     assert "HTTP 200, text/html" in told.evidence["path /v1/messages"]
     assert "check the URL" in told.cures["path /v1/messages"]
+
+
+def test_an_address_that_redirects(here: Here) -> None:
+    with RawServer(reply(308, b"", {"location": "https://relay.example/api"})) as server:
+        told = examine(here, server.url)
+    assert told.status == 1
+    assert "HTTP 308, to https://relay.example/api" in told.evidence["path /v1/messages"]
+    assert told.cures["path /v1/messages"] == "give the address that it redirects to"
 
 
 def test_a_server_of_another_format(here: Here) -> None:

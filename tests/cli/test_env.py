@@ -138,6 +138,19 @@ def test_its_options_and_ours_are_kept_apart(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("claude")
+def test_the_list_of_models_tells_the_window_and_the_only_name(home: Path) -> None:
+    with LocalServer(dialect="llama-server") as server:
+        env = environment(server, home)
+        del env["MODELSLAB_MODEL"]
+        url = server.gateway().base_url
+        path = f"{home / 'bin'}{os.pathsep}{env['PATH']}"
+        ran = run("claude", "--base-url", url, env=env | {"PATH": path})
+    told = json.loads(ran.out)["env"]
+    assert told["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "4096"
+    assert told["ANTHROPIC_MODEL"] == "/models/local-echo-q4.gguf"
+
+
+@pytest.mark.usefixtures("claude")
 def test_its_exit_status_is_ours(home: Path) -> None:
     with LocalServer() as server:
         ran, _ = started(server, home, CLAUDE_EXITS="42")
@@ -173,6 +186,17 @@ def test_a_paused_deployment_is_not_waited_for(home: Path) -> None:
     assert told is None
     assert "paused" in ran.err
     assert ran.status in (4, 5)
+
+
+@pytest.mark.usefixtures("claude")
+def test_a_server_that_lists_no_models_and_counts_no_tokens(home: Path) -> None:
+    from raw_server import RawServer, reply
+
+    with RawServer(reply(404, {"detail": "Not Found"})) as server, LocalServer() as other:
+        ran, told = started(other, home, "--base-url", server.url)
+    assert ran.status == 0
+    assert "starting all the same" in ran.err
+    assert told["env"]["ANTHROPIC_BASE_URL"] == server.url
 
 
 def test_without_claude_code_it_says_how_to_get_it(here: Here, server: LocalServer) -> None:

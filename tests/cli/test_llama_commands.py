@@ -63,14 +63,19 @@ def test_an_answer_that_is_cut(llama_text: LlamaServer, home: Path) -> None:
     assert "after 3 tokens" in ran.err
 
 
-def test_a_structured_answer(llama_tools: LlamaServer, home: Path, tmp_path: Path) -> None:
-    """The tool's grammar forces the names; what they hold is what a scripted model babbles."""
+@pytest.mark.parametrize("strategy", ["response_format", "tool"])
+def test_a_structured_answer(
+    llama_tools: LlamaServer, home: Path, tmp_path: Path, strategy: str
+) -> None:
+    """The grammar forces the names; what they hold is what a scripted model babbles."""
     schema = tmp_path / "schema.json"
-    properties = {"river": {"type": "string"}, "unit": {"enum": ["cm", "m"]}}
+    properties = {"river": {"type": "string", "maxLength": 9}, "unit": {"enum": ["cm", "m"]}}
     schema.write_text(
         json.dumps({"type": "object", "properties": properties, "required": [*properties]})
     )
-    arguments = ["ask", "How high is it?", "--schema", str(schema), "--strategy", "tool"]
+    arguments = ["ask", "How high is it?", "--schema", str(schema)]
+    arguments += ["--llama-server", llama_tools.url, "--auth", "bearer"]
+    arguments += ["--strategy", strategy] if strategy == "tool" else []
     ran = run(*arguments, env=at(llama_tools, home))
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["unit"] in ("cm", "m")

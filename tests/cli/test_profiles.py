@@ -273,6 +273,35 @@ def test_two_servers_in_the_environment_are_one_too_many(home: Path) -> None:
         assert not server.requests
 
 
+def test_a_llama_server_needs_no_key_and_gets_one_that_is_given(here: Here, home: Path) -> None:
+    with LocalServer("Yes.", dialect="llama-server") as server:
+        url = server.gateway().base_url
+        env = environment(None, home, MODELSLAB_API_KEY="for another server")
+        env["MODELSLAB_API_KEY"] = "key-for-another-server"
+        ask = ["ask", "Hi", "--llama-server", url]
+        assert run(*ask, env=env).status == 3  # this server wants its own key
+        assert {request.headers.get("authorization") for request in server.requests} == {None}
+        key = (server.api_key or "").encode()
+        assert run(*ask, "--api-key-file", "-", env=env, stdin=key).out == "Yes.\n"
+        assert run("profile", "add", "a", "--llama-server", url, env=env).status == 0
+        assert (
+            run(
+                "profile",
+                "add",
+                "b",
+                "--llama-server",
+                url,
+                "--api-key-file",
+                "-",
+                env=env,
+                stdin=key,
+            ).status
+            == 0
+        )
+        assert run("ask", "Hi", "--profile", "a", env=env).status == 3
+        assert run("ask", "Hi", "--profile", "b", env=env).out == "Yes.\n"
+
+
 # Keys from files
 
 

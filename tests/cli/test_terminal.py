@@ -394,6 +394,17 @@ def test_an_error_ends_the_answer_and_not_the_program(home: Path) -> None:
         assert turns(server)[1]["content"][0]["text"] == "one two "
 
 
+def test_a_question_that_cannot_be_answered_is_taken_back(home: Path) -> None:
+    """Else it would be sent with every question after it, and none could be answered."""
+    with LocalServer(["One.", ErrorReply(400, "It is too long."), "Three."]) as server:
+        with Talk(server, home) as talk:
+            talk.say("First?", "One.")
+            talk.say("Far too long?", "the question was taken back")
+            talk.say("Third?", "Three.")
+        asked = [turn["content"] for turn in turns(server) if turn["role"] == "user"]
+    assert asked == ["First?", "Third?"]
+
+
 def test_pasted_lines_and_alt_enter_are_one_question(home: Path) -> None:
     with LocalServer() as server:
         with Talk(server, home) as talk:

@@ -401,6 +401,17 @@ def test_without_flow_control_each_call_is_alone(colour: Sync | Async) -> None:
         client.close()
 
 
+def test_a_cap_alone_leaves_refusals_to_each_call(colour: Sync | Async) -> None:
+    with LimitedServer(Quota(Random(0), 0, 0.01)) as server:
+        client = client_of(colour, server, flow_control=False, max_concurrency=2)
+        assert {type(failure) for failure in at_once(5, lambda: client.create(**ASK))} == {
+            RateLimitError
+        }
+        assert len(server.asked) == 15
+        assert flow_of(client) == (2, 0, 0, 0)
+        client.close()
+
+
 def test_a_cap_holds_without_flow_control(colour: Sync | Async) -> None:
     with LimitedServer(Server(Random(0))) as server:
         server.limits.service = always(0.01)
@@ -419,6 +430,9 @@ def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
     seen = list[tuple[str, object]]()
 
     class Seen(Observer):
+        def on_attempt_start(self, call: Any, number: int) -> None:
+            seen.append(("start", number))
+
         def on_attempt_end(self, call: Any, attempt: Any) -> None:
             seen.append((type(attempt.error).__name__, attempt.number))
 
@@ -430,12 +444,14 @@ def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
 
     with LimitedServer(queue(1, hint=0.05), status=529) as server:
         client = client_of(colour, server, observers=[Seen()])
-        with caplog.at_level(logging.INFO, "modelslab_llm"):
+        with caplog.at_level(logging.DEBUG, "modelslab_llm"):
             assert at_once(6, lambda: client.create(**ASK)) == [None] * 6
         client.close()
     assert [outcome for outcome, _ in seen].count("complete") == 6
     assert ("OverloadedError", 1) in seen
     assert ("retry", 2) in seen
+    starts = [number for word, number in seen if word == "start"]
+    assert len(starts) == len(server.asked), "told when it is sent, not when it joins the line"
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("refused, back in line (limit ") for line in lines)
     assert any(line.startswith("stood in line 0.") for line in lines)

@@ -189,6 +189,26 @@ def test_a_call_without_retries_is_sent_once_and_never_queues() -> None:
     assert behind.may_go
 
 
+def test_calls_without_retries_follow_the_limit_up() -> None:
+    """They are never retried, so each refusal is a lost call: few are worth it."""
+    limits = Queue(Random(0), [(0.0, 3), (4.0, 12)], 0.3, uniform(0.1, 0.3))
+    client = Client(600, every=exponential(1 / 40), max_retries=0)
+    (share,) = simulate(limits, [client], Random(0)).shares
+    assert set(share.lost) <= {"refused"}
+    assert share.refusals == len(share.lost) <= 0.2 * 600
+    late = [moment for moment in share.answered_at if moment > 10]
+    assert len(late) > 1.5 * (share.ended - 10) * 3 / 0.2, "twelve at a time, not three"
+
+
+def test_a_backoff_is_not_a_hint() -> None:
+    """`max_retry_wait` bounds what a server may ask for, not what we wait by ourselves."""
+    found, now = with_a_limit(2)
+    ticket = found.join(now, max_retry_wait=0.1)
+    found.refused(ticket, now, None)
+    assert found.look(now, due=True) == []
+    assert ticket.is_waiting
+
+
 def test_a_server_that_never_let_anything_in_is_obeyed_and_given_up() -> None:
     lone = gate()
     ticket, now = lone.join(0.0), 0.0
@@ -254,12 +274,29 @@ def test_a_lone_call_does_not_obey_a_hint_above_what_it_allows(known: bool) -> N
     assert (ticket.state, ticket.reason) == ("over", "long")
 
 
+def test_a_lone_call_obeys_its_hint_whatever_is_known() -> None:
+    found, now = with_a_limit(2)
+    tickets = [found.join(now) for _ in range(4)]
+    while found.flow.in_flight or found.flow.waiting:
+        for ticket in tickets:
+            if ticket.may_go:
+                found.answered(ticket, now)
+        now += 0.1
+        found.look(now, due=True)
+    lone = found.join(now)
+    found.refused(lone, now, 5.0)
+    assert found.look(now, due=True) == []
+    moved, later = next_to_go(found, now + 6)
+    assert moved is lone
+    assert later - now >= 5.0
+
+
 def test_a_lone_call_whose_time_is_over_before_the_hint_fails_at_once() -> None:
     found = gate()
     ticket = found.join(0.0, until=3.0)
     found.refused(ticket, 0.1, 5.0)
     assert found.look(0.1, due=True) == [ticket]
-    assert (ticket.state, ticket.reason) == ("over", "refused")
+    assert (ticket.state, ticket.reason) == ("over", "late")
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -316,6 +353,22 @@ def test_a_call_inside_a_stream_that_is_refused_does_not_wait_for_it_for_ever() 
         found.look(now, due=True)
     assert (inside.state, inside.reason) == ("over", "inside")
     assert found.flow.waiting == 0
+
+
+def test_calls_inside_a_stream_are_let_past_the_line_in_turn_even_if_one_gives_up() -> None:
+    found, now = gate(max_concurrency=1), 0.0
+    stream = found.join(now)
+    found.admitted(stream, now)
+    first, second, third = (found.join(now, inside=stream, max_retries=1) for _ in range(3))
+    for _ in range(2):
+        found.refused(first, now, 0.5)
+        found.look(now, due=True)
+        now = found.next_look or now
+        found.look(now, due=True)
+    assert (first.state, first.reason) == ("over", "inside")
+    assert (second.may_go, third.may_go) == (True, False)
+    found.leave(second, now)
+    assert found.look(now, due=True) == [third]
 
 
 def test_calls_inside_streams_never_wait_on_each_other_for_ever() -> None:

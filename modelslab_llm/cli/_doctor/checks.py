@@ -138,8 +138,10 @@ async def path(patient: Patient) -> Findings:
         "path /v1/messages",
         "fails",
         evidence,
-        "no address near it takes Messages requests: check the URL; it may be a server of another "
-        "format, or a page for people",
+        "give the address that it redirects to"
+        if 300 <= seen.status < 400
+        else "no address near it takes Messages requests: check the URL; it may be a server of "
+        "another format, or a page for people",
     )
     raise Unreachable
 
@@ -170,8 +172,9 @@ def _takes_messages(seen: Seen) -> bool:
 def _told(seen: Seen) -> str:
     if not seen.status:
         return short(seen.failure)
-    kind = seen.kind or "no content type"
-    return f"HTTP {seen.status}, {kind}"
+    if 300 <= seen.status < 400:
+        return f"HTTP {seen.status}, to {short(seen.headers.get('location', 'nowhere'))}"
+    return f"HTTP {seen.status}, {seen.kind or 'no content type'}"
 
 
 async def key(patient: Patient) -> Findings:
@@ -186,10 +189,7 @@ async def key(patient: Patient) -> Findings:
     evidence = ", ".join(
         f"{form or 'no key'}: {status or 'no answer'}" for form, status in statuses.items()
     )
-    # LiteLLM says 400 to a wrong key: where one form is let in, only that counts as taken.
-    let_in = [form for form, status in statuses.items() if 200 <= status < 300]
-    others = [form for form, status in statuses.items() if status and status not in (401, 403)]
-    taken = let_in or others
+    taken = _taken(statuses)
     if not patient.key:
         yield _without_key(evidence, open_=None in taken)
     elif auth in taken:
@@ -210,6 +210,13 @@ async def key(patient: Patient) -> Findings:
             "the server takes this key in no header: it is wrong, expired, or for another server",
         )
         raise Unreachable
+
+
+def _taken(statuses: Mapping[Auth | None, int]) -> list[Auth | None]:
+    """Return with which header a request was let in. Where none was answered, that is every one
+    which was not refused for its key; LiteLLM refuses a missing key with 400, as a bad request."""
+    answered: list[Auth | None] = [f for f, status in statuses.items() if 200 <= status < 300]
+    return answered or [f for f, status in statuses.items() if status and status not in (401, 403)]
 
 
 def _without_key(evidence: str, *, open_: bool) -> Finding:
@@ -425,7 +432,7 @@ async def structured(patient: Patient) -> Findings:
 
 
 async def _by(patient: Patient, strategy: Strategy) -> Finding:
-    check = f"structured: {strategy}"
+    check = f"schema: {strategy}"
     try:
         async with patient.client() as client:
             message = await client.messages.parse(

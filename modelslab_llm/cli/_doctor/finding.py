@@ -11,6 +11,9 @@ much works without. `unknown`: it could not be checked now."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
+SHORT = 8
+"""A key of fewer characters would be found in ordinary words."""
+
 LINE = 200
 """The most characters of a piece of evidence that a server wrote."""
 
@@ -27,7 +30,7 @@ class Finding:
 
     def hiding(self, key: str | None) -> Finding:
         """Return the row without the key, should a server have quoted it."""
-        if not key:
+        if not key or len(key) < SHORT:
             return self
         hidden = {name: getattr(self, name).replace(key, "***") for name in ("evidence", "cure")}
         return replace(self, **hidden)
