@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from colours import Async, Sync
+from variants import Async, Sync
 
 LIBRARIES = ("httpx", "httpx2")
 
@@ -36,12 +36,12 @@ def module(library: str) -> ModuleType:
 
 
 @contextmanager
-def client_of(library: str, colour: Sync | Async, **settings: Any) -> Iterator[Any]:
+def client_of(library: str, variant: Sync | Async, **settings: Any) -> Iterator[Any]:
     """Give a plain client of that library, as callers make it."""
-    if isinstance(colour, Sync):
+    if isinstance(variant, Sync):
         with module(library).Client(**settings) as http:
             yield http
     else:
         http = module(library).AsyncClient(**settings)
         yield http
-        colour.portal.call(http.aclose)
+        variant.portal.call(http.aclose)
