@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the colours, a clean environment, the local server."""
+"""Fixtures for all tests: sync and async clients, a clean environment, the local server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from colours import Async, Sync, colour_named
 from hypothesis import HealthCheck, settings
 from llama.fixtures import (  # noqa: F401  # fixtures for every test file
     llama_crowded,
@@ -16,6 +15,7 @@ from llama.fixtures import (  # noqa: F401  # fixtures for every test file
     llama_tools,
 )
 from scripted import Way, way_named
+from variants import Async, Sync, variant_named
 
 from modelslab_llm.testing import LocalServer
 
@@ -41,9 +41,9 @@ collect_ignore = ["typing", "support/real"]  # programs for type checkers and ot
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
-    """Both clients, the async one on both event loops; see `colours`."""
-    with colour_named(request.param) as found:
+def variant(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
+    """Both clients, the async one on both event loops; see `variants`."""
+    with variant_named(request.param) as found:
         yield found
 
 
@@ -65,7 +65,7 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture(params=["server", "transport"])
-def way(request: pytest.FixtureRequest, colour: Sync | Async) -> Iterator[Way]:
-    """A scripted server, over a real socket and as a transport, in every colour; see `scripted`."""
-    with way_named(request.param, colour) as found:
+def way(request: pytest.FixtureRequest, variant: Sync | Async) -> Iterator[Way]:
+    """A scripted server, over a real socket and as a transport, sync and async; see `scripted`."""
+    with way_named(request.param, variant) as found:
         yield found

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from raw_server import MESSAGE, Connection, RawServer, reply
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     AuthenticationError,
@@ -39,14 +39,16 @@ def params(text: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-def client(colour: Sync | Async, server: LocalServer) -> Iterator[SyncClient | AsyncClient]:
-    made = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
+def client(variant: Sync | Async, server: LocalServer) -> Iterator[SyncClient | AsyncClient]:
+    made = variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
     yield made
     made.close()
 
 
 @contextmanager
-def crowd(colour: Sync | Async, answer: Callable[[str], object]) -> Iterator[tuple[Any, RawServer]]:
+def crowd(
+    variant: Sync | Async, answer: Callable[[str], object]
+) -> Iterator[tuple[Any, RawServer]]:
     """Give a client of a server that answers many at the same time, and waits in `answer`."""
 
     def play(connection: Connection) -> None:
@@ -54,7 +56,7 @@ def crowd(colour: Sync | Async, answer: Callable[[str], object]) -> Iterator[tup
         connection.send(reply(200, MESSAGE))
 
     with RawServer(play) as server:
-        client = colour.client(api_key="k", base_url=server.url, max_retries=0)
+        client = variant.client(api_key="k", base_url=server.url, max_retries=0)
         yield client, server
         client.close()
 
@@ -145,14 +147,14 @@ def test_rows_are_taken_as_they_are_needed(client: Any, server: LocalServer) -> 
     assert len(server.requests) <= taken
 
 
-def test_results_come_in_order_of_completion(colour: Sync | Async) -> None:
+def test_results_come_in_order_of_completion(variant: Sync | Async) -> None:
     slow_may_end = threading.Event()
 
     def answer(text: str) -> None:
         if text == "slow":
             slow_may_end.wait(20)
 
-    with crowd(colour, answer) as (client, _):
+    with crowd(variant, answer) as (client, _):
         rows = map(params, ["slow", *range(20)])
         run = client.bulk(rows, defaults=SHARED, max_in_flight=3)
         keys = [run.next().key for _ in range(20)]
@@ -162,7 +164,7 @@ def test_results_come_in_order_of_completion(colour: Sync | Async) -> None:
         assert run.next() is None
 
 
-def test_so_many_are_in_flight_and_no_more(colour: Sync | Async) -> None:
+def test_so_many_are_in_flight_and_no_more(variant: Sync | Async) -> None:
     lock, full = threading.Lock(), threading.Event()
     now, most = 0, 0
 
@@ -177,7 +179,7 @@ def test_so_many_are_in_flight_and_no_more(colour: Sync | Async) -> None:
         with lock:
             now -= 1
 
-    with crowd(colour, answer) as (client, _):
+    with crowd(variant, answer) as (client, _):
         progress = client.bulk(map(params, range(40)), defaults=SHARED, max_in_flight=6).finish()
     assert most == 6
     assert progress.done == 40
@@ -305,10 +307,10 @@ def test_a_row_that_is_no_dict_needs_a_function(client: Any) -> None:
     assert str(result.error) == "row 0: is of type str, not a dict of parameters; pass make=..."
 
 
-def test_every_time_that_a_row_was_sent_counts(colour: Sync | Async, server: LocalServer) -> None:
+def test_every_time_that_a_row_was_sent_counts(variant: Sync | Async, server: LocalServer) -> None:
     again = ErrorReply(500, "Oh.", headers={"retry-after-ms": "1"})
     server.script = [again, again, "Well.", again, again, again]
-    client = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=2)
+    client = variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=2)
     run = client.bulk(map(params, range(2)), defaults=SHARED, max_in_flight=1)
     assert {result.key: result.attempts for result in run.results()} == {0: 3, 1: 3}
     client.close()
@@ -369,11 +371,11 @@ def test_rows_that_cannot_be_read_end_the_run(client: Any, server: LocalServer) 
     assert run.next() is None
 
 
-def test_a_bug_in_a_hook_is_not_the_failure_of_a_row(colour: Sync | Async) -> None:
+def test_a_bug_in_a_hook_is_not_the_failure_of_a_row(variant: Sync | Async) -> None:
     def hook(request: Any) -> Any:
         raise ZeroDivisionError("a bug of the caller's")
 
-    client = colour.client(api_key="k", base_url="http://127.0.0.1:9", handler=hook)
+    client = variant.client(api_key="k", base_url="http://127.0.0.1:9", handler=hook)
     with pytest.raises(ZeroDivisionError):
         client.bulk([params(1)], defaults=SHARED).finish()
     client.close()
@@ -570,7 +572,7 @@ def test_a_run_that_is_closed_asks_nothing_more(client: Any, server: LocalServer
     assert len(server.requests) <= asked + 1 + 3  # threads that were about to ask
 
 
-def test_what_is_in_flight_is_given_up(colour: Sync | Async) -> None:
+def test_what_is_in_flight_is_given_up(variant: Sync | Async) -> None:
     """The caller does not wait for calls that may take minutes."""
     never = threading.Event()
     asked = threading.Semaphore(0)
@@ -580,7 +582,7 @@ def test_what_is_in_flight_is_given_up(colour: Sync | Async) -> None:
             asked.release()
             never.wait(20)
 
-    with crowd(colour, answer) as (client, server):
+    with crowd(variant, answer) as (client, server):
         run = client.bulk(map(params, itertools.count()), defaults=SHARED, max_in_flight=3)
         assert run.next().key == 0
         for _ in range(3):
@@ -591,10 +593,10 @@ def test_what_is_in_flight_is_given_up(colour: Sync | Async) -> None:
         never.set()
 
 
-def test_a_run_belongs_to_one_thread_or_task(colour: Sync | Async) -> None:
+def test_a_run_belongs_to_one_thread_or_task(variant: Sync | Async) -> None:
     """Two that wait for results would take them from each other, and wait for ever."""
     goes_on = threading.Event()
-    with crowd(colour, lambda text: goes_on.wait(20)) as (client, _):
+    with crowd(variant, lambda text: goes_on.wait(20)) as (client, _):
         run = client.bulk(map(params, range(9)), defaults=SHARED, max_in_flight=2)
         first: list[Any] = []
         waits = threading.Thread(target=lambda: first.append(run.next()))

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colours import Async, Sync
 from raw_server import MESSAGE, Connection, RawServer, failure, reply
+from variants import Async, Sync
 
 from modelslab_llm import APIConnectionError
 from modelslab_llm.bulk import BulkStore
@@ -37,7 +37,7 @@ import sys
 import anyio
 from modelslab_llm import AsyncModelsLab, ModelsLab
 
-url, store, colour, number, at_once = sys.argv[1:]
+url, store, variant, number, at_once = sys.argv[1:]
 rows = [{"id": f"row {n}", "messages": [{"role": "user", "content": f"row {n}"}]}
         for n in range(int(number))]
 options = dict(key="id", store=store, max_in_flight=int(at_once), include_stored=False,
@@ -53,12 +53,12 @@ async def main():
         async for result in client.messages.bulk(rows, **options):
             tell(result)
 
-if colour == "sync":
+if variant == "sync":
     with ModelsLab(**given) as client:
         for result in client.messages.bulk(rows, **options):
             tell(result)
 else:
-    anyio.run(main, backend=colour)
+    anyio.run(main, backend=variant)
 print("the end", flush=True)
 """
 
@@ -107,8 +107,8 @@ class Flapping:
 
 
 @contextmanager
-def running(url: str, store: Path, colour: str, at_once: int = AT_ONCE) -> Iterator[Any]:
-    words = [url, str(store), colour, str(ROWS), str(at_once)]
+def running(url: str, store: Path, variant: str, at_once: int = AT_ONCE) -> Iterator[Any]:
+    words = [url, str(store), variant, str(ROWS), str(at_once)]
     with subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, *words],
         stdout=subprocess.PIPE,
@@ -130,8 +130,8 @@ def stored(store: Path) -> set[Any]:
     return keys
 
 
-@pytest.mark.parametrize("colour", ["sync", "asyncio", "trio"])
-def test_a_run_that_is_killed_ten_times_has_every_row_once(tmp_path: Path, colour: str) -> None:
+@pytest.mark.parametrize("variant", ["sync", "asyncio", "trio"])
+def test_a_run_that_is_killed_ten_times_has_every_row_once(tmp_path: Path, variant: str) -> None:
     store = tmp_path / "run.sqlite"
     flapping = Flapping()
     when = random.Random(7)
@@ -140,7 +140,7 @@ def test_a_run_that_is_killed_ten_times_has_every_row_once(tmp_path: Path, colou
     """By row, how many requests there had been when it was first found in the store."""
     with RawServer(flapping) as server:
         for _ in range(KILLS):
-            with running(server.url, store, colour) as run:
+            with running(server.url, store, variant) as run:
                 flapping.wait_for(when.randrange(12, 45))
                 run.send_signal(signal.SIGKILL)
                 told = run.communicate()[0].splitlines(keepends=True)
@@ -151,7 +151,7 @@ def test_a_run_that_is_killed_ten_times_has_every_row_once(tmp_path: Path, colou
             for key in now - safe.keys():
                 safe[key] = len(flapping.requests)
         assert KILLS < len(safe) < ROWS
-        with running(server.url, store, colour) as run:
+        with running(server.url, store, variant) as run:
             out, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
     *rest, last = out.splitlines()
@@ -164,13 +164,13 @@ def test_a_run_that_is_killed_ten_times_has_every_row_once(tmp_path: Path, colou
     assert min(flapping.kinds.values()) > 2
 
 
-@pytest.mark.parametrize("colour", ["sync", "asyncio", "trio"])
-def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, colour: str) -> None:
+@pytest.mark.parametrize("variant", ["sync", "asyncio", "trio"])
+def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -> None:
     store = tmp_path / "run.sqlite"
     flapping = Flapping()
     flapping.holds = True
     with RawServer(flapping) as server:
-        with running(server.url, store, colour) as run:
+        with running(server.url, store, variant) as run:
             first = run.stdout.readline()
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=60)
@@ -185,14 +185,16 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, colour: str) ->
         told = {line for line in [first.rstrip(), *out.splitlines()] if line in KEYS}
         assert told <= safe
         before = len(flapping.requests)
-        with running(server.url, store, colour) as run:
+        with running(server.url, store, variant) as run:
             out, err = run.communicate(timeout=120)
         assert out.endswith("the end\n"), err
     assert stored(store) == KEYS
     assert not safe & set(flapping.requests[before + AT_ONCE :])
 
 
-def test_a_server_that_refuses_more_than_five_at_once(colour: Sync | Async, tmp_path: Path) -> None:
+def test_a_server_that_refuses_more_than_five_at_once(
+    variant: Sync | Async, tmp_path: Path
+) -> None:
     """Rows stand in line for longer than calls would, and none is lost."""
     lock = threading.Lock()
     inside, refused = 0, 0
@@ -213,7 +215,9 @@ def test_a_server_that_refuses_more_than_five_at_once(colour: Sync | Async, tmp_
 
     in_line: list[int] = []
     with RawServer(answer) as server:
-        client = colour.client(base_url=server.url, api_key="k", max_retries=1, max_queue_wait=0.05)
+        client = variant.client(
+            base_url=server.url, api_key="k", max_retries=1, max_queue_wait=0.05
+        )
         turn = {"role": "user", "content": "Go on"}
         run = client.bulk(
             [{"messages": [turn]}] * 150,
@@ -230,14 +234,14 @@ def test_a_server_that_refuses_more_than_five_at_once(colour: Sync | Async, tmp_
     assert max(in_line) > 20
 
 
-def test_a_server_that_is_away_for_a_while(colour: Sync | Async, tmp_path: Path) -> None:
+def test_a_server_that_is_away_for_a_while(variant: Sync | Async, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "defaults": {"model": "m", "max_tokens": 9},
         "store": tmp_path / "run.sqlite",
     }
     rows = [{"messages": [{"role": "user", "content": str(n)}]} for n in range(20)]
     with LocalServer() as server:
-        client = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
+        client = variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
         with server.refusing():
             failed = list(client.bulk(rows, **options).results())
         assert all(isinstance(result.error, APIConnectionError) for result in failed)

@@ -14,8 +14,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from pydantic import BaseModel, model_serializer
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIStatusError,
@@ -39,8 +39,8 @@ def params(text: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-def client(colour: Sync | Async, server: LocalServer) -> Iterator[SyncClient | AsyncClient]:
-    made = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
+def client(variant: Sync | Async, server: LocalServer) -> Iterator[SyncClient | AsyncClient]:
+    made = variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
     yield made
     made.close()
 
@@ -431,7 +431,7 @@ def test_a_plan_uses_up_an_iterator(client: Any) -> None:
 # Who may use it
 
 
-def test_one_run_at_a_time(bulk: Bulk, client: Any, colour: Any) -> None:
+def test_one_run_at_a_time(bulk: Bulk, client: Any, variant: Any) -> None:
     run = client.bulk(rows(*range(100)), key="id", defaults=SHARED, store=bulk.store)
     run.next()
     with pytest.raises(StoreError, match=r"is in use by another run \(process \d+ on .+\); wait"):

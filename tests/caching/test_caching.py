@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from colours import Async, Sync
+from variants import Async, Sync
 
 from modelslab_llm import InvalidRequestError, tool
 from modelslab_llm.caching import MAX_BREAKPOINTS, CacheUse, cache_use, with_breakpoints
@@ -104,8 +104,8 @@ def test_what_cannot_be_asked(wrong: Any) -> None:
         with_breakpoints(LONG, **wrong)
 
 
-def test_it_is_sent(colour: Sync | Async, server: LocalServer) -> None:
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+def test_it_is_sent(variant: Sync | Async, server: LocalServer) -> None:
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     client.create(**with_breakpoints(LONG, ttl="1h"))
     client.close()
     sent = server.requests[-1].body

@@ -44,7 +44,7 @@ ASK: dict[str, Any] = {
         ("client.api_key", "a client does not show its key"),
         ("client.timeout", r"with_options\(...\) sets it"),
         ("client.completions", "call client.messages"),
-        ("client.colour", "'ModelsLab' object has no attribute 'colour'$"),
+        ("client.variant", "'ModelsLab' object has no attribute 'variant'$"),
         ("client._colour", "'ModelsLab' object has no attribute '_colour'$"),
         ("client.messages.creat", "did you mean 'create'[?]$"),
         ("client.messages.batches", r"messages.bulk\(rows\) asks many at once"),
@@ -74,7 +74,7 @@ ASK: dict[str, Any] = {
         ("package.omit", "leave the parameter out"),
         ("package.beta_tool", "it is tool"),
         ("package.ModelLab", "did you mean 'ModelsLab'[?]$"),
-        ("package.colour", "has no attribute 'colour'$"),
+        ("package.variant", "has no attribute 'variant'$"),
         ("package.types.RawMessageStreamEvent", "it is Event$"),
         ("package.types.ToolUnionParam", "it is ToolParam or ServerToolParam$"),
         ("package.types.ToolUseBlok", "did you mean 'ToolUseBlock'[?]$"),
@@ -120,10 +120,10 @@ def test_an_import_from_another_client_is_answered_with_ours(line: str, hint: st
         exec(line, {})
 
 
-@pytest.mark.parametrize("name", ["limit", "after_id", "timeout", "colour"])
+@pytest.mark.parametrize("name", ["limit", "after_id", "timeout", "variant"])
 @pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
 def test_models_list_takes_no_parameters(kind: Any, name: str) -> None:
-    cure = {"colour": "it takes none", "timeout": "with_options"}.get(name, "returns all models")
+    cure = {"variant": "it takes none", "timeout": "with_options"}.get(name, "returns all models")
     listed = kind("k").models.list
     assert str(inspect.signature(listed)) == "() -> 'ModelList'"
     assert inspect.iscoroutinefunction(listed) is (kind is AsyncModelsLab)

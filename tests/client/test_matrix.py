@@ -1,4 +1,4 @@
-"""Hold the package to the table of faults, row by row, in every colour, over real sockets.
+"""Hold the package to the table of faults, row by row, in every variant, over real sockets.
 
 What the caller sees is always exactly the right message, or exactly the right error with what had
 come. The rows are in `matrix.faults`.
@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from colours import Async, Sync, colour_named
 from matrix.faults import ROWS, Fault, Raises, Returns
 from matrix.page import PAGE, ROOT, load, page
 from matrix.reading import read
 from matrix.stage import KEY, Scene, staged
 from patience import UNITS, patient
 from raw_server import ASK
+from variants import Async, Sync, variant_named
 
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
 
@@ -33,9 +33,9 @@ README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module", params=["sync", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
+def variant(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
     """Both clients; one event loop for all rows, of which there are many."""
-    with colour_named(request.param) as found:
+    with variant_named(request.param) as found:
         yield found
 
 
@@ -60,18 +60,18 @@ def ask(client: Any, verb: str) -> Message | None:
         return streamed.message()
 
 
-def client_for(colour: Sync | Async, fault: Fault, scene: Scene, unit: float) -> Any:
+def client_for(variant: Sync | Async, fault: Fault, scene: Scene, unit: float) -> Any:
     limits = {name: value * unit for name, value in fault.limits.items()}
     settings = {"max_retries": 0, **fault.settings, **limits}
     if fault.stage == "deployment":
         settings["endpoint"] = endpoints.gguf("dep_1", origin=scene.url)
     else:
         settings["base_url"] = scene.url
-    return closing(colour.client(api_key=KEY, **settings))
+    return closing(variant.client(api_key=KEY, **settings))
 
 
-def outcome_is_right(colour: Sync | Async, fault: Fault, scene: Scene, unit: float) -> None:
-    with client_for(colour, fault, scene, unit) as client:
+def outcome_is_right(variant: Sync | Async, fault: Fault, scene: Scene, unit: float) -> None:
+    with client_for(variant, fault, scene, unit) as client:
         for _ in fault.before:
             assert read(client.create(**ASK)) == Returns().answer
         expected = fault.expected
@@ -130,21 +130,21 @@ IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.
 
 
 @pytest.mark.parametrize("row", AT_ONCE)
-def test_row(colour: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
+def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
     """The caller gets exactly the message that the row promises, or that error with what came."""
     fault = ROWS[row]
     tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
     with staged(fault, tls) as scene:
-        outcome_is_right(colour, fault, scene, UNITS[0])
+        outcome_is_right(variant, fault, scene, UNITS[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
-def test_row_with_limits_of_time(colour: Sync | Async, row: str, unit: float) -> None:
+def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -> None:
     """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
-        outcome_is_right(colour, ROWS[row], scene, unit)
+        outcome_is_right(variant, ROWS[row], scene, unit)
 
 
 def test_the_page_is_what_the_matrix_says() -> None:

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from colours import Async, Sync
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quoting import KEYS, PLACES, forms, holds, in_headers, quoting
@@ -37,6 +36,7 @@ from raw_server import (
     RawServer,
     reply,
 )
+from variants import Async, Sync
 
 from modelslab_llm import (
     APIError,
@@ -98,15 +98,15 @@ each_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
     ],
 )
 def test_no_error_no_log_and_no_warning_shows_the_key(
-    colour: Sync | Async, key: str, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if colour.name == "trio" and key != KEYS["plain"]:
+    if variant.name == "trio" and key != KEYS["plain"]:
         pytest.skip("asyncio has the same code")
     caplog.set_level(logging.DEBUG, "modelslab_llm")
     caplog.set_level(logging.DEBUG, "httpx")
     with RawServer(quoting) as server, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        client = colour.client(
+        client = variant.client(
             endpoint=endpoints.gateway(server.url, auth="x-api-key"), api_key=key, max_retries=0
         )
         for place in PLACES:
@@ -135,7 +135,7 @@ def test_no_error_no_log_and_no_warning_shows_the_key(
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "key"])
 @pytest.mark.parametrize("place", ["default_headers", "extra_headers"])
 def test_a_key_in_a_header_of_the_caller_is_hidden_too(
-    colour: Sync | Async, name: str, place: str
+    variant: Sync | Async, name: str, place: str
 ) -> None:
     key = "sk-of-the-caller/0123"
     value = f"Token {key}" if name == "authorization" else key
@@ -147,7 +147,7 @@ def test_a_key_in_a_header_of_the_caller_is_hidden_too(
         connection.send(in_headers(401, told) if told.count(key) == 1 else b"")
 
     with RawServer(quote_it) as server:
-        client = colour.client(
+        client = variant.client(
             endpoint=endpoints.gateway(server.url, auth="key"),
             api_key="sk-of-the-client-0123",
             **for_client,
@@ -248,7 +248,7 @@ def test_no_redirect_leads_elsewhere(location: str, method: str, status: int) ->
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_brings_the_key_to_another_origin(colour: Sync | Async, status: int) -> None:
+def test_no_redirect_brings_the_key_to_another_origin(variant: Sync | Async, status: int) -> None:
     with RawServer(REPLY) as other:
         port = other.port
         for location in (
@@ -261,7 +261,7 @@ def test_no_redirect_brings_the_key_to_another_origin(colour: Sync | Async, stat
         ):
             moved = reply(status, b"", {"location": location})
             with RawServer(moved) as server:
-                client = colour.client(base_url=server.url, api_key=KEYS["plain"], max_retries=0)
+                client = variant.client(base_url=server.url, api_key=KEYS["plain"], max_retries=0)
                 with contextlib.suppress(APIError):
                     client.create(**ASK)
                 with contextlib.suppress(APIError):
@@ -309,11 +309,11 @@ def test_a_base_url_means_the_same_to_every_parser(base_url: str) -> None:
     assert " " not in asked
 
 
-def test_the_key_is_sent_once_and_to_its_server(colour: Sync | Async) -> None:
+def test_the_key_is_sent_once_and_to_its_server(variant: Sync | Async) -> None:
     with RawServer(reply(200, MESSAGE)) as server:
         for key in KEYS.values():
             for auth in ("x-api-key", "bearer", "key"):
-                client = colour.client(
+                client = variant.client(
                     endpoint=endpoints.gateway(server.url, auth=auth),  # type: ignore[arg-type]
                     api_key=key,
                 )

@@ -1,4 +1,4 @@
-"""Thinking, in every colour: as it comes, as it goes back, and the forms in which it is asked for.
+"""Thinking, in every variant: as it comes, as it goes back, and the forms in which it is asked for.
 
 Against the real llama-server where it thinks, and the local server where signatures matter.
 """
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from llama.fixtures import MODEL_NAME
 from llama.scripts import (
     QUESTION_REPLY,
@@ -20,6 +19,7 @@ from llama.scripts import (
 )
 from llama.server import LlamaServer
 from raw_server import RawServer, reply
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import Endpoint, InvalidRequestError, ThinkingBlock, endpoints
 from modelslab_llm._protocol.check import MESSAGE, checked
@@ -37,8 +37,8 @@ THOUGHTFUL: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def thinker(colour: Sync | Async) -> Iterator[Callable[..., Client]]:
-    """Build clients of the colour that are closed at the end."""
+def thinker(variant: Sync | Async) -> Iterator[Callable[..., Client]]:
+    """Build clients of the variant that are closed at the end."""
     built: list[Client] = []
 
     def build(server: LlamaServer | LocalServer) -> Client:
@@ -47,7 +47,7 @@ def thinker(colour: Sync | Async) -> Iterator[Callable[..., Client]]:
             if isinstance(server, LlamaServer)
             else server.gguf("dep_1")
         )
-        built.append(colour.client(api_key=server.api_key, endpoint=at))
+        built.append(variant.client(api_key=server.api_key, endpoint=at))
         return built[-1]
 
     yield build
@@ -145,10 +145,10 @@ def test_thinking_the_server_keeps_to_itself_has_no_deltas(thinker: Callable[...
     assert message.content[0] == ThinkingBlock(thinking="", signature="c2ln")
 
 
-def test_a_whole_message_in_place_of_a_stream_has_deltas_too(colour: Sync | Async) -> None:
+def test_a_whole_message_in_place_of_a_stream_has_deltas_too(variant: Sync | Async) -> None:
     whole = {"type": "message", "content": THOUGHTFUL, "stop_reason": "end_turn"}
     with RawServer(reply(200, whole)) as server:
-        client = colour.client(api_key="k", base_url=server.url)
+        client = variant.client(api_key="k", base_url=server.url)
         with client.stream(model="m", max_tokens=9, messages=HELLO) as stream:
             deltas = list(stream.deltas())
             assert [block.to_param() for block in stream.message().content] == THOUGHTFUL

@@ -7,12 +7,12 @@ import warnings
 from typing import Any
 
 import pytest
-from colours import Async, Sync
 from history import faults
 from llama.fixtures import MODEL_NAME
 from llama.scripts import ANSWER_REPLY
 from llama.server import LlamaServer
 from pydantic import BaseModel
+from variants import Async, Sync
 
 from modelslab_llm import Conversation, Message, ParsedMessage, endpoints, image, tool
 from modelslab_llm.openai import to_chat_completion, to_messages
@@ -39,10 +39,10 @@ def photo(river: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_one_history_through_everything(colour: Sync | Async, streams: bool) -> None:
+def test_one_history_through_everything(variant: Sync | Async, streams: bool) -> None:
     script = [Reply([THOUGHT, HIDDEN, CALL]), Reply([THOUGHT, {"type": "text", "text": "High."}])]
     with LocalServer([*script, Reply([OUTPUT]), "Rising.", "Bye."]) as server:
-        client = colour.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
+        client = variant.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
         conversation = Conversation()
         conversation.add("How high is the Tamar?")
 
@@ -82,7 +82,7 @@ def test_one_history_through_everything(colour: Sync | Async, streams: bool) -> 
 
 
 def test_a_conversation_through_the_tool_loop_of_llama_server(
-    colour: Sync | Async, llama_tools: LlamaServer
+    variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:
     @tool
     def river_level(river: str, unit: str = "cm", days: list[int] | None = None) -> str:
@@ -90,7 +90,7 @@ def test_a_conversation_through_the_tool_loop_of_llama_server(
         return f"214 {unit}"
 
     at = endpoints.gateway(llama_tools.url, default_model=MODEL_NAME)
-    client = colour.client(api_key=llama_tools.api_key, endpoint=at)
+    client = variant.client(api_key=llama_tools.api_key, endpoint=at)
     conversation = Conversation()
     conversation.add("How high is the Tamar?")
     asked: dict[str, Any] = {"max_tokens": 300, "temperature": 0.0, "tools": [river_level]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from colours import Async, Sync
+from variants import Async, Sync
 
 from modelslab_llm import APIError, ModelsLab, OutputInvalidError, tool
 from modelslab_llm.testing import Fault, LocalServer, Reply
@@ -26,13 +26,13 @@ def counted(found: Usage) -> tuple[int, int]:
     return found.input_tokens, found.output_tokens
 
 
-def test_answers_that_did_not_fit_are_counted(colour: Sync | Async, server: LocalServer) -> None:
+def test_answers_that_did_not_fit_are_counted(variant: Sync | Async, server: LocalServer) -> None:
     server.script = [
         Reply("no JSON", usage=usage(10, 3)),
         Reply("still none", usage=usage(20, 4)),
         Reply('{"river": "Tamar"}', usage=usage(30, 5)),
     ]
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     message = client.parse(output=dict[str, str], validation_retries=2, **ASK)
     client.close()
     assert counted(message.usage) == (30, 5)
@@ -40,10 +40,10 @@ def test_answers_that_did_not_fit_are_counted(colour: Sync | Async, server: Loca
 
 
 def test_an_output_that_never_fits_says_what_it_cost(
-    colour: Sync | Async, server: LocalServer
+    variant: Sync | Async, server: LocalServer
 ) -> None:
     server.script = [Reply("no", usage=usage(10, 3)), Reply("no", usage=usage(20, 4))]
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     with pytest.raises(OutputInvalidError) as caught:
         client.parse(output=dict[str, str], validation_retries=1, **ASK)
     client.close()
@@ -75,13 +75,13 @@ def test_turns_of_tools_are_counted_with_what_broke_off(server: LocalServer) -> 
         assert counted(runner.total_usage) == (50, broken[1] + 4)
 
 
-def test_tokens_of_a_failed_attempt_are_counted(colour: Sync | Async, server: LocalServer) -> None:
+def test_tokens_of_a_failed_attempt_are_counted(variant: Sync | Async, server: LocalServer) -> None:
     """A stream may break after the server has counted the prompt, and before any content."""
     server.script = [
         Reply("lost", usage=usage(7, 1), fault=Fault("error", after=1, type="overloaded_error")),
         Reply("Tamar", usage=usage(7, 2)),
     ]
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     with client.stream(**ASK) as stream:
         message = stream.message()
     client.close()

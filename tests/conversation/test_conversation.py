@@ -8,7 +8,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from history import PROPERTY, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from llama.fixtures import MODEL_NAME
 from llama.scripts import ANSWER_REPLY, ONE_CALL_INPUT, QUESTION_REPLY, RIVER_LEVEL
 from llama.server import LlamaServer
 from raw_server import CLOSE, START, STREAM_HEAD, RawServer, chunk, event, text_delta
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIError,
@@ -391,8 +391,8 @@ def test_nothing_is_lost_that_can_be_sent(exchanges: list[tuple[str, Message]]) 
 
 
 @pytest.fixture
-def client(colour: Sync | Async, server: LocalServer) -> Iterator[Client]:
-    built = colour.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
+def client(variant: Sync | Async, server: LocalServer) -> Iterator[Client]:
+    built = variant.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
     yield built
     built.close()
 
@@ -428,9 +428,9 @@ def test_trimming_to_a_number_of_tokens(client: Client) -> None:
     ids=["refused", "cut", "cut while thinking", "calls", "cut call", "paused"],
 )
 @pytest.mark.parametrize("streams", [True, False])
-def test_it_goes_on_after_any_reply(colour: Sync | Async, reply: Reply, streams: bool) -> None:
+def test_it_goes_on_after_any_reply(variant: Sync | Async, reply: Reply, streams: bool) -> None:
     with LocalServer([reply, "Good."]) as server:
-        client = colour.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
+        client = variant.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
         conversation = Conversation([user("a")])
         if streams:
             with client.stream(max_tokens=9, messages=conversation) as stream:
@@ -443,7 +443,7 @@ def test_it_goes_on_after_any_reply(colour: Sync | Async, reply: Reply, streams:
         client.close()
 
 
-def test_it_goes_on_after_a_stream_that_broke_off(colour: Sync | Async) -> None:
+def test_it_goes_on_after_a_stream_that_broke_off(variant: Sync | Async) -> None:
     use = event("content_block_start", index=1, content_block=call("1", input={}))
     cut = event(
         "content_block_delta",
@@ -452,7 +452,7 @@ def test_it_goes_on_after_a_stream_that_broke_off(colour: Sync | Async) -> None:
     )
     begun = [chunk(each) for each in (START, text_delta("One moment."), use, cut)]
     with RawServer([STREAM_HEAD, *begun, CLOSE]) as server:
-        client = colour.client(api_key="k", base_url=server.url)
+        client = variant.client(api_key="k", base_url=server.url)
         conversation = Conversation([user("How high?")])
         with pytest.raises(APIError) as broken:
             with client.stream(model="m", max_tokens=9, messages=conversation) as stream:
@@ -474,10 +474,10 @@ def test_it_goes_on_after_a_stream_that_broke_off(colour: Sync | Async) -> None:
 
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_tool_exchange_on_llama_server(
-    colour: Sync | Async, llama_tools: LlamaServer, streams: bool
+    variant: Sync | Async, llama_tools: LlamaServer, streams: bool
 ) -> None:
     at = endpoints.gateway(llama_tools.url, default_model=MODEL_NAME)
-    client = colour.client(api_key=llama_tools.api_key, endpoint=at)
+    client = variant.client(api_key=llama_tools.api_key, endpoint=at)
     asked: Json = {"max_tokens": 300, "temperature": 0.0, "tools": [RIVER_LEVEL]}
     conversation = Conversation([user("How high is the Tamar?")])
 
@@ -499,10 +499,10 @@ def test_a_tool_exchange_on_llama_server(
 
 
 def test_a_call_cut_by_llama_server_is_answered(
-    colour: Sync | Async, llama_tools: LlamaServer
+    variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:
     at = endpoints.gateway(llama_tools.url, default_model=MODEL_NAME)
-    client = colour.client(api_key=llama_tools.api_key, endpoint=at)
+    client = variant.client(api_key=llama_tools.api_key, endpoint=at)
     conversation = Conversation([user("How high is the Tamar?")])
     asked: Json = {"temperature": 0.0, "tools": [RIVER_LEVEL]}
     conversation.add(client.create(max_tokens=8, messages=conversation, **asked))

@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 import pytest
-from colours import Async, AsyncRunner, Sync, SyncRunner
 from patience import patient
 from pydantic import BaseModel
+from variants import Async, AsyncRunner, Sync, SyncRunner
 
 from modelslab_llm import (
     AsyncModelsLab,
@@ -62,9 +62,9 @@ RESULTS = [
 
 @contextmanager
 def runner_of(
-    colour: Sync | Async, server: LocalServer, **params: Any
+    variant: Sync | Async, server: LocalServer, **params: Any
 ) -> Iterator[SyncRunner | AsyncRunner]:
-    client = colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
+    client = variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
     try:
         yield client.run_tools(**{**ASKED, "tools": [level], **params})
     finally:
@@ -88,10 +88,10 @@ ways = pytest.mark.parametrize("ask", [created, streamed])
 
 
 @ways
-def test_the_whole_loop(colour: Sync | Async, ask: Any) -> None:
+def test_the_whole_loop(variant: Sync | Async, ask: Any) -> None:
     """Question, calls, results, answer: what is sent each time, and what is kept."""
     with LocalServer(SCRIPT) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             messages = ask(runner)
             assert [m.text for m in messages] == ["One moment.", "The Exe stands at 18 cm."]
             assert runner.message().text == "The Exe stands at 18 cm."
@@ -106,15 +106,15 @@ def test_the_whole_loop(colour: Sync | Async, ask: Any) -> None:
         assert ask is created or all(request.stream for request in server.requests)
 
 
-def test_the_short_form(colour: Sync | Async) -> None:
+def test_the_short_form(variant: Sync | Async) -> None:
     """Who wants the last answer alone asks for that alone."""
     with LocalServer(SCRIPT) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             assert runner.message().text == "The Exe stands at 18 cm."
 
 
 @ways
-def test_calls_are_seen_before_they_run(colour: Sync | Async, ask: Any) -> None:
+def test_calls_are_seen_before_they_run(variant: Sync | Async, ask: Any) -> None:
     ran: list[str] = []
 
     @tool
@@ -124,7 +124,7 @@ def test_calls_are_seen_before_they_run(colour: Sync | Async, ask: Any) -> None:
 
     script = [Reply([use("a", "delete", path="/"), use("b", "delete", path="/tmp/x")]), "Done."]
     with LocalServer(script) as server:
-        with runner_of(colour, server, tools=[delete]) as runner:
+        with runner_of(variant, server, tools=[delete]) as runner:
             turns = runner.turns() if ask is created else runner.streams()
             for turn in turns:
                 if ask is streamed:
@@ -143,9 +143,9 @@ def test_calls_are_seen_before_they_run(colour: Sync | Async, ask: Any) -> None:
     assert ran == ["/tmp/y"]
 
 
-def test_calls_of_a_stream_come_at_its_end(colour: Sync | Async) -> None:
+def test_calls_of_a_stream_come_at_its_end(variant: Sync | Async) -> None:
     with LocalServer(SCRIPT) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             streams = runner.streams()
             stream = next(streams)
             for asked in (lambda: None, stream.next):
@@ -159,17 +159,17 @@ def test_calls_of_a_stream_come_at_its_end(colour: Sync | Async) -> None:
             assert list(streams) == list(runner.turns()) == []
 
 
-def test_what_is_not_read_is_read_by_the_runner(colour: Sync | Async) -> None:
+def test_what_is_not_read_is_read_by_the_runner(variant: Sync | Async) -> None:
     with LocalServer(SCRIPT) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             next(runner.streams())
             assert runner.message().text == "The Exe stands at 18 cm."
             assert len(runner.real.messages) == 4
 
 
-def test_leaving_closes_the_stream(colour: Sync | Async) -> None:
+def test_leaving_closes_the_stream(variant: Sync | Async) -> None:
     with LocalServer([Reply("word " * 50, pause=0.02)]) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             next(runner.streams()).next()
             runner.close()
             give_up = time.monotonic() + 5
@@ -181,9 +181,9 @@ def test_leaving_closes_the_stream(colour: Sync | Async) -> None:
 
 
 @ways
-def test_after_an_api_error_it_can_go_on(colour: Sync | Async, ask: Any) -> None:
+def test_after_an_api_error_it_can_go_on(variant: Sync | Async, ask: Any) -> None:
     with LocalServer([TWO, ErrorReply(500), "The Exe stands at 18 cm."]) as server:
-        with runner_of(colour, server) as runner:
+        with runner_of(variant, server) as runner:
             with pytest.raises(InternalServerError):
                 ask(runner)
             before = runner.real.messages
@@ -193,9 +193,9 @@ def test_after_an_api_error_it_can_go_on(colour: Sync | Async, ask: Any) -> None
         assert server.requests[1].body == server.requests[2].body
 
 
-def test_limit_of_turns(colour: Sync | Async) -> None:
+def test_limit_of_turns(variant: Sync | Async) -> None:
     with LocalServer(Reply([use("a", river="Exe")])) as server:
-        with runner_of(colour, server, max_turns=3) as runner:
+        with runner_of(variant, server, max_turns=3) as runner:
             with pytest.raises(TooManyTurnsError) as over:
                 runner.message()
             assert len(server.requests) == 3
@@ -203,9 +203,9 @@ def test_limit_of_turns(colour: Sync | Async) -> None:
             assert len(over.value.messages) == 7
 
 
-def test_errors_can_be_raised(colour: Sync | Async) -> None:
+def test_errors_can_be_raised(variant: Sync | Async) -> None:
     with LocalServer(SCRIPT) as server:
-        with runner_of(colour, server, on_error="raise") as runner:
+        with runner_of(variant, server, on_error="raise") as runner:
             with pytest.raises(
                 ToolError, match="tool level failed: LookupError: no such river"
             ) as e:
@@ -216,7 +216,7 @@ def test_errors_can_be_raised(colour: Sync | Async) -> None:
             assert runner.message().text == "The Exe stands at 18 cm."
 
 
-def test_arguments_that_do_not_fit(colour: Sync | Async) -> None:
+def test_arguments_that_do_not_fit(variant: Sync | Async) -> None:
     class Place(BaseModel):
         lat: float
 
@@ -226,7 +226,7 @@ def test_arguments_that_do_not_fit(colour: Sync | Async) -> None:
 
     wrong = use("a", "weather", place={"lat": "north"}, days=["1"], zone=1)
     with LocalServer([Reply([wrong]), "Sorry."]) as server:
-        with runner_of(colour, server, tools=[weather]) as runner:
+        with runner_of(variant, server, tools=[weather]) as runner:
             runner.message()
         (result,) = server.requests[1].body["messages"][-1]["content"]
         assert result["content"] == (
@@ -235,12 +235,12 @@ def test_arguments_that_do_not_fit(colour: Sync | Async) -> None:
         )
 
 
-def test_definitions_without_a_function_stop_it(colour: Sync | Async) -> None:
+def test_definitions_without_a_function_stop_it(variant: Sync | Async) -> None:
     ask_user = {"name": "ask_user", "input_schema": {"type": "object"}}
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
     script = [Reply([use("a", river="Exe"), use("b", "ask_user")]), "Thanks."]
     with LocalServer(script) as server:
-        with runner_of(colour, server, tools=[level, ask_user, search]) as runner:
+        with runner_of(variant, server, tools=[level, ask_user, search]) as runner:
             assert [call.name for call in runner.message().tool_uses] == ["level", "ask_user"]
             assert server.requests[0].body["tools"] == [level.to_param(), ask_user, search]
             assert runner.real.messages == HELLO
@@ -250,7 +250,7 @@ def test_definitions_without_a_function_stop_it(colour: Sync | Async) -> None:
         assert [result["content"] for result in results] == ["Exe: 18 cm", "yes"]
 
 
-def test_results_of_every_kind(colour: Sync | Async) -> None:
+def test_results_of_every_kind(variant: Sync | Async) -> None:
     picture = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
 
     @tool
@@ -266,7 +266,7 @@ def test_results_of_every_kind(colour: Sync | Async) -> None:
 
     script = [Reply([use("a", "nothing"), use("b", "look"), use("c", "odd")]), "Done."]
     with LocalServer(script) as server:
-        with runner_of(colour, server, tools=[nothing, look, odd]) as runner:
+        with runner_of(variant, server, tools=[nothing, look, odd]) as runner:
             runner.message()
         a, b, c = server.requests[1].body["messages"][-1]["content"]
         assert a["content"] == "null"
@@ -275,7 +275,7 @@ def test_results_of_every_kind(colour: Sync | Async) -> None:
 
 
 @patient
-def test_a_tool_that_does_not_return(colour: Sync | Async, unit: float) -> None:
+def test_a_tool_that_does_not_return(variant: Sync | Async, unit: float) -> None:
     done = threading.Event()
 
     @tool(timeout=unit)
@@ -284,7 +284,7 @@ def test_a_tool_that_does_not_return(colour: Sync | Async, unit: float) -> None:
         return "late"
 
     with LocalServer([Reply([use("a", "stuck"), use("b", river="Exe")]), "Too slow."]) as server:
-        with runner_of(colour, server, tools=[stuck, level]) as runner:
+        with runner_of(variant, server, tools=[stuck, level]) as runner:
             assert runner.message().text == "Too slow."
         done.set()
         slow, quick = server.requests[1].body["messages"][-1]["content"]
@@ -292,7 +292,7 @@ def test_a_tool_that_does_not_return(colour: Sync | Async, unit: float) -> None:
         assert quick["content"] == "Exe: 18 cm"
 
 
-def test_a_tool_in_time(colour: Sync | Async) -> None:
+def test_a_tool_in_time(variant: Sync | Async) -> None:
     here = contextvars.ContextVar("here", default="lost")
 
     @tool(timeout=30)
@@ -305,10 +305,10 @@ def test_a_tool_in_time(colour: Sync | Async) -> None:
 
     here.set("found")
     with LocalServer([Reply([use("a", "where"), use("b", "late")]), "Done."]) as server:
-        with runner_of(colour, server, tools=[where, late]) as runner:
+        with runner_of(variant, server, tools=[where, late]) as runner:
             runner.message()
         a, b = server.requests[1].body["messages"][-1]["content"]
-        assert a["content"] == "found" or not isinstance(colour, Sync)
+        assert a["content"] == "found" or not isinstance(variant, Sync)
         assert b["content"] == "Error: TimeoutError: a timeout of its own"
 
 
@@ -367,20 +367,20 @@ def test_sync_runs_one_after_the_other_in_its_own_thread() -> None:
 
 
 def run_async(
-    colour: Sync | Async, tools: list[Tool[..., Any]], *calls: dict[str, Any]
+    variant: Sync | Async, tools: list[Tool[..., Any]], *calls: dict[str, Any]
 ) -> list[Any]:
     """Let the model make the calls, and return the results it got."""
     with LocalServer([Reply(calls), "Done."]) as server:
-        with runner_of(colour, server, tools=tools) as runner:
+        with runner_of(variant, server, tools=tools) as runner:
             assert runner.message().text == "Done."
         return list(server.requests[1].body["messages"][-1]["content"])
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def event_loop(request: pytest.FixtureRequest) -> Iterator[Async]:
-    from colours import colour_named
+    from variants import variant_named
 
-    with colour_named(request.param) as found:
+    with variant_named(request.param) as found:
         assert isinstance(found, Async)
         yield found
 

@@ -25,7 +25,6 @@ from typing import Any, Literal, NamedTuple
 import anyio
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from raw_server import (
     ASK,
     CLOSE,
@@ -50,6 +49,7 @@ from raw_server import (
     stream,
     text_delta,
 )
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIError,
@@ -229,7 +229,7 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
 }
 
-SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds each; in one colour
+SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds each; in one variant
 
 
 @pytest.mark.slow
@@ -237,11 +237,11 @@ SLOW = {"million-events", "unknown-events-first", "endless-blocks"}  # seconds e
 @pytest.mark.parametrize("name", CASES)
 def test_memory_is_bounded(name: str) -> None:
     case = CASES[name]()
-    colours = ["sync"] if name in SLOW else ["sync", "asyncio"]
+    variants = ["sync"] if name in SLOW else ["sync", "asyncio"]
     program = [sys.executable, str(Path(__file__).parents[1] / "support" / "bounded_call.py")]
     with RawServer(case.script) as server:
         done = subprocess.run(
-            [*program, server.url, case.verb, *colours],
+            [*program, server.url, case.verb, *variants],
             capture_output=True,
             text=True,
             timeout=60,
@@ -249,7 +249,7 @@ def test_memory_is_bounded(name: str) -> None:
         )
         assert done.returncode == 0, done.stderr
         came = json.loads(done.stdout)
-        assert len(came["outcomes"]) == len(colours)
+        assert len(came["outcomes"]) == len(variants)
         for outcome in came["outcomes"]:
             assert outcome.get("error", "") == case.error, outcome
             assert outcome.get("size", 0) == case.size
@@ -258,10 +258,10 @@ def test_memory_is_bounded(name: str) -> None:
         assert all(connection.sent <= case.sent for connection in server.connections)
 
 
-def test_a_limit_of_the_caller_holds_for_all_that_is_kept(colour: Sync | Async) -> None:
+def test_a_limit_of_the_caller_holds_for_all_that_is_kept(variant: Sync | Async) -> None:
     script = [*BEGUN, times(1000, text_delta("x" * 10_000))]
     with RawServer(script) as server:
-        client = colour.client(base_url=server.url, api_key="k", max_response_bytes=MB)
+        client = variant.client(base_url=server.url, api_key="k", max_response_bytes=MB)
         with pytest.raises(StreamInterruptedError, match="the message has more") as caught:
             with client.stream(**ASK) as streamed:
                 streamed.message()
@@ -280,9 +280,9 @@ each_verb = pytest.mark.parametrize("verb", ["create", "stream"])
 
 
 def connect(
-    colour: Sync | Async, server: RawServer, **options: Any
+    variant: Sync | Async, server: RawServer, **options: Any
 ) -> closing[SyncClient | AsyncClient]:
-    return closing(colour.client(base_url=server.url, api_key="k", **options))
+    return closing(variant.client(base_url=server.url, api_key="k", **options))
 
 
 def ask(client: SyncClient | AsyncClient, verb: Verb) -> Message:
@@ -297,9 +297,9 @@ def left(server: RawServer) -> bool:
     return server.connections[0].left.wait(2)
 
 
-def test_an_event_that_is_too_large(colour: Sync | Async) -> None:
+def test_an_event_that_is_too_large(variant: Sync | Async) -> None:
     with RawServer(stream(START, OPEN, TEXT, text_delta("x" * 500_000), STOP)) as server:
-        with connect(colour, server, max_response_bytes=SMALL) as client:
+        with connect(variant, server, max_response_bytes=SMALL) as client:
             with pytest.raises(StreamInterruptedError, match=LIMIT) as caught:
                 ask(client, "stream")
         assert caught.value.partial_message is not None
@@ -315,20 +315,20 @@ ENDLESS = {
 
 @pytest.mark.parametrize("part", ENDLESS.values(), ids=ENDLESS)
 @pytest.mark.parametrize("begun", [b"", START + OPEN + TEXT], ids=["at-once", "after-text"])
-def test_an_event_without_an_end(colour: Sync | Async, part: bytes, begun: bytes) -> None:
+def test_an_event_without_an_end(variant: Sync | Async, part: bytes, begun: bytes) -> None:
     script = [head(200, SSE), begun, again_and_again(part, 0)]
     with RawServer(script) as server:
-        with connect(colour, server, max_response_bytes=SMALL) as client:
+        with connect(variant, server, max_response_bytes=SMALL) as client:
             with pytest.raises(StreamInterruptedError, match=LIMIT):
                 ask(client, "stream")
         assert left(server)
         assert server.requests == 1
 
 
-def test_a_long_stream_of_small_events_is_not_too_large(colour: Sync | Async) -> None:
+def test_a_long_stream_of_small_events_is_not_too_large(variant: Sync | Async) -> None:
     words = [text_delta("x" * 100)] * 500
     with RawServer(stream(START, OPEN, *words, SHUT, END, STOP)) as server:
-        with connect(colour, server, max_response_bytes=SMALL) as client:
+        with connect(variant, server, max_response_bytes=SMALL) as client:
             assert len(ask(client, "stream").text) == 50_000
 
 
@@ -341,9 +341,9 @@ TOO_LARGE: dict[str, Callable[[], Script]] = {
 
 @each_verb
 @pytest.mark.parametrize("body", TOO_LARGE)
-def test_a_body_that_is_too_large(colour: Sync | Async, body: str, verb: Verb) -> None:
+def test_a_body_that_is_too_large(variant: Sync | Async, body: str, verb: Verb) -> None:
     with RawServer(TOO_LARGE[body]()) as server:
-        with connect(colour, server, max_response_bytes=SMALL) as client:
+        with connect(variant, server, max_response_bytes=SMALL) as client:
             with pytest.raises(UnexpectedResponseError, match=LIMIT):
                 ask(client, verb)
         assert left(server)
@@ -351,10 +351,10 @@ def test_a_body_that_is_too_large(colour: Sync | Async, body: str, verb: Verb) -
 
 
 @each_verb
-def test_an_error_page_without_an_end_is_read_in_part(colour: Sync | Async, verb: Verb) -> None:
+def test_an_error_page_without_an_end_is_read_in_part(variant: Sync | Async, verb: Verb) -> None:
     page = b"<html><title>Out of order</title>" + b"x" * 65536
     script = [head(500, HTML), page, again_and_again(b"x" * 65536, 0)]
-    with RawServer(script) as server, connect(colour, server, max_retries=0) as client:
+    with RawServer(script) as server, connect(variant, server, max_retries=0) as client:
         with pytest.raises(InternalServerError, match="Out of order") as caught:
             ask(client, verb)
         assert left(server)
@@ -399,21 +399,21 @@ def test_what_only_looks_packed_is_refused(encoding: str) -> None:
         list(Unpacker(encoding).feed(b"\xff" * 1000))
 
 
-def test_a_client_of_the_caller_asks_for_what_can_be_bounded(colour: Sync | Async) -> None:
+def test_a_client_of_the_caller_asks_for_what_can_be_bounded(variant: Sync | Async) -> None:
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         asked.append(request.headers["accept-encoding"])
         return httpx.Response(200, json=MESSAGE)
 
-    client = colour.client(base_url="http://h.invalid", api_key="k", handler=handler)
+    client = variant.client(base_url="http://h.invalid", api_key="k", handler=handler)
     client.create(**ASK)
     assert asked == ["gzip, deflate"]
 
 
-def test_an_encoding_nobody_asked_for_is_said(colour: Sync | Async) -> None:
+def test_an_encoding_nobody_asked_for_is_said(variant: Sync | Async) -> None:
     with RawServer(packed("br", b"\x0b\x02\x80tamar\x03")) as server:
-        client = colour.client(base_url=server.url, api_key="k")
+        client = variant.client(base_url=server.url, api_key="k")
         with pytest.raises(UnexpectedResponseError, match="encoding 'br' was not asked for"):
             client.create(**ASK)
         client.close()

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from colours import Async, Sync
 from http2_server import Http2Server
 from libraries import client_of, each_library, module
 from raw_server import (
@@ -35,6 +34,7 @@ from raw_server import (
     free_port,
     reply,
 )
+from variants import Async, Sync
 
 from modelslab_llm import (
     APIConnectionError,
@@ -74,10 +74,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 # What is sent
 
 
-def sent(colour: Sync | Async, verb: str, **options: Any) -> dict[str, str]:
+def sent(variant: Sync | Async, verb: str, **options: Any) -> dict[str, str]:
     """Return the headers that a call brings to the server."""
     with RawServer(STREAM if verb == "stream" else REPLY) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY, **options)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY, **options)) as client:
             assert ask(client, verb) == "Tamar"
         lines = server.heads()[0].decode().split("\r\n")
     names = [line.partition(":")[0].lower() for line in lines[1:]]
@@ -90,11 +90,11 @@ def sent(colour: Sync | Async, verb: str, **options: Any) -> dict[str, str]:
 @each_verb
 @each_library
 def test_the_same_headers_are_sent_whoever_sends_them(
-    colour: Sync | Async, library: str, verb: str
+    variant: Sync | Async, library: str, verb: str
 ) -> None:
-    with client_of(library, colour) as http:
-        theirs = sent(colour, verb, http_client=http)
-    ours = sent(colour, verb)
+    with client_of(library, variant) as http:
+        theirs = sent(variant, verb, http_client=http)
+    ours = sent(variant, verb)
     assert theirs == ours
     assert ours["accept-encoding"] == ("gzip, deflate" if verb == "create" else "identity")
     assert ours["connection"] == "keep-alive"
@@ -102,28 +102,28 @@ def test_the_same_headers_are_sent_whoever_sends_them(
 
 @each_verb
 def test_a_header_or_a_hook_on_our_own_client_changes_nothing_else(
-    colour: Sync | Async, verb: str
+    variant: Sync | Async, verb: str
 ) -> None:
-    ours = sent(colour, verb)
-    kind = DefaultHttpxClient if isinstance(colour, Sync) else DefaultAsyncHttpxClient
+    ours = sent(variant, verb)
+    kind = DefaultHttpxClient if isinstance(variant, Sync) else DefaultAsyncHttpxClient
 
     def hook(request: object) -> None: ...
 
     async def ahook(request: object) -> None: ...
 
-    hooks: dict[str, Any] = {"request": [hook if isinstance(colour, Sync) else ahook]}
+    hooks: dict[str, Any] = {"request": [hook if isinstance(variant, Sync) else ahook]}
     for settings in ({"headers": {"x-team": "rivers"}}, {"event_hooks": hooks}):
         http: Any = kind(**settings)
-        changed = sent(colour, verb, http_client=http)
+        changed = sent(variant, verb, http_client=http)
         assert {name: value for name, value in changed.items() if name != "x-team"} == ours
-        if isinstance(colour, Sync):
+        if isinstance(variant, Sync):
             http.close()
         else:
-            colour.portal.call(http.aclose)
+            variant.portal.call(http.aclose)
 
 
 @each_library
-def test_what_the_client_adds_is_sent(colour: Sync | Async, library: str) -> None:
+def test_what_the_client_adds_is_sent(variant: Sync | Async, library: str) -> None:
     seen: list[str] = []
 
     def hook(request: Any) -> None:
@@ -136,10 +136,10 @@ def test_what_the_client_adds_is_sent(colour: Sync | Async, library: str) -> Non
         "headers": {"x-team": "rivers"},
         "cookies": {"c": "1"},
         "params": {"team": "rivers"},
-        "event_hooks": {"request": [hook if isinstance(colour, Sync) else ahook]},
+        "event_hooks": {"request": [hook if isinstance(variant, Sync) else ahook]},
     }
-    with client_of(library, colour, **settings) as http:
-        headers = sent(colour, "create", http_client=http)
+    with client_of(library, variant, **settings) as http:
+        headers = sent(variant, "create", http_client=http)
     assert (headers["x-team"], headers["cookie"]) == ("rivers", "c=1")
     assert headers[""] == "POST /v1/messages?team=rivers HTTP/1.1"
     assert seen == [library]
@@ -150,7 +150,7 @@ def test_what_the_client_adds_is_sent(colour: Sync | Async, library: str) -> Non
 
 @each_verb
 @each_library
-def test_a_transport_of_the_caller(colour: Sync | Async, library: str, verb: str) -> None:
+def test_a_transport_of_the_caller(variant: Sync | Async, library: str, verb: str) -> None:
     theirs = module(library)
 
     def handler(request: Any) -> Any:
@@ -160,20 +160,20 @@ def test_a_transport_of_the_caller(colour: Sync | Async, library: str, verb: str
             return theirs.Response(200, headers=SSE, content=b"".join(body))
         return theirs.Response(200, json=MESSAGE)
 
-    with client_of(library, colour, transport=theirs.MockTransport(handler)) as http:
-        client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
+    with client_of(library, variant, transport=theirs.MockTransport(handler)) as http:
+        client = variant.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
         assert ask(client, verb) == "Tamar"
 
 
 @each_library
-def test_an_answer_is_decompressed_within_its_bounds(colour: Sync | Async, library: str) -> None:
+def test_an_answer_is_decompressed_within_its_bounds(variant: Sync | Async, library: str) -> None:
     import zlib
 
     pack = zlib.compressobj(9, wbits=31)
     bomb = pack.compress(b" " * 20_000_000) + pack.flush()
     headers = {"content-encoding": "gzip"}
-    with RawServer(reply(200, bomb, headers)) as server, client_of(library, colour) as http:
-        client = colour.client(
+    with RawServer(reply(200, bomb, headers)) as server, client_of(library, variant) as http:
+        client = variant.client(
             base_url=server.url, api_key=KEY, http_client=http, max_response_bytes=1_000_000
         )
         with pytest.raises(UnexpectedResponseError, match="max_response_bytes"):
@@ -182,11 +182,11 @@ def test_an_answer_is_decompressed_within_its_bounds(colour: Sync | Async, libra
 
 @each_library
 def test_its_connections_are_used_again_and_it_stays_open(
-    colour: Sync | Async, library: str
+    variant: Sync | Async, library: str
 ) -> None:
-    with RawServer(REPLY, STREAM, REPLY) as server, client_of(library, colour) as http:
+    with RawServer(REPLY, STREAM, REPLY) as server, client_of(library, variant) as http:
         for verb in ("create", "stream", "create"):
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == "Tamar"
             client.close()
         assert not http.is_closed
@@ -194,20 +194,20 @@ def test_its_connections_are_used_again_and_it_stays_open(
 
 
 @each_library
-def test_leaving_a_stream_tells_the_server(colour: Sync | Async, library: str) -> None:
-    with RawServer([BEGUN, SILENCE]) as server, client_of(library, colour) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+def test_leaving_a_stream_tells_the_server(variant: Sync | Async, library: str) -> None:
+    with RawServer([BEGUN, SILENCE]) as server, client_of(library, variant) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         with client.stream(**ASK) as streamed:
             assert next(streamed.texts()) == "Tamar"
         assert server.connections[0].left.wait(5)
 
 
 @each_library
-def test_http2(colour: Sync | Async, library: str, authority: Authority) -> None:
+def test_http2(variant: Sync | Async, library: str, authority: Authority) -> None:
     """Ours do not speak it; a client of the caller may, and what stands below must not care."""
     settings: dict[str, Any] = {"http2": True, "verify": authority.client}
-    with Http2Server(authority) as server, client_of(library, colour, **settings) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with Http2Server(authority) as server, client_of(library, variant, **settings) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         for verb in ("create", "stream") * 2:
             assert ask(client, verb) == "Tamar"
         with ThreadPoolExecutor(8) as threads:
@@ -267,10 +267,10 @@ FAILURES: dict[str, tuple[Script, str, type[APIError], str]] = {
 
 @each_library
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_is_ours(colour: Sync | Async, library: str, name: str) -> None:
+def test_a_failure_is_ours(variant: Sync | Async, library: str, name: str) -> None:
     script, verb, kind, phase = FAILURES[name]
-    with RawServer(script) as server, client_of(library, colour) as http:
-        client = colour.client(
+    with RawServer(script) as server, client_of(library, variant) as http:
+        client = variant.client(
             base_url=server.url,
             api_key=KEY,
             http_client=http,
@@ -294,9 +294,9 @@ def test_a_failure_is_ours(colour: Sync | Async, library: str, name: str) -> Non
 
 
 @each_library
-def test_nobody_is_there(colour: Sync | Async, library: str) -> None:
-    with client_of(library, colour) as http:
-        client = colour.client(
+def test_nobody_is_there(variant: Sync | Async, library: str) -> None:
+    with client_of(library, variant) as http:
+        client = variant.client(
             base_url=f"http://127.0.0.1:{free_port()}", api_key=KEY, http_client=http, max_retries=0
         )
         with pytest.raises(APIConnectionError, match="cannot connect: "):
@@ -304,11 +304,11 @@ def test_nobody_is_there(colour: Sync | Async, library: str) -> None:
 
 
 @each_library
-def test_a_full_pool(colour: Sync | Async, library: str) -> None:
+def test_a_full_pool(variant: Sync | Async, library: str) -> None:
     limits = module(library).Limits(max_connections=1)
     with RawServer([BEGUN, SILENCE]) as server:
-        with client_of(library, colour, limits=limits) as http:
-            client = colour.client(
+        with client_of(library, variant, limits=limits) as http:
+            client = variant.client(
                 base_url=server.url,
                 api_key=KEY,
                 http_client=http,
@@ -321,18 +321,18 @@ def test_a_full_pool(colour: Sync | Async, library: str) -> None:
 
 
 @each_library
-def test_a_closed_client_says_so(colour: Sync | Async, library: str) -> None:
+def test_a_closed_client_says_so(variant: Sync | Async, library: str) -> None:
     with RawServer(REPLY) as server:
-        with client_of(library, colour) as http:
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        with client_of(library, variant) as http:
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         with pytest.raises(ConfigurationError, match="closed"):
             client.create(**ASK)
 
 
 @each_library
-def test_a_deadline_holds(colour: Sync | Async, library: str) -> None:
-    with RawServer([BEGUN, SILENCE]) as server, client_of(library, colour) as http:
-        client = colour.client(
+def test_a_deadline_holds(variant: Sync | Async, library: str) -> None:
+    with RawServer([BEGUN, SILENCE]) as server, client_of(library, variant) as http:
+        client = variant.client(
             base_url=server.url, api_key=KEY, http_client=http, max_retries=0, deadline=0.2
         )
         with pytest.raises(APITimeoutError) as caught:
@@ -351,7 +351,7 @@ def test_timeouts_of_either_library_are_taken(library: str) -> None:
 
 
 @each_library
-def test_a_client_of_the_wrong_colour_is_refused(library: str) -> None:
+def test_a_client_of_the_wrong_variant_is_refused(library: str) -> None:
     theirs = module(library)
     words = r"httpx\.AsyncClient or an httpx2\.AsyncClient"
     with theirs.Client() as http, pytest.raises(ConfigurationError, match=words):

@@ -25,7 +25,6 @@ import anyio
 import httpx
 import pytest
 from certificates import Authority
-from colours import Async, Sync
 from libraries import client_of, each_library, goes_straight
 from raw_server import (
     ASK,
@@ -50,6 +49,7 @@ from raw_server import (
     text_delta,
 )
 from routes import ROUTES, Way, route
+from variants import Async, Sync
 
 from modelslab_llm import (
     APIConnectionError,
@@ -89,7 +89,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def client_on(
-    colour: Sync | Async, way: Way, hooked: bool = False, limits: Any = None, **options: Any
+    variant: Sync | Async, way: Way, hooked: bool = False, limits: Any = None, **options: Any
 ) -> Iterator[Any]:
     """Give a client on the package's connections; `hooked` has it go through httpx's `send`."""
     settings = dict(way.settings)
@@ -97,16 +97,16 @@ def client_on(
         settings["limits"] = limits
     if hooked:
         settings["headers"] = {"x-team": "rivers"}
-    kind: Any = DefaultHttpxClient if isinstance(colour, Sync) else DefaultAsyncHttpxClient
+    kind: Any = DefaultHttpxClient if isinstance(variant, Sync) else DefaultAsyncHttpxClient
     http = kind(**settings)
     assert goes_straight(http) != hooked
-    yield colour.client(
+    yield variant.client(
         base_url=way.url, api_key=KEY, http_client=http, **{"max_retries": 0, **options}
     )
-    if isinstance(colour, Sync):
+    if isinstance(variant, Sync):
         http.close()
     else:
-        colour.portal.call(http.aclose)
+        variant.portal.call(http.aclose)
 
 
 def asked(text: str) -> dict[str, Any]:
@@ -157,7 +157,7 @@ SURPLUS: dict[str, Callable[[bytes], Script]] = {
 @pytest.mark.parametrize("surplus", SURPLUS)
 @pytest.mark.parametrize("hooked", [False, True], ids=["bare", "hooked"])
 def test_an_answer_nobody_asked_for_reaches_nobody(
-    colour: Sync | Async, authority: Authority, way: str, verb: str, surplus: str, hooked: bool
+    variant: Sync | Async, authority: Authority, way: str, verb: str, surplus: str, hooked: bool
 ) -> None:
     def too_much(connection: Connection) -> None:
         text, streams = connection.body["messages"][0]["content"], connection.body.get("stream")
@@ -165,7 +165,10 @@ def test_an_answer_nobody_asked_for_reaches_nobody(
         over.set()
 
     over = threading.Event()
-    with route(way, authority, too_much, echo) as found, client_on(colour, found, hooked) as client:
+    with (
+        route(way, authority, too_much, echo) as found,
+        client_on(variant, found, hooked) as client,
+    ):
         assert ask(client, verb, "first") == "first"
         assert over.wait(10)
         time.sleep(0.01 if way in ("tunnel", "socks") else 0)  # what stands between carries it
@@ -175,7 +178,7 @@ def test_an_answer_nobody_asked_for_reaches_nobody(
         assert found.server.connections[0].left.wait(10)
 
 
-def test_a_length_counted_in_characters_fails_no_call_but_its_own(colour: Sync | Async) -> None:
+def test_a_length_counted_in_characters_fails_no_call_but_its_own(variant: Sync | Async) -> None:
     def miscounted(connection: Connection) -> None:
         whole = said("Fr\u00fchst\u00fcck")
         head, _, body = whole.partition(b"\r\n\r\n")
@@ -184,7 +187,7 @@ def test_a_length_counted_in_characters_fails_no_call_but_its_own(colour: Sync |
         lines = [line for line in head.split(b"\r\n") if not line.startswith(b"content-length")]
         connection.send(b"\r\n".join([*lines, length]) + b"\r\n\r\n" + body)
 
-    with route("straight", None, miscounted, echo) as found, client_on(colour, found) as client:
+    with route("straight", None, miscounted, echo) as found, client_on(variant, found) as client:
         with pytest.raises(APIError):  # its end is cut: that one cannot be saved
             ask(client)
         assert ask(client, text="second") == "second"
@@ -322,19 +325,19 @@ WAITS: dict[str, tuple[str, Script]] = {
 @pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.parametrize("hooked", [False, True], ids=["bare", "hooked"])
 def test_a_call_in_flight_ends_when_the_client_is_closed(
-    colour: Sync | Async, authority: Authority, way: str, wait: str, hooked: bool
+    variant: Sync | Async, authority: Authority, way: str, wait: str, hooked: bool
 ) -> None:
     verb, script = WAITS[wait]
-    with route(way, authority, script) as found, client_on(colour, found, hooked) as client:
+    with route(way, authority, script) as found, client_on(variant, found, hooked) as client:
         with ThreadPoolExecutor(1) as threads:
             begun = threading.Event()
             waiting = threads.submit(in_flight, client, verb, begun)
             wait_for(found.server, verb, begun)
             http = client.real._http.http
-            if isinstance(colour, Sync):
+            if isinstance(variant, Sync):
                 http.close()
             else:
-                colour.portal.call(http.aclose)
+                variant.portal.call(http.aclose)
             error = waiting.result(10)
         assert type(error) is ClientClosedError
         assert KEY not in str(error)
@@ -350,9 +353,9 @@ def test_a_call_in_flight_ends_when_the_client_is_closed(
             assert error.partial_message.text == "Tamar"
 
 
-def test_closing_the_client_itself_does_the_same(colour: Sync | Async) -> None:
+def test_closing_the_client_itself_does_the_same(variant: Sync | Async) -> None:
     with RawServer([BEGUN, SILENCE]) as server:
-        client = colour.client(base_url=server.url, api_key=KEY)
+        client = variant.client(base_url=server.url, api_key=KEY)
         copy = client.with_options(timeout=60)
         with ThreadPoolExecutor(1) as threads:
             begun = threading.Event()
@@ -364,11 +367,11 @@ def test_closing_the_client_itself_does_the_same(colour: Sync | Async) -> None:
 
 
 def test_a_call_that_connects_ends_when_the_client_is_closed(
-    colour: Sync | Async, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_for, go_on = threading.Event(), threading.Event()
     resolve = socket.getaddrinfo
-    name = f"closed-{colour.name}.invalid"
+    name = f"closed-{variant.name}.invalid"
 
     def slowly(host: Any, *args: Any, **more: Any) -> Any:
         if host == name:
@@ -377,7 +380,7 @@ def test_a_call_that_connects_ends_when_the_client_is_closed(
         return resolve(host, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
-    client = colour.client(base_url=f"http://{name}", api_key=KEY, timeout=60)
+    client = variant.client(base_url=f"http://{name}", api_key=KEY, timeout=60)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(in_flight, client, "create")
         assert asked_for.wait(10)
@@ -392,22 +395,22 @@ def test_a_call_that_connects_ends_when_the_client_is_closed(
 @straight_or_tls
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_client_of_the_caller_that_is_closed_ends_the_call(
-    colour: Sync | Async, authority: Authority, library: str, way: str, wait: str
+    variant: Sync | Async, authority: Authority, library: str, way: str, wait: str
 ) -> None:
     verb, script = WAITS[wait]
     with route(way, authority, script) as found:
-        with client_of(library, colour, **found.settings) as http:
-            client = colour.client(
+        with client_of(library, variant, **found.settings) as http:
+            client = variant.client(
                 base_url=found.url, api_key=KEY, http_client=http, max_retries=0, timeout=60
             )
             with ThreadPoolExecutor(1) as threads:
                 begun = threading.Event()
                 waiting = threads.submit(in_flight, client, verb, begun)
                 wait_for(found.server, verb, begun)
-                if isinstance(colour, Sync):
+                if isinstance(variant, Sync):
                     http.close()
                 else:
-                    colour.portal.call(http.aclose)
+                    variant.portal.call(http.aclose)
                 assert type(waiting.result(10)) is ClientClosedError
             assert found.server.connections[0].left.wait(10)
 
@@ -484,15 +487,15 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, ports: list[int]) -> None:
 
 
 @contextmanager
-def maybe_plain(colour: Sync | Async, plain: str, **options: Any) -> Iterator[Any]:
+def maybe_plain(variant: Sync | Async, plain: str, **options: Any) -> Iterator[Any]:
     """Give a client of the package's kind, or one over a plain client of a library."""
     options = {"api_key": KEY, "max_retries": 0, **options}
     if plain:
         pytest.importorskip(plain)
-        with client_of(plain, colour) as http:
-            yield colour.client(http_client=http, **options)
+        with client_of(plain, variant) as http:
+            yield variant.client(http_client=http, **options)
     else:
-        with closing(colour.client(**options)) as client:
+        with closing(variant.client(**options)) as client:
             yield client
 
 
@@ -504,18 +507,18 @@ or_plain = pytest.mark.parametrize(
 @or_plain
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
 def test_silent_addresses_share_the_time_there_is(
-    colour: Sync | Async, plain: str, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five that say nothing come before the one that answers, and it is reached in time.
 
     One after the other, each for as long as the limit, they would take all of it.
     """
-    if plain and isinstance(colour, Async):
+    if plain and isinstance(variant, Async):
         pytest.skip("anyio's own, which tries them side by side too")
     with RawServer(echo) as server, silent_port() as silent:
         resolve_to(monkeypatch, [silent] * 3 + [server.port])
         url = f"http://many.invalid:{server.port}"
-        with maybe_plain(colour, plain, base_url=url, deadline=10.0, timeout=10.0) as client:
+        with maybe_plain(variant, plain, base_url=url, deadline=10.0, timeout=10.0) as client:
             assert ask(client) == "Tamar"
 
 
@@ -527,18 +530,18 @@ def test_silent_addresses_share_the_time_there_is(
     ids=["deadline", "connect"],
 )
 def test_when_every_address_is_silent_the_limit_is_not_multiplied(
-    colour: Sync | Async,
+    variant: Sync | Async,
     plain: str,
     options: dict[str, Any],
     phase: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if plain and isinstance(colour, Async):
+    if plain and isinstance(variant, Async):
         pytest.skip("anyio's own")
     with silent_port() as silent:
         resolve_to(monkeypatch, [silent] * 60)  # each for as long as the limit: half a minute
         url = f"http://many.invalid:{silent}"
-        with maybe_plain(colour, plain, base_url=url, **options) as client:
+        with maybe_plain(variant, plain, base_url=url, **options) as client:
             started = time.monotonic()
             with pytest.raises(APITimeoutError) as caught:
                 ask(client)
@@ -553,17 +556,17 @@ def test_when_every_address_is_silent_the_limit_is_not_multiplied(
     ids=["deadline", "connect"],
 )
 def test_a_name_that_is_looked_up_for_long_does_not_hold_a_call(
-    colour: Sync | Async,
+    variant: Sync | Async,
     plain: str,
     options: dict[str, Any],
     phase: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if plain and isinstance(colour, Async):
+    if plain and isinstance(variant, Async):
         pytest.skip("asyncio's own, and trio's")
     go_on = threading.Event()
     resolve = socket.getaddrinfo
-    name = f"{colour.name}-{plain}-{phase}.invalid"  # no two tests share a lookup
+    name = f"{variant.name}-{plain}-{phase}.invalid"  # no two tests share a lookup
 
     def slowly(host: Any, *args: Any, **more: Any) -> Any:
         if host == name:
@@ -572,7 +575,7 @@ def test_a_name_that_is_looked_up_for_long_does_not_hold_a_call(
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
     try:
-        with maybe_plain(colour, plain, base_url=f"http://{name}", **options) as client:
+        with maybe_plain(variant, plain, base_url=f"http://{name}", **options) as client:
             with pytest.raises(APITimeoutError) as caught:
                 ask(client)
         assert caught.value.phase == phase
@@ -585,9 +588,9 @@ DRIPPING = drip(b"HTTP/1.1 200 OK\r\n" + b"x-slowly: 1\r\n" * 400, pause=0.01)
 
 
 @or_plain
-def test_headers_that_drip_in_do_not_pass_a_deadline(colour: Sync | Async, plain: str) -> None:
+def test_headers_that_drip_in_do_not_pass_a_deadline(variant: Sync | Async, plain: str) -> None:
     with RawServer(DRIPPING) as server:
-        with maybe_plain(colour, plain, base_url=server.url, deadline=0.5) as client:
+        with maybe_plain(variant, plain, base_url=server.url, deadline=0.5) as client:
             with pytest.raises(APITimeoutError) as caught:
                 ask(client)
         assert caught.value.phase == "deadline"
@@ -710,10 +713,10 @@ def dies_when_used_again(how: Script) -> Script:
 @each_verb
 @pytest.mark.parametrize("how", [CLOSE, RESET], ids=["closed", "reset"])
 def test_a_used_connection_that_dies_unanswered_costs_no_try(
-    colour: Sync | Async, authority: Authority, way: str, verb: str, how: Script
+    variant: Sync | Async, authority: Authority, way: str, verb: str, how: Script
 ) -> None:
     with route(way, authority, dies_when_used_again(how)) as found:
-        with client_on(colour, found, max_retries=0) as client:
+        with client_on(variant, found, max_retries=0) as client:
             for turn in range(3):
                 assert ask(client, verb, f"turn {turn}") == f"turn {turn}"
         asked_for = [c.body["messages"][0]["content"] for c in found.server.connections]
@@ -721,17 +724,17 @@ def test_a_used_connection_that_dies_unanswered_costs_no_try(
         assert found.server.requests == 5, asked_for  # two of them were asked twice
 
 
-def test_a_server_that_closes_after_each_stream(colour: Sync | Async) -> None:
+def test_a_server_that_closes_after_each_stream(variant: Sync | Async) -> None:
     """As llama-server does, unannounced: with no retries, all sixty calls succeed."""
     with RawServer([STREAM, CLOSE]) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
             for _ in range(60):
                 assert ask(client, "stream") == "Tamar"
 
 
-def test_it_is_asked_once_more_and_no_oftener(colour: Sync | Async) -> None:
+def test_it_is_asked_once_more_and_no_oftener(variant: Sync | Async) -> None:
     with RawServer(echo, CLOSE) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
             assert ask(client) == "Tamar"
             with pytest.raises(APIConnectionError) as caught:
                 ask(client)
@@ -739,9 +742,9 @@ def test_it_is_asked_once_more_and_no_oftener(colour: Sync | Async) -> None:
         assert caught.value.attempts == 1
 
 
-def test_a_new_connection_that_dies_is_a_failure(colour: Sync | Async) -> None:
+def test_a_new_connection_that_dies_is_a_failure(variant: Sync | Async) -> None:
     with RawServer(CLOSE, echo) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
             with pytest.raises(APIConnectionError):
                 ask(client)
             assert ask(client) == "Tamar"
@@ -751,18 +754,20 @@ def test_a_new_connection_that_dies_is_a_failure(colour: Sync | Async) -> None:
 @pytest.mark.parametrize(
     "how", [[REPLY[:9], CLOSE], [REPLY[:-9], CLOSE]], ids=["half-a-line", "half-a-body"]
 )
-def test_an_answer_that_has_begun_is_not_asked_for_again(colour: Sync | Async, how: Script) -> None:
+def test_an_answer_that_has_begun_is_not_asked_for_again(
+    variant: Sync | Async, how: Script
+) -> None:
     with RawServer(echo, how) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY, max_retries=0)) as client:
             assert ask(client) == "Tamar"
             with pytest.raises(APIConnectionError):
                 ask(client)
         assert server.requests == 2
 
 
-def test_a_used_connection_that_is_silent_is_not_dead(colour: Sync | Async) -> None:
+def test_a_used_connection_that_is_silent_is_not_dead(variant: Sync | Async) -> None:
     with RawServer(echo, SILENCE) as server:
-        client = colour.client(
+        client = variant.client(
             base_url=server.url, api_key=KEY, max_retries=0, timeout=Timeout(read=0.3)
         )
         with closing(client):

@@ -256,7 +256,7 @@ def answer(connection: Connection) -> None:
 
 def of(backend: str, cases: dict[str, tuple[str, Program]]) -> dict[str, Program]:
     wanted = "sync" if backend == "sync" else "async"
-    return {name: program for name, (colour, program) in cases.items() if colour == wanted}
+    return {name: program for name, (variant, program) in cases.items() if variant == wanted}
 
 
 def outcomes(programs: dict[str, Program], server: RawServer, backend: str) -> dict[str, str]:

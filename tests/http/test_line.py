@@ -19,8 +19,8 @@ from typing import Any
 
 import anyio
 import pytest
-from colours import Async, Sync, SyncClient
 from patience import until
+from variants import Async, Sync, SyncClient
 
 from benchmarks.flow_server import LimitedServer
 from benchmarks.flow_simulation import Queue, Quota, Server, always, uniform
@@ -43,8 +43,8 @@ def queue(limit: int, hint: float | None = 0.2, service: float = 0.02) -> Queue:
     return Queue(Random(0), limit, hint, always(service))
 
 
-def client_of(colour: Sync | Async, server: LimitedServer, **options: Any) -> Any:
-    return colour.client(api_key=KEY, base_url=server.url, **options)
+def client_of(variant: Sync | Async, server: LimitedServer, **options: Any) -> Any:
+    return variant.client(api_key=KEY, base_url=server.url, **options)
 
 
 def at_once(calls: int, call: Callable[[], object]) -> list[BaseException | None]:
@@ -61,9 +61,9 @@ def flow_of(client: Any) -> Any:
 
 
 @pytest.mark.parametrize("hint", [0.2, 30.0, None])
-def test_a_hundred_calls_at_a_queue_of_five(colour: Sync | Async, hint: float | None) -> None:
+def test_a_hundred_calls_at_a_queue_of_five(variant: Sync | Async, hint: float | None) -> None:
     with LimitedServer(queue(5, hint)) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         failures = at_once(100, lambda: client.create(**ASK))
         assert failures == [None] * 100
         assert server.answered == 100
@@ -75,10 +75,10 @@ def test_a_hundred_calls_at_a_queue_of_five(colour: Sync | Async, hint: float | 
         client.close()
 
 
-def test_a_server_that_is_overloaded_and_says_so_inside_its_streams(colour: Sync | Async) -> None:
+def test_a_server_that_is_overloaded_and_says_so_inside_its_streams(variant: Sync | Async) -> None:
     limits = queue(3, None)
     with LimitedServer(limits, status=529, refuses_in_stream=True) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
 
         def stream() -> None:
             with client.stream(**ASK) as opened:
@@ -126,9 +126,9 @@ def test_threads_and_both_event_loops_stand_in_lines_of_one_account() -> None:
 # Streams
 
 
-def test_a_stream_holds_its_place_until_it_is_closed(colour: Sync | Async) -> None:
+def test_a_stream_holds_its_place_until_it_is_closed(variant: Sync | Async) -> None:
     with LimitedServer(queue(9, service=30.0)) as server:
-        client = client_of(colour, server, max_concurrency=1)
+        client = client_of(variant, server, max_concurrency=1)
         with client.stream(**ASK), ThreadPoolExecutor(1) as threads:
             waits = threads.submit(client.with_options(max_queue_wait=0.3).create, **ASK)
             until(lambda: flow_of(client).waiting == 1)
@@ -144,9 +144,9 @@ def test_a_stream_holds_its_place_until_it_is_closed(colour: Sync | Async) -> No
         client.close()
 
 
-def test_a_stream_that_is_read_to_its_end_lets_the_next_one_go(colour: Sync | Async) -> None:
+def test_a_stream_that_is_read_to_its_end_lets_the_next_one_go(variant: Sync | Async) -> None:
     with LimitedServer(queue(9, service=0.01)) as server:
-        client = client_of(colour, server, max_concurrency=1)
+        client = client_of(variant, server, max_concurrency=1)
         for _ in range(3):
             with client.stream(**ASK) as stream:
                 stream.message()
@@ -247,9 +247,9 @@ def test_a_cancelled_call_leaves_the_line(backend: str) -> None:
         anyio.run(main, backend=backend)
 
 
-def test_the_deadline_ends_waiting(colour: Sync | Async) -> None:
+def test_the_deadline_ends_waiting(variant: Sync | Async) -> None:
     with LimitedServer(queue(9, service=30.0)) as server:
-        client = client_of(colour, server, max_concurrency=1)
+        client = client_of(variant, server, max_concurrency=1)
         with client.stream(**ASK), ThreadPoolExecutor(1) as threads:
             waits = threads.submit(client.with_options(deadline=0.2).create, **ASK)
             with pytest.raises(APITimeoutError, match=r"deadline of 0\.2 s") as caught:
@@ -259,9 +259,9 @@ def test_the_deadline_ends_waiting(colour: Sync | Async) -> None:
         client.close()
 
 
-def test_closing_the_client_ends_waiting(colour: Sync | Async) -> None:
+def test_closing_the_client_ends_waiting(variant: Sync | Async) -> None:
     with LimitedServer(queue(9, service=30.0)) as server:
-        client = client_of(colour, server, max_concurrency=1)
+        client = client_of(variant, server, max_concurrency=1)
         with client.stream(**ASK), ThreadPoolExecutor(3) as threads:
             waiting = [threads.submit(client.create, **ASK) for _ in range(3)]
             until(lambda: flow_of(client).waiting == 3)
@@ -272,9 +272,9 @@ def test_closing_the_client_ends_waiting(colour: Sync | Async) -> None:
         assert len(server.asked) == 1
 
 
-def test_a_spent_quota_is_told_to_all_who_wait(colour: Sync | Async) -> None:
+def test_a_spent_quota_is_told_to_all_who_wait(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 0.05)) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         failures = at_once(40, lambda: client.create(**ASK))
         assert {type(failure) for failure in failures} == {RateLimitError}
         assert server.refused <= 40
@@ -293,9 +293,9 @@ def _api(failure: BaseException | None) -> APIError:
     return failure
 
 
-def test_without_retries_a_call_is_sent_once_and_never_queues(colour: Sync | Async) -> None:
+def test_without_retries_a_call_is_sent_once_and_never_queues(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 30.0)) as server:
-        client = client_of(colour, server, max_retries=0)
+        client = client_of(variant, server, max_retries=0)
         for sent in (1, 2, 3):
             with pytest.raises(RateLimitError) as caught:
                 client.create(**ASK)
@@ -304,18 +304,18 @@ def test_without_retries_a_call_is_sent_once_and_never_queues(colour: Sync | Asy
         client.close()
 
 
-def test_a_lone_call_obeys_no_hint_above_max_retry_wait(colour: Sync | Async) -> None:
+def test_a_lone_call_obeys_no_hint_above_max_retry_wait(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 61.0)) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(RateLimitError, match="the wait is above max_retry_wait, 60 s"):
             client.create(**ASK)
         assert len(server.asked) == 1
         client.close()
 
 
-def test_a_lone_call_whose_deadline_is_before_the_hint_fails_at_once(colour: Sync | Async) -> None:
+def test_a_lone_call_whose_deadline_is_before_the_hint_fails_at_once(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 30.0)) as server:
-        client = client_of(colour, server, deadline=20.0)
+        client = client_of(variant, server, deadline=20.0)
         with pytest.raises(RateLimitError) as caught:
             client.create(**ASK)
         assert caught.value.attempts == 1
@@ -337,9 +337,9 @@ def test_a_server_that_is_down_is_not_asked_three_times_by_everybody() -> None:
 # One gate a client, its copies, its accounts, its processes
 
 
-def test_copies_share_the_line_unless_they_are_another_account(colour: Sync | Async) -> None:
+def test_copies_share_the_line_unless_they_are_another_account(variant: Sync | Async) -> None:
     with LimitedServer(queue(9, service=30.0)) as server:
-        client = client_of(colour, server, max_concurrency=1)
+        client = client_of(variant, server, max_concurrency=1)
         copy = client.with_options(timeout=50)
         other = client.with_options(default_headers={"x-api-key": "another-key-11"})
         own = client.with_options(max_concurrency=2)
@@ -390,9 +390,9 @@ def test_a_forked_child_has_a_line_of_its_own() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_without_flow_control_each_call_is_alone(colour: Sync | Async) -> None:
+def test_without_flow_control_each_call_is_alone(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 0.01)) as server:
-        client = client_of(colour, server, flow_control=False)
+        client = client_of(variant, server, flow_control=False)
         assert {type(failure) for failure in at_once(5, lambda: client.create(**ASK))} == {
             RateLimitError
         }
@@ -401,9 +401,9 @@ def test_without_flow_control_each_call_is_alone(colour: Sync | Async) -> None:
         client.close()
 
 
-def test_a_cap_alone_leaves_refusals_to_each_call(colour: Sync | Async) -> None:
+def test_a_cap_alone_leaves_refusals_to_each_call(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 0.01)) as server:
-        client = client_of(colour, server, flow_control=False, max_concurrency=2)
+        client = client_of(variant, server, flow_control=False, max_concurrency=2)
         assert {type(failure) for failure in at_once(5, lambda: client.create(**ASK))} == {
             RateLimitError
         }
@@ -412,10 +412,10 @@ def test_a_cap_alone_leaves_refusals_to_each_call(colour: Sync | Async) -> None:
         client.close()
 
 
-def test_a_cap_holds_without_flow_control(colour: Sync | Async) -> None:
+def test_a_cap_holds_without_flow_control(variant: Sync | Async) -> None:
     with LimitedServer(Server(Random(0))) as server:
         server.limits.service = always(0.01)
-        client = client_of(colour, server, flow_control=False, max_concurrency=3)
+        client = client_of(variant, server, flow_control=False, max_concurrency=3)
         assert at_once(30, lambda: client.create(**ASK)) == [None] * 30
         assert server.most_inside <= 3
         client.close()
@@ -425,7 +425,7 @@ def test_a_cap_holds_without_flow_control(colour: Sync | Async) -> None:
 
 
 def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
-    colour: Sync | Async, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = list[tuple[str, object]]()
 
@@ -443,7 +443,7 @@ def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
             seen.append((end.outcome, end.attempts))
 
     with LimitedServer(queue(1, hint=0.05), status=529) as server:
-        client = client_of(colour, server, observers=[Seen()])
+        client = client_of(variant, server, observers=[Seen()])
         with caplog.at_level(logging.DEBUG, "modelslab_llm"):
             assert at_once(6, lambda: client.create(**ASK)) == [None] * 6
         client.close()

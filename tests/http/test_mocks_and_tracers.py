@@ -17,13 +17,13 @@ import httpcore
 import httpx
 import pytest
 import respx
-from colours import Async, Sync
 from libraries import goes_straight
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from raw_server import ASK, MESSAGE, REPLY, SSE, STREAM, Connection, RawServer
+from variants import Async, Sync
 
 from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, RateLimitError
 
@@ -53,7 +53,7 @@ def echo(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("using", ["httpcore", "httpx"])
-def test_respx_answers(colour: Sync | Async, using: str) -> None:
+def test_respx_answers(variant: Sync | Async, using: str) -> None:
     with respx.mock(using=using) as router:
         route = router.post(URL)
         route.side_effect = [
@@ -61,7 +61,7 @@ def test_respx_answers(colour: Sync | Async, using: str) -> None:
             httpx.Response(200, headers=SSE, content=EVENTS),
             httpx.Response(429, headers={"retry-after": "86400"}),
         ]
-        with closing(colour.client(api_key=KEY)) as client:
+        with closing(variant.client(api_key=KEY)) as client:
             assert ask(client) == ask(client, "stream") == "Tamar"
             with pytest.raises(RateLimitError):
                 ask(client)
@@ -69,17 +69,17 @@ def test_respx_answers(colour: Sync | Async, using: str) -> None:
         assert route.calls[0].request.headers["x-api-key"] == KEY
 
 
-def test_what_respx_lets_through_is_sent(colour: Sync | Async) -> None:
+def test_what_respx_lets_through_is_sent(variant: Sync | Async) -> None:
     with RawServer(echo) as server, respx.mock() as router:
         router.route(host="127.0.0.1").pass_through()
-        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY)) as client:
             assert ask(client) == ask(client, "stream") == "Tamar"
         assert server.requests == 2
 
 
-def test_after_respx_all_is_as_before(colour: Sync | Async) -> None:
+def test_after_respx_all_is_as_before(variant: Sync | Async) -> None:
     with RawServer(echo) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY)) as client:
             with respx.mock(assert_all_called=False) as router:
                 router.post(f"{server.url}/v1/messages").respond(json=MESSAGE)
                 assert ask(client) == "Tamar"
@@ -103,9 +103,11 @@ def spans() -> Iterator[InMemorySpanExporter]:
     tracer.uninstrument()
 
 
-def test_opentelemetry_sees_each_request(colour: Sync | Async, spans: InMemorySpanExporter) -> None:
+def test_opentelemetry_sees_each_request(
+    variant: Sync | Async, spans: InMemorySpanExporter
+) -> None:
     with RawServer(echo) as server:
-        with closing(colour.client(base_url=server.url, api_key=KEY)) as client:
+        with closing(variant.client(base_url=server.url, api_key=KEY)) as client:
             assert ask(client) == ask(client, "stream") == "Tamar"
         assert len(server.connections) == 1  # over the very connections that nobody traces
         assert all(b"traceparent: " in head for head in server.heads())
@@ -114,21 +116,21 @@ def test_opentelemetry_sees_each_request(colour: Sync | Async, spans: InMemorySp
     assert all(KEY not in str(span.to_json()) for span in found)
 
 
-def test_opentelemetry_around_one_client(colour: Sync | Async) -> None:
+def test_opentelemetry_around_one_client(variant: Sync | Async) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    http: Any = (DefaultHttpxClient if isinstance(colour, Sync) else DefaultAsyncHttpxClient)()
+    http: Any = (DefaultHttpxClient if isinstance(variant, Sync) else DefaultAsyncHttpxClient)()
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=provider)
     with RawServer(echo) as server:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         assert ask(client) == ask(client, "stream") == "Tamar"
         assert all(b"traceparent: " in head for head in server.heads())
     assert len(exporter.get_finished_spans()) == 2
-    if isinstance(colour, Sync):
+    if isinstance(variant, Sync):
         http.close()
     else:
-        colour.portal.call(http.aclose)
+        variant.portal.call(http.aclose)
 
 
 def test_opentelemetry_before_the_package_is_loaded() -> None:
@@ -175,22 +177,22 @@ class Seen(Exception):
 @pytest.mark.parametrize("autospec", [False, True], ids=["", "autospec"])
 @pytest.mark.parametrize(("sync", "asynchronous"), WAYS, ids=[way[0] for way in WAYS])
 def test_a_method_that_a_test_replaces(
-    colour: Sync | Async, sync: str, asynchronous: str, autospec: bool
+    variant: Sync | Async, sync: str, asynchronous: str, autospec: bool
 ) -> None:
-    where = sync if isinstance(colour, Sync) else asynchronous
-    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+    where = sync if isinstance(variant, Sync) else asynchronous
+    with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
         with mock.patch(where, autospec=autospec, side_effect=Seen), pytest.raises(Seen):
             ask(client)
 
 
-def test_a_transport_that_a_test_puts_in_its_place(colour: Sync | Async) -> None:
-    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+def test_a_transport_that_a_test_puts_in_its_place(variant: Sync | Async) -> None:
+    with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
         http = client.real._http.http
         http._transport = httpx.MockTransport(lambda request: httpx.Response(200, json=MESSAGE))
         assert ask(client) == "Tamar"
 
 
-def test_without_any_of_it_httpx_is_not_in_between(colour: Sync | Async) -> None:
-    with closing(colour.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
+def test_without_any_of_it_httpx_is_not_in_between(variant: Sync | Async) -> None:
+    with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
         assert goes_straight(client.real._http.http)
     assert httpcore.ConnectionPool.handle_request.__name__ == "handle_request"

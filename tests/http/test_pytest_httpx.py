@@ -6,8 +6,8 @@ import json
 
 import httpx
 import pytest
-from colours import Async, Sync
 from pytest_httpx import HTTPXMock, IteratorStream
+from variants import Async, Sync
 
 from modelslab_llm import APIConnectionError, APITimeoutError, RateLimitError
 
@@ -16,11 +16,11 @@ ASK = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "
 MESSAGE = {"type": "message", "content": [{"type": "text", "text": "Hello."}]}
 
 
-def test_a_mocked_answer(colour: Sync | Async, httpx_mock: HTTPXMock) -> None:
+def test_a_mocked_answer(variant: Sync | Async, httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(
         method="POST", url=URL, match_headers={"x-api-key": "test-key-1"}, json=MESSAGE
     )
-    client = colour.client(api_key="test-key-1")
+    client = variant.client(api_key="test-key-1")
     assert client.create(**ASK).text == "Hello."
     request = httpx_mock.get_request()
     assert request is not None
@@ -28,7 +28,7 @@ def test_a_mocked_answer(colour: Sync | Async, httpx_mock: HTTPXMock) -> None:
     client.close()
 
 
-def test_a_mocked_stream(colour: Sync | Async, httpx_mock: HTTPXMock) -> None:
+def test_a_mocked_stream(variant: Sync | Async, httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(
         url=URL,
         headers={"content-type": "text/event-stream"},
@@ -40,16 +40,16 @@ def test_a_mocked_stream(colour: Sync | Async, httpx_mock: HTTPXMock) -> None:
             ]
         ),
     )
-    client = colour.client(api_key="test-key-1")
+    client = variant.client(api_key="test-key-1")
     with client.stream(**ASK) as stream:
         assert list(stream.texts()) == ["Hello."]
     client.close()
 
 
-def test_mocked_failures_and_retries(colour: Sync | Async, httpx_mock: HTTPXMock) -> None:
+def test_mocked_failures_and_retries(variant: Sync | Async, httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(status_code=429, headers={"retry-after-ms": "1"})
     httpx_mock.add_response(json=MESSAGE)
-    client = colour.client(api_key="test-key-1")
+    client = variant.client(api_key="test-key-1")
     assert client.create(**ASK).text == "Hello."
     assert len(httpx_mock.get_requests()) == 2
 
@@ -68,10 +68,10 @@ def test_mocked_failures_and_retries(colour: Sync | Async, httpx_mock: HTTPXMock
     ],
 )
 def test_mocked_exceptions(
-    colour: Sync | Async, httpx_mock: HTTPXMock, foreign: Exception, ours: type[Exception]
+    variant: Sync | Async, httpx_mock: HTTPXMock, foreign: Exception, ours: type[Exception]
 ) -> None:
     httpx_mock.add_exception(foreign)
-    client = colour.client(api_key="test-key-1", max_retries=0)
+    client = variant.client(api_key="test-key-1", max_retries=0)
     with pytest.raises(ours):
         client.create(**ASK)
     client.close()

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from raw_server import (
     ASK,
     BEGUN,
@@ -40,6 +39,7 @@ from raw_server import (
     reply,
     stream,
 )
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIConnectionError,
@@ -73,9 +73,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def connect(
-    colour: Sync | Async, server: RawServer, **options: Any
+    variant: Sync | Async, server: RawServer, **options: Any
 ) -> closing[SyncClient | AsyncClient]:
-    return closing(colour.client(base_url=server.url, api_key=KEY, **options))
+    return closing(variant.client(base_url=server.url, api_key=KEY, **options))
 
 
 def ask(client: SyncClient | AsyncClient, verb: Verb) -> Message:
@@ -94,18 +94,18 @@ def answer(verb: Verb) -> bytes:
 
 @each_verb
 @pytest.mark.parametrize("status", [429, 503])
-def test_these_are_sent_again(colour: Sync | Async, status: int, verb: Verb) -> None:
+def test_these_are_sent_again(variant: Sync | Async, status: int, verb: Verb) -> None:
     """Two for all: the whole list stands in `protocol/test_retry.py`."""
-    with RawServer(failure(status), answer(verb)) as server, connect(colour, server) as client:
+    with RawServer(failure(status), answer(verb)) as server, connect(variant, server) as client:
         assert ask(client, verb).text == "Tamar"
         assert server.requests == 2
 
 
 @each_verb
 @pytest.mark.parametrize("status", [400, 418])
-def test_these_are_not(colour: Sync | Async, status: int, verb: Verb) -> None:
+def test_these_are_not(variant: Sync | Async, status: int, verb: Verb) -> None:
     """A refusal that no second try would change reaches the caller after one."""
-    with RawServer(failure(status), answer(verb)) as server, connect(colour, server) as client:
+    with RawServer(failure(status), answer(verb)) as server, connect(variant, server) as client:
         with pytest.raises(BY_STATUS.get(status, APIStatusError)) as caught:
             ask(client, verb)
         assert (caught.value.status_code, caught.value.attempts) == (status, 1)
@@ -117,10 +117,10 @@ def test_these_are_not(colour: Sync | Async, status: int, verb: Verb) -> None:
     [(400, "true", 2), (503, "false", 1)],
 )
 def test_the_server_decides_with_x_should_retry(
-    colour: Sync | Async, status: int, verdict: str, requests: int
+    variant: Sync | Async, status: int, verdict: str, requests: int
 ) -> None:
     refusal = failure(status, **{"x-should-retry": verdict})
-    with RawServer(refusal, REPLY) as server, connect(colour, server) as client:
+    with RawServer(refusal, REPLY) as server, connect(variant, server) as client:
         if requests == 2:
             assert client.create(**ASK).text == "Tamar"
         else:
@@ -134,16 +134,16 @@ def test_the_server_decides_with_x_should_retry(
     ("options", "requests"), [({}, 3), ({"max_retries": 0}, 1), ({"max_retries": 4}, 5)]
 )
 def test_as_often_as_max_retries_says(
-    colour: Sync | Async, options: dict[str, Any], requests: int, verb: Verb
+    variant: Sync | Async, options: dict[str, Any], requests: int, verb: Verb
 ) -> None:
-    with RawServer(failure(503)) as server, connect(colour, server, **options) as client:
+    with RawServer(failure(503)) as server, connect(variant, server, **options) as client:
         with pytest.raises(ServiceUnavailableError) as caught:
             ask(client, verb)
         assert server.requests == caught.value.attempts == requests
 
 
-def test_a_changed_copy_has_its_own_retries(colour: Sync | Async) -> None:
-    with RawServer(failure(503)) as server, connect(colour, server) as client:
+def test_a_changed_copy_has_its_own_retries(variant: Sync | Async) -> None:
+    with RawServer(failure(503)) as server, connect(variant, server) as client:
         with pytest.raises(ServiceUnavailableError):
             client.with_options(max_retries=1).create(**ASK)
         assert server.requests == 2
@@ -155,29 +155,29 @@ def test_a_changed_copy_has_its_own_retries(colour: Sync | Async) -> None:
     ids=["ms", "nothing", "fraction"],
 )
 def test_the_server_says_how_long(
-    colour: Sync | Async, hint: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, hint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "modelslab_llm._protocol.retry.FIRST", 3600.0
     )  # with the backoff it would not end
     monkeypatch.setattr("modelslab_llm._protocol.retry.LONGEST", 3600.0)
     refusal = failure(429, **{"retry-after-ms": "", **hint})
-    with RawServer(refusal, REPLY) as server, connect(colour, server, deadline=30) as client:
+    with RawServer(refusal, REPLY) as server, connect(variant, server, deadline=30) as client:
         assert client.create(**ASK).text == "Tamar"
 
 
 @pytest.mark.parametrize("hint", ["-5", "soon", "nan", "inf", "", "Thu, 99 Foo 2020 00:00:00 GMT"])
-def test_a_hint_without_sense_leaves_the_backoff(colour: Sync | Async, hint: str) -> None:
+def test_a_hint_without_sense_leaves_the_backoff(variant: Sync | Async, hint: str) -> None:
     refusal = failure(429, **{"retry-after-ms": hint, "retry-after": hint})
-    with RawServer(refusal, REPLY) as server, connect(colour, server, deadline=30) as client:
+    with RawServer(refusal, REPLY) as server, connect(variant, server, deadline=30) as client:
         assert client.create(**ASK).text == "Tamar"
         assert server.requests == 2
 
 
 @each_verb
-def test_each_try_sends_the_same(colour: Sync | Async, verb: Verb) -> None:
+def test_each_try_sends_the_same(variant: Sync | Async, verb: Verb) -> None:
     with RawServer(failure(503), failure(503), answer(verb)) as server:
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             ask(client, verb)
         first, second, third = server.connections[0].requests
         assert first == second == third
@@ -189,9 +189,9 @@ def test_each_try_sends_the_same(colour: Sync | Async, verb: Verb) -> None:
 @each_verb
 @pytest.mark.parametrize("fault", [CLOSE, RESET], ids=["close", "reset"])
 def test_a_kept_connection_that_dies_unanswered(
-    colour: Sync | Async, fault: Script, verb: Verb
+    variant: Sync | Async, fault: Script, verb: Verb
 ) -> None:
-    with RawServer(REPLY, fault, answer(verb)) as server, connect(colour, server) as client:
+    with RawServer(REPLY, fault, answer(verb)) as server, connect(variant, server) as client:
         client.create(**ASK)
         assert ask(client, verb).text == "Tamar"
         assert [len(connection.requests) for connection in server.connections] == [2, 1]
@@ -200,9 +200,9 @@ def test_a_kept_connection_that_dies_unanswered(
 @each_verb
 @pytest.mark.parametrize("fault", [CLOSE, RESET], ids=["close", "reset"])
 def test_a_new_connection_that_dies_unanswered(
-    colour: Sync | Async, fault: Script, verb: Verb
+    variant: Sync | Async, fault: Script, verb: Verb
 ) -> None:
-    with RawServer(fault, answer(verb)) as server, connect(colour, server) as client:
+    with RawServer(fault, answer(verb)) as server, connect(variant, server) as client:
         assert ask(client, verb).text == "Tamar"
         assert server.requests == 2
 
@@ -218,9 +218,9 @@ BROKEN_OFF = {
 
 @pytest.mark.parametrize("fault", [CLOSE, RESET], ids=["close", "reset"])
 @pytest.mark.parametrize("part", BROKEN_OFF.values(), ids=BROKEN_OFF)
-def test_an_answer_that_breaks_off(colour: Sync | Async, part: bytes, fault: Script) -> None:
+def test_an_answer_that_breaks_off(variant: Sync | Async, part: bytes, fault: Script) -> None:
     with RawServer([part, fault], REPLY, [part, fault]) as server:
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             assert client.create(**ASK).text == "Tamar"
             assert server.requests == 2
             with pytest.raises(APIConnectionError) as caught:
@@ -229,8 +229,8 @@ def test_an_answer_that_breaks_off(colour: Sync | Async, part: bytes, fault: Scr
             assert server.requests == 3
 
 
-def test_a_refusal_that_breaks_off_is_still_a_refusal(colour: Sync | Async) -> None:
-    with RawServer([failure(401)[:-3], CLOSE]) as server, connect(colour, server) as client:
+def test_a_refusal_that_breaks_off_is_still_a_refusal(variant: Sync | Async) -> None:
+    with RawServer([failure(401)[:-3], CLOSE]) as server, connect(variant, server) as client:
         with pytest.raises(BY_STATUS[401]):
             client.create(**ASK)
         assert server.requests == 1
@@ -238,11 +238,11 @@ def test_a_refusal_that_breaks_off_is_still_a_refusal(colour: Sync | Async) -> N
 
 @each_verb
 def test_a_server_that_comes_up_between_the_tries(
-    colour: Sync | Async, verb: Verb, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, verb: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.05)
     port = free_port()
-    client = colour.client(base_url=f"http://127.0.0.1:{port}", api_key=KEY, max_retries=50)
+    client = variant.client(base_url=f"http://127.0.0.1:{port}", api_key=KEY, max_retries=50)
     with closing(client), ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, client, verb)
         with pytest.raises(concurrent.futures.TimeoutError):
@@ -256,8 +256,8 @@ REFUSED = os.strerror(errno.ECONNREFUSED)
 
 
 @each_verb
-def test_a_connection_that_is_refused_to_the_end(colour: Sync | Async, verb: Verb) -> None:
-    client = colour.client(base_url=f"http://127.0.0.1:{free_port()}", api_key=KEY)
+def test_a_connection_that_is_refused_to_the_end(variant: Sync | Async, verb: Verb) -> None:
+    client = variant.client(base_url=f"http://127.0.0.1:{free_port()}", api_key=KEY)
     with closing(client):
         with pytest.raises(APIConnectionError) as caught:
             ask(client, verb)
@@ -298,9 +298,9 @@ AFTER_CONTENT: dict[str, tuple[Script, type[APIError]]] = {
 
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_fails_before_its_content_is_sent_again(
-    colour: Sync | Async, script: Script
+    variant: Sync | Async, script: Script
 ) -> None:
-    with RawServer(script, STREAM) as server, connect(colour, server) as client:
+    with RawServer(script, STREAM) as server, connect(variant, server) as client:
         with client.stream(**ASK) as streamed:
             kinds = [event.type for event in streamed.events()]
             assert streamed.message().text == "Tamar"
@@ -310,9 +310,9 @@ def test_a_stream_that_fails_before_its_content_is_sent_again(
 
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_never_has_content_fails_in_the_end(
-    colour: Sync | Async, script: Script
+    variant: Sync | Async, script: Script
 ) -> None:
-    with RawServer(script) as server, connect(colour, server, max_retries=1) as client:
+    with RawServer(script) as server, connect(variant, server, max_retries=1) as client:
         with pytest.raises(APIError) as caught, client.stream(**ASK):
             pass
         assert isinstance(caught.value, (InternalServerError, APIConnectionError, APIStatusError))
@@ -321,9 +321,9 @@ def test_a_stream_that_never_has_content_fails_in_the_end(
 
 @pytest.mark.parametrize(("script", "error"), AFTER_CONTENT.values(), ids=AFTER_CONTENT)
 def test_a_stream_that_fails_later_is_not(
-    colour: Sync | Async, script: Script, error: type[APIError]
+    variant: Sync | Async, script: Script, error: type[APIError]
 ) -> None:
-    with RawServer(script, STREAM) as server, connect(colour, server) as client:
+    with RawServer(script, STREAM) as server, connect(variant, server) as client:
         with pytest.raises(error) as caught, client.stream(**ASK) as streamed:
             streamed.message()
         assert caught.value.partial_message is not None
@@ -332,9 +332,9 @@ def test_a_stream_that_fails_later_is_not(
         assert server.requests == caught.value.attempts == 1
 
 
-def test_an_error_event_that_cannot_heal_is_not_sent_again(colour: Sync | Async) -> None:
+def test_an_error_event_that_cannot_heal_is_not_sent_again(variant: Sync | Async) -> None:
     refusal = stream(START, error_event("invalid_request_error"))
-    with RawServer(refusal, STREAM) as server, connect(colour, server) as client:
+    with RawServer(refusal, STREAM) as server, connect(variant, server) as client:
         with pytest.raises(BadRequestError) as caught, client.stream(**ASK):
             pass
         assert caught.value.in_stream
@@ -346,10 +346,10 @@ def test_an_error_event_that_cannot_heal_is_not_sent_again(colour: Sync | Async)
 
 @each_verb
 @pytest.mark.parametrize("status", [307, 308])
-def test_a_redirect_at_home_is_followed(colour: Sync | Async, status: int, verb: Verb) -> None:
+def test_a_redirect_at_home_is_followed(variant: Sync | Async, status: int, verb: Verb) -> None:
     moved = reply(status, b"", {"location": "/elsewhere"})
     with RawServer(moved, answer(verb)) as server:
-        with connect(colour, server, max_retries=0) as client:
+        with connect(variant, server, max_retries=0) as client:
             assert ask(client, verb).text == "Tamar"
         first, second = server.connections[0].requests
         assert second.startswith(b"POST /elsewhere HTTP/1.1\r\n")
@@ -357,26 +357,26 @@ def test_a_redirect_at_home_is_followed(colour: Sync | Async, status: int, verb:
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://", "://", "http://a b", "\xff"])
-def test_a_redirect_without_sense_fails_like_all_else(colour: Sync | Async, location: str) -> None:
+def test_a_redirect_without_sense_fails_like_all_else(variant: Sync | Async, location: str) -> None:
     moved = reply(307, b"", {"location": location})
-    with RawServer(moved) as server, connect(colour, server, max_retries=0) as client:
+    with RawServer(moved) as server, connect(variant, server, max_retries=0) as client:
         with pytest.raises(APIError):
             client.create(**ASK)
 
 
 def test_a_client_of_the_caller_that_follows_redirects_does_not_either(
-    colour: Sync | Async,
+    variant: Sync | Async,
 ) -> None:
-    kind: Any = httpx.Client if isinstance(colour, Sync) else httpx.AsyncClient
+    kind: Any = httpx.Client if isinstance(variant, Sync) else httpx.AsyncClient
     with RawServer(REPLY) as other:
         moved = reply(307, b"", {"location": f"{other.url}/v1/messages"})
         with RawServer(moved) as server:
             http = kind(follow_redirects=True)
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             with pytest.raises(APIStatusError):
                 client.create(**ASK)
-            if isinstance(colour, Sync):
+            if isinstance(variant, Sync):
                 http.close()
             else:
-                colour.portal.call(http.aclose)
+                variant.portal.call(http.aclose)
         assert other.connections == []

@@ -1,6 +1,6 @@
 """Prove that a client that is used all day grows by nothing: neither memory nor open files.
 
-`make soak` makes ten thousand calls in each colour; without `SOAK_CALLS` it is two thousand.
+`make soak` makes ten thousand calls in each variant; without `SOAK_CALLS` it is two thousand.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def answer(connection: Connection) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="measures as POSIX does")
-@pytest.mark.parametrize("colour", ["sync", "asyncio", "trio"])
-def test_nothing_grows(colour: str) -> None:
-    calls = CALLS // 4 if colour == "trio" and CALLS == 2000 else CALLS  # the code is asyncio's
+@pytest.mark.parametrize("variant", ["sync", "asyncio", "trio"])
+def test_nothing_grows(variant: str) -> None:
+    calls = CALLS // 4 if variant == "trio" and CALLS == 2000 else CALLS  # the code is asyncio's
     program = Path(__file__).parents[1] / "support" / "soaked_calls.py"
     with RawServer(answer) as server:
         done = subprocess.run(
-            [sys.executable, "-W", "error", str(program), server.url, colour, str(calls)],
+            [sys.executable, "-W", "error", str(program), server.url, variant, str(calls)],
             capture_output=True,
             text=True,
             timeout=600,
@@ -50,7 +50,7 @@ def test_nothing_grows(colour: str) -> None:
         assert done.returncode == 0, done.stderr
         assert server.requests > calls
     grown = json.loads(done.stdout)
-    print(f"{colour}: {calls} calls, grown by {grown}")
+    print(f"{variant}: {calls} calls, grown by {grown}")
     assert grown["memory"] < 5 * MB
     assert grown["files"] <= 0
     # What each call leaves behind shows; the libraries' own caches are a few hundred objects.

@@ -19,7 +19,6 @@ from typing import Any, Literal, NamedTuple
 
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from patience import patient
 from raw_server import (
     ASK,
@@ -44,6 +43,7 @@ from raw_server import (
     head,
     text_delta,
 )
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIConnectionError,
@@ -150,9 +150,9 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @patient
-def test_every_wait_ends(colour: Sync | Async, case: Case, unit: float) -> None:
+def test_every_wait_ends(variant: Sync | Async, case: Case, unit: float) -> None:
     with RawServer(case.script) as server:
-        client = colour.client(
+        client = variant.client(
             base_url=server.url, api_key="k", max_retries=0, **case.options(unit)
         )
         with closing(client):
@@ -166,10 +166,10 @@ def test_every_wait_ends(colour: Sync | Async, case: Case, unit: float) -> None:
 
 
 @patient
-def test_an_error_page_that_drips_is_no_wait_either(colour: Sync | Async, unit: float) -> None:
+def test_an_error_page_that_drips_is_no_wait_either(variant: Sync | Async, unit: float) -> None:
     script = [head(503, {"content-length": "100000"}), again_and_again(b"x", 0.01)]
     with RawServer(script) as server:
-        client = colour.client(base_url=server.url, api_key="k", max_retries=0, deadline=3 * unit)
+        client = variant.client(base_url=server.url, api_key="k", max_retries=0, deadline=3 * unit)
         with closing(client), ends_within(3 * unit):
             with pytest.raises((InternalServerError, APIConnectionError)):
                 ask(client, "create")
@@ -187,10 +187,10 @@ OF_THE_CALLER = {
 @pytest.mark.parametrize("case", OF_THE_CALLER.values(), ids=OF_THE_CALLER)
 @patient
 def test_the_limits_hold_on_a_client_of_the_caller(
-    colour: Sync | Async, case: Case, unit: float
+    variant: Sync | Async, case: Case, unit: float
 ) -> None:
-    with RawServer(case.script) as server, http_client_of(colour) as http:
-        client = colour.client(
+    with RawServer(case.script) as server, http_client_of(variant) as http:
+        client = variant.client(
             base_url=server.url, api_key="k", max_retries=0, http_client=http, **case.options(unit)
         )
         with ends_within(unit * 2), pytest.raises(APITimeoutError) as caught:
@@ -199,14 +199,14 @@ def test_the_limits_hold_on_a_client_of_the_caller(
 
 
 @contextmanager
-def http_client_of(colour: Sync | Async) -> Iterator[httpx.Client | httpx.AsyncClient]:
-    if isinstance(colour, Sync):
+def http_client_of(variant: Sync | Async) -> Iterator[httpx.Client | httpx.AsyncClient]:
+    if isinstance(variant, Sync):
         with httpx.Client() as http:
             yield http
     else:
         http = httpx.AsyncClient()
         yield http
-        colour.portal.call(http.aclose)
+        variant.portal.call(http.aclose)
 
 
 # Before there is a connection, and before the request is out
@@ -222,12 +222,12 @@ def limited(limit: Limit, unit: float) -> dict[str, Any]:
 @pytest.mark.parametrize("verb", ["create", "stream"])
 @patient
 def test_a_server_that_never_shakes_hands(
-    colour: Sync | Async, limit: Limit, verb: Verb, unit: float
+    variant: Sync | Async, limit: Limit, verb: Verb, unit: float
 ) -> None:
     options = limited(limit, unit)
     with RawServer(SILENCE) as server:
         url = server.url.replace("http:", "https:")  # its hello is answered by nothing
-        with closing(colour.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
+        with closing(variant.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
             with ends_within(unit), pytest.raises(APITimeoutError) as caught:
                 ask(client, verb)
         assert caught.value.phase == limit
@@ -235,11 +235,11 @@ def test_a_server_that_never_shakes_hands(
 
 @pytest.mark.parametrize("limit", ["write", "deadline"])
 @patient
-def test_a_server_that_does_not_read(colour: Sync | Async, limit: Limit, unit: float) -> None:
+def test_a_server_that_does_not_read(variant: Sync | Async, limit: Limit, unit: float) -> None:
     options = limited(limit, unit)
     with socket.create_server(("127.0.0.1", 0)) as listener:  # never accepts: its buffers fill up
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with closing(colour.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
+        with closing(variant.client(base_url=url, api_key="k", max_retries=0, **options)) as client:
             with ends_within(unit), pytest.raises(APITimeoutError) as caught:
                 client.create(**{**ASK, "system": "x" * 16 * 1024 * 1024})
         assert caught.value.phase == limit
@@ -250,9 +250,9 @@ def test_a_server_that_does_not_read(colour: Sync | Async, limit: Limit, unit: f
 
 @pytest.mark.parametrize("verb", ["create", "stream"])
 @patient
-def test_the_deadline_ends_the_retries(colour: Sync | Async, verb: Verb, unit: float) -> None:
+def test_the_deadline_ends_the_retries(variant: Sync | Async, verb: Verb, unit: float) -> None:
     with RawServer(failure(500)) as server:
-        client = colour.client(
+        client = variant.client(
             base_url=server.url, api_key="k", max_retries=MANY, deadline=2 * unit
         )
         with closing(client):
@@ -265,11 +265,11 @@ def test_the_deadline_ends_the_retries(colour: Sync | Async, verb: Verb, unit: f
 @pytest.mark.parametrize("script", [CLOSE, RESET], ids=["close", "reset"])
 @patient
 def test_the_deadline_ends_the_retries_of_broken_connections(
-    colour: Sync | Async, script: Script, monkeypatch: pytest.MonkeyPatch, unit: float
+    variant: Sync | Async, script: Script, monkeypatch: pytest.MonkeyPatch, unit: float
 ) -> None:
     monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.01)
     with RawServer(script) as server:
-        client = colour.client(
+        client = variant.client(
             base_url=server.url, api_key="k", max_retries=MANY, deadline=2 * unit
         )
         with closing(client):
@@ -279,10 +279,10 @@ def test_the_deadline_ends_the_retries_of_broken_connections(
 
 
 @patient
-def test_the_deadline_counts_what_earlier_tries_took(colour: Sync | Async, unit: float) -> None:
+def test_the_deadline_counts_what_earlier_tries_took(variant: Sync | Async, unit: float) -> None:
     slow_refusal = [unit / 2, failure(503)]
     with RawServer(slow_refusal, slow_refusal, SILENCE) as server:
-        client = colour.client(base_url=server.url, api_key="k", deadline=4 * unit)
+        client = variant.client(base_url=server.url, api_key="k", deadline=4 * unit)
         with closing(client):
             with ends_within(4 * unit), pytest.raises(APITimeoutError) as caught:
                 client.create(**ASK)
@@ -290,10 +290,10 @@ def test_the_deadline_counts_what_earlier_tries_took(colour: Sync | Async, unit:
         assert server.requests == 3
 
 
-def test_a_pause_that_would_pass_the_deadline_is_not_begun(colour: Sync | Async) -> None:
+def test_a_pause_that_would_pass_the_deadline_is_not_begun(variant: Sync | Async) -> None:
     refusal = failure(503, **{"retry-after-ms": "", "retry-after": "30"})
     with RawServer(refusal) as server:
-        with closing(colour.client(base_url=server.url, api_key="k", deadline=10)) as client:
+        with closing(variant.client(base_url=server.url, api_key="k", deadline=10)) as client:
             with ends_within(0), pytest.raises(InternalServerError) as caught:
                 client.create(**ASK)
         assert caught.value.retry_after == 30
@@ -304,18 +304,18 @@ def test_a_pause_that_would_pass_the_deadline_is_not_begun(colour: Sync | Async)
 
 
 @patient
-def test_content_starts_the_progress_timeout_anew(colour: Sync | Async, unit: float) -> None:
+def test_content_starts_the_progress_timeout_anew(variant: Sync | Async, unit: float) -> None:
     words = [step for _ in range(5) for step in (unit, chunk(text_delta(".")))]
     with RawServer([BEGUN, words, REST]) as server:
-        client = colour.client(base_url=server.url, api_key="k", progress_timeout=4 * unit)
+        client = variant.client(base_url=server.url, api_key="k", progress_timeout=4 * unit)
         with closing(client), client.stream(**ASK) as stream:
             assert stream.text() == "Tamar....."
 
 
 @patient
-def test_a_slow_reader_is_not_a_stalled_server(colour: Sync | Async, unit: float) -> None:
+def test_a_slow_reader_is_not_a_stalled_server(variant: Sync | Async, unit: float) -> None:
     with RawServer([BEGUN, unit / 2, chunk(PING), unit / 2, REST]) as server:
-        client = colour.client(base_url=server.url, api_key="k", progress_timeout=3 * unit)
+        client = variant.client(base_url=server.url, api_key="k", progress_timeout=3 * unit)
         with closing(client), client.stream(**ASK) as stream:
             for event in stream.events():
                 if isinstance(event, PingEvent):
@@ -343,19 +343,19 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     assert pace.moment() == now + 10
 
 
-def test_a_body_left_open_after_the_message_does_not_hold_the_caller(colour: Sync | Async) -> None:
+def test_a_body_left_open_after_the_message_does_not_hold_the_caller(variant: Sync | Async) -> None:
     whole = [STREAM_HEAD, *map(chunk, EVENTS), SILENCE]
     with RawServer(whole) as server:
-        with closing(colour.client(base_url=server.url, api_key="k")) as client:
+        with closing(variant.client(base_url=server.url, api_key="k")) as client:
             with ends_within(0), client.stream(**ASK) as stream:
                 assert stream.message().text == "Tamar"
             assert server.connections[0].left.wait(2)
 
 
-def test_pings_after_the_message_do_not_hold_the_caller(colour: Sync | Async) -> None:
+def test_pings_after_the_message_do_not_hold_the_caller(variant: Sync | Async) -> None:
     whole = [STREAM_HEAD, *map(chunk, EVENTS), again_and_again(chunk(PING), 0.01)]
     with RawServer(whole) as server:
-        with closing(colour.client(base_url=server.url, api_key="k")) as client:
+        with closing(variant.client(base_url=server.url, api_key="k")) as client:
             with ends_within(0), client.stream(**ASK) as stream:
                 assert stream.message().text == "Tamar"
             assert server.connections[0].left.wait(2)
@@ -363,10 +363,10 @@ def test_pings_after_the_message_do_not_hold_the_caller(colour: Sync | Async) ->
 
 @patient
 def test_the_timeout_is_for_silence_and_not_for_the_length_of_an_answer(
-    colour: Sync | Async, unit: float
+    variant: Sync | Async, unit: float
 ) -> None:
     words = [step for _ in range(5) for step in (unit, chunk(TEXT))]
     with RawServer([BEGUN, words, REST]) as server:
-        with closing(colour.client(base_url=server.url, api_key="k", timeout=4 * unit)) as client:
+        with closing(variant.client(base_url=server.url, api_key="k", timeout=4 * unit)) as client:
             with client.stream(**ASK) as stream:
                 assert stream.text() == "Tamar" * 6

@@ -31,7 +31,6 @@ import anyio
 import httpx
 import pytest
 from certificates import Authority
-from colours import Async, AsyncClient, Sync, SyncClient
 from libraries import OURS, client_of, each_client, each_library, module
 from patience import until
 from raw_server import (
@@ -63,6 +62,7 @@ from raw_server import (
     stream,
     text_delta,
 )
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIConnectionError,
@@ -95,24 +95,24 @@ def _nothing_is_left_behind() -> Iterator[None]:
 
 
 def connect(
-    colour: Sync | Async, server: RawServer, **options: Any
+    variant: Sync | Async, server: RawServer, **options: Any
 ) -> closing[SyncClient | AsyncClient]:
-    return closing(colour.client(base_url=server.url, api_key=KEY, **options))
+    return closing(variant.client(base_url=server.url, api_key=KEY, **options))
 
 
 @contextmanager
-def http_of(colour: Sync | Async, library: str = OURS, **settings: Any) -> Iterator[Any]:
+def http_of(variant: Sync | Async, library: str = OURS, **settings: Any) -> Iterator[Any]:
     """Give an HTTP client as callers make it: the package's kind, or a plain one of a library."""
     if library != OURS:
-        with client_of(library, colour, **settings) as plain:
+        with client_of(library, variant, **settings) as plain:
             yield plain
-    elif isinstance(colour, Sync):
+    elif isinstance(variant, Sync):
         with DefaultHttpxClient(**settings) as http:
             yield http
     else:
         asynchronous = DefaultAsyncHttpxClient(**settings)
         yield asynchronous
-        colour.portal.call(asynchronous.aclose)
+        variant.portal.call(asynchronous.aclose)
 
 
 def ask(client: SyncClient | AsyncClient, verb: Verb = "create", text: str = "Tamar") -> str:
@@ -150,16 +150,16 @@ def echo(connection: Connection) -> None:
 # Reuse
 
 
-def test_calls_after_each_other_share_a_connection(colour: Sync | Async) -> None:
-    with RawServer(echo) as server, connect(colour, server) as client:
+def test_calls_after_each_other_share_a_connection(variant: Sync | Async) -> None:
+    with RawServer(echo) as server, connect(variant, server) as client:
         for verb in ("create", "stream", "create", "stream"):
             assert ask(client, verb) == "Tamar"
         assert len(server.connections) == 1
 
 
-def test_a_connection_that_the_server_closed_is_not_used(colour: Sync | Async) -> None:
+def test_a_connection_that_the_server_closed_is_not_used(variant: Sync | Async) -> None:
     with RawServer([REPLY, CLOSE], REPLY) as server:
-        with connect(colour, server, max_retries=0) as client:
+        with connect(variant, server, max_retries=0) as client:
             client.create(**ASK)
             while server.connections[0].sock.fileno() != -1:
                 time.sleep(0.001)
@@ -167,25 +167,25 @@ def test_a_connection_that_the_server_closed_is_not_used(colour: Sync | Async) -
         assert len(server.connections) == 2
 
 
-def test_a_server_that_wants_no_reuse(colour: Sync | Async) -> None:
+def test_a_server_that_wants_no_reuse(variant: Sync | Async) -> None:
     sent = reply(200, MESSAGE, {"connection": "close"})
-    with RawServer([sent, SILENCE]) as server, connect(colour, server, max_retries=0) as client:
+    with RawServer([sent, SILENCE]) as server, connect(variant, server, max_retries=0) as client:
         for _ in range(3):
             assert client.create(**ASK).text == "Tamar"
         assert len(server.connections) == 3
         assert all(connection.left.wait(2) for connection in server.connections)
 
 
-def test_closing_the_client_closes_its_connections(colour: Sync | Async) -> None:
+def test_closing_the_client_closes_its_connections(variant: Sync | Async) -> None:
     with RawServer(REPLY) as server:
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             client.create(**ASK)
             assert not server.connections[0].left.is_set()
         assert server.connections[0].left.wait(2)
 
 
-def test_a_changed_copy_shares_the_connections(colour: Sync | Async) -> None:
-    with RawServer(REPLY) as server, connect(colour, server) as client:
+def test_a_changed_copy_shares_the_connections(variant: Sync | Async) -> None:
+    with RawServer(REPLY) as server, connect(variant, server) as client:
         client.create(**ASK)
         copy = client.with_options(max_retries=0, timeout=5)
         copy.create(**ASK)
@@ -197,8 +197,8 @@ def test_a_changed_copy_shares_the_connections(colour: Sync | Async) -> None:
             copy.create(**ASK)
 
 
-def test_a_closed_client_says_that_it_is_closed(colour: Sync | Async) -> None:
-    with RawServer(REPLY) as server, connect(colour, server) as client:
+def test_a_closed_client_says_that_it_is_closed(variant: Sync | Async) -> None:
+    with RawServer(REPLY) as server, connect(variant, server) as client:
         client.close()
         client.close()
         for use in (ask, lambda client: ask(client, "stream"), lambda client: client.models()):
@@ -298,9 +298,9 @@ def test_those_who_wait_are_served_in_the_order_they_came() -> None:
     assert len(order) == 30
 
 
-def test_no_connection_becomes_free(colour: Sync | Async) -> None:
-    with RawServer([BEGUN, SILENCE], echo) as server, http_of(colour, limits=ONE) as http:
-        client = colour.client(
+def test_no_connection_becomes_free(variant: Sync | Async) -> None:
+    with RawServer([BEGUN, SILENCE], echo) as server, http_of(variant, limits=ONE) as http:
+        client = variant.client(
             base_url=server.url,
             api_key=KEY,
             http_client=http,
@@ -318,9 +318,9 @@ def test_no_connection_becomes_free(colour: Sync | Async) -> None:
 
 
 @each_verb
-def test_who_gave_up_waiting_holds_no_connection(colour: Sync | Async, verb: Verb) -> None:
-    with RawServer([BEGUN, SILENCE], echo) as server, http_of(colour, limits=ONE) as http:
-        client = colour.client(
+def test_who_gave_up_waiting_holds_no_connection(variant: Sync | Async, verb: Verb) -> None:
+    with RawServer([BEGUN, SILENCE], echo) as server, http_of(variant, limits=ONE) as http:
+        client = variant.client(
             base_url=server.url,
             api_key=KEY,
             http_client=http,
@@ -403,16 +403,16 @@ def test_an_interrupt_while_waiting_holds_no_connection() -> None:
 
 
 @each_verb
-def test_an_idle_connection_to_another_server_counts_too(colour: Sync | Async, verb: Verb) -> None:
-    with RawServer(echo) as first, RawServer(echo) as second, http_of(colour, limits=ONE) as http:
+def test_an_idle_connection_to_another_server_counts_too(variant: Sync | Async, verb: Verb) -> None:
+    with RawServer(echo) as first, RawServer(echo) as second, http_of(variant, limits=ONE) as http:
         for server in (first, second, first):
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == "Tamar"
             assert stays_open([*first.connections, *second.connections], 1)
 
 
 def test_a_call_is_not_lost_to_another_that_waits_in_vain(
-    colour: Sync | Async, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
     begun = threading.Event()
@@ -423,10 +423,12 @@ def test_a_call_is_not_lost_to_another_that_waits_in_vain(
         connection.wait(0.5)
         echo(connection)
 
-    with RawServer(slow, echo) as server, http_of(colour, limits=ONE) as http:
+    with RawServer(slow, echo) as server, http_of(variant, limits=ONE) as http:
         options: dict[str, Any] = {"api_key": KEY, "http_client": http, "max_retries": 0}
-        client = colour.client(base_url=server.url, timeout=wait, **options)
-        secure = colour.client(base_url=f"https://127.0.0.1:{free_port()}", timeout=wait, **options)
+        client = variant.client(base_url=server.url, timeout=wait, **options)
+        secure = variant.client(
+            base_url=f"https://127.0.0.1:{free_port()}", timeout=wait, **options
+        )
         with ThreadPoolExecutor(3) as threads:
             first = threads.submit(ask, client)
             assert begun.wait(5)
@@ -439,7 +441,7 @@ def test_a_call_is_not_lost_to_another_that_waits_in_vain(
             assert last.result(10) == "Tamar"
 
 
-def test_no_more_idle_connections_than_may_be_kept(colour: Sync | Async) -> None:
+def test_no_more_idle_connections_than_may_be_kept(variant: Sync | Async) -> None:
     everyone = threading.Barrier(12)
 
     def together(connection: Connection) -> None:
@@ -447,8 +449,8 @@ def test_no_more_idle_connections_than_may_be_kept(colour: Sync | Async) -> None
         echo(connection)
 
     limits = httpx.Limits(max_keepalive_connections=3)
-    with RawServer(together) as server, http_of(colour, limits=limits) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with RawServer(together) as server, http_of(variant, limits=limits) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         with ThreadPoolExecutor(12) as threads:
             for call in [threads.submit(ask, client) for _ in range(12)]:
                 assert call.result(10) == "Tamar"
@@ -473,7 +475,7 @@ def test_the_pool_of_the_package_is_small_and_many() -> None:
 
 
 @each_library
-def test_a_client_of_the_caller_is_used_as_it_is(colour: Sync | Async, library: str) -> None:
+def test_a_client_of_the_caller_is_used_as_it_is(variant: Sync | Async, library: str) -> None:
     seen: list[Any] = []
 
     def hook(request: Any) -> None:
@@ -482,10 +484,10 @@ def test_a_client_of_the_caller_is_used_as_it_is(colour: Sync | Async, library: 
     async def ahook(request: Any) -> None:
         seen.append(request)
 
-    hooks: Any = {"request": [hook if isinstance(colour, Sync) else ahook]}
+    hooks: Any = {"request": [hook if isinstance(variant, Sync) else ahook]}
     settings = {"headers": {"x-team": "rivers"}, "cookies": {"c": "1"}, "event_hooks": hooks}
-    with RawServer(echo) as server, http_of(colour, library, **settings) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with RawServer(echo) as server, http_of(variant, library, **settings) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         assert ask(client) == ask(client, "stream") == "Tamar"
         client.close()
         assert not http.is_closed
@@ -509,11 +511,11 @@ LATER: dict[str, tuple[str, Any, bytes]] = {
 
 @pytest.mark.parametrize("what", LATER)
 def test_what_a_client_of_the_package_is_given_later_is_sent_too(
-    colour: Sync | Async, what: str
+    variant: Sync | Async, what: str
 ) -> None:
     name, value, wanted = LATER[what]
-    with RawServer(echo) as server, http_of(colour) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with RawServer(echo) as server, http_of(variant) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         assert ask(client) == "Tamar"
         setattr(http, name, value)
         assert ask(client) == ask(client, "stream") == "Tamar"
@@ -523,10 +525,10 @@ def test_what_a_client_of_the_package_is_given_later_is_sent_too(
 
 @pytest.mark.parametrize("where", ["the class", "the client"])
 def test_who_puts_a_tracer_around_the_sending_sees_all(
-    colour: Sync | Async, where: str, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[httpx.Request] = []
-    kind: Any = httpx.Client if isinstance(colour, Sync) else httpx.AsyncClient
+    kind: Any = httpx.Client if isinstance(variant, Sync) else httpx.AsyncClient
     send = kind.send
 
     def traced(self: Any, request: httpx.Request, **options: Any) -> Any:
@@ -534,8 +536,8 @@ def test_who_puts_a_tracer_around_the_sending_sees_all(
         request.headers["traceparent"] = "00-1-2-01"
         return send(self, request, **options)
 
-    with RawServer(echo) as server, http_of(colour) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with RawServer(echo) as server, http_of(variant) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         if where == "the class":
             monkeypatch.setattr(kind, "send", traced)
         else:
@@ -546,9 +548,9 @@ def test_who_puts_a_tracer_around_the_sending_sees_all(
 
 
 @each_client
-def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, library: str) -> None:
-    with RawServer(echo) as server, http_of(colour, library) as http:
-        client = colour.client(
+def test_a_host_of_the_caller_is_the_only_one(variant: Sync | Async, library: str) -> None:
+    with RawServer(echo) as server, http_of(variant, library) as http:
+        client = variant.client(
             base_url=server.url,
             api_key=KEY,
             http_client=http,
@@ -561,14 +563,14 @@ def test_a_host_of_the_caller_is_the_only_one(colour: Sync | Async, library: str
 
 
 @each_client
-def test_the_transport_of_the_caller_is_used(colour: Sync | Async, library: str) -> None:
+def test_the_transport_of_the_caller_is_used(variant: Sync | Async, library: str) -> None:
     theirs = httpx if library == OURS else module(library)
 
     def handler(request: Any) -> Any:
         return theirs.Response(200, json=MESSAGE)
 
-    with http_of(colour, library, transport=theirs.MockTransport(handler)) as http:
-        client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
+    with http_of(variant, library, transport=theirs.MockTransport(handler)) as http:
+        client = variant.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
         assert ask(client) == ask(client, "stream") == "Tamar"
 
 
@@ -597,14 +599,14 @@ class Endless(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")  # trio's, of httpx's own
-def test_a_body_of_the_caller_is_not_read_after_the_stream_was_left(colour: Sync | Async) -> None:
+def test_a_body_of_the_caller_is_not_read_after_the_stream_was_left(variant: Sync | Async) -> None:
     body = Endless()
 
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers=SSE, stream=body)
 
-    with http_of(colour, "httpx", transport=httpx.MockTransport(handler)) as http:
-        client = colour.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
+    with http_of(variant, "httpx", transport=httpx.MockTransport(handler)) as http:
+        client = variant.client(base_url="http://nowhere.invalid", api_key=KEY, http_client=http)
         with client.stream(**ASK) as streamed:
             assert next(streamed.texts()) == "Tamar"
         assert body.pieces < 10
@@ -630,10 +632,10 @@ def tunnel(connection: Connection) -> None:
 
 
 @each_verb
-def test_a_proxy_is_asked_instead(colour: Sync | Async, verb: Verb) -> None:
+def test_a_proxy_is_asked_instead(variant: Sync | Async, verb: Verb) -> None:
     with RawServer(REPLY) as server, RawServer(echo) as proxy:
-        with http_of(colour, proxy=proxy.url) as http:
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        with http_of(variant, proxy=proxy.url) as http:
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == "Tamar"
             assert ask(client, verb) == "Tamar"
         assert server.connections == []
@@ -644,22 +646,22 @@ def test_a_proxy_is_asked_instead(colour: Sync | Async, verb: Verb) -> None:
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_proxy_of_the_environment(
-    colour: Sync | Async, variable: str, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RawServer(REPLY) as server, RawServer(echo) as proxy:
         monkeypatch.setenv(variable, proxy.url)
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             assert ask(client) == "Tamar"
         assert (server.requests, proxy.requests) == (0, 1)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             assert ask(client) == "Tamar"
         assert (server.requests, proxy.requests) == (1, 1)
 
 
-def test_a_deadline_holds_behind_a_proxy(colour: Sync | Async) -> None:
-    with RawServer([BEGUN, SILENCE]) as proxy, http_of(colour, proxy=proxy.url) as http:
-        client = colour.client(
+def test_a_deadline_holds_behind_a_proxy(variant: Sync | Async) -> None:
+    with RawServer([BEGUN, SILENCE]) as proxy, http_of(variant, proxy=proxy.url) as http:
+        client = variant.client(
             base_url="http://nowhere.invalid", api_key=KEY, http_client=http, deadline=0.1
         )
         started = time.monotonic()
@@ -669,9 +671,9 @@ def test_a_deadline_holds_behind_a_proxy(colour: Sync | Async) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_proxy_that_is_not_there(colour: Sync | Async) -> None:
-    with http_of(colour, proxy=f"http://someone:{KEY}@127.0.0.1:{free_port()}") as http:
-        client = colour.client(
+def test_a_proxy_that_is_not_there(variant: Sync | Async) -> None:
+    with http_of(variant, proxy=f"http://someone:{KEY}@127.0.0.1:{free_port()}") as http:
+        client = variant.client(
             base_url="http://nowhere.invalid", api_key="k", http_client=http, max_retries=0
         )
         with pytest.raises(APIConnectionError) as caught:
@@ -700,30 +702,30 @@ def nothing(authority: Authority) -> bool:
 @each_verb
 @pytest.mark.parametrize("verify", [context, nothing])
 def test_a_certificate_that_the_caller_trusts(
-    colour: Sync | Async, authority: Authority, verify: Callable[[Authority], Any], verb: Verb
+    variant: Sync | Async, authority: Authority, verify: Callable[[Authority], Any], verb: Verb
 ) -> None:
     with RawServer(echo, tls=authority.server) as server:
-        with http_of(colour, verify=verify(authority)) as http:
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        with http_of(variant, verify=verify(authority)) as http:
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client, verb) == ask(client, verb) == "Tamar"
         assert len(server.connections) == 1
 
 
 def test_a_certificate_that_the_environment_trusts(
-    colour: Sync | Async, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    with RawServer(echo, tls=authority.server) as server, connect(colour, server) as client:
+    with RawServer(echo, tls=authority.server) as server, connect(variant, server) as client:
         assert ask(client) == ask(client, "stream") == "Tamar"
 
 
 @each_verb
 @each_client
 def test_a_certificate_that_nobody_trusts(
-    colour: Sync | Async, authority: Authority, verb: Verb, library: str
+    variant: Sync | Async, authority: Authority, verb: Verb, library: str
 ) -> None:
-    with RawServer(echo, tls=authority.server) as server, http_of(colour, library) as http:
-        client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+    with RawServer(echo, tls=authority.server) as server, http_of(variant, library) as http:
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
         with pytest.raises(APIConnectionError, match="certificate") as caught:
             ask(client, verb)
         assert type(caught.value) is APIConnectionError
@@ -732,11 +734,11 @@ def test_a_certificate_that_nobody_trusts(
         assert server.requests == 0
 
 
-def test_a_certificate_for_another_host(colour: Sync | Async, authority: Authority) -> None:
+def test_a_certificate_for_another_host(variant: Sync | Async, authority: Authority) -> None:
     with RawServer(echo, tls=authority.server) as server:
-        with http_of(colour, verify=authority.client) as http:
+        with http_of(variant, verify=authority.client) as http:
             url = server.url.replace("127.0.0.1", "localhost")
-            client = colour.client(base_url=url, api_key=KEY, http_client=http)
+            client = variant.client(base_url=url, api_key=KEY, http_client=http)
             with pytest.raises(APIConnectionError, match="certificate") as caught:
                 ask(client)
         assert caught.value.permanent
@@ -744,7 +746,7 @@ def test_a_certificate_for_another_host(colour: Sync | Async, authority: Authori
 
 
 @each_verb
-def test_a_server_that_speaks_no_tls(colour: Sync | Async, verb: Verb) -> None:
+def test_a_server_that_speaks_no_tls(variant: Sync | Async, verb: Verb) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
 
         def speak_first() -> None:
@@ -754,28 +756,28 @@ def test_a_server_that_speaks_no_tls(colour: Sync | Async, verb: Verb) -> None:
 
         spoken = thread.submit(speak_first)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        with closing(colour.client(base_url=url, api_key=KEY, max_retries=0)) as client:
+        with closing(variant.client(base_url=url, api_key=KEY, max_retries=0)) as client:
             with pytest.raises(APIConnectionError):
                 ask(client, verb)
         spoken.result(5)
 
 
 def test_a_proxy_sees_nothing_of_what_goes_through(
-    colour: Sync | Async, authority: Authority
+    variant: Sync | Async, authority: Authority
 ) -> None:
     with RawServer(echo, tls=authority.server) as server, RawServer(tunnel) as proxy:
-        with http_of(colour, proxy=proxy.url, verify=authority.client) as http:
-            client = colour.client(base_url=server.url, api_key=KEY, http_client=http)
+        with http_of(variant, proxy=proxy.url, verify=authority.client) as http:
+            client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
             assert ask(client) == ask(client, "stream") == "Tamar"
         assert server.requests == 2
         assert len(proxy.connections) == proxy.requests == 1
         assert KEY.encode() not in proxy.connections[0].request
 
 
-def test_a_proxy_that_refuses(colour: Sync | Async) -> None:
+def test_a_proxy_that_refuses(variant: Sync | Async) -> None:
     refusal = reply(407, b"", {"proxy-authenticate": "Basic"})
-    with RawServer(refusal) as proxy, http_of(colour, proxy=proxy.url) as http:
-        client = colour.client(
+    with RawServer(refusal) as proxy, http_of(variant, proxy=proxy.url) as http:
+        client = variant.client(
             base_url="https://nowhere.invalid", api_key=KEY, http_client=http, max_retries=0
         )
         with pytest.raises(APIConnectionError, match="407"):
@@ -798,7 +800,7 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> list[ssl.SSLContext]:
 
 
 def test_all_clients_share_one_context(
-    colour: Sync | Async,
+    variant: Sync | Async,
     authority: Authority,
     contexts: list[ssl.SSLContext],
     monkeypatch: pytest.MonkeyPatch,
@@ -806,19 +808,19 @@ def test_all_clients_share_one_context(
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     with RawServer(echo, tls=authority.server) as server:
         for _ in range(3):
-            with connect(colour, server) as client:
+            with connect(variant, server) as client:
                 assert ask(client) == "Tamar"
     assert len(contexts) == 1
 
 
 def test_no_context_is_made_for_plain_http(
-    colour: Sync | Async, contexts: list[ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, contexts: list[ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RawServer(echo) as server:
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             assert ask(client) == ask(client, "stream") == "Tamar"
         monkeypatch.setenv("HTTP_PROXY", server.url)
-        with connect(colour, server) as client:
+        with connect(variant, server) as client:
             assert ask(client) == "Tamar"
     assert contexts == []
 
@@ -1173,10 +1175,10 @@ FAILURES: dict[str, Script] = {
 
 
 def keyed(
-    colour: Sync | Async, url: str, auth: endpoints.Auth, **options: Any
+    variant: Sync | Async, url: str, auth: endpoints.Auth, **options: Any
 ) -> closing[SyncClient | AsyncClient]:
     return closing(
-        colour.client(endpoint=endpoints.gateway(url, auth=auth), api_key=KEY, **options)
+        variant.client(endpoint=endpoints.gateway(url, auth=auth), api_key=KEY, **options)
     )
 
 
@@ -1184,10 +1186,10 @@ def keyed(
 @pytest.mark.parametrize("options", [{"timeout": 0.1}, {"deadline": 0.1}], ids=["", "deadline"])
 @pytest.mark.parametrize("script", FAILURES.values(), ids=FAILURES)
 def test_no_error_tells_the_key(
-    colour: Sync | Async, script: Script, options: dict[str, Any], verb: Verb
+    variant: Sync | Async, script: Script, options: dict[str, Any], verb: Verb
 ) -> None:
     with RawServer(script) as server:
-        with keyed(colour, server.url, "x-api-key", max_retries=0, **options) as client:
+        with keyed(variant, server.url, "x-api-key", max_retries=0, **options) as client:
             with pytest.raises(APIError) as caught:
                 ask(client, verb)
             assert KEY.encode() in server.connections[0].requests[0]  # it was there to be told
@@ -1198,10 +1200,10 @@ def test_no_error_tells_the_key(
 @pytest.mark.parametrize("auth", ["bearer", "x-api-key", "key"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_no_failure_to_connect_tells_the_key(
-    colour: Sync | Async, auth: endpoints.Auth, scheme: str, verb: Verb
+    variant: Sync | Async, auth: endpoints.Auth, scheme: str, verb: Verb
 ) -> None:
     url = f"{scheme}://127.0.0.1:{free_port()}"
-    with keyed(colour, url, auth, max_retries=0) as client:
+    with keyed(variant, url, auth, max_retries=0) as client:
         with pytest.raises(APIConnectionError) as caught:
             ask(client, verb)
         assert KEY not in everything_about(caught.value)
@@ -1210,19 +1212,19 @@ def test_no_failure_to_connect_tells_the_key(
 
 @pytest.mark.parametrize("auth", ["bearer", "x-api-key", "key"])
 def test_no_log_tells_the_key(
-    colour: Sync | Async, auth: endpoints.Auth, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, auth: endpoints.Auth, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = reply(503, {"error": {"message": f"no {KEY}"}}, {"retry-after-ms": "1"})
-    with http_of(colour, "httpx") as http:  # it logs more than our own
+    with http_of(variant, "httpx") as http:  # it logs more than our own
         for options in ({}, {"http_client": http}):
             with RawServer(quoted, echo, STREAM, [BEGUN, CLOSE]) as server:
-                with keyed(colour, server.url, auth, **options) as client:
+                with keyed(variant, server.url, auth, **options) as client:
                     assert ask(client) == ask(client, "stream") == "Tamar"
                     with pytest.raises(APIConnectionError):
                         ask(client, "stream")
             nobody = f"http://127.0.0.1:{free_port()}"
-            with keyed(colour, nobody, auth, max_retries=0, **options) as client:
+            with keyed(variant, nobody, auth, max_retries=0, **options) as client:
                 with pytest.raises(APIConnectionError):
                     ask(client)
     logged = {record.name.partition(".")[0] for record in caplog.records}

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from llama.fixtures import MODEL_NAME, require_llama
 from llama.scripts import (
     ANSWER_REPLY,
@@ -26,6 +25,7 @@ from llama.scripts import (
 )
 from llama.server import LlamaServer
 from pydantic import BaseModel, Field
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     AuthenticationError,
@@ -45,9 +45,9 @@ Client = SyncClient | AsyncClient
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def client_of(colour: Sync | Async, server: LlamaServer, **settings: Any) -> Client:
+def client_of(variant: Sync | Async, server: LlamaServer, **settings: Any) -> Client:
     endpoint = endpoints.gateway(server.url, default_model=MODEL_NAME)
-    return colour.client(**{"api_key": server.api_key, "endpoint": endpoint} | settings)
+    return variant.client(**{"api_key": server.api_key, "endpoint": endpoint} | settings)
 
 
 def created(client: Client, **params: Any) -> Any:
@@ -63,9 +63,9 @@ ways = pytest.mark.parametrize("ask", [created, streamed])
 
 
 @ways
-def test_text(colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]) -> None:
+def test_text(variant: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]) -> None:
     """The whole reply and its usage, created and streamed."""
-    client = client_of(colour, llama_text)
+    client = client_of(variant, llama_text)
     message = ask(client, max_tokens=200, temperature=0.0, messages=HELLO)
     assert message.text == TEXT_REPLY
     assert message.stop_reason == "end_turn"
@@ -74,8 +74,8 @@ def test_text(colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., 
     client.close()
 
 
-def test_text_comes_in_pieces(colour: Sync | Async, llama_text: LlamaServer) -> None:
-    client = client_of(colour, llama_text)
+def test_text_comes_in_pieces(variant: Sync | Async, llama_text: LlamaServer) -> None:
+    client = client_of(variant, llama_text)
     with client.stream(max_tokens=200, temperature=0.0, messages=HELLO) as stream:
         pieces = list(stream.texts())
         assert len(pieces) > 5
@@ -84,10 +84,10 @@ def test_text_comes_in_pieces(colour: Sync | Async, llama_text: LlamaServer) -> 
 
 
 def test_a_stream_that_begins_without_a_start(
-    colour: Sync | Async, llama_text: LlamaServer
+    variant: Sync | Async, llama_text: LlamaServer
 ) -> None:
     """llama-server leaves message_start out when the first character is split (protocol.md §11)."""
-    client = client_of(colour, llama_text)
+    client = client_of(variant, llama_text)
     ask = [{"role": "user", "content": "The tower?"}]
     with client.stream(max_tokens=200, temperature=0.0, messages=ask) as stream:
         events = list(stream.events())
@@ -98,8 +98,8 @@ def test_a_stream_that_begins_without_a_start(
     client.close()
 
 
-def test_an_empty_answer(colour: Sync | Async, llama_text: LlamaServer) -> None:
-    client = client_of(colour, llama_text)
+def test_an_empty_answer(variant: Sync | Async, llama_text: LlamaServer) -> None:
+    client = client_of(variant, llama_text)
     ask = [{"role": "user", "content": "Say nothing."}]
     assert streamed(client, max_tokens=9, temperature=0.0, messages=ask).content == []
     assert created(client, max_tokens=9, temperature=0.0, messages=ask).text == ""
@@ -108,9 +108,9 @@ def test_an_empty_answer(colour: Sync | Async, llama_text: LlamaServer) -> None:
 
 @ways
 def test_a_stop_sequence_is_reported_as_end_turn(
-    colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_text)
+    client = client_of(variant, llama_text)
     message = ask(client, max_tokens=200, temperature=0.0, messages=HELLO, stop_sequences=["Paris"])
     assert (message.stop_reason, message.stop_sequence) == ("end_turn", "Paris")
     assert message.text == TEXT_REPLY.partition("Paris")[0]
@@ -119,10 +119,10 @@ def test_a_stop_sequence_is_reported_as_end_turn(
 
 @ways
 def test_thinking(
-    colour: Sync | Async, llama_thinking: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_thinking: LlamaServer, ask: Callable[..., Any]
 ) -> None:
     """Thinking and answer are two blocks, created and streamed."""
-    client = client_of(colour, llama_thinking)
+    client = client_of(variant, llama_thinking)
     message = ask(client, max_tokens=200, temperature=0.0, messages=HELLO)
     thinking, text = message.content
     assert isinstance(thinking, ThinkingBlock)
@@ -134,9 +134,9 @@ def test_thinking(
 
 @ways
 def test_a_tool_call_and_its_result(
-    colour: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     history: list[Any] = [{"role": "user", "content": "How high is the Tamar?"}]
     asked = {"max_tokens": 300, "temperature": 0.0, "tools": [RIVER_LEVEL]}
     message = ask(client, messages=history, **asked)
@@ -157,9 +157,9 @@ def test_a_tool_call_and_its_result(
 
 @ways
 def test_two_tool_calls_at_once(
-    colour: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     message = ask(
         client,
         max_tokens=300,
@@ -174,9 +174,9 @@ def test_two_tool_calls_at_once(
 
 @ways
 def test_a_tool_call_that_is_cut_says_so(
-    colour: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_tools: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     message = ask(
         client,
         max_tokens=8,
@@ -222,9 +222,9 @@ ways_to_run = pytest.mark.parametrize("run", [run_whole, run_streamed])
 
 @ways_to_run
 def test_the_tool_loop(
-    colour: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
+    variant: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     LEVELS.clear()
     question = [{"role": "user", "content": "How high is the Tamar?"}]
     asked = {"max_tokens": 300, "temperature": 0.0, "tools": [river_level]}
@@ -237,9 +237,9 @@ def test_the_tool_loop(
 
 @ways_to_run
 def test_the_tool_loop_with_two_calls_at_once(
-    colour: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
+    variant: Sync | Async, llama_tools: LlamaServer, run: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     LEVELS.clear()
     question = [{"role": "user", "content": "How high are both?"}]
     asked = {"max_tokens": 300, "temperature": 0.0, "tools": [river_level]}
@@ -251,10 +251,10 @@ def test_the_tool_loop_with_two_calls_at_once(
 
 
 def test_the_tool_loop_after_a_call_that_is_cut(
-    colour: Sync | Async, llama_tools: LlamaServer
+    variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:
     """Its arguments never run; the model is told, and answers."""
-    client = client_of(colour, llama_tools)
+    client = client_of(variant, llama_tools)
     LEVELS.clear()
     question = [{"role": "user", "content": "How high is the Tamar?"}]
     asked = {"max_tokens": 8, "temperature": 0.0, "tools": [river_level]}
@@ -312,8 +312,8 @@ def test_a_schema_it_refuses(llama_tools: LlamaServer, pattern: str) -> None:
     client.close()
 
 
-def test_counting_agrees_with_what_is_used(colour: Sync | Async, llama_text: LlamaServer) -> None:
-    client = client_of(colour, llama_text)
+def test_counting_agrees_with_what_is_used(variant: Sync | Async, llama_text: LlamaServer) -> None:
+    client = client_of(variant, llama_text)
     asked = {"messages": HELLO, "system": "Be brief."}
     counted = client.count_tokens(**asked).input_tokens
     usage = client.create(max_tokens=5, temperature=0.0, **asked).usage
@@ -321,8 +321,8 @@ def test_counting_agrees_with_what_is_used(colour: Sync | Async, llama_text: Lla
     client.close()
 
 
-def test_models(colour: Sync | Async, llama_text: LlamaServer) -> None:
-    client = client_of(colour, llama_text)
+def test_models(variant: Sync | Async, llama_text: LlamaServer) -> None:
+    client = client_of(variant, llama_text)
     (model,) = client.models()
     assert (model.id, model.owned_by) == (MODEL_NAME, "llamacpp")
     assert model.context_window
@@ -330,19 +330,19 @@ def test_models(colour: Sync | Async, llama_text: LlamaServer) -> None:
     client.close()
 
 
-def test_every_kind_of_key_it_takes(colour: Sync | Async, llama_text: LlamaServer) -> None:
+def test_every_kind_of_key_it_takes(variant: Sync | Async, llama_text: LlamaServer) -> None:
     for auth in ("bearer", "x-api-key"):
         endpoint = endpoints.gateway(llama_text.url + "/v1/", auth=auth, default_model="local")
-        client = client_of(colour, llama_text, endpoint=endpoint)
+        client = client_of(variant, llama_text, endpoint=endpoint)
         assert client.create(max_tokens=1, messages=HELLO).role == "assistant"
         client.close()
 
 
 @ways
 def test_a_wrong_key(
-    colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_text, api_key="quite-another-key")
+    client = client_of(variant, llama_text, api_key="quite-another-key")
     with pytest.raises(AuthenticationError) as refused:
         ask(client, max_tokens=5, messages=HELLO)
     assert (refused.value.type, refused.value.attempts) == ("authentication_error", 1)
@@ -352,9 +352,9 @@ def test_a_wrong_key(
 
 @ways
 def test_too_long_a_prompt(
-    colour: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
+    variant: Sync | Async, llama_text: LlamaServer, ask: Callable[..., Any]
 ) -> None:
-    client = client_of(colour, llama_text)
+    client = client_of(variant, llama_text)
     with pytest.raises(ContextOverflowError) as refused:
         ask(client, max_tokens=5, messages=[{"role": "user", "content": "long " * 5000}])
     error = refused.value
@@ -367,11 +367,11 @@ def test_too_long_a_prompt(
 
 @pytest.mark.slow
 def test_an_error_in_the_middle_of_a_stream(
-    colour: Sync | Async, llama_crowded: LlamaServer
+    variant: Sync | Async, llama_crowded: LlamaServer
 ) -> None:
     """Two streams outgrow the context they share: the server says so by an error event."""
     other = client_of(Sync(), llama_crowded)
-    client = client_of(colour, llama_crowded)
+    client = client_of(variant, llama_crowded)
 
     def fill() -> None:
         with pytest.raises(InternalServerError):
@@ -390,9 +390,9 @@ def test_an_error_in_the_middle_of_a_stream(
 
 
 def test_leaving_a_stream_early_stops_the_server(
-    colour: Sync | Async, llama_slow: LlamaServer
+    variant: Sync | Async, llama_slow: LlamaServer
 ) -> None:
-    client = client_of(colour, llama_slow)
+    client = client_of(variant, llama_slow)
     with client.stream(max_tokens=2000, temperature=0.0, messages=HELLO) as stream:
         for event in stream.events():
             if isinstance(event, ContentBlockStartEvent):
@@ -415,10 +415,10 @@ def busy_slots(server: LlamaServer) -> int:
 
 
 @pytest.mark.slow
-def test_waiting_while_it_loads(colour: Sync | Async, llama_text: LlamaServer) -> None:
+def test_waiting_while_it_loads(variant: Sync | Async, llama_text: LlamaServer) -> None:
     require_llama()
     with LlamaServer(llama_text.model_path, hold_loading=True, wait=False) as server:
-        client = client_of(colour, server, max_retries=0)
+        client = client_of(variant, server, max_retries=0)
         server.wait_for(503)
         with pytest.raises(EndpointNotReadyError) as loading:
             client.create(max_tokens=1, messages=HELLO)

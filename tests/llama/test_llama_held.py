@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from llama.fixtures import MODEL_NAME, serve
 from llama.scripts import ScriptedModel
 from llama.server import LlamaServer
 from pydantic import BaseModel, Field, WithJsonSchema
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     ContextOverflowError,
@@ -58,9 +58,9 @@ def saying(script: tuple[str, ...]) -> Any:
     return pytest.mark.parametrize("held", [script], indirect=True, ids=["llama"])
 
 
-def client_of(colour: Sync | Async, server: LlamaServer) -> SyncClient | AsyncClient:
+def client_of(variant: Sync | Async, server: LlamaServer) -> SyncClient | AsyncClient:
     endpoint = endpoints.llama_server(server.url, auth="bearer", default_model=MODEL_NAME)
-    return colour.client(api_key=server.api_key, endpoint=endpoint, max_retries=0)
+    return variant.client(api_key=server.api_key, endpoint=endpoint, max_retries=0)
 
 
 def asked(text: str = "How high is it?", **more: Any) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def asked(text: str = "How high is it?", **more: Any) -> dict[str, Any]:
 
 
 @saying(JSON)
-def test_whole_and_as_it_grows(colour: Sync | Async, held: LlamaServer) -> None:
-    client = client_of(colour, held)
+def test_whole_and_as_it_grows(variant: Sync | Async, held: LlamaServer) -> None:
+    client = client_of(variant, held)
     message = client.parse(output=Level, **asked())
     assert message.parsed == Level(river="Tamar ⚓", cm=214)
     assert (message.model, message.stop_reason) == (MODEL_NAME, "end_turn")
@@ -86,8 +86,8 @@ def test_whole_and_as_it_grows(colour: Sync | Async, held: LlamaServer) -> None:
 
 
 @saying(PROSE)
-def test_a_model_that_would_rather_talk_cannot(colour: Sync | Async, held: LlamaServer) -> None:
-    client = client_of(colour, held)
+def test_a_model_that_would_rather_talk_cannot(variant: Sync | Async, held: LlamaServer) -> None:
+    client = client_of(variant, held)
     message = client.parse(output=Level, **asked())
     assert message.text.lstrip().startswith("{")
     assert isinstance(message.parsed, Level)
@@ -95,8 +95,8 @@ def test_a_model_that_would_rather_talk_cannot(colour: Sync | Async, held: Llama
 
 
 @saying(THOUGHT)
-def test_it_may_think_first(colour: Sync | Async, held: LlamaServer) -> None:
-    client = client_of(colour, held)
+def test_it_may_think_first(variant: Sync | Async, held: LlamaServer) -> None:
+    client = client_of(variant, held)
     for more in ({}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}):
         message = client.parse(output=Level, **asked(**more))
         assert message.parsed == Level(river="Lynher", cm=31)
@@ -107,8 +107,8 @@ def test_it_may_think_first(colour: Sync | Async, held: LlamaServer) -> None:
 
 
 @saying(TWO)
-def test_a_list_in_a_conversation_with_tools(colour: Sync | Async, held: LlamaServer) -> None:
-    client = client_of(colour, held)
+def test_a_list_in_a_conversation_with_tools(variant: Sync | Async, held: LlamaServer) -> None:
+    client = client_of(variant, held)
     params = asked()
     params["messages"] += [
         {
@@ -130,9 +130,9 @@ def test_a_list_in_a_conversation_with_tools(colour: Sync | Async, held: LlamaSe
 
 
 @saying(ENDLESS)
-def test_truncated_says_which_limit_it_was(colour: Sync | Async, held: LlamaServer) -> None:
+def test_truncated_says_which_limit_it_was(variant: Sync | Async, held: LlamaServer) -> None:
     """llama-server gives both the same name, `length`; the number of tokens tells them apart."""
-    client = client_of(colour, held)
+    client = client_of(variant, held)
     with pytest.raises(OutputTruncatedError, match=r"raise max_tokens \(it was 20\)") as cut:
         client.parse(output=Level, **asked(max_tokens=20))
     assert cut.value.usage.output_tokens == 20
@@ -147,8 +147,8 @@ def test_truncated_says_which_limit_it_was(colour: Sync | Async, held: LlamaServ
 
 
 @saying(JSON)
-def test_failures_are_those_of_the_other_route(colour: Sync | Async, held: LlamaServer) -> None:
-    client = client_of(colour, held)
+def test_failures_are_those_of_the_other_route(variant: Sync | Async, held: LlamaServer) -> None:
+    client = client_of(variant, held)
     with pytest.raises(ContextOverflowError) as overflow:
         client.parse(output=Level, **asked("x" * 2000))
     assert overflow.value.context_size == 1024
@@ -161,7 +161,7 @@ def test_failures_are_those_of_the_other_route(colour: Sync | Async, held: Llama
 
 @saying(JSON)
 def test_a_schema_that_no_grammar_can_be_made_of_is_not_sent(
-    colour: Sync | Async, held: LlamaServer
+    variant: Sync | Async, held: LlamaServer
 ) -> None:
     """The server would refuse it too, but without a name."""
 
@@ -169,13 +169,13 @@ def test_a_schema_that_no_grammar_can_be_made_of_is_not_sent(
         price: Annotated[str, WithJsonSchema({"type": "decimal"})]
         tags: list[Annotated[str, WithJsonSchema({"enum": []})]]
 
-    client = client_of(colour, held)
+    client = client_of(variant, held)
     with pytest.raises(InvalidRequestError) as refused:
         client.parse(output=Priced, **asked())
     assert "output.price has the type 'decimal'; output.tags has no enum" in str(refused.value)
     with LocalServer() as local:
         mine = endpoints.llama_server(local.gateway().base_url, auth="bearer")
-        other = colour.client(api_key=local.api_key, endpoint=mine)
+        other = variant.client(api_key=local.api_key, endpoint=mine)
         with pytest.raises(InvalidRequestError):
             other.parse(output=Priced, **asked())
         assert local.requests == []

@@ -1,4 +1,4 @@
-"""Structured output on the real `llama-server`, by each strategy, in all colours.
+"""Structured output on the real `llama-server`, by each strategy, in all variants.
 
 The model is scripted, but the call it makes has to pass the grammar that llama-server builds from
 the schema: a schema it cannot take is a 400, and arguments that do not fit cannot be said.
@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-from colours import Async, Sync
 from llama.fixtures import MODEL_NAME, serve
 from llama.scripts import TOOL_RESULT_LAST, ScriptedModel, asked_for
 from llama.server import LlamaServer
 from pydantic import BaseModel, Field, TypeAdapter
+from variants import Async, Sync
 
 from modelslab_llm import (
     BadRequestError,
@@ -106,23 +106,23 @@ def params(text: str = "How high is it?", **more: Any) -> dict[str, Any]:
     return {"max_tokens": 300, "temperature": 0.0, "messages": [turn], **more}
 
 
-def client_of(colour: Sync | Async, server: LlamaServer, kind: str = "gateway") -> Any:
+def client_of(variant: Sync | Async, server: LlamaServer, kind: str = "gateway") -> Any:
     endpoint = endpoints.gateway(server.url, default_model=MODEL_NAME)
     if kind == "llama-server":
         endpoint = endpoints.llama_server(server.url, auth="bearer", default_model=MODEL_NAME)
-    return colour.client(api_key=server.api_key, endpoint=endpoint)
+    return variant.client(api_key=server.api_key, endpoint=endpoint)
 
 
-def test_by_a_forced_call(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output)
+def test_by_a_forced_call(variant: Sync | Async, llama_output: LlamaServer) -> None:
+    client = client_of(variant, llama_output)
     message = client.parse(output=Level, **params())
     assert message.parsed == TAMAR
     assert message.usage.output_tokens > 0
     client.close()
 
 
-def test_partial_outputs(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output)
+def test_partial_outputs(variant: Sync | Async, llama_output: LlamaServer) -> None:
+    client = client_of(variant, llama_output)
     with client.parse_stream(output=Level, **params()) as stream:
         partials = list(stream.partials())
         assert stream.message().parsed == TAMAR
@@ -131,8 +131,8 @@ def test_partial_outputs(colour: Sync | Async, llama_output: LlamaServer) -> Non
     client.close()
 
 
-def test_a_list_of_models(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output)
+def test_a_list_of_models(variant: Sync | Async, llama_output: LlamaServer) -> None:
+    client = client_of(variant, llama_output)
     asked = params("Give me the list.")
     levels = [Level(river="Exe", cm=7), Level(river="Dart", cm=9)]
     assert client.parse(output=list[Level], **asked).parsed == levels
@@ -143,10 +143,10 @@ def test_a_list_of_models(colour: Sync | Async, llama_output: LlamaServer) -> No
 
 
 def test_what_no_grammar_holds_is_checked_here_and_asked_again(
-    colour: Sync | Async, llama_output: LlamaServer
+    variant: Sync | Async, llama_output: LlamaServer
 ) -> None:
     """The schema as pydantic gives it is refused; what is sent, and the second history, are not."""
-    client = client_of(colour, llama_output)
+    client = client_of(variant, llama_output)
     tool = {"name": "output", "input_schema": TypeAdapter(Gauge).json_schema()}
     with pytest.raises(BadRequestError, match="Pattern must start with"):
         client.create(tools=[tool], tool_choice={"type": "any"}, **params("The gauge?"))
@@ -158,7 +158,7 @@ def test_what_no_grammar_holds_is_checked_here_and_asked_again(
     client.close()
 
 
-def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaServer) -> None:
+def test_after_calls_of_other_tools(variant: Sync | Async, llama_output: LlamaServer) -> None:
     """It takes a forced tool for any tool, so there the others are not sent at all."""
     call = {"type": "tool_use", "id": "toolu_1", "name": "gauge", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "214"}
@@ -170,11 +170,11 @@ def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaSer
         {"role": "user", "content": "How high is it?"},
     ]
     tools = [{"name": "gauge", "input_schema": {"type": "object", "properties": {}}}]
-    client = client_of(colour, llama_output, kind="llama-server")
+    client = client_of(variant, llama_output, kind="llama-server")
     alone = client.parse(output=Level, strategy="tool", tools=tools, **asked)
     assert alone.parsed == TAMAR
     client.close()
-    client = client_of(colour, llama_output)
+    client = client_of(variant, llama_output)
     beside = client.parse(output=Level, tools=tools, **asked)
     assert beside.parsed == TAMAR
     prompts = [m.usage.input_tokens + m.usage.cache_read_input_tokens for m in (alone, beside)]
@@ -182,21 +182,21 @@ def test_after_calls_of_other_tools(colour: Sync | Async, llama_output: LlamaSer
     client.close()
 
 
-def test_after_thinking(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output, kind="llama-server")
+def test_after_thinking(variant: Sync | Async, llama_output: LlamaServer) -> None:
+    client = client_of(variant, llama_output, kind="llama-server")
     asked = params("think", thinking={"type": "enabled", "budget_tokens": 1024})
     message = client.parse(output=Level, strategy="tool", **asked)
     assert (message.content[0].type, message.parsed.river) == ("thinking", "Lynher")
     client.close()
-    client = client_of(colour, llama_output)
+    client = client_of(variant, llama_output)
     with pytest.raises(InvalidRequestError, match="thinking"):
         client.parse(output=Level, **asked)
     client.close()
 
 
-def test_in_text(colour: Sync | Async, llama_output: LlamaServer) -> None:
+def test_in_text(variant: Sync | Async, llama_output: LlamaServer) -> None:
     """The strategy of words alone: the object stands in the text."""
-    client = client_of(colour, llama_output)
+    client = client_of(variant, llama_output)
     asked = params(strategy="prompt")
     assert client.parse(output=Level, **asked).parsed == Level(river="Tavy", cm=88)
     with client.parse_stream(output=Level, **asked) as stream:
@@ -205,8 +205,8 @@ def test_in_text(colour: Sync | Async, llama_output: LlamaServer) -> None:
     client.close()
 
 
-def test_truncated(colour: Sync | Async, llama_output: LlamaServer) -> None:
-    client = client_of(colour, llama_output)
+def test_truncated(variant: Sync | Async, llama_output: LlamaServer) -> None:
+    client = client_of(variant, llama_output)
     asked = params(max_tokens=7)
     with pytest.raises(OutputTruncatedError) as cut:
         client.parse(output=Level, **asked)

@@ -21,10 +21,10 @@ from urllib.parse import quote
 
 import anyio
 import pytest
-from colours import Async, Sync
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
+from variants import Async, Sync
 
 from modelslab_llm import InvalidRequestError, adocument, aimage, document, image
 from modelslab_llm.media import MAX_IMAGE
@@ -365,12 +365,12 @@ def test_what_a_stranger_wrote_names_no_file(tmp_path: Path) -> None:
 # --- on the wire ---
 
 
-def test_blocks_are_sent_as_they_are(colour: Sync | Async, tmp_path: Path) -> None:
+def test_blocks_are_sent_as_they_are(variant: Sync | Async, tmp_path: Path) -> None:
     path = tmp_path / "p"
     path.write_bytes(PNG)
     content = [image(path), document(text="A report."), {"type": "text", "text": "What is it?"}]
     with LocalServer("A red square.") as server:
-        client = colour.client(api_key=server.api_key, endpoint=server.llm_v7())
+        client = variant.client(api_key=server.api_key, endpoint=server.llm_v7())
         turn = {"role": "user", "content": content}
         client.create(model="m", max_tokens=9, messages=[turn])
         assert server.requests[0].body["messages"] == [turn]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colours import Async, Sync
 from history import PROPERTY, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from llama.fixtures import MODEL_NAME
 from llama.scripts import ANSWER_REPLY, ONE_CALL_INPUT, RIVER_LEVEL
 from llama.server import LlamaServer
 from pydantic import BaseModel
+from variants import Async, Sync
 
 from modelslab_llm import Endpoint, InvalidRequestError, Message, ModelsLab, endpoints
 from modelslab_llm._protocol.check import MESSAGE, checked
@@ -380,10 +380,10 @@ def loud() -> Iterator[None]:
 @pytest.mark.usefixtures("loud")
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_chat_program_runs_on_llama_server(
-    colour: Sync | Async, llama_tools: LlamaServer, streams: bool
+    variant: Sync | Async, llama_tools: LlamaServer, streams: bool
 ) -> None:
     at = endpoints.gateway(llama_tools.url, default_model=MODEL_NAME)
-    client = colour.client(api_key=llama_tools.api_key, endpoint=at)
+    client = variant.client(api_key=llama_tools.api_key, endpoint=at)
     function = {"name": RIVER_LEVEL["name"], "parameters": RIVER_LEVEL["input_schema"]}
     body: Json = {
         "max_tokens": 300,

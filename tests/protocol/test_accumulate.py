@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import errors
 from modelslab_llm._protocol.accumulate import Accumulator
@@ -46,7 +46,7 @@ Json = dict[str, Any]
 
 # httpx's own generators, not the package's, are left unfinished when a stream ends before its body.
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Async generator '(httpx\.|colours\.Chunks):ResourceWarning"
+    r"ignore:Async generator '(httpx\.|variants\.Chunks):ResourceWarning"
 )
 
 
@@ -1004,11 +1004,11 @@ def test_the_type_in_the_data_beats_the_event_line() -> None:
 # 8: leaving early
 
 
-def streaming(colour: Sync | Async, body: Chunks) -> Any:
+def streaming(variant: Sync | Async, body: Chunks) -> Any:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
 
-    return colour.client(
+    return variant.client(
         handler=handler, api_key="test-key-0000", base_url="http://h.invalid", max_retries=0
     )
 
@@ -1016,9 +1016,9 @@ def streaming(colour: Sync | Async, body: Chunks) -> Any:
 ASK: Json = {"model": "asked", "max_tokens": 9, "messages": [{"role": "user", "content": "Go"}]}
 
 
-def test_a_snapshot_does_not_change(colour: Sync | Async) -> None:
+def test_a_snapshot_does_not_change(variant: Sync | Async) -> None:
     body = Chunks([sse(started(), text(0, "one ")), sse(text(0, "two")), sse(ended(), STOP)])
-    with streaming(colour, body).stream(**ASK) as stream:
+    with streaming(variant, body).stream(**ASK) as stream:
         assert stream.next() is not None
         assert stream.next() is not None
         before = stream.stream.current_message

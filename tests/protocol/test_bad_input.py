@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import (
     AsyncModelsLab,
@@ -38,10 +38,10 @@ def sent(request: httpx.Request) -> httpx.Response:
     raise AssertionError(f"sent: {request.method} {request.url}")
 
 
-def quiet_client(colour: Sync | Async, **settings: Any) -> Any:
+def quiet_client(variant: Sync | Async, **settings: Any) -> Any:
     """Return a client that must not send anything."""
     settings = {"api_key": KEY, "endpoint": endpoints.gguf("dep_1")} | settings
-    return colour.client(handler=sent, **settings)
+    return variant.client(handler=sent, **settings)
 
 
 def open_stream(client: Any, params: Json) -> None:
@@ -124,8 +124,8 @@ def test_white_space_around_the_key_is_removed() -> None:
     assert settings.credential() == {"x-api-key": KEY}
 
 
-def test_a_client_says_where_it_asks(colour: Sync | Async) -> None:
-    client = quiet_client(colour).real
+def test_a_client_says_where_it_asks(variant: Sync | Async) -> None:
+    client = quiet_client(variant).real
     said = f"{type(client).__name__}(base_url='https://modelslab.com/api/gguf/dep_1')"
     assert repr(client) == str(client) == said
 
@@ -442,10 +442,10 @@ BAD_TIMEOUTS = [value for name, value in BAD_OPTIONS if name == "timeout"]
 @each_call
 @pytest.mark.parametrize("value", BAD_TIMEOUTS)
 def test_a_bad_timeout_of_one_call(
-    colour: Sync | Async, call: Callable[[Any, Json], object], value: Any
+    variant: Sync | Async, call: Callable[[Any, Json], object], value: Any
 ) -> None:
     with pytest.raises(ModelsLabError, match="timeout"):
-        call(quiet_client(colour), {**ASK, "timeout": value})
+        call(quiet_client(variant), {**ASK, "timeout": value})
 
 
 @CLIENTS
@@ -454,8 +454,8 @@ def test_an_unknown_option(client: type[Any]) -> None:
         client(KEY, retries=2)
     with pytest.raises(TypeError, match=r"api_key.*build another client"):
         client(KEY).with_options(api_key="x")
-    with pytest.raises(TypeError, match="'colour': known are deadline, default_headers"):
-        client(KEY, colour="red")
+    with pytest.raises(TypeError, match="'variant': known are deadline, default_headers"):
+        client(KEY, variant="red")
 
 
 @CLIENTS
@@ -503,12 +503,12 @@ def test_a_timeout_names_its_waits(build: Callable[[], object]) -> None:
 )
 @each_call
 def test_content_that_is_no_list(
-    colour: Sync | Async, call: Callable[[Any, Json], object], content: Any, what: str
+    variant: Sync | Async, call: Callable[[Any, Json], object], content: Any, what: str
 ) -> None:
     turn = {"role": "user", "content": content}
     wanted = rf"^messages\[0\]\.content: must be text or a list of blocks, not {what}$"
     with pytest.raises(InvalidRequestError, match=wanted):
-        call(quiet_client(colour), {**ASK, "messages": [turn]})
+        call(quiet_client(variant), {**ASK, "messages": [turn]})
 
 
 @pytest.mark.parametrize("http_client", [httpx.Client, httpx.AsyncClient, object, lambda: "httpx"])
@@ -537,21 +537,21 @@ BAD_HEADERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("headers", BAD_HEADERS.values(), ids=BAD_HEADERS)
-def test_bad_headers_are_refused_and_not_shown(colour: Sync | Async, headers: Any) -> None:
-    client = quiet_client(colour)
+def test_bad_headers_are_refused_and_not_shown(variant: Sync | Async, headers: Any) -> None:
+    client = quiet_client(variant)
     for call in CALLS.values():
         with pytest.raises(InvalidRequestError, match="extra_headers") as caught:
             call(client, {**ASK, "extra_headers": headers})
         assert KEY not in str(caught.value)
     with pytest.raises(ConfigurationError, match="default_headers") as caught:
-        quiet_client(colour, default_headers=headers)
+        quiet_client(variant, default_headers=headers)
     assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("betas", [["a\r\nx-evil: b"], ["é"], ["a", "b\n"], "a-1", 5])
-def test_bad_betas(colour: Sync | Async, betas: Any) -> None:
+def test_bad_betas(variant: Sync | Async, betas: Any) -> None:
     with pytest.raises(InvalidRequestError, match="beta"):
-        quiet_client(colour).create(**ASK, betas=betas)
+        quiet_client(variant).create(**ASK, betas=betas)
 
 
 # Requests
@@ -664,12 +664,12 @@ BAD_REQUESTS: dict[str, tuple[Json, list[str]]] = {
 @each_call
 @pytest.mark.parametrize("what", BAD_REQUESTS)
 def test_a_bad_request(
-    colour: Sync | Async, call: Callable[[Any, Json], object], what: str
+    variant: Sync | Async, call: Callable[[Any, Json], object], what: str
 ) -> None:
     """Every fault of the parameters is named with its path, all of them at once."""
     params, faults = BAD_REQUESTS[what]
     with pytest.raises(InvalidRequestError) as caught:
-        call(quiet_client(colour), params)
+        call(quiet_client(variant), params)
     assert isinstance(caught.value, ValueError)
     named = str(caught.value).split("; ")
     assert len(named) == len(faults)
@@ -686,20 +686,20 @@ GATEWAY = endpoints.gateway("http://h.example")
     ("name", "value"), [("temperature", 1.5), ("temperature", -1), ("top_p", 1.01), ("top_k", 0)]
 )
 def test_ranges_that_are_documented(
-    colour: Sync | Async, endpoint: endpoints.Endpoint, name: str, value: float
+    variant: Sync | Async, endpoint: endpoints.Endpoint, name: str, value: float
 ) -> None:
     with pytest.raises(InvalidRequestError, match=f"{name}: must be"):
-        quiet_client(colour, endpoint=endpoint).create(**ASK, **{name: value})
+        quiet_client(variant, endpoint=endpoint).create(**ASK, **{name: value})
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("temperature", 1.5), ("temperature", 2), ("top_p", 1.01), ("top_k", -1)]
 )
-def test_a_gateway_may_allow_more(colour: Sync | Async, name: str, value: float) -> None:
+def test_a_gateway_may_allow_more(variant: Sync | Async, name: str, value: float) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=Chunks([b'{"type": "message"}']))
 
-    client = colour.client(handler=handler, api_key=KEY, endpoint=GATEWAY)
+    client = variant.client(handler=handler, api_key=KEY, endpoint=GATEWAY)
     assert client.create(**ASK, **{name: value}).content == []
 
 
@@ -722,13 +722,13 @@ MINE = replace(
         ("thinking", {"type": "enabled"}, "a whole number"),
     ],
 )
-def test_a_server_of_ones_own(colour: Sync | Async, name: str, value: object, fault: str) -> None:
+def test_a_server_of_ones_own(variant: Sync | Async, name: str, value: object, fault: str) -> None:
     params = {**ASK, "max_tokens": 100, name: value}
     with pytest.raises(InvalidRequestError, match=f"{name}.*: must be {fault}"):
-        quiet_client(colour, endpoint=MINE).create(**params)
+        quiet_client(variant, endpoint=MINE).create(**params)
 
 
-def test_another_name_changes_nothing(colour: Sync | Async) -> None:
+def test_another_name_changes_nothing(variant: Sync | Async) -> None:
     sent: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -736,23 +736,23 @@ def test_another_name_changes_nothing(colour: Sync | Async) -> None:
         return httpx.Response(200, stream=Chunks([b'{"type": "message"}']))
 
     for endpoint in (GGUF, replace(GGUF, name="v7")):
-        colour.client(handler=handler, api_key=KEY, endpoint=endpoint).create(**ASK)
+        variant.client(handler=handler, api_key=KEY, endpoint=endpoint).create(**ASK)
     first, second = sent
     assert (first.url, first.headers, first.content) == (second.url, second.headers, second.content)
 
 
 @pytest.mark.parametrize("endpoint", [V7, GATEWAY], ids=["v7", "gateway"])
 @pytest.mark.parametrize("params", [without("model"), {**ASK, "model": None}])
-def test_no_model(colour: Sync | Async, endpoint: endpoints.Endpoint, params: Json) -> None:
-    client = quiet_client(colour, endpoint=endpoint)
+def test_no_model(variant: Sync | Async, endpoint: endpoints.Endpoint, params: Json) -> None:
+    client = quiet_client(variant, endpoint=endpoint)
     with pytest.raises(InvalidRequestError, match="model: name one"):
         client.create(**params)
     with pytest.raises(InvalidRequestError, match="model: name one"):
         client.count_tokens(messages=[USER])
 
 
-def test_a_bad_token_count(colour: Sync | Async) -> None:
-    client = quiet_client(colour)
+def test_a_bad_token_count(variant: Sync | Async) -> None:
+    client = quiet_client(variant)
     with pytest.raises(InvalidRequestError, match=r"^messages: is empty.*; tools\[0\]: "):
         client.count_tokens(messages=[], tools=[{}])
 
@@ -769,10 +769,10 @@ def test_a_bad_token_count(colour: Sync | Async) -> None:
     ],
 )
 def test_an_unknown_parameter_with_its_neighbour(
-    colour: Sync | Async, call: Callable[[Any, Json], object], name: str, suggestion: str
+    variant: Sync | Async, call: Callable[[Any, Json], object], name: str, suggestion: str
 ) -> None:
     with pytest.raises(TypeError) as caught:
-        call(quiet_client(colour), {**ASK, name: 1})
+        call(quiet_client(variant), {**ASK, name: 1})
     verb = next(verb for verb, each in CALLS.items() if each is call)
     assert str(caught.value).startswith(
         f"messages.{verb}() has no parameter {name!r}: did you mean {suggestion!r}? "
@@ -781,15 +781,15 @@ def test_an_unknown_parameter_with_its_neighbour(
 
 @each_call
 def test_an_unknown_parameter_without_one(
-    colour: Sync | Async, call: Callable[[Any, Json], object]
+    variant: Sync | Async, call: Callable[[Any, Json], object]
 ) -> None:
     with pytest.raises(TypeError, match=r"'chat_template_kwargs'.*extra_body") as caught:
-        call(quiet_client(colour), {**ASK, "chat_template_kwargs": {}})
+        call(quiet_client(variant), {**ASK, "chat_template_kwargs": {}})
     assert "did you mean" not in str(caught.value)
 
 
-def test_stream_is_a_verb(colour: Sync | Async) -> None:
-    client = quiet_client(colour)
+def test_stream_is_a_verb(variant: Sync | Async) -> None:
+    client = quiet_client(variant)
     with pytest.raises(TypeError, match=r"messages\.stream"):
         client.create(**ASK, stream=True)
     with pytest.raises(TypeError, match="stream"):
@@ -809,12 +809,12 @@ def test_stream_is_a_verb(colour: Sync | Async) -> None:
         ("max_iterations", r"run_tools\(max_turns=\.\.\.\)"),
     ],
 )
-def test_a_parameter_that_stands_elsewhere(colour: Sync | Async, name: str, cure: str) -> None:
+def test_a_parameter_that_stands_elsewhere(variant: Sync | Async, name: str, cure: str) -> None:
     with pytest.raises(TypeError, match=cure) as caught:
-        quiet_client(colour).create(**ASK, **{name: 1})
+        quiet_client(variant).create(**ASK, **{name: 1})
     assert "extra_body" not in str(caught.value)
 
 
-def test_a_token_count_has_fewer_parameters(colour: Sync | Async) -> None:
+def test_a_token_count_has_fewer_parameters(variant: Sync | Async) -> None:
     with pytest.raises(TypeError, match=r"count_tokens\(\) has no parameter 'max_tokens'"):
-        quiet_client(colour).count_tokens(**ASK)
+        quiet_client(variant).count_tokens(**ASK)

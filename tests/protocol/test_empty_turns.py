@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from colours import Async, Sync
+from variants import Async, Sync
 
 from modelslab_llm import Message, endpoints
 from modelslab_llm._protocol.check import MESSAGE, checked
@@ -30,11 +30,11 @@ ASK: Json = {"model": "m", "max_tokens": 9, "messages": [USER]}
     ids=["blocks", "text", "empty text", "content", "message", "message of text", "raw"],
 )
 def test_an_empty_reply_is_left_out_of_a_plain_history(
-    colour: Sync | Async, empty: Any, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, empty: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     shown = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
     with LocalServer() as server, caplog.at_level("INFO", "modelslab_llm"):
-        client = colour.client(api_key=server.api_key, endpoint=server.llm_v7())
+        client = variant.client(api_key=server.api_key, endpoint=server.llm_v7())
         for history in (
             [USER, empty, {"role": "user", "content": [shown]}, empty],
             [USER, empty, empty, {"role": "assistant", "content": "Hm."}, USER],

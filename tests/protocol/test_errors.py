@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
 from matrix.refusals import ENVELOPES, STATUS
+from variants import Async, Chunks, Sync
 
 import modelslab_llm
 from modelslab_llm import Message, endpoints, errors
@@ -35,7 +35,7 @@ NOW = 1_792_000_000.0  # Unix seconds; 2026-10-14 17:46:40 UTC, a Wednesday
 
 # httpx's own generators, not the package's, are left unfinished when a stream ends before its body.
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Async generator '(httpx\.|colours\.Chunks):ResourceWarning"
+    r"ignore:Async generator '(httpx\.|variants\.Chunks):ResourceWarning"
 )
 
 
@@ -602,12 +602,12 @@ def test_a_cut_line_shows_that_it_is_cut() -> None:
 # What to do about it
 
 
-def advised(answer: Json, colour: Sync | Async, **settings: Any) -> str:
+def advised(answer: Json, variant: Sync | Async, **settings: Any) -> str:
     """Return the line of the error that a client raises for this answer."""
     given: Json = {"api_key": KEY, "max_retries": 0, **settings}
     if "endpoint" not in given:
         given["base_url"] = "http://h.invalid"
-    with closing(colour.client(handler=lambda _: httpx.Response(**answer), **given)) as client:
+    with closing(variant.client(handler=lambda _: httpx.Response(**answer), **given)) as client:
         with pytest.raises(APIError) as caught:
             client.create(**ASK)
     return str(caught.value)
@@ -631,14 +631,14 @@ ADVICE: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("case", ADVICE)
-def test_an_error_says_what_to_do(colour: Sync | Async, case: str) -> None:
+def test_an_error_says_what_to_do(variant: Sync | Async, case: str) -> None:
     answer, advice = ADVICE[case]
-    assert advice in advised(answer, colour)
+    assert advice in advised(answer, variant)
 
 
-def test_what_an_api_says_is_not_put_down_to_the_url(colour: Sync | Async) -> None:
+def test_what_an_api_says_is_not_put_down_to_the_url(variant: Sync | Async) -> None:
     answer = {"status_code": 404, "json": {"error": {"message": "model 'x' not found"}}}
-    assert "base URL" not in advised(answer, colour)
+    assert "base URL" not in advised(answer, variant)
 
 
 ASKED_ELSEWHERE = "which auth=… of its endpoint can change"
@@ -658,22 +658,22 @@ WENT = {
 
 @pytest.mark.parametrize(("settings", "advice"), WENT.values(), ids=WENT)
 def test_a_refused_key_is_said_where_it_went(
-    colour: Sync | Async, settings: Json, advice: str
+    variant: Sync | Async, settings: Json, advice: str
 ) -> None:
-    assert advice in advised({"status_code": 401}, colour, **settings)
+    assert advice in advised({"status_code": 401}, variant, **settings)
 
 
 @pytest.mark.parametrize(
     ("number", "unknown"), [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)]
 )
 def test_a_name_without_a_host(
-    colour: Sync | Async, number: int, unknown: bool, monkeypatch: pytest.MonkeyPatch
+    variant: Sync | Async, number: int, unknown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lookup(*_: object, **__: object) -> object:
         raise socket.gaierror(number, "the resolver's words")
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    with closing(colour.client(api_key=KEY, base_url="http://h.invalid", max_retries=0)) as client:
+    with closing(variant.client(api_key=KEY, base_url="http://h.invalid", max_retries=0)) as client:
         with pytest.raises(APIConnectionError) as caught:
             client.create(**ASK)
     line = str(caught.value)
@@ -767,12 +767,14 @@ def shown(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("body", [b"", b"data: broken\n\n", b'data: {"error": "No."}\n\n'])
-def test_a_key_in_the_request_id_is_hidden(colour: Sync | Async, body: bytes) -> None:
+def test_a_key_in_the_request_id_is_hidden(variant: Sync | Async, body: bytes) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         headers = {"content-type": "text/event-stream", "request-id": f"for-{KEY}"}
         return httpx.Response(200, headers=headers, stream=Chunks([body]))
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid", max_retries=0)
+    client = variant.client(
+        handler=handler, api_key=KEY, base_url="http://h.invalid", max_retries=0
+    )
     with pytest.raises(APIError) as caught:
         with client.stream(**ASK) as stream:
             stream.message()
@@ -783,13 +785,15 @@ def test_a_key_in_the_request_id_is_hidden(colour: Sync | Async, body: bytes) ->
 @pytest.mark.parametrize("before", range(40, 100, 5))
 @pytest.mark.parametrize("kind", ["text/plain", "text/event-stream"])
 def test_no_part_of_a_key_is_left_where_a_quote_is_cut(
-    colour: Sync | Async, kind: str, before: int
+    variant: Sync | Async, kind: str, before: int
 ) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         body = f"data: {'x' * before}{KEY}{'y' * 100}\n\n".encode()
         return httpx.Response(200, headers={"content-type": kind}, stream=Chunks([body]))
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid", max_retries=0)
+    client = variant.client(
+        handler=handler, api_key=KEY, base_url="http://h.invalid", max_retries=0
+    )
     with pytest.raises(APIError) as caught:
         with client.stream(**ASK) as stream:
             stream.message()

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import APIError, ConfigurationError, OverloadedError
 from modelslab_llm.observers import AttemptEnd, CallEnd, ObservedCall, Observer, RetryPlan
@@ -72,13 +72,13 @@ def notes() -> Notes:
     return Notes()
 
 
-def client_of(colour: Sync | Async, server: LocalServer, notes: Observer, **options: Any) -> Any:
+def client_of(variant: Sync | Async, server: LocalServer, notes: Observer, **options: Any) -> Any:
     options = {"observers": [notes], **options}
-    return colour.client(api_key=server.api_key, endpoint=server.gateway(), **options)
+    return variant.client(api_key=server.api_key, endpoint=server.gateway(), **options)
 
 
-def test_a_call(colour: Sync | Async, server: LocalServer, notes: Notes) -> None:
-    client = client_of(colour, server, notes)
+def test_a_call(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
+    client = client_of(variant, server, notes)
     message = client.create(**ASK)
     client.close()
     assert notes.words() == ["start", "attempt 1", "attempted", "complete"]
@@ -91,10 +91,10 @@ def test_a_call(colour: Sync | Async, server: LocalServer, notes: Notes) -> None
 
 
 def test_retries_are_told_with_their_reason(
-    colour: Sync | Async, server: LocalServer, notes: Notes
+    variant: Sync | Async, server: LocalServer, notes: Notes
 ) -> None:
     server.script = [ErrorReply(529, headers={"retry-after-ms": "1"}), "Tamar"]
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     message = client.create(**ASK)
     client.close()
     assert notes.words() == [
@@ -109,9 +109,9 @@ def test_retries_are_told_with_their_reason(
     assert message.call_info.attempts == 2
 
 
-def test_a_call_that_fails(colour: Sync | Async, server: LocalServer, notes: Notes) -> None:
+def test_a_call_that_fails(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
     server.script = ErrorReply(401)
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     with pytest.raises(APIError) as caught:
         client.create(**ASK)
     client.close()
@@ -122,9 +122,9 @@ def test_a_call_that_fails(colour: Sync | Async, server: LocalServer, notes: Not
 
 @pytest.mark.parametrize("reading", ["all", "text", "final"])
 def test_a_stream_that_is_read_to_its_end(
-    colour: Sync | Async, server: LocalServer, notes: Notes, reading: str
+    variant: Sync | Async, server: LocalServer, notes: Notes, reading: str
 ) -> None:
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     with client.stream(**ASK) as stream:
         assert notes.words() == ["start", "attempt 1", "attempted"]
         if reading == "text":
@@ -136,9 +136,9 @@ def test_a_stream_that_is_read_to_its_end(
     assert not notes.end.usage_is_partial
 
 
-def test_a_stream_that_is_left(colour: Sync | Async, server: LocalServer, notes: Notes) -> None:
+def test_a_stream_that_is_left(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
     server.script = Reply("one two three four", pause=0.01)
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     with client.stream(**ASK) as stream:
         next(stream.texts())
     client.close()
@@ -148,9 +148,9 @@ def test_a_stream_that_is_left(colour: Sync | Async, server: LocalServer, notes:
     assert notes.end.message.text.startswith("one")
 
 
-def test_a_stream_that_breaks(colour: Sync | Async, server: LocalServer, notes: Notes) -> None:
+def test_a_stream_that_breaks(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
     server.script = Reply("one two three", fault=Fault("cut", after=5))
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     with pytest.raises(APIError) as caught:
         with client.stream(**ASK) as stream:
             stream.message()
@@ -183,8 +183,8 @@ def test_a_call_that_is_cancelled(notes: Notes) -> None:
     assert notes.words() == ["start", "attempt 1", "cancelled"]
 
 
-def test_other_operations(colour: Sync | Async, server: LocalServer, notes: Notes) -> None:
-    client = client_of(colour, server, notes)
+def test_other_operations(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
+    client = client_of(variant, server, notes)
     count = client.count_tokens(model="m", messages=ASK["messages"])
     models = client.models()
     client.close()
@@ -203,9 +203,9 @@ class Broken(Observer):
 
 
 def test_an_observer_that_raises_breaks_no_call(
-    colour: Sync | Async, server: LocalServer, notes: Notes, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, server: LocalServer, notes: Notes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = client_of(colour, server, notes, observers=[Broken(), notes])
+    client = client_of(variant, server, notes, observers=[Broken(), notes])
     assert client.create(**ASK).text
     with client.stream(**ASK) as stream:
         assert stream.message().text
@@ -215,9 +215,9 @@ def test_an_observer_that_raises_breaks_no_call(
 
 
 def test_with_options_changes_who_is_told(
-    colour: Sync | Async, server: LocalServer, notes: Notes
+    variant: Sync | Async, server: LocalServer, notes: Notes
 ) -> None:
-    client = client_of(colour, server, notes)
+    client = client_of(variant, server, notes)
     client.with_options(observers=[]).create(**ASK)
     assert notes.told == []
     client.create(**ASK)
@@ -226,9 +226,9 @@ def test_with_options_changes_who_is_told(
 
 
 @pytest.mark.parametrize("wrong", [Notes(), [Notes], ["x"]])
-def test_what_is_no_list_of_observers(colour: Sync | Async, wrong: Any) -> None:
+def test_what_is_no_list_of_observers(variant: Sync | Async, wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="observers must"):
-        colour.client(api_key="k" * 9, base_url="http://h.invalid", observers=wrong)
+        variant.client(api_key="k" * 9, base_url="http://h.invalid", observers=wrong)
 
 
 # What every answer carries
@@ -246,14 +246,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("verb", ["create", "stream"])
-def test_what_an_answer_carries(colour: Sync | Async, verb: str) -> None:
+def test_what_an_answer_carries(variant: Sync | Async, verb: str) -> None:
     text = b'{"type":"message","content":[{"type":"text","text":"Tamar"}],"stop_reason":"end_turn"}'
     headers = {**LIMITS, "request-id": "req_1", "set-cookie": "session=secret; Path=/"}
 
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers=headers, stream=Chunks([text]))
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     if verb == "create":
         message = client.create(**ASK)
     else:
@@ -289,12 +289,12 @@ def test_what_becomes_of_it(server: LocalServer, notes: Notes) -> None:
     assert reloaded.call_info is None
 
 
-def test_an_error_has_no_cookies_either(colour: Sync | Async) -> None:
+def test_an_error_has_no_cookies_either(variant: Sync | Async) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         headers = {"set-cookie": "session=secret"}
         return httpx.Response(400, headers=headers, stream=Chunks([b"{}"]))
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     with pytest.raises(APIError) as caught:
         client.create(**ASK)
     assert "set-cookie" not in caught.value.headers
@@ -304,10 +304,10 @@ def test_an_error_has_no_cookies_either(colour: Sync | Async) -> None:
 
 
 def test_one_line_a_call(
-    colour: Sync | Async, server: LocalServer, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, server: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script = [ErrorReply(500, headers={"retry-after-ms": "1"}), "Tamar"]
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     with caplog.at_level(logging.INFO, "modelslab_llm"):
         client.create(**ASK)
     client.close()

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import InvalidRequestError, Message, TextBlock, __version__, endpoints
 from modelslab_llm._protocol.config import Config, Timeout
@@ -147,14 +147,16 @@ EXAMPLES: dict[str, tuple[Json, Json]] = {
 }
 
 
-def what_is_sent(colour: Sync | Async, settings: Json, params: Json, stream: bool) -> httpx.Request:
+def what_is_sent(
+    variant: Sync | Async, settings: Json, params: Json, stream: bool
+) -> httpx.Request:
     sent: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         sent.append(request)
         return httpx.Response(200, stream=Chunks([b'{"type": "message"}']))
 
-    client = colour.client(handler=handler, **settings)
+    client = variant.client(handler=handler, **settings)
     if stream:
         with client.stream(**params) as stream_:
             stream_.message()
@@ -165,12 +167,14 @@ def what_is_sent(colour: Sync | Async, settings: Json, params: Json, stream: boo
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_documents_curl(colour: Sync | Async, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_documents_curl(
+    variant: Sync | Async, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("MODELSLAB_API_KEY", KEY)
     text = (SAMPLES / f"{name}.txt").read_text(encoding="utf-8")
     curl = read_curl(text.replace("{BaseURL}", RELAY))
     settings, params = EXAMPLES[name]
-    request = what_is_sent(colour, settings, params, stream=name.endswith("_stream"))
+    request = what_is_sent(variant, settings, params, stream=name.endswith("_stream"))
 
     assert request.method == curl.method == "POST"
     assert str(request.url) == curl.url
@@ -219,11 +223,11 @@ FULL_BODIES = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", FULL_BODIES)
-def test_a_documents_full_body(colour: Sync | Async, kind: str, stream: bool) -> None:
+def test_a_documents_full_body(variant: Sync | Async, kind: str, stream: bool) -> None:
     wanted = json.loads(FULL_BODIES[kind])
     params = {name: value for name, value in wanted.items() if name != "stream"}
     endpoint = endpoints.llm_v7() if kind == "v7" else GGUF
-    request = what_is_sent(colour, {"api_key": KEY, "endpoint": endpoint}, params, stream)
+    request = what_is_sent(variant, {"api_key": KEY, "endpoint": endpoint}, params, stream)
     assert json.loads(request.content) == params | ({"stream": True} if stream else {})
     assert request.headers["x-api-key"] == KEY
 
@@ -256,8 +260,8 @@ def test_a_get_has_no_content_type() -> None:
     assert request.headers.keys() == OWN_HEADERS.keys() - {"content-type"}
 
 
-def test_the_headers_on_the_wire_are_few(colour: Sync | Async, server: LocalServer) -> None:
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+def test_the_headers_on_the_wire_are_few(variant: Sync | Async, server: LocalServer) -> None:
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     client.create(**ASK)
     client.close()
     (received,) = server.requests
@@ -369,9 +373,9 @@ def test_every_spelling_of_a_base_url(prefix: str, ending: str) -> None:
     assert counting.request.url == f"{base}/v1/messages/count_tokens"
 
 
-def test_the_url_goes_over_the_wire_as_it_is(colour: Sync | Async) -> None:
+def test_the_url_goes_over_the_wire_as_it_is(variant: Sync | Async) -> None:
     settings = {"api_key": KEY, "base_url": "http://h.example:8080/a%20b/v1/"}
-    request = what_is_sent(colour, settings, ASK, stream=False)
+    request = what_is_sent(variant, settings, ASK, stream=False)
     assert request.url.raw_path == b"/a%20b/v1/messages"
     assert request.headers["host"] == "h.example:8080"
 
@@ -770,11 +774,11 @@ def test_what_has_no_path_is_refused_too(block: Any) -> None:
         request_of(**said([block()]))
 
 
-def test_nothing_unsendable_is_sent(colour: Sync | Async) -> None:
+def test_nothing_unsendable_is_sent(variant: Sync | Async) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError("sent")
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.example")
+    client = variant.client(handler=handler, api_key=KEY, base_url="http://h.example")
     with pytest.raises(InvalidRequestError):
         client.create(**{**ASK, **image(b"")})
     with pytest.raises(InvalidRequestError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import AuthenticationError, ConfigurationError, ModelsLab, Timeout, endpoints
 from modelslab_llm._protocol.config import Config
@@ -51,10 +51,10 @@ HUGE = {"1e10": 1e10, "1e300": 1e300, "10**400": 10**400, "46 days": 4_000_001}
 @pytest.mark.parametrize("seconds", HUGE.values(), ids=HUGE)
 @pytest.mark.parametrize("option", ["timeout", "deadline", "progress_timeout", "max_retry_wait"])
 def test_a_huge_limit_of_time_is_waited_for(
-    colour: Sync | Async, server: LocalServer, option: str, seconds: float
+    variant: Sync | Async, server: LocalServer, option: str, seconds: float
 ) -> None:
     options: Any = {option: seconds}
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway(), **options)
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway(), **options)
     assert client.create(**ASK).text
     with client.stream(**ASK) as stream:
         assert stream.message().text
@@ -63,9 +63,9 @@ def test_a_huge_limit_of_time_is_waited_for(
 
 @pytest.mark.parametrize("seconds", HUGE.values(), ids=HUGE)
 def test_huge_limits_for_one_call_and_one_wait(
-    colour: Sync | Async, server: LocalServer, seconds: float
+    variant: Sync | Async, server: LocalServer, seconds: float
 ) -> None:
-    client = colour.client(api_key=server.api_key, endpoint=server.gateway())
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
     assert client.create(**ASK, timeout=seconds).text
     waits = Timeout(connect=seconds, read=seconds, write=seconds, pool=seconds)
     assert client.create(**ASK, timeout=waits).text
@@ -82,13 +82,13 @@ def test_what_is_not_a_limit_of_time(seconds: float) -> None:
 
 @pytest.mark.parametrize("place", ["request-id", "x-request-id", "cf-ray"])
 def test_a_request_id_cannot_command_a_terminal(
-    colour: Sync | Async, place: str, caplog: pytest.LogCaptureFixture
+    variant: Sync | Async, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         headers = {place: "req_\x1b[2J1\x07", "content-type": "application/json"}
         return httpx.Response(200, headers=headers, stream=Chunks([b'{"type":"message"}']))
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
     with caplog.at_level(logging.DEBUG, "modelslab_llm"):
         message = client.create(**ASK)
     assert message.request_id == "req_[2J1"
@@ -104,7 +104,7 @@ def test_a_request_id_that_is_nothing_is_none() -> None:
 @pytest.mark.parametrize("status", [404, 405, 501])
 @pytest.mark.parametrize("said", [b"", b'{"detail": "Not Found"}', b"Unknown path: /v1/models"])
 def test_a_gateway_without_a_list_of_models_can_be_ready(
-    colour: Sync | Async, status: int, said: bytes
+    variant: Sync | Async, status: int, said: bytes
 ) -> None:
     """Where `create` works, `wait_until_ready` must not fail for want of another operation."""
 
@@ -116,16 +116,16 @@ def test_a_gateway_without_a_list_of_models_can_be_ready(
             return httpx.Response(status, stream=Chunks([said]))
         return httpx.Response(400, stream=Chunks([b'{"error": {"message": "model: required"}}']))
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
     client.wait_until_ready(timeout=5)
     assert seen == [("/v1/models", b""), ("/v1/messages", b"{}")]
 
 
-def test_a_wrong_key_still_ends_the_wait(colour: Sync | Async) -> None:
+def test_a_wrong_key_still_ends_the_wait(variant: Sync | Async) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(401, stream=Chunks([b"{}"]))
 
-    client = colour.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key=KEY, base_url="http://h.invalid")
     with pytest.raises(AuthenticationError):
         client.wait_until_ready(timeout=5)
 

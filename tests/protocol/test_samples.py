@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import errors
 from modelslab_llm._protocol.reader import Reader
@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
 
 # httpx's own generators, not the package's, are left unfinished when a stream ends before its body.
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Async generator '(httpx\.|colours\.Chunks):ResourceWarning"
+    r"ignore:Async generator '(httpx\.|variants\.Chunks):ResourceWarning"
 )
 
 each_stream = pytest.mark.parametrize("name", list(EXPECTED))
@@ -105,21 +105,21 @@ def assert_fails_as_expected(error: APIError, wanted: dict[str, Any]) -> None:
 # Streams, through the clients
 
 
-def sse_client(colour: Sync | Async, body: Chunks) -> Any:
+def sse_client(variant: Sync | Async, body: Chunks) -> Any:
     def handler(request: httpx.Request) -> httpx.Response:
         assert json.loads(request.content)["stream"] is True
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
 
-    return colour.client(handler=handler, **SETTINGS)
+    return variant.client(handler=handler, **SETTINGS)
 
 
 @each_cut
 @each_stream
-def test_stream(colour: Sync | Async, name: str, size: int | None) -> None:
+def test_stream(variant: Sync | Async, name: str, size: int | None) -> None:
     """What expected.json says, however the bytes are cut."""
     wanted = EXPECTED[name]
     body = Chunks(cut(sample(name), size))
-    with sse_client(colour, body).stream(**ASK) as stream:
+    with sse_client(variant, body).stream(**ASK) as stream:
         if wanted["terminal"] == "message_stop":
             assert_as_expected(stream.message(), wanted)
         else:
@@ -130,12 +130,12 @@ def test_stream(colour: Sync | Async, name: str, size: int | None) -> None:
 
 
 @each_stream
-def test_the_connection_is_closed_exactly_at_the_end(colour: Sync | Async, name: str) -> None:
+def test_the_connection_is_closed_exactly_at_the_end(variant: Sync | Async, name: str) -> None:
     wanted = EXPECTED[name]
     body = Chunks(cut(sample(name), 1))
     seen: list[Event] = []
     open_at: list[bool] = []
-    with sse_client(colour, body).stream(**ASK) as stream:
+    with sse_client(variant, body).stream(**ASK) as stream:
         failure: APIError | None = None
         try:
             for event in stream.events():
@@ -152,12 +152,12 @@ def test_the_connection_is_closed_exactly_at_the_end(colour: Sync | Async, name:
 
 
 @each_stream
-def test_text_stream(colour: Sync | Async, name: str) -> None:
+def test_text_stream(variant: Sync | Async, name: str) -> None:
     """The text alone, as it comes, is the text of the message."""
     wanted = EXPECTED[name]
     text = "".join(block["text"] for block in wanted["content"] if block["type"] == "text")
     pieces: list[str] = []
-    with sse_client(colour, Chunks([sample(name)])).stream(**ASK) as stream:
+    with sse_client(variant, Chunks([sample(name)])).stream(**ASK) as stream:
         if wanted["terminal"] == "message_stop":
             pieces += stream.texts()
             assert stream.text() == text
@@ -169,8 +169,8 @@ def test_text_stream(colour: Sync | Async, name: str) -> None:
     assert all(pieces)
 
 
-def test_pings_are_handed_out(colour: Sync | Async) -> None:
-    with sse_client(colour, Chunks([sample("s01_anthropic_text.sse")])).stream(**ASK) as stream:
+def test_pings_are_handed_out(variant: Sync | Async) -> None:
+    with sse_client(variant, Chunks([sample("s01_anthropic_text.sse")])).stream(**ASK) as stream:
         kinds = [type(event) for event in stream.events()]
     assert kinds.count(PingEvent) == 1
 
@@ -262,7 +262,7 @@ def stored(name: str) -> tuple[dict[str, Any], httpx.Response]:
     )
 
 
-def json_client(colour: Sync | Async, *names: str) -> tuple[Any, list[httpx.Request]]:
+def json_client(variant: Sync | Async, *names: str) -> tuple[Any, list[httpx.Request]]:
     """Return a client that is answered with these stored answers one by one."""
     requests: list[httpx.Request] = []
 
@@ -270,17 +270,17 @@ def json_client(colour: Sync | Async, *names: str) -> tuple[Any, list[httpx.Requ
         requests.append(request)
         return stored(names[len(requests) - 1])[1]
 
-    return colour.client(handler=handler, **SETTINGS), requests
+    return variant.client(handler=handler, **SETTINGS), requests
 
 
-def create(colour: Sync | Async, name: str) -> tuple[Message, dict[str, Any]]:
-    client, _ = json_client(colour, name)
+def create(variant: Sync | Async, name: str) -> tuple[Message, dict[str, Any]]:
+    client, _ = json_client(variant, name)
     said, _ = stored(name)
     return client.create(**ASK), said["body"]
 
 
-def test_message_with_every_field(colour: Sync | Async) -> None:
-    message, body = create(colour, "m01_anthropic_full.json")
+def test_message_with_every_field(variant: Sync | Async) -> None:
+    message, body = create(variant, "m01_anthropic_full.json")
     assert message.id == "msg_01Full"
     assert message.type == "message"
     assert message.role == "assistant"
@@ -314,8 +314,8 @@ def test_message_with_every_field(colour: Sync | Async) -> None:
     assert message.to_param() == {"role": "assistant", "content": body["content"]}
 
 
-def test_message_in_modelslabs_minimal_form(colour: Sync | Async) -> None:
-    message, body = create(colour, "m02_modelslab_minimal.json")
+def test_message_in_modelslabs_minimal_form(variant: Sync | Async) -> None:
+    message, body = create(variant, "m02_modelslab_minimal.json")
     assert message.id == "msg_fx02"
     assert message.model == "Qwen/Qwen2.5-VL-72B-Instruct-together"
     assert message.content == [TextBlock(text="Lisbon.")]
@@ -329,8 +329,8 @@ def test_message_in_modelslabs_minimal_form(colour: Sync | Async) -> None:
     assert message.to_param() == {"role": "assistant", "content": body["content"]}
 
 
-def test_message_with_thinking_and_a_tool_call(colour: Sync | Async) -> None:
-    message, body = create(colour, "m03_llamacpp_thinking_tool.json")
+def test_message_with_thinking_and_a_tool_call(variant: Sync | Async) -> None:
+    message, body = create(variant, "m03_llamacpp_thinking_tool.json")
     assert message.id == "chatcmpl-FxM3aaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     assert message.model == "/models/finch-4b-q4.gguf"
     thinking, call = message.content
@@ -354,8 +354,8 @@ def test_message_with_thinking_and_a_tool_call(colour: Sync | Async) -> None:
     assert message.to_param() == {"role": "assistant", "content": body["content"]}
 
 
-def test_message_with_null_content(colour: Sync | Async) -> None:
-    message, _ = create(colour, "m05_ollama_null_content_no_stop_fields.json")
+def test_message_with_null_content(variant: Sync | Async) -> None:
+    message, _ = create(variant, "m05_ollama_null_content_no_stop_fields.json")
     assert message.id == "msg_00112233445566778899aabb"
     assert message.model == "plover:8b"
     assert message.content == []
@@ -365,8 +365,8 @@ def test_message_with_null_content(colour: Sync | Async) -> None:
     assert message.to_param() == {"role": "assistant", "content": []}
 
 
-def test_message_that_refuses(colour: Sync | Async) -> None:
-    message, body = create(colour, "m08_refusal_with_stop_details.json")
+def test_message_that_refuses(variant: Sync | Async) -> None:
+    message, body = create(variant, "m08_refusal_with_stop_details.json")
     assert message.id == "msg_fxm8"
     assert message.model == "claude-opus-5"
     assert message.content == []
@@ -384,7 +384,7 @@ MESSAGES = [path.name for path in sorted(SAMPLES.glob("m*.json"))]
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_unknown_fields_are_kept_at_every_level(colour: Sync | Async, name: str) -> None:
+def test_unknown_fields_are_kept_at_every_level(variant: Sync | Async, name: str) -> None:
     said, _ = stored(name)
     body = said["body"]
     body["kv_transfer_params"] = {"a": [1]}
@@ -395,7 +395,7 @@ def test_unknown_fields_are_kept_at_every_level(colour: Sync | Async, name: str)
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=Chunks([json.dumps(body).encode()]))
 
-    message = colour.client(handler=handler, **SETTINGS).create(**ASK)
+    message = variant.client(handler=handler, **SETTINGS).create(**ASK)
     assert message.model_extra == {"kv_transfer_params": {"a": [1]}}
     assert message.kv_transfer_params == {"a": [1]}
     assert message.usage.model_extra == {"iterations": 3}
@@ -403,8 +403,8 @@ def test_unknown_fields_are_kept_at_every_level(colour: Sync | Async, name: str)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_whole_message_is_replayed_as_a_stream(colour: Sync | Async, name: str) -> None:
-    client, requests = json_client(colour, name, name)
+def test_a_whole_message_is_replayed_as_a_stream(variant: Sync | Async, name: str) -> None:
+    client, requests = json_client(variant, name, name)
     whole = client.create(**ASK)
     with client.stream(**ASK) as stream:
         pieces = "".join(stream.texts())
@@ -422,8 +422,8 @@ def test_a_whole_message_is_replayed_as_a_stream(colour: Sync | Async, name: str
 
 
 @pytest.mark.parametrize("name", ["k01_count_tokens_ok.json", "k02_count_tokens_vllm.json"])
-def test_count_tokens(colour: Sync | Async, name: str) -> None:
-    client, requests = json_client(colour, name)
+def test_count_tokens(variant: Sync | Async, name: str) -> None:
+    client, requests = json_client(variant, name)
     count = client.count_tokens(model="asked", messages=ASK["messages"])
     said, _ = stored(name)
     assert count.input_tokens == 21
@@ -435,7 +435,7 @@ def test_count_tokens(colour: Sync | Async, name: str) -> None:
 # Lists of models
 
 
-def test_models_of_anthropic(colour: Sync | Async) -> None:
+def test_models_of_anthropic(variant: Sync | Async) -> None:
     asked: list[str] = []
     last = {
         "data": [
@@ -454,7 +454,7 @@ def test_models_of_anthropic(colour: Sync | Async) -> None:
     def last_page() -> httpx.Response:
         return httpx.Response(200, stream=Chunks([json.dumps(last).encode()]))
 
-    models = colour.client(handler=handler, **SETTINGS).models()
+    models = variant.client(handler=handler, **SETTINGS).models()
     assert asked == [
         "http://sample.invalid/v1/models",
         "http://sample.invalid/v1/models?after_id=claude-fixture-1",
@@ -474,8 +474,8 @@ def test_models_of_anthropic(colour: Sync | Async) -> None:
     assert four.created is None
 
 
-def test_models_in_openais_style(colour: Sync | Async) -> None:
-    client, requests = json_client(colour, "l02_models_openai_style.json")
+def test_models_in_openais_style(variant: Sync | Async) -> None:
+    client, requests = json_client(variant, "l02_models_openai_style.json")
     (model,) = client.models()
     assert model.id == "Qwen/Qwen2.5-VL-72B-Instruct-together"
     assert model.display_name == model.id
@@ -485,8 +485,8 @@ def test_models_in_openais_style(colour: Sync | Async) -> None:
     assert [(r.method, r.content) for r in requests] == [("GET", b"")]
 
 
-def test_models_of_llama_server(colour: Sync | Async) -> None:
-    client, _ = json_client(colour, "l03_models_llamacpp_both_keys.json")
+def test_models_of_llama_server(variant: Sync | Async) -> None:
+    client, _ = json_client(variant, "l03_models_llamacpp_both_keys.json")
     models = client.models()
     assert len(models) == 1  # `data` is read, `models` says the same
     assert models[0].id == "/models/finch-4b-q4.gguf"
@@ -617,9 +617,9 @@ def stream_message(client: Any) -> None:
 
 @pytest.mark.parametrize("call", [create_message, stream_message])
 @pytest.mark.parametrize("name", list(ERRORS))
-def test_error(colour: Sync | Async, name: str, call: Callable[[Any], None]) -> None:
+def test_error(variant: Sync | Async, name: str, call: Callable[[Any], None]) -> None:
     """All that an error can be asked for, of each refusal that a server really sent."""
-    client, requests = json_client(colour, f"{name}.json")
+    client, requests = json_client(variant, f"{name}.json")
     said, _ = stored(f"{name}.json")
     with pytest.raises(APIStatusError) as caught:
         call(client)
@@ -659,15 +659,15 @@ def test_the_index_says_what_each_sample_is() -> None:
     assert not unsaid, f"say in samples/index.md what these show: {unsaid}"
 
 
-def test_the_size_of_the_overflow_is_told(colour: Sync | Async) -> None:
-    client, _ = json_client(colour, "e08_llamacpp_400_context.json")
+def test_the_size_of_the_overflow_is_told(variant: Sync | Async) -> None:
+    client, _ = json_client(variant, "e08_llamacpp_400_context.json")
     with pytest.raises(errors.ContextOverflowError) as caught:
         client.create(**ASK)
     assert (caught.value.prompt_tokens, caught.value.context_size) == (15019, 4096)
 
 
-def test_rate_limit_headers_are_kept(colour: Sync | Async) -> None:
-    client, _ = json_client(colour, "e01_anthropic_429.json")
+def test_rate_limit_headers_are_kept(variant: Sync | Async) -> None:
+    client, _ = json_client(variant, "e01_anthropic_429.json")
     with pytest.raises(errors.RateLimitError) as caught:
         client.create(**ASK)
     assert caught.value.headers["anthropic-ratelimit-requests-limit"] == "50"

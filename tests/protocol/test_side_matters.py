@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Chunks, Sync
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variants import Async, Chunks, Sync
 
 from modelslab_llm import APIStatusError, BadRequestError, StreamInterruptedError
 from modelslab_llm._http.unpack import Unpacker
@@ -321,13 +321,13 @@ BODIES = {
 
 
 @pytest.mark.parametrize("case", BODIES)
-def test_a_body_is_read(colour: Sync | Async, case: str) -> None:
+def test_a_body_is_read(variant: Sync | Async, case: str) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(
             200, headers={"content-type": "application/json"}, stream=Chunks([BODIES[case]])
         )
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     assert client.create(**ASK).text == "Tamar 😀"
 
 
@@ -366,7 +366,7 @@ def test_what_follows_the_last_member_is_told_and_dropped(
 
 
 @pytest.mark.parametrize("verb", ["create", "stream"])
-def test_members_reach_the_answer(colour: Sync | Async, verb: str) -> None:
+def test_members_reach_the_answer(variant: Sync | Async, verb: str) -> None:
     events = [frame(event) for event in (START, BEGIN, delta("Ta"), delta("mar"), *END)]
     parts = events if verb == "stream" else [WHOLE.encode()[:20], WHOLE.encode()[20:]]
     kind = "text/event-stream" if verb == "stream" else "application/json"
@@ -375,7 +375,7 @@ def test_members_reach_the_answer(colour: Sync | Async, verb: str) -> None:
         headers = {"content-type": kind, "content-encoding": "gzip"}
         return httpx.Response(200, headers=headers, stream=Chunks(list(map(gzip.compress, parts))))
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     if verb == "create":
         assert client.create(**ASK).text == "Tamar 😀"
     else:
@@ -395,7 +395,7 @@ REFUSED = [
 @pytest.mark.parametrize("verb", ["create", "stream"])
 @pytest.mark.parametrize("body", REFUSED)
 def test_a_refusal_in_the_form_of_a_stream_is_read(
-    colour: Sync | Async, body: bytes, verb: str
+    variant: Sync | Async, body: bytes, verb: str
 ) -> None:
     """OpenAI-compatible proxies answer a failed stream request with 400 and an event stream."""
 
@@ -403,7 +403,7 @@ def test_a_refusal_in_the_form_of_a_stream_is_read(
         headers = {"content-type": "text/event-stream"}
         return httpx.Response(400, headers=headers, stream=Chunks([body]))
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     with pytest.raises(BadRequestError) as caught:
         if verb == "create":
             client.create(**ASK)
@@ -452,7 +452,7 @@ def _whole(body: bytes) -> Message:
 
 
 @pytest.mark.parametrize("written", [r"a\ud83d", r"a\\ud83d"])
-def test_half_of_a_character_in_an_output(colour: Sync | Async, written: str) -> None:
+def test_half_of_a_character_in_an_output(variant: Sync | Async, written: str) -> None:
     """In the text of the answer, as the model's own JSON escapes it, or as the server does."""
     text = rf"{{\"city\": \"{written}\"}}"
     body = rf'{{"type":"message","content":[{{"type":"text","text":"{text}"}}]}}'
@@ -460,5 +460,5 @@ def test_half_of_a_character_in_an_output(colour: Sync | Async, written: str) ->
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=Chunks([body.encode()]))
 
-    client = colour.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
+    client = variant.client(handler=handler, api_key="k" * 12, base_url="http://h.invalid")
     assert client.parse(output=dict[str, str], **ASK).parsed == {"city": "a\ufffd"}

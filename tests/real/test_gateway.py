@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from llama.scripts import ANSWER_REPLY, ONE_CALL_INPUT, RIVER_LEVEL, TWO_CALLS_INPUTS
 from llama.server import LlamaServer
 from real.gateway import Gateway
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     BadRequestError,
@@ -36,16 +36,16 @@ ASK_RIVER: dict[str, Any] = {
 
 
 def client_of(
-    colour: Sync | Async, gateway: Gateway, model: str = "small", **options: Any
+    variant: Sync | Async, gateway: Gateway, model: str = "small", **options: Any
 ) -> SyncClient | AsyncClient:
     endpoint = endpoints.gateway(gateway.url, default_model=model)
     options = {"api_key": gateway.key, "max_retries": 0, **options}
-    return colour.client(endpoint=endpoint, **options)
+    return variant.client(endpoint=endpoint, **options)
 
 
 @pytest.mark.parametrize("model", ["small", "messages"])
-def test_create_and_stream(colour: Sync | Async, gateway: Gateway, model: str) -> None:
-    client = client_of(colour, gateway, model)
+def test_create_and_stream(variant: Sync | Async, gateway: Gateway, model: str) -> None:
+    client = client_of(variant, gateway, model)
     message = client.create(**HELLO)
     assert message.text
     assert message.model == model
@@ -63,8 +63,8 @@ def test_create_and_stream(colour: Sync | Async, gateway: Gateway, model: str) -
     client.close()
 
 
-def test_a_call_and_its_result(colour: Sync | Async, gateway: Gateway) -> None:
-    client = client_of(colour, gateway, "tools")
+def test_a_call_and_its_result(variant: Sync | Async, gateway: Gateway) -> None:
+    client = client_of(variant, gateway, "tools")
     turns = list(ASK_RIVER["messages"])
     message = client.create(**ASK_RIVER)
     (use,) = message.tool_uses
@@ -75,8 +75,8 @@ def test_a_call_and_its_result(colour: Sync | Async, gateway: Gateway) -> None:
     client.close()
 
 
-def test_two_calls_in_a_stream(colour: Sync | Async, gateway: Gateway) -> None:
-    client = client_of(colour, gateway, "tools")
+def test_two_calls_in_a_stream(variant: Sync | Async, gateway: Gateway) -> None:
+    client = client_of(variant, gateway, "tools")
     both = [{"role": "user", "content": "How high are both?"}]
     with client.stream(**ASK_RIVER | {"messages": both}) as stream:
         message = stream.message()
@@ -85,9 +85,9 @@ def test_two_calls_in_a_stream(colour: Sync | Async, gateway: Gateway) -> None:
     client.close()
 
 
-def test_a_call_that_is_cut(colour: Sync | Async, gateway: Gateway) -> None:
+def test_a_call_that_is_cut(variant: Sync | Async, gateway: Gateway) -> None:
     """LiteLLM cannot read such arguments itself: whole it fails, in a stream it passes them on."""
-    client = client_of(colour, gateway, "tools")
+    client = client_of(variant, gateway, "tools")
     with pytest.raises(InternalServerError, match="Failed to parse tool call arguments"):
         client.create(**ASK_RIVER | {"max_tokens": 8})
     with client.stream(**ASK_RIVER | {"max_tokens": 8}) as stream:
@@ -97,25 +97,25 @@ def test_a_call_that_is_cut(colour: Sync | Async, gateway: Gateway) -> None:
     client.close()
 
 
-def test_counting_and_models(colour: Sync | Async, gateway: Gateway) -> None:
-    client = client_of(colour, gateway)
+def test_counting_and_models(variant: Sync | Async, gateway: Gateway) -> None:
+    client = client_of(variant, gateway)
     assert client.count_tokens(messages=HELLO["messages"]).input_tokens > 0
     models = client.models()
     assert {"small", "tools", "down"} < {model.id for model in models}
     client.close()
 
 
-def test_a_wrong_key(colour: Sync | Async, gateway: Gateway) -> None:
+def test_a_wrong_key(variant: Sync | Async, gateway: Gateway) -> None:
     """Without a database LiteLLM knows no key but its own, and says so with status 400."""
-    client = client_of(colour, gateway, api_key="sk-wrong")
+    client = client_of(variant, gateway, api_key="sk-wrong")
     with pytest.raises(BadRequestError, match="No connected db") as refused:
         client.create(**HELLO)
     assert "sk-wrong" not in str(refused.value)
     client.close()
 
 
-def test_a_wrong_model(colour: Sync | Async, gateway: Gateway) -> None:
-    client = client_of(colour, gateway, "nobody")
+def test_a_wrong_model(variant: Sync | Async, gateway: Gateway) -> None:
+    client = client_of(variant, gateway, "nobody")
     with pytest.raises(BadRequestError, match="Invalid model name passed in model=nobody"):
         client.create(**HELLO)
     with pytest.raises(BadRequestError, match="Invalid model name"), client.stream(**HELLO):
@@ -123,8 +123,8 @@ def test_a_wrong_model(colour: Sync | Async, gateway: Gateway) -> None:
     client.close()
 
 
-def test_the_server_behind_it_is_down(colour: Sync | Async, gateway: Gateway) -> None:
-    client = client_of(colour, gateway, "down", max_retries=1)
+def test_the_server_behind_it_is_down(variant: Sync | Async, gateway: Gateway) -> None:
+    client = client_of(variant, gateway, "down", max_retries=1)
     with pytest.raises(InternalServerError, match="Cannot connect to host") as failed:
         client.create(**HELLO)
     assert failed.value.attempts == 2
@@ -134,8 +134,8 @@ def test_the_server_behind_it_is_down(colour: Sync | Async, gateway: Gateway) ->
 
 
 @pytest.mark.parametrize("model", ["small", "messages"])
-def test_the_context_overflows(colour: Sync | Async, gateway: Gateway, model: str) -> None:
-    client = client_of(colour, gateway, model)
+def test_the_context_overflows(variant: Sync | Async, gateway: Gateway, model: str) -> None:
+    client = client_of(variant, gateway, model)
     long = [{"role": "user", "content": "hello " * 3000}]
     with pytest.raises(ContextOverflowError) as refused:
         client.create(**HELLO | {"messages": long})

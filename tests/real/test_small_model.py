@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from llama.server import LlamaServer
 from real.gateway import Gateway
 from real.questions import QUESTIONS
 from real.rates import CONTEXT, SLOTS, SMALL, Rate, rate, rows
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     ContextOverflowError,
@@ -31,9 +31,9 @@ from modelslab_llm import (
 HELLO = [{"role": "user", "content": "Name a river in England."}]
 
 
-def client_of(colour: Sync | Async, server: LlamaServer) -> SyncClient | AsyncClient:
+def client_of(variant: Sync | Async, server: LlamaServer) -> SyncClient | AsyncClient:
     endpoint = endpoints.llama_server(server.url, auth="bearer", default_model=SMALL)
-    return colour.client(api_key=server.api_key, endpoint=endpoint)
+    return variant.client(api_key=server.api_key, endpoint=endpoint)
 
 
 def created(client: Any, **params: Any) -> Message:
@@ -53,8 +53,8 @@ ways = pytest.mark.parametrize("ask", [created, streamed])
 
 
 @ways
-def test_an_answer(colour: Sync | Async, small: LlamaServer, ask: Callable[..., Message]) -> None:
-    client = client_of(colour, small)
+def test_an_answer(variant: Sync | Async, small: LlamaServer, ask: Callable[..., Message]) -> None:
+    client = client_of(variant, small)
     message = ask(client, max_tokens=24, messages=HELLO)
     assert message.text.strip()
     assert message.model == SMALL
@@ -66,9 +66,9 @@ def test_an_answer(colour: Sync | Async, small: LlamaServer, ask: Callable[..., 
 
 @ways
 def test_a_count_is_what_the_prompt_costs(
-    colour: Sync | Async, small: LlamaServer, ask: Callable[..., Message]
+    variant: Sync | Async, small: LlamaServer, ask: Callable[..., Message]
 ) -> None:
-    client = client_of(colour, small)
+    client = client_of(variant, small)
     asked = {"system": "Be brief.", "messages": HELLO}
     count = client.count_tokens(**asked).input_tokens
     usage = ask(client, max_tokens=2, **asked).usage
@@ -78,17 +78,17 @@ def test_a_count_is_what_the_prompt_costs(
 
 @ways
 def test_a_stop_sequence(
-    colour: Sync | Async, small: LlamaServer, ask: Callable[..., Message]
+    variant: Sync | Async, small: LlamaServer, ask: Callable[..., Message]
 ) -> None:
-    client = client_of(colour, small)
+    client = client_of(variant, small)
     message = ask(client, max_tokens=60, temperature=0.0, messages=HELLO, stop_sequences=["e"])
     assert "e" not in message.text
     assert (message.stop_sequence, message.stop_reason) == ("e", "end_turn")
     client.close()
 
 
-def test_a_prompt_that_is_too_long(colour: Sync | Async, small: LlamaServer) -> None:
-    client = client_of(colour, small)
+def test_a_prompt_that_is_too_long(variant: Sync | Async, small: LlamaServer) -> None:
+    client = client_of(variant, small)
     long = [{"role": "user", "content": "river " * (CONTEXT + 500)}]
     with pytest.raises(ContextOverflowError) as refused:
         client.create(max_tokens=5, messages=long)
@@ -159,8 +159,8 @@ def becomes_idle(server: LlamaServer) -> bool:
     return False
 
 
-def test_a_stream_that_is_left_frees_its_slot(colour: Sync | Async, small: LlamaServer) -> None:
-    client = client_of(colour, small)
+def test_a_stream_that_is_left_frees_its_slot(variant: Sync | Async, small: LlamaServer) -> None:
+    client = client_of(variant, small)
     endless = {"max_tokens": 1500, "messages": HELLO, "extra_body": {"ignore_eos": True}}
     with client.stream(**endless) as stream:
         assert next(iter(stream.texts())) is not None

@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from raw_server import RawServer
 from typing_extensions import TypedDict
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm import (
     APIStatusError,
@@ -75,13 +75,13 @@ def called(given: Any, **more: Any) -> Reply:
     return Reply([{"type": "tool_use", "id": "toolu_1", "name": "output", "input": given}], **more)
 
 
-def client_of(colour: Sync | Async, server: LocalServer) -> Client:
-    return colour.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
+def client_of(variant: Sync | Async, server: LocalServer) -> Client:
+    return variant.client(api_key=server.api_key, endpoint=server.llm_v7(), max_retries=0)
 
 
-def gateway_of(colour: Sync | Async, server: LocalServer) -> Client:
+def gateway_of(variant: Sync | Async, server: LocalServer) -> Client:
     """A client of a server of which nobody knows what it can do, so that all may be chosen."""
-    return colour.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
+    return variant.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
 
 
 def parsed(client: Client, **params: Any) -> Any:
@@ -99,11 +99,11 @@ ways = pytest.mark.parametrize("ask", [parsed, streamed])
 
 
 @ways
-def test_an_endpoint_says_which_strategies_there_are(colour: Sync | Async, ask: Any) -> None:
+def test_an_endpoint_says_which_strategies_there_are(variant: Sync | Async, ask: Any) -> None:
     with LocalServer(json.dumps(LEVEL)) as server:
         strategies = ("prompt", "output_config")
         mine = replace(server.gateway(), strategies=strategies, default_strategy="prompt")
-        client = colour.client(api_key=server.api_key, endpoint=mine)
+        client = variant.client(api_key=server.api_key, endpoint=mine)
         assert ask(client, output=Level).parsed == THE_LEVEL
         assert "one JSON object" in server.requests[-1].body["system"]
         with pytest.raises(InvalidRequestError, match="'prompt', 'output_config', not 'tool'"):
@@ -112,14 +112,14 @@ def test_an_endpoint_says_which_strategies_there_are(colour: Sync | Async, ask: 
         client.close()
 
 
-def test_a_call_that_was_cut_before_its_arguments(colour: Sync | Async) -> None:
+def test_a_call_that_was_cut_before_its_arguments(variant: Sync | Async) -> None:
     """llama-server sends `input: {}` then (protocol.md §5), which fits a type of defaults only."""
 
     class Wishes(BaseModel):
         cups: int = 1
 
     with LocalServer(called({}, stop_reason="max_tokens")) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputTruncatedError):
             parsed(client, output=Wishes)
         client.close()
@@ -174,10 +174,10 @@ def test_types(ask: Any, output: Any, given: dict[str, Any], expected: Any) -> N
     ],
 )
 def test_strategies_that_answer_in_text(
-    colour: Sync | Async, ask: Any, strategy: str, text: str
+    variant: Sync | Async, ask: Any, strategy: str, text: str
 ) -> None:
     with LocalServer(text) as server:
-        client = gateway_of(colour, server)
+        client = gateway_of(variant, server)
         assert ask(client, output=Level, strategy=strategy).parsed == THE_LEVEL
         (request,) = server.requests
         sent = request.body
@@ -217,19 +217,19 @@ def test_what_is_set_besides_stays() -> None:
     assert names == ["river_level", "output"]
 
 
-def test_a_server_that_forces_no_tool_may_answer_in_text(colour: Sync | Async) -> None:
+def test_a_server_that_forces_no_tool_may_answer_in_text(variant: Sync | Async) -> None:
     """Ollama ignores tool_choice (protocol.md §11)."""
     with LocalServer(json.dumps(LEVEL)) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         assert parsed(client, output=Level).parsed == THE_LEVEL
         client.close()
 
 
 @ways
-def test_arguments_as_a_string_of_json(colour: Sync | Async, ask: Any) -> None:
+def test_arguments_as_a_string_of_json(variant: Sync | Async, ask: Any) -> None:
     """new-api sends them so (protocol.md §5)."""
     with LocalServer(called(json.dumps(LEVEL))) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         if ask is parsed:
             assert ask(client, output=Level).parsed == THE_LEVEL
         client.close()
@@ -257,9 +257,9 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     assert (again.parsed, again.to_param()) == (THE_LEVEL, turn)
 
 
-def test_a_parsed_answer_goes_on_as_a_conversation(colour: Sync | Async) -> None:
+def test_a_parsed_answer_goes_on_as_a_conversation(variant: Sync | Async) -> None:
     with LocalServer([called(LEVEL), "Rising."]) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         first = parsed(client, output=Level)
         again = {"role": "user", "content": "And now?"}
         assert client.create(**PARAMS | {"messages": [*ASK, first, again]}).text == "Rising."
@@ -286,10 +286,10 @@ def test_a_parsed_answer_goes_on_as_a_conversation(colour: Sync | Async) -> None
         Reply(json.dumps({"a": LEVEL})[:-1] + ', "b": ', stop_reason="max_tokens"),
     ],
 )
-def test_truncated(colour: Sync | Async, ask: Any, reply: Reply) -> None:
+def test_truncated(variant: Sync | Async, ask: Any, reply: Reply) -> None:
     """An output that was cut is never handed out, even if the piece fits by chance."""
     with LocalServer(reply) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputTruncatedError, match="the answer was cut") as cut:
             ask(client, output=Level)
         error = cut.value
@@ -305,17 +305,17 @@ def test_truncated(colour: Sync | Async, ask: Any, reply: Reply) -> None:
 
 @ways
 def test_an_output_that_is_whole_counts_though_the_answer_was_cut_after_it(
-    colour: Sync | Async, ask: Any
+    variant: Sync | Async, ask: Any
 ) -> None:
     for reply in (called(LEVEL, stop_reason="max_tokens"), json.dumps(LEVEL) + " That is"):
         with LocalServer(reply) as server:
-            client = client_of(colour, server)
+            client = client_of(variant, server)
             assert ask(client, output=Level).parsed == THE_LEVEL
             client.close()
 
 
 @ways
-def test_refused(colour: Sync | Async, ask: Any) -> None:
+def test_refused(variant: Sync | Async, ask: Any) -> None:
     body = {
         "type": "message",
         "content": [{"type": "text", "text": "I will not."}],
@@ -323,7 +323,7 @@ def test_refused(colour: Sync | Async, ask: Any) -> None:
         "stop_details": {"type": "refusal", "category": "cyber", "explanation": None},
     }
     with LocalServer(body) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputRefusedError, match="refused to answer: cyber") as refused:
             ask(client, output=Level)
         assert refused.value.raw_text == refused.value.message.text == "I will not."
@@ -362,10 +362,10 @@ def test_refused(colour: Sync | Async, ask: Any) -> None:
     ],
 )
 def test_invalid(
-    colour: Sync | Async, ask: Any, output: Any, reply: Any, reason: str, raw: str | None
+    variant: Sync | Async, ask: Any, output: Any, reply: Any, reason: str, raw: str | None
 ) -> None:
     with LocalServer(reply) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputInvalidError, match=reason) as invalid:
             ask(client, output=output)
         error = invalid.value
@@ -378,9 +378,9 @@ def test_invalid(
         client.close()
 
 
-def test_the_cause_is_pydantics_own_error(colour: Sync | Async) -> None:
+def test_the_cause_is_pydantics_own_error(variant: Sync | Async) -> None:
     with LocalServer(called({"river": "Exe", "cm": "deep"})) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputError) as invalid:
             parsed(client, output=Level)
         assert isinstance(invalid.value.__cause__, ValidationError)
@@ -408,14 +408,14 @@ def test_objects_in_a_text(text: str, objects: list[Any]) -> None:
 # --- asking again ---
 
 
-def test_asking_again_shows_the_fault_in_a_valid_history(colour: Sync | Async) -> None:
+def test_asking_again_shows_the_fault_in_a_valid_history(variant: Sync | Async) -> None:
     wrong = [
         {"type": "text", "text": "Let me see."},
         {"type": "tool_use", "id": "t1", "name": "output", "input": {"river": "Exe"}},
         {"type": "tool_use", "id": "t2", "name": "output", "input": {"river": "Dart"}},
     ]
     with LocalServer([Reply(wrong), called(LEVEL)]) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         answer = parsed(client, output=Level, validation_retries=1)
         assert answer.parsed == THE_LEVEL
         assert [len(each.tool_uses) for each in answer.previous_attempts] == [2]
@@ -437,11 +437,11 @@ def test_asking_again_shows_the_fault_in_a_valid_history(colour: Sync | Async) -
         client.close()
 
 
-def test_errors_have_what_a_request_can_go_on_from(colour: Sync | Async) -> None:
+def test_errors_have_what_a_request_can_go_on_from(variant: Sync | Async) -> None:
     replies = [called({"river": "Exe"}), called('{"river', stop_reason="max_tokens")]
     refusal = Reply("I will not.", stop_reason="refusal")
     with LocalServer([*replies, refusal, called(LEVEL)]) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         turns: list[Any] = []
         for call in (True, True, False):
             with pytest.raises(OutputError) as failed:
@@ -455,9 +455,9 @@ def test_errors_have_what_a_request_can_go_on_from(colour: Sync | Async) -> None
         client.close()
 
 
-def test_asking_again_in_text(colour: Sync | Async) -> None:
+def test_asking_again_in_text(variant: Sync | Async) -> None:
     with LocalServer(["It is high.", "", json.dumps(LEVEL)]) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         answer = parsed(client, output=Level, validation_retries=2, strategy="prompt")
         assert (answer.parsed, len(answer.previous_attempts)) == (THE_LEVEL, 2)
         roles = [[turn["role"] for turn in request.body["messages"]] for request in server.requests]
@@ -468,18 +468,18 @@ def test_asking_again_in_text(colour: Sync | Async) -> None:
         client.close()
 
 
-def test_asking_again_has_an_end(colour: Sync | Async) -> None:
+def test_asking_again_has_an_end(variant: Sync | Async) -> None:
     with LocalServer(called({"river": "Exe"})) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(OutputInvalidError) as invalid:
             parsed(client, output=Level, validation_retries=2)
         assert (len(server.requests), len(invalid.value.previous_attempts)) == (3, 2)
         client.close()
 
 
-def test_what_fails_while_asking_again_is_an_api_error(colour: Sync | Async) -> None:
+def test_what_fails_while_asking_again_is_an_api_error(variant: Sync | Async) -> None:
     with LocalServer([called({}), ErrorReply(400, "No.")]) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with pytest.raises(APIStatusError, match="No"):
             parsed(client, output=Level, validation_retries=3)
         assert len(server.requests) == 2
@@ -489,9 +489,9 @@ def test_what_fails_while_asking_again_is_an_api_error(colour: Sync | Async) -> 
 # --- streaming ---
 
 
-def test_partial_outputs_grow(colour: Sync | Async) -> None:
+def test_partial_outputs_grow(variant: Sync | Async) -> None:
     with LocalServer(called({"value": [LEVEL, LEVEL]})) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with client.parse_stream(**PARAMS, output=list[Level]) as stream:
             partials = list(stream.partials())
             assert stream.message().parsed == [THE_LEVEL, THE_LEVEL]
@@ -502,9 +502,9 @@ def test_partial_outputs_grow(colour: Sync | Async) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["prompt", "output_config"])
-def test_partial_outputs_in_text(colour: Sync | Async, strategy: str) -> None:
+def test_partial_outputs_in_text(variant: Sync | Async, strategy: str) -> None:
     with LocalServer(f"Here: ```json\n{json.dumps(LEVEL)}\n```") as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with client.parse_stream(**PARAMS, output=Level, strategy=strategy) as stream:
             assert stream.next().type == "message_start"
             partials = list(stream.partials())
@@ -515,9 +515,9 @@ def test_partial_outputs_in_text(colour: Sync | Async, strategy: str) -> None:
         client.close()
 
 
-def test_events_read_before_are_not_lost_to_the_partials(colour: Sync | Async) -> None:
+def test_events_read_before_are_not_lost_to_the_partials(variant: Sync | Async) -> None:
     with LocalServer(called(LEVEL)) as server:
-        client = client_of(colour, server)
+        client = client_of(variant, server)
         with client.parse_stream(**PARAMS, output=Level) as stream:
             for _ in range(6):
                 stream.next()
@@ -526,20 +526,20 @@ def test_events_read_before_are_not_lost_to_the_partials(colour: Sync | Async) -
         client.close()
 
 
-def test_a_whole_message_in_answer_to_a_stream(colour: Sync | Async) -> None:
+def test_a_whole_message_in_answer_to_a_stream(variant: Sync | Async) -> None:
     """Some servers answer so; all arguments then come at once (protocol.md §6.9)."""
     body = {"type": "message", "content": called(LEVEL).content, "stop_reason": "tool_use"}
     answer = json.dumps(body).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     with RawServer(head % len(answer) + answer) as server:
-        client = colour.client(api_key="a-key", base_url=server.url)
+        client = variant.client(api_key="a-key", base_url=server.url)
         with client.parse_stream(**PARAMS, output=Level) as stream:
             assert list(stream.partials()) == [LEVEL]
             assert stream.message().parsed == THE_LEVEL
         client.close()
 
 
-def test_a_stream_that_is_cut_raises_as_always(colour: Sync | Async) -> None:
+def test_a_stream_that_is_cut_raises_as_always(variant: Sync | Async) -> None:
     events = [
         {"type": "message_start", "message": {"id": "m"}},
         {
@@ -556,7 +556,7 @@ def test_a_stream_that_is_cut_raises_as_always(colour: Sync | Async) -> None:
     sent = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
     with RawServer([head + sent, lambda connection: connection.sock.close()]) as server:
-        client = colour.client(api_key="a-key", base_url=server.url, max_retries=0)
+        client = variant.client(api_key="a-key", base_url=server.url, max_retries=0)
         with client.parse_stream(**PARAMS, output=Level) as stream:
             seen = []
             with pytest.raises(StreamInterruptedError) as cut:
@@ -621,8 +621,8 @@ def test_bad_input(output: Any, more: dict[str, Any], cure: str) -> None:
         client.close()
 
 
-def test_a_wrong_name_names_the_verb(colour: Sync | Async) -> None:
-    client = colour.client(api_key="a-key")
+def test_a_wrong_name_names_the_verb(variant: Sync | Async) -> None:
+    client = variant.client(api_key="a-key")
     with pytest.raises(InvalidRequestError, match="output: name a type"):
         parsed(client, output=None)
     with pytest.raises(TypeError, match=r"messages.parse\(\) has no parameter 'temprature'"):

@@ -1,8 +1,8 @@
 """Make one kind of call in this process; print what came of it, and the most memory it took.
 
 `test_bounds.py` runs this file as a program of its own, so that what it measures is the client
-alone: `bounded_call.py URL VERB COLOUR…`, where the verb is `create`, `stream` or `models`, and
-the colours, made one after the other, are `sync` and `asyncio`.
+alone: `bounded_call.py URL VERB VARIANT…`, where the verb is `create`, `stream` or `models`, and
+the variants, made one after the other, are `sync` and `asyncio`.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ async def acall(url: str, verb: str) -> Any:
             return await stream.get_final_message()
 
 
-def main(url: str, verb: str, *colours: str) -> None:
+def main(url: str, verb: str, *variants: str) -> None:
     start = memory("VmRSS")
     outcomes: list[dict[str, Any]] = []
-    for colour in colours:
+    for variant in variants:
         gc.collect()  # a stream keeps its failure, which keeps the frames that keep the stream
         try:
-            result = call(url, verb) if colour == "sync" else asyncio.run(acall(url, verb))
+            result = call(url, verb) if variant == "sync" else asyncio.run(acall(url, verb))
         except ModelsLabError as error:
             outcomes.append({"error": type(error).__name__, "words": str(error)})
         else:

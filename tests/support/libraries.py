@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from colours import Async, Sync
+from variants import Async, Sync
 
 from modelslab_llm._http.private import carries_as_made
 
@@ -38,15 +38,15 @@ def module(library: str) -> ModuleType:
 
 
 @contextmanager
-def client_of(library: str, colour: Sync | Async, **settings: Any) -> Iterator[Any]:
+def client_of(library: str, variant: Sync | Async, **settings: Any) -> Iterator[Any]:
     """Give a plain client of that library, as callers make it."""
-    if isinstance(colour, Sync):
+    if isinstance(variant, Sync):
         with module(library).Client(**settings) as http:
             yield http
     else:
         http = module(library).AsyncClient(**settings)
         yield http
-        colour.portal.call(http.aclose)
+        variant.portal.call(http.aclose)
 
 
 def goes_straight(http: Any) -> bool:

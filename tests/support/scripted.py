@@ -1,4 +1,4 @@
-"""One script, two ways in: a `LocalServer` and a `ScriptedTransport`, driven in every colour.
+"""One script, two ways in: a `LocalServer` and a `ScriptedTransport`, driven in every variant.
 
 Holds no expectations; a test takes the fixture `way` and never asks which one it got.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from colours import Async, AsyncClient, Sync, SyncClient
+from variants import Async, AsyncClient, Sync, SyncClient
 
 from modelslab_llm.testing import LocalServer, ScriptedTransport
 
@@ -21,11 +21,11 @@ ASK: dict[str, Any] = {
 
 
 class Way:
-    """Open servers of one kind, and clients of them in one colour; all are closed at the end."""
+    """Open servers of one kind, and clients of them in one variant; all are closed at the end."""
 
-    def __init__(self, kind: type[LocalServer | ScriptedTransport], colour: Sync | Async) -> None:
+    def __init__(self, kind: type[LocalServer | ScriptedTransport], variant: Sync | Async) -> None:
         self.kind = kind
-        self.colour = colour
+        self.variant = variant
         self.opened = ExitStack()
 
     def server(self, script: Any = None, **options: Any) -> LocalServer | ScriptedTransport:
@@ -37,10 +37,10 @@ class Way:
     ) -> SyncClient | AsyncClient:
         options = {"max_retries": 0, **options}
         client: SyncClient | AsyncClient
-        if isinstance(self.colour, Sync):
+        if isinstance(self.variant, Sync):
             client = SyncClient(server.client(**options))
         else:
-            client = AsyncClient(self.colour.portal, server.async_client(**options))
+            client = AsyncClient(self.variant.portal, server.async_client(**options))
         self.opened.callback(client.close)
         return client
 
@@ -50,7 +50,7 @@ class Way:
 
 
 @contextmanager
-def way_named(kind: str, colour: Sync | Async) -> Iterator[Way]:
-    way = Way({"server": LocalServer, "transport": ScriptedTransport}[kind], colour)
+def way_named(kind: str, variant: Sync | Async) -> Iterator[Way]:
+    way = Way({"server": LocalServer, "transport": ScriptedTransport}[kind], variant)
     with way.opened:
         yield way

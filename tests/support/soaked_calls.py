@@ -1,6 +1,6 @@
 """Make thousands of calls on one client in this process; print how much it has grown since warm.
 
-`test_soak.py` runs this file as a program of its own: `soaked_calls.py URL COLOUR CALLS`. Four
+`test_soak.py` runs this file as a program of its own: `soaked_calls.py URL VARIANT CALLS`. Four
 kinds of calls take turns: whole, streamed, streamed and left early, streamed and broken off.
 """
 
@@ -90,11 +90,11 @@ async def async_main(url: str, calls: int) -> list[dict[str, int]]:
         return [warm, measured()]
 
 
-def main(url: str, colour: str, calls: str) -> None:
-    if colour == "sync":
+def main(url: str, variant: str, calls: str) -> None:
+    if variant == "sync":
         warm, end = sync_main(url, int(calls))
     else:
-        warm, end = anyio.run(async_main, url, int(calls), backend=colour)
+        warm, end = anyio.run(async_main, url, int(calls), backend=variant)
     print(json.dumps({name: end[name] - warm[name] for name in warm}))
 
 

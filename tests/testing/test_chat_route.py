@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Sync
 from pydantic import BaseModel
 from scripted import Way
+from variants import Async, Sync
 
 from modelslab_llm import BadRequestError, InternalServerError, NotFoundError, endpoints
 from modelslab_llm.openai import from_chat_chunks, from_chat_completion
@@ -150,10 +150,10 @@ ASK_LEVEL: Json = {"max_tokens": 99, "messages": [{"role": "user", "content": "H
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 def test_structured_output_by_the_default_of_a_deployment(
-    colour: Sync | Async, streamed: bool
+    variant: Sync | Async, streamed: bool
 ) -> None:
     with LocalServer('{"river": "Tamar", "cm": 214}') as server:
-        client = colour.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
+        client = variant.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
         if streamed:
             with client.parse_stream(output=Level, **ASK_LEVEL) as stream:
                 assert {"river": "Tamar"} in list(stream.partials())
@@ -171,11 +171,11 @@ def test_structured_output_by_the_default_of_a_deployment(
     assert request.credentials == {"x-api-key": server.api_key}
 
 
-def test_a_stream_of_chunks_that_breaks(colour: Sync | Async) -> None:
+def test_a_stream_of_chunks_that_breaks(variant: Sync | Async) -> None:
     fault = Fault.error("overloaded_error", "Too much.", after=4)
     with LocalServer(Reply('{"river": "Tamar"}', fault=fault)) as server:
         endpoint = endpoints.llama_server(server.gateway().base_url, auth="bearer")
-        client = colour.client(api_key=server.api_key, endpoint=endpoint, max_retries=0)
+        client = variant.client(api_key=server.api_key, endpoint=endpoint, max_retries=0)
         with pytest.raises(InternalServerError, match="Too much") as failed:
             with client.parse_stream(output=Level, **ASK_LEVEL) as stream:
                 list(stream.partials())

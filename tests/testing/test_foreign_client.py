@@ -154,17 +154,17 @@ class Async:
 
 
 class Theirs:
-    """Open servers, and clients of theirs in one colour; all are closed at the end."""
+    """Open servers, and clients of theirs in one variant; all are closed at the end."""
 
-    def __init__(self, colour: type[Sync | Async]) -> None:
-        self.colour = colour
+    def __init__(self, variant: type[Sync | Async]) -> None:
+        self.variant = variant
         self.opened = ExitStack()
 
     def server(self, script: Any = None, **options: Any) -> LocalServer:
         return self.opened.enter_context(LocalServer(script, **options))
 
     def client(self, server: LocalServer, **options: Any) -> Sync | Async:
-        client = self.colour(server, **{"max_retries": 0, **options})
+        client = self.variant(server, **{"max_retries": 0, **options})
         self.opened.callback(client.close)
         return client
 

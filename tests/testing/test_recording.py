@@ -20,7 +20,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from colours import Async, AsyncClient, Sync, SyncClient, colour_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama.fixtures import MODEL_NAME
@@ -47,6 +46,7 @@ from raw_server import (
     head,
     reply,
 )
+from variants import Async, AsyncClient, Sync, SyncClient, variant_named
 
 from modelslab_llm import (
     APIConnectionError,
@@ -69,21 +69,21 @@ from modelslab_llm.testing._record.cleaner import content_of, data_of, frames_in
 COMMITTED = Path(__file__).parent / "recordings" / "llama"
 KEY = "sk-of-the-recording-0123"
 HELLO = [{"role": "user", "content": "Hello"}]
-COLOURS = ("sync", "asyncio", "trio")
+VARIANTS = ("sync", "asyncio", "trio")
 NOWHERE = "http://127.0.0.1:9"
 """An address without a server: what is answered there was recorded."""
 
 
 def client_on(
-    recording: Recording, colour: Sync | Async, url: str = NOWHERE, **settings: Any
+    recording: Recording, variant: Sync | Async, url: str = NOWHERE, **settings: Any
 ) -> SyncClient | AsyncClient:
     if not settings.keys() & {"endpoint", "base_url"}:
         settings["endpoint"] = endpoints.gateway(url, default_model=MODEL_NAME)
     if recording.record:
         settings.setdefault("api_key", KEY)
-    if isinstance(colour, Sync):
+    if isinstance(variant, Sync):
         return SyncClient(recording.client(**settings))
-    return AsyncClient(colour.portal, recording.async_client(**settings))
+    return AsyncClient(variant.portal, recording.async_client(**settings))
 
 
 def outcome(call: Callable[[], Any]) -> Any:
@@ -120,11 +120,11 @@ def exchanges(folder: Path) -> list[dict[str, Any]]:
 
 
 def replayed_everywhere(folder: Path, talk: Callable[[Recording, Sync | Async], Any]) -> list[Any]:
-    """Return what a conversation comes to when it is replayed, in each colour."""
+    """Return what a conversation comes to when it is replayed, in each variant."""
     results = []
-    for name in COLOURS:
-        with colour_named(name) as colour, Recording(folder) as recording:
-            results.append(talk(recording, colour))
+    for name in VARIANTS:
+        with variant_named(name) as variant, Recording(folder) as recording:
+            results.append(talk(recording, variant))
     return results
 
 
@@ -140,10 +140,10 @@ BAD_TOOL = {
 
 
 def conversation(
-    recording: Recording, colour: Sync | Async, url: str = NOWHERE, key: str | None = None
+    recording: Recording, variant: Sync | Async, url: str = NOWHERE, key: str | None = None
 ) -> list[Any]:
     """Ask for everything there is, two failures among it."""
-    client = client_on(recording, colour, url, **({"api_key": key} if key else {}))
+    client = client_on(recording, variant, url, **({"api_key": key} if key else {}))
     asked: dict[str, Any] = {"max_tokens": 50, "temperature": 0.0, "messages": HELLO}
     results = [
         client.create(**asked),
@@ -153,17 +153,17 @@ def conversation(
         outcome(lambda: client.create(**asked, tools=[BAD_TOOL])),
     ]
     client.close()
-    client = client_on(recording, colour, url, api_key="a-wrong-key-0123")
+    client = client_on(recording, variant, url, api_key="a-wrong-key-0123")
     results.append(outcome(lambda: client.create(**asked)))
     client.close()
     return results
 
 
-def test_what_a_real_server_said_is_replayed_in_every_colour(
-    colour: Sync | Async, llama_text: LlamaServer, tmp_path: Path
+def test_what_a_real_server_said_is_replayed_in_every_variant(
+    variant: Sync | Async, llama_text: LlamaServer, tmp_path: Path
 ) -> None:
     with Recording(tmp_path, record=True) as recording:
-        live = conversation(recording, colour, llama_text.url, llama_text.api_key)
+        live = conversation(recording, variant, llama_text.url, llama_text.api_key)
     assert live[0].text == live[1][1].text == TEXT_REPLY
     assert [result["status_code"] for result in live[4:]] == [400, 401]
     for replay in replayed_everywhere(tmp_path, conversation):
@@ -195,15 +195,15 @@ def test_two_recordings_differ_only_in_what_the_server_made_different(
     ]
 
 
-def test_a_committed_recording(colour: Sync | Async, request: pytest.FixtureRequest) -> None:
+def test_a_committed_recording(variant: Sync | Async, request: pytest.FixtureRequest) -> None:
     """The answers of a llama-server, on machines that cannot run one."""
-    if os.environ.get("MODELSLAB_RECORD") == "1" and colour.name == "sync":
+    if os.environ.get("MODELSLAB_RECORD") == "1" and variant.name == "sync":
         server = request.getfixturevalue("llama_text")
         with Recording(COMMITTED) as recording:
-            conversation(recording, colour, server.url, server.api_key)
+            conversation(recording, variant, server.url, server.api_key)
     with Recording(COMMITTED, record=False) as recording:
         message, (events, final), count, models, refused, wrong_key = conversation(
-            recording, colour
+            recording, variant
         )
     assert message.text == final.text == TEXT_REPLY
     assert len(events) > 10
@@ -224,15 +224,15 @@ def test_a_committed_stream_reads_like_a_stream() -> None:
 
 
 def test_a_server_that_dies_in_the_middle_of_a_stream(
-    colour: Sync | Async, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    variant: Sync | Async, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from llama.fixtures import serve
     from llama.scripts import SLOW_MODEL
 
     asked: dict[str, Any] = {"max_tokens": 500, "temperature": 0.0, "messages": HELLO}
 
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE, **more: Any) -> Any:
-        client = client_on(recording, colour, url, max_retries=0, **more)
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE, **more: Any) -> Any:
+        client = client_on(recording, variant, url, max_retries=0, **more)
         try:
             return outcome(lambda: read(client))
         finally:
@@ -251,7 +251,7 @@ def test_a_server_that_dies_in_the_middle_of_a_stream(
     server: LlamaServer | None = None
     for server in serve(SLOW_MODEL, tmp_path_factory):
         with Recording(tmp_path, record=True) as recording:
-            live = talk(recording, colour, server.url, api_key=server.api_key)
+            live = talk(recording, variant, server.url, api_key=server.api_key)
     server = None
     assert live["class"] is StreamInterruptedError
     assert live["partial"].text.startswith("I count: 1 2 3")
@@ -302,8 +302,8 @@ ENDINGS: dict[str, Any] = {
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 def test_every_answer_is_replayed_as_it_was(ending: Any, tmp_path: Path) -> None:
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> list[Any]:
-        client = client_on(recording, colour, url, max_retries=0)
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> list[Any]:
+        client = client_on(recording, variant, url, max_retries=0)
         results = [streamed(client, **ASK), outcome(lambda: client.create(**ASK))]
         client.close()
         return results
@@ -311,9 +311,9 @@ def test_every_answer_is_replayed_as_it_was(ending: Any, tmp_path: Path) -> None
     with RawServer(ending) as server:
         with Recording(tmp_path / "sync", record=True) as recording:
             live = talk(recording, Sync(), server.url)
-        with colour_named("asyncio") as colour:
+        with variant_named("asyncio") as variant:
             with Recording(tmp_path / "async", record=True) as recording:
-                talk(recording, colour, server.url)
+                talk(recording, variant, server.url)
     for replay in replayed_everywhere(tmp_path / "sync", talk):
         assert replay == live
     for one, other in zip(exchanges(tmp_path / "async"), exchanges(tmp_path / "sync"), strict=True):
@@ -333,26 +333,26 @@ def test_a_stream_is_saved_as_it_came(tmp_path: Path) -> None:
     assert (tmp_path / "001-messages.sse").read_bytes() == odd
 
 
-def test_no_connection_is_recorded_too(colour: Sync | Async, tmp_path: Path) -> None:
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> Any:
-        client = client_on(recording, colour, url, max_retries=0)
+def test_no_connection_is_recorded_too(variant: Sync | Async, tmp_path: Path) -> None:
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> Any:
+        client = client_on(recording, variant, url, max_retries=0)
         try:
             return outcome(lambda: client.create(**ASK))
         finally:
             client.close()
 
     with Recording(tmp_path, record=True) as recording:
-        live = talk(recording, colour, f"http://127.0.0.1:{free_port()}")
+        live = talk(recording, variant, f"http://127.0.0.1:{free_port()}")
     assert live["class"] is APIConnectionError
     assert exchanges(tmp_path)[0]["failure"]["error"] == "ConnectError"
     assert replayed_everywhere(tmp_path, talk) == [live] * 3
 
 
-def test_retries_are_recorded_as_they_happened(colour: Sync | Async, tmp_path: Path) -> None:
+def test_retries_are_recorded_as_they_happened(variant: Sync | Async, tmp_path: Path) -> None:
     now = {"retry-after-ms": "1"}
 
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> Any:
-        client = client_on(recording, colour, url, max_retries=3)
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> Any:
+        client = client_on(recording, variant, url, max_retries=3)
         try:
             return client.create(**ASK).text
         finally:
@@ -361,14 +361,14 @@ def test_retries_are_recorded_as_they_happened(colour: Sync | Async, tmp_path: P
     script = [ErrorReply(529, headers=now), ErrorReply(503, headers=now), "Paris."]
     with LocalServer(script, api_key=KEY) as server:
         with Recording(tmp_path, record=True) as recording:
-            assert talk(recording, colour, server.url) == "Paris."
+            assert talk(recording, variant, server.url) == "Paris."
     assert [each["response"]["status"] for each in exchanges(tmp_path)] == [529, 503, 200]
     assert replayed_everywhere(tmp_path, talk) == ["Paris."] * 3
 
 
-def test_a_stream_that_is_left_early(colour: Sync | Async, tmp_path: Path) -> None:
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> list[str]:
-        client = client_on(recording, colour, url)
+def test_a_stream_that_is_left_early(variant: Sync | Async, tmp_path: Path) -> None:
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> list[str]:
+        client = client_on(recording, variant, url)
         try:
             with client.stream(**ASK) as stream:
                 texts = stream.texts()
@@ -378,13 +378,13 @@ def test_a_stream_that_is_left_early(colour: Sync | Async, tmp_path: Path) -> No
 
     with LocalServer("one two three four five " * 50, api_key=KEY, pause=0.01) as server:
         with Recording(tmp_path, record=True) as recording:
-            live = talk(recording, colour, server.url)
+            live = talk(recording, variant, server.url)
     (exchange,) = exchanges(tmp_path)
     assert exchange["left"] is True
     assert replayed_everywhere(tmp_path, talk) == [live] * 3
     with pytest.raises(RecordingError, match=r"001-messages\.json ends here: .* application left"):
         with Recording(tmp_path) as recording:
-            streamed(client_on(recording, colour), **ASK)
+            streamed(client_on(recording, variant), **ASK)
 
 
 def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
@@ -407,11 +407,11 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
             client_on(recording, Sync()).create(**ASK)
 
 
-def test_a_stream_left_after_its_end_is_whole(colour: Sync | Async, tmp_path: Path) -> None:
+def test_a_stream_left_after_its_end_is_whole(variant: Sync | Async, tmp_path: Path) -> None:
     """A body that goes on after the message: nobody reads it, then or now."""
 
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> Any:
-        client = client_on(recording, colour, url)
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> Any:
+        client = client_on(recording, variant, url)
         try:
             return streamed(client, **ASK)
         finally:
@@ -420,7 +420,7 @@ def test_a_stream_left_after_its_end_is_whole(colour: Sync | Async, tmp_path: Pa
     unending = STREAM_HEAD + b"".join(map(chunk, EVENTS))
     with RawServer([unending, Connection.until_left]) as server:
         with Recording(tmp_path, record=True) as recording:
-            live = talk(recording, colour, server.url)
+            live = talk(recording, variant, server.url)
     assert exchanges(tmp_path)[0].keys() == {"request", "response"}
     assert replayed_everywhere(tmp_path, talk) == [live] * 3
 
@@ -428,11 +428,11 @@ def test_a_stream_left_after_its_end_is_whole(colour: Sync | Async, tmp_path: Pa
 # Several at a time
 
 
-def test_calls_at_the_same_time_are_not_mixed(colour: Sync | Async, tmp_path: Path) -> None:
+def test_calls_at_the_same_time_are_not_mixed(variant: Sync | Async, tmp_path: Path) -> None:
     many = 8
 
-    def talk(recording: Recording, colour: Sync | Async, url: str = NOWHERE) -> list[str]:
-        client = client_on(recording, colour, url)
+    def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> list[str]:
+        client = client_on(recording, variant, url)
         names = [f"river {number}" for number in range(many)]
         try:
             return at_once(client, names)
@@ -453,7 +453,7 @@ def test_calls_at_the_same_time_are_not_mixed(colour: Sync | Async, tmp_path: Pa
 
         with RawServer([STREAM_HEAD, answered]) as server:
             with Recording(tmp_path / folder, record=True) as recording:
-                live = talk(recording, colour, server.url)
+                live = talk(recording, variant, server.url)
     assert live == [f"river {n} river {n}ariver {n}briver {n}c" for n in range(many)]
     assert saved(tmp_path / "first") == saved(tmp_path / "second")
     assert replayed_everywhere(tmp_path / "first", talk) == [live] * 3
@@ -495,22 +495,22 @@ def at_once(client: SyncClient | AsyncClient, texts: list[str]) -> list[str]:
     return [answers[text] for text in texts]
 
 
-def test_equal_requests_are_answered_in_turn(colour: Sync | Async, tmp_path: Path) -> None:
+def test_equal_requests_are_answered_in_turn(variant: Sync | Async, tmp_path: Path) -> None:
     script = ScriptedTransport(["1", "2", "3"])
     with Recording(tmp_path, record=True, transport=script) as recording:
-        client = client_on(recording, colour, api_key="local-test-key")
+        client = client_on(recording, variant, api_key="local-test-key")
         assert [client.create(**ASK).text for _ in range(3)] == ["1", "2", "3"]
         client.close()
     with Recording(tmp_path) as recording:
-        client = client_on(recording, colour)
+        client = client_on(recording, variant)
         assert [client.create(**ASK).text for _ in range(3)] == ["1", "2", "3"]
         client.close()
 
 
-def test_others_go_on_when_a_client_is_closed(colour: Sync | Async, tmp_path: Path) -> None:
+def test_others_go_on_when_a_client_is_closed(variant: Sync | Async, tmp_path: Path) -> None:
     with LocalServer("one two three " * 10, api_key=KEY, pause=0.002) as server:
         with Recording(tmp_path, record=True) as recording:
-            first, second = (client_on(recording, colour, server.url) for _ in range(2))
+            first, second = (client_on(recording, variant, server.url) for _ in range(2))
             with first.stream(**ASK) as stream:
                 texts = stream.texts()
                 next(texts)
@@ -603,7 +603,7 @@ def test_foreign_clients_ask_for_what_can_be_unpacked(tmp_path: Path) -> None:
     assert b"accept-encoding: identity\r\n" in heads[1] + b"\r\n"
 
 
-def test_credentials_in_query_path_cookie_and_body(colour: Sync | Async, tmp_path: Path) -> None:
+def test_credentials_in_query_path_cookie_and_body(variant: Sync | Async, tmp_path: Path) -> None:
     keys = ("sk/of+the=query", "c00kie-value-1", "t0ken-of-a-proxy", "sk-of-the-call-7")
 
     def quoted(connection: Connection) -> None:
@@ -619,7 +619,7 @@ def test_credentials_in_query_path_cookie_and_body(colour: Sync | Async, tmp_pat
             headers=headers,
             json={"say": f"{token} {call}"},
         )
-        if isinstance(colour, Sync):
+        if isinstance(variant, Sync):
             with httpx.Client(transport=recording) as client:
                 return client.send(request).json()
 
@@ -627,7 +627,7 @@ def test_credentials_in_query_path_cookie_and_body(colour: Sync | Async, tmp_pat
             async with httpx.AsyncClient(transport=recording) as client:
                 return (await client.send(request)).json()
 
-        return colour.portal.call(send)
+        return variant.portal.call(send)
 
     with RawServer(quoted) as server, Recording(tmp_path, record=True) as recording:
         talk(recording, server.url, *keys)
@@ -901,12 +901,12 @@ def test_events_joined_are_the_stream(stream: bytes) -> None:
 # What was not recorded
 
 
-def test_a_request_that_was_not_recorded(colour: Sync | Async, tmp_path: Path) -> None:
+def test_a_request_that_was_not_recorded(variant: Sync | Async, tmp_path: Path) -> None:
     recorded(tmp_path, "Name a tidal river.", "Name a lake.")
     asked = {**ASK, "messages": [{"role": "user", "content": "Name a tidal stream."}]}
     with pytest.raises(RecordingError) as caught:
         with Recording(tmp_path) as recording:
-            client = client_on(recording, colour, max_retries=5)
+            client = client_on(recording, variant, max_retries=5)
             client.create(**asked)
     text = str(caught.value)
     assert f"{tmp_path}: POST /v1/messages was not recorded with this content" in text
@@ -1025,9 +1025,9 @@ def test_the_address_comes_from_the_environment(
         ask(recording.client(), "my key is local-test-key, of no header")
 
 
-def test_a_client_of_ones_own(colour: Sync | Async, tmp_path: Path) -> None:
+def test_a_client_of_ones_own(variant: Sync | Async, tmp_path: Path) -> None:
     def talk(recording: Recording) -> Any:
-        if isinstance(colour, Sync):
+        if isinstance(variant, Sync):
             with httpx.Client(transport=recording, base_url=NOWHERE) as client:
                 return client.get("/v1/models").json()["data"][0]["id"]
 
@@ -1035,7 +1035,7 @@ def test_a_client_of_ones_own(colour: Sync | Async, tmp_path: Path) -> None:
             async with httpx.AsyncClient(transport=recording, base_url=NOWHERE) as client:
                 return (await client.get("/v1/models")).json()["data"][0]["id"]
 
-        return colour.portal.call(run)
+        return variant.portal.call(run)
 
     scripted = ScriptedTransport(api_key=None)
     live = talk(Recording(tmp_path, record=True, transport=scripted))
@@ -1052,7 +1052,7 @@ def test_an_async_block(tmp_path: Path) -> None:
     assert anyio.run(talk, Recording(tmp_path)) == live
 
 
-def test_a_transport_of_the_wrong_colour(tmp_path: Path) -> None:
+def test_a_transport_of_the_wrong_variant(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"HTTPTransport.*needs an httpx\.BaseTransport"):
         with Recording(
             tmp_path, record=True, transport=httpx.AsyncHTTPTransport(verify=False)

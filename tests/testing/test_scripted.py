@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from colours import colour_named
 from patience import patient
 from scripted import ASK, Way
+from variants import variant_named
 
 from modelslab_llm import (
     AsyncModelsLab,
@@ -248,8 +248,8 @@ def test_requests_are_recorded_alike() -> None:
         ]
 
     for name in ("sync", "asyncio", "trio"):
-        with colour_named(name) as colour:
-            ways = [Way(kind, colour) for kind in (LocalServer, ScriptedTransport)]
+        with variant_named(name) as variant:
+            ways = [Way(kind, variant) for kind in (LocalServer, ScriptedTransport)]
             with ways[0].opened, ways[1].opened:
                 on_the_wire, in_memory = map(recorded, ways)
         assert len(on_the_wire) == 6

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from colours import Async, Sync
 from patience import patient, until
 from scripted import ASK, Way
+from variants import Async, Sync
 
 from modelslab_llm import errors
 from modelslab_llm.errors import APIError
@@ -153,24 +153,24 @@ def stalled(way: Way, script: Any, **options: Any) -> errors.APITimeoutError:
 
 
 @patient
-def test_a_stall_of_a_real_server_ends_by_any_limit(colour: Sync | Async, unit: float) -> None:
-    way = Way(LocalServer, colour)
+def test_a_stall_of_a_real_server_ends_by_any_limit(variant: Sync | Async, unit: float) -> None:
+    way = Way(LocalServer, variant)
     with way.opened:
         for option, phase in [("deadline", "deadline"), ("progress_timeout", "progress")]:
             found = stalled(way, Reply(TEXT, fault=Fault.stall(after=5)), **{option: 3 * unit})
             assert found.phase == phase
 
 
-def test_a_stall_in_the_transport_takes_no_time(colour: Sync | Async) -> None:
-    way = Way(ScriptedTransport, colour)
+def test_a_stall_in_the_transport_takes_no_time(variant: Sync | Async) -> None:
+    way = Way(ScriptedTransport, variant)
     with way.opened:
         for script in (Fault.stall(), Reply(TEXT, fault=Fault.stall(after=5))):
             assert "within 600 s" in str(stalled(way, script))
 
 
 @pytest.mark.parametrize("script", [Fault.stall(), Reply(TEXT, fault=Fault.stall(after=5))])
-def test_a_stall_without_a_limit_is_said(colour: Sync | Async, script: Any) -> None:
-    way = Way(ScriptedTransport, colour)
+def test_a_stall_without_a_limit_is_said(variant: Sync | Async, script: Any) -> None:
+    way = Way(ScriptedTransport, variant)
     with way.opened:
         server = way.server(script)
         with pytest.raises(RuntimeError, match="it has no read timeout: give it timeout="):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from colours import Async, Sync
 from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from variants import Async, Sync
 
 from modelslab_llm import APIError, AsyncModelsLab
 from modelslab_llm.testing import ErrorReply, Fault, LocalServer, Reply
@@ -66,16 +66,16 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-def client_of(colour: Sync | Async, server: LocalServer, observer: Any) -> Any:
-    return colour.client(api_key=server.api_key, endpoint=server.gateway(), observers=[observer])
+def client_of(variant: Sync | Async, server: LocalServer, observer: Any) -> Any:
+    return variant.client(api_key=server.api_key, endpoint=server.gateway(), observers=[observer])
 
 
 def test_a_call_that_was_retried_twice_and_streamed(
-    colour: Sync | Async, server: LocalServer, telemetry: Telemetry
+    variant: Sync | Async, server: LocalServer, telemetry: Telemetry
 ) -> None:
     again = ErrorReply(529, headers={"retry-after-ms": "1"})
     server.script = [again, again, "one two three"]
-    client = client_of(colour, server, telemetry.observer())
+    client = client_of(variant, server, telemetry.observer())
     with client.stream(**ASK) as stream:
         assert telemetry.spans == []  # it lasts as long as the stream
         message = stream.message()
@@ -98,8 +98,8 @@ def test_a_call_that_was_retried_twice_and_streamed(
     assert message.text not in span.to_json()
 
 
-def test_metrics(colour: Sync | Async, server: LocalServer, telemetry: Telemetry) -> None:
-    client = client_of(colour, server, telemetry.observer())
+def test_metrics(variant: Sync | Async, server: LocalServer, telemetry: Telemetry) -> None:
+    client = client_of(variant, server, telemetry.observer())
     message = client.create(**ASK)
     with client.stream(**ASK) as stream:
         stream.message()
@@ -118,14 +118,14 @@ def test_metrics(colour: Sync | Async, server: LocalServer, telemetry: Telemetry
 
 
 def test_failures_and_streams_that_are_left(
-    colour: Sync | Async, server: LocalServer, telemetry: Telemetry
+    variant: Sync | Async, server: LocalServer, telemetry: Telemetry
 ) -> None:
     server.script = [
         ErrorReply(401),
         Reply("one two three", pause=0.01),
         Reply("one two", fault=Fault("cut", after=4)),
     ]
-    client = client_of(colour, server, telemetry.observer())
+    client = client_of(variant, server, telemetry.observer())
     with pytest.raises(APIError):
         client.create(**ASK)
     with client.stream(**ASK) as stream:
@@ -157,11 +157,11 @@ def instrumented(telemetry: Telemetry) -> Iterator[None]:
 
 @pytest.mark.usefixtures("instrumented")
 def test_spans_of_the_http_library_are_children(
-    colour: Sync | Async, server: LocalServer, telemetry: Telemetry
+    variant: Sync | Async, server: LocalServer, telemetry: Telemetry
 ) -> None:
     server.script = [ErrorReply(529, headers={"retry-after-ms": "1"}), "one two"]
     tracer = trace.get_tracer("app", tracer_provider=telemetry.tracers)
-    client = client_of(colour, server, telemetry.observer())
+    client = client_of(variant, server, telemetry.observer())
     with tracer.start_as_current_span("app") as app:
         with client.stream(**ASK) as stream:
             assert trace.get_current_span() is app

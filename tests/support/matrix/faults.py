@@ -1,6 +1,6 @@
 """The table of faults: what the server does, and what the caller of this package has to see.
 
-Only data. `test_matrix` holds the package to it in every colour; `python -m matrix` measures the
+Only data. `test_matrix` holds the package to it in each variant; `python -m matrix` measures the
 `anthropic` SDK by it and writes docs/reliability.md. A new fault is a new row here.
 """
 

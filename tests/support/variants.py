@@ -1,6 +1,6 @@
 """Drive both clients through one sync interface, so that each behaviour is tested once.
 
-Holds no expectations; a test takes the fixture `colour` and never asks which one it got.
+Holds no expectations; a test takes the fixture `variant` and never asks which one it got.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from modelslab_llm.types import Event, Message, ModelList, TokenCount
 
 
 class SyncStream:
-    """A `MessageStream`, as `Colour.stream` hands it out."""
+    """A `MessageStream`, as `Sync.stream` hands it out."""
 
     def __init__(self, stream: MessageStream) -> None:
         self.stream = stream
@@ -57,7 +57,7 @@ class SyncStream:
 
 
 class SyncRunner:
-    """A `ToolRunner`, as `Colour.run_tools` hands it out."""
+    """A `ToolRunner`, as `Sync.run_tools` hands it out."""
 
     def __init__(self, real: ToolRunner) -> None:
         self.real = real
@@ -77,7 +77,7 @@ class SyncRunner:
 
 
 class SyncBulk:
-    """A `BulkRun`, as `Colour.bulk` hands it out."""
+    """A `BulkRun`, as `Sync.bulk` hands it out."""
 
     def __init__(self, real: BulkRun[Any, Any]) -> None:
         self.real = real
@@ -143,7 +143,7 @@ class SyncClient:
 
 
 class Sync:
-    """The sync colour."""
+    """The sync variant: a `ModelsLab`, as it is."""
 
     name = "sync"
     mock_stream: type[httpx.SyncByteStream] = httpx.SyncByteStream
@@ -298,7 +298,7 @@ class AsyncClient:
 
 
 class Async:
-    """An async colour: asyncio or trio."""
+    """An async variant: asyncio or trio."""
 
     def __init__(self, portal: Any, name: str) -> None:
         self.portal = portal
@@ -318,8 +318,8 @@ async def _anext(source: Any) -> Any:
 
 
 @contextmanager
-def colour_named(name: str) -> Iterator[Sync | Async]:
-    """Give the colour of that name: `sync`, `asyncio` or `trio`."""
+def variant_named(name: str) -> Iterator[Sync | Async]:
+    """Give the variant of that name: `sync`, `asyncio` or `trio`."""
     if name == "sync":
         yield Sync()
     else:
@@ -328,7 +328,7 @@ def colour_named(name: str) -> Iterator[Sync | Async]:
 
 
 class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A mock's body in given chunks, for both colours, which knows whether it was closed.
+    """A mock's body in given chunks, for both variants, which knows whether it was closed.
 
     A body that is ready in one piece would hide a missing `aread` or `aclose`.
     """
