@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import httpcore
 
@@ -76,10 +76,13 @@ class _Stream(Protocol):
     def forget(self) -> None: ...
 
 
-class _Connection:
+StreamT = TypeVar("StreamT", bound=_Stream)
+
+
+class _Connection(Generic[StreamT]):
     """What is the same in sync and async: what is known of it, and what is made of what comes."""
 
-    _stream: _Stream | None = None
+    _stream: StreamT | None = None
 
     def __init__(self, route: Route, key: int, context: Context) -> None:
         self.route = route
@@ -219,10 +222,8 @@ def _failing_to_connect() -> Generator[None]:
         raise httpcore.ConnectError(str(error)) from error
 
 
-class Connection(_Connection):
+class Connection(_Connection[sockets.Stream]):
     """A connection for one thread at a time."""
-
-    _stream: sockets.Stream | None = None
 
     def open(self, waits: Waits) -> None:
         """Connect, through a proxy if one stands before it, up to the end of the TLS handshake."""
@@ -287,10 +288,8 @@ class Connection(_Connection):
         return b""
 
 
-class AsyncConnection(_Connection):
+class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio`
     """A connection for one task at a time, on the event loop that opened it."""
-
-    _stream: Any = None  # of `on_asyncio` or `on_trio`
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class Http1:
         try:
             self._h11.receive_data(data)
             event = self._h11.next_event()
-            while type(event) is h11.InformationalResponse:
+            while isinstance(event, h11.InformationalResponse):
                 self._bear(event)
                 event = self._h11.next_event()
         except h11.RemoteProtocolError as error:

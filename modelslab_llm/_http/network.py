@@ -199,6 +199,8 @@ class Network(_Network):
     def _take(self, route: Route, waits: Waits, *, new: bool = False) -> Connection:
         pool = self._connections
         waiter: Waiter | None = None
+        line: _Line | None = None
+        bell: SimpleQueue[None] | None = None
         try:
             while True:
                 connection = pool.take(route, waiter, new=new)
@@ -208,7 +210,7 @@ class Network(_Network):
                         return connection
                     waiter = None  # it was served
                     pool.give(connection)
-                elif waiter is None:
+                elif waiter is None or line is None or bell is None:
                     line, bell = _Line(waits), SimpleQueue[None]()  # all C: no signal can break it
                     waiter = pool.queue(partial(bell.put, None))
                 else:
@@ -316,6 +318,8 @@ class AsyncNetwork(_Network):
         new: bool = False,
     ) -> AsyncConnection:
         waiter: Waiter | None = None
+        line: _Line | None = None
+        bell: Any = None
         try:
             while True:
                 connection = pool.take(route, waiter, new=new)
@@ -325,7 +329,7 @@ class AsyncNetwork(_Network):
                         return connection
                     waiter = None  # it was served
                     pool.give(connection)
-                elif waiter is None:
+                elif waiter is None or line is None:
                     line, bell = _Line(waits), net.Bell()
                     waiter = pool.queue(bell.ring)
                 else:

@@ -67,7 +67,7 @@ def sends_by(http: Any, transport: object) -> bool:
 
     It is not if the client or its class was patched, or has other transports.
     """
-    own = vars(http)
+    own: dict[str, object] = http.__dict__
     if own.get(TRANSPORT) is not transport or own.get(MOUNTS) != {}:
         return False
     base = httpx.Client if isinstance(http, httpx.Client) else httpx.AsyncClient
@@ -109,7 +109,7 @@ def pools_of(http: Any) -> list[Any]:
     """Return the connection pools of httpcore's that a caller's own client has."""
     library = library_of(http)
     found: list[Any] = []
-    mounted = getattr(http, MOUNTS, None) or {}
+    mounted: dict[Any, object] = getattr(http, MOUNTS, None) or {}
     for transport in (getattr(http, TRANSPORT, None), *mounted.values()):
         pool = getattr(transport, POOL, None)
         if isinstance(transport, library.HTTPTransport) and hasattr(pool, BACKEND):

@@ -72,7 +72,7 @@ class AsyncPooledTransport(httpx.AsyncHTTPTransport):
 class GivenWaits:
     """The timeouts of a request of httpx's, within the moment that its caller set."""
 
-    def __init__(self, request: httpcore.Request) -> None:
+    def __init__(self, request: Any) -> None:  # httpcore's types of extensions have holes
         self._timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
 
     def seconds(self, phase: Phase) -> float | None:

@@ -138,9 +138,7 @@ class BulkResult(Generic[R, T]):
         """The output that was asked for, or `None` without `output=`. Raises the row's error."""
         message = self.message
         if isinstance(message, ParsedMessage):
-            parsed: Any = message
-            found: T = parsed.parsed
-            return found
+            return cast("ParsedMessage[T]", message).parsed
         if self._read is None or self._kept is None or self._kept.output is None:
             return cast("T", None)
         return self._read(self._kept.output)
