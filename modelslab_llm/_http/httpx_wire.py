@@ -20,7 +20,7 @@ from .._protocol.values import Request
 from ..errors import APIError, ClientClosedError, ConfigurationError
 from .borrowed import BorrowedStream, borrow
 from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient, close_from_outside
-from .foreign import foreign, proxies_of_the_environment
+from .foreign import foreign
 from .libraries import is_client, library_of
 from .own_wire import LAST_BYTES, LAST_READS, asend, send
 from .pace import Pace, waits_end_at
@@ -36,11 +36,10 @@ T = TypeVar("T")
 def wire_of(http: HTTPClient | None) -> Wire:
     """Return the wire over the caller's client, or over one of our own.
 
-    Raises `ConfigurationError` for anything else, and for proxies that cannot be.
+    Raises `ConfigurationError` for anything else, and for proxies of the environment that cannot be.
     """
     if http is None:
-        with proxies_of_the_environment():
-            http = DefaultHttpxClient()
+        http = DefaultHttpxClient()
     elif not is_client(http, "Client"):
         raise ConfigurationError(
             "http_client must be an httpx.Client or an httpx2.Client; async has AsyncModelsLab"
@@ -51,8 +50,7 @@ def wire_of(http: HTTPClient | None) -> Wire:
 def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
     """Return the wire over the caller's client, or over one of our own; see `wire_of`."""
     if http is None:
-        with proxies_of_the_environment():
-            http = DefaultAsyncHttpxClient()
+        http = DefaultAsyncHttpxClient()
     elif not is_client(http, "AsyncClient"):
         raise ConfigurationError(
             "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; sync has ModelsLab"

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from weakref import WeakSet
 import httpcore
 import httpx
 
+from .certificates import context_of
 from .connection import Asked, AsyncConnection, Connection, Waits
 from .opening import PORTS, Proxies, Route
 from .pool import Pool, PoolClosedError, Waiter
@@ -53,18 +54,7 @@ class Settings:
 
     def context(self) -> ssl.SSLContext:
         """Return the certificates to trust. They are read only when they are needed."""
-        if isinstance(self.verify, ssl.SSLContext):
-            return self.verify
-        if self.verify is True and self.cert is None:
-            names = ("SSL_CERT_FILE", "SSL_CERT_DIR") if self.trust_env else ()
-            return _shared_context(self.trust_env, tuple(os.environ.get(name) for name in names))
-        return httpx.create_ssl_context(self.verify, self.cert, self.trust_env)
-
-
-@lru_cache(maxsize=8)
-def _shared_context(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
-    """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
-    return httpx.create_ssl_context(trust_env=trust_env)
+        return context_of(self.verify, self.cert, trust_env=self.trust_env)
 
 
 class _Network:

@@ -40,6 +40,8 @@ class Pace:
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
         self._held_since: float | None = None
         self.timeout: Timeout = attempt.request.timeout
+        self.is_plain = attempt.request.url.startswith("http://")
+        """Whether it is sent without TLS."""
         self.limited: bool = self._deadline is not None or self._stalls is not None
 
     def moment(self) -> float | None:

@@ -23,7 +23,13 @@ from urllib.parse import urljoin, urlsplit
 from weakref import finalize
 
 from ..endpoints import Endpoint
-from ..errors import APIError, APIStatusError, APITimeoutError, AuthenticationError
+from ..errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ConfigurationError,
+)
 from ..observers import AttemptEnd, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
@@ -66,10 +72,11 @@ def exchange(
     sent = _Sent(call, deadline, _place_of(call) if retry is None else None)
     try:
         return (yield from _attempts(call, deadline, retry or call.config.retry, sent))
-    except BaseException:
+    except BaseException as error:
         if sent.place:
             sent.place.leave()
-        sent.ends("cancelled")  # unless it has ended already
+        wrong = isinstance(error, ConfigurationError)  # found when the connection was to be made
+        sent.ends("failed" if wrong else "cancelled")  # unless it has ended already
         raise
 
 

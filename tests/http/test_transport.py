@@ -76,7 +76,8 @@ from modelslab_llm import (
     Timeout,
     endpoints,
 )
-from modelslab_llm._http.network import AsyncNetwork, Settings, _shared_context
+from modelslab_llm._http.certificates import _shared
+from modelslab_llm._http.network import AsyncNetwork, Settings
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
@@ -436,7 +437,7 @@ def test_a_call_is_not_lost_to_another_that_waits_in_vain(
             time.sleep(0.1)
             last = threads.submit(ask, client)
             assert first.result(10) == "Tamar"
-            with pytest.raises(APIConnectionError, match="cannot read the certificates"):
+            with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
                 lost.result(10)
             assert last.result(10) == "Tamar"
 
@@ -787,7 +788,7 @@ def test_a_proxy_that_refuses(variant: Sync | Async) -> None:
 @pytest.fixture
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[ssl.SSLContext]:
     """Return the contexts with certificates in them that are made from here on."""
-    _shared_context.cache_clear()
+    _shared.cache_clear()
     made: list[ssl.SSLContext] = []
     make = ssl.create_default_context
 
