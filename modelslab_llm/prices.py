@@ -24,9 +24,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from threading import Lock
 from typing import Any
 
+from ._forks import no_fork
 from .errors import BudgetSpentError, ConfigurationError
 from .types.usage import Usage
 
@@ -168,7 +168,6 @@ class Budget:
         self.tokens = tokens
         self.money = money
         self.prices = prices
-        self._lock = Lock()
         self._tokens = 0
         self._money = 0.0
 
@@ -188,7 +187,7 @@ class Budget:
         With `model`, also raise `ConfigurationError` if money is counted and the model has no
         price: its calls would cost nothing.
         """
-        with self._lock:
+        with no_fork():  # a child has a copy of it, whose lock nobody would release
             tokens, money = self._tokens, self._money
         if self.tokens is not None and tokens >= self.tokens:
             raise BudgetSpentError(f"the budget is spent: {tokens} of {self.tokens} tokens")
@@ -203,7 +202,7 @@ class Budget:
         Raises `ConfigurationError` if money is counted and the model has no price; its tokens are
         counted all the same.
         """
-        with self._lock:
+        with no_fork():
             self._tokens += total_tokens(usage)
             if self.prices is not None and (self.money is not None or self.prices.find(model)):
                 self._money += self.prices.cost(usage, model)

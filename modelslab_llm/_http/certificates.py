@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from .._forks import no_fork
 from ..errors import ConfigurationError
 
 FILE, FOLDER, KEY_LOG = "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"
@@ -36,7 +37,8 @@ def context_of(verify: Any, cert: Any, *, trust_env: bool) -> ssl.SSLContext:
 @lru_cache(maxsize=8)
 def _shared(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
     """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
-    return _loaded(True, None, trust_env)
+    with no_fork():  # OpenSSL has locks of its own
+        return _loaded(True, None, trust_env)
 
 
 def _loaded(verify: Any, cert: Any, trust_env: bool) -> ssl.SSLContext:

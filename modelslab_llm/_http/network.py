@@ -24,6 +24,7 @@ from weakref import WeakSet
 import httpcore
 import httpx
 
+from .._forks import no_fork
 from .certificates import context_of
 from .connection import Asked, AsyncConnection, Connection, Waits
 from .opening import PORTS, Proxies, Route
@@ -347,15 +348,29 @@ def _running() -> tuple[ModuleType, object]:
     may run inside asyncio.
     """
     if "trio" in sys.modules:
-        from . import on_trio
-
+        on_trio = net_for("trio")
         try:
             return on_trio, on_trio.running_loop()
         except RuntimeError:
             pass
-    from . import on_asyncio
-
+    on_asyncio = net_for("asyncio")
     return on_asyncio, on_asyncio.running_loop()
+
+
+def net_for(library: str) -> ModuleType:
+    """Return the module for one kind of event loop."""
+    known = _NETS.get(library)
+    if known is None:
+        with no_fork():
+            if library == "trio":
+                from . import on_trio as known
+            else:
+                from . import on_asyncio as known
+        _NETS[library] = known
+    return known
+
+
+_NETS: dict[str, ModuleType] = {}
 
 
 _ALL: WeakSet[_Network] = WeakSet()

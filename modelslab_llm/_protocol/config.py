@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -235,11 +234,16 @@ class Config:
         own = headers.keys() & self.endpoint.credentials()
         return dict(headers) if own else {**headers, **self.credential()}
 
-    @cached_property
+    @property
     def hide_key(self) -> Callable[[str], str]:
         """Return a text without the key, which servers like to quote in their errors."""
-        own = [self.key] if self.key else []
-        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought]).hide
+        # Kept by hand: `cached_property` takes a lock before Python 3.12, which a fork may copy.
+        known: Callable[[str], str] | None = self.__dict__.get("hide_key")
+        if known is None:
+            own = [self.key] if self.key else []
+            secrets = [*own, *map(Secret, keys_in(self.default_headers)), *self.brought]
+            known = self.__dict__["hide_key"] = Secrets(secrets).hide
+        return known
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
