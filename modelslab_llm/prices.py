@@ -7,13 +7,13 @@
         "claude-*": Price(input=3, output=15, cache_read=0.3, cache_write=3.75),
     })
     budget = Budget(money=20, prices=prices)
-    budget.check()                                            # raises once it is spent
-    message = client.messages.create(
+    client = client.with_options(budget=budget)
+    message = client.messages.create(                         # raises once the budget is spent
         model="Qwen/Qwen2.5-VL-72B-Instruct-together",
         max_tokens=50,
         messages=[{"role": "user", "content": "Hello!"}],
     )
-    budget.add(message.usage, "Qwen/Qwen2.5-VL-72B-Instruct-together")
+    print(budget.money_spent)
 
 Nothing here sends, waits or reads a file.
 """
@@ -138,9 +138,10 @@ class Budget:
         money: how much may be spent, in the currency of `prices`.
         prices: what tokens cost; needed with `money`.
 
-    A budget is checked before a call and counted after it, so calls that run at the same time may
-    exceed it by what they cost. Raises `ConfigurationError` without a limit, or for money without
-    prices.
+    Give it to a client, `ModelsLab(budget=...)`, which shares it with its `with_options` copies, or
+    to a bulk run. It is checked before a call and counted after it, so calls that run at the same
+    time may exceed it by what they cost. Raises `ConfigurationError` without a limit, or for
+    money without prices.
 
     >>> budget = Budget(tokens=1000)
     >>> budget.add(Usage(input_tokens=900, output_tokens=150), "any")
@@ -170,6 +171,7 @@ class Budget:
         self.prices = prices
         self._tokens = 0
         self._money = 0.0
+        self._partial_calls = 0
 
     @property
     def tokens_spent(self) -> int:
@@ -180,6 +182,14 @@ class Budget:
     def money_spent(self) -> float:
         """How much money has been spent; 0.0 without prices."""
         return self._money
+
+    @property
+    def partial_calls(self) -> int:
+        """How many of the attempts counted were cut off before the server had counted them whole.
+
+        What they cost is what is counted here, or more.
+        """
+        return self._partial_calls
 
     def check(self, model: str | None = None) -> None:
         """Raise `BudgetSpentError` if nothing is left for another call.
@@ -196,14 +206,15 @@ class Budget:
         if model is not None and self.money is not None and self.prices is not None:
             self.prices.cost(Usage(), model)
 
-    def add(self, usage: Usage, model: str) -> None:
-        """Count what a call to a model has spent.
+    def add(self, usage: Usage, model: str, *, is_partial: bool = False) -> None:
+        """Count what a call to a model has spent; `is_partial` says that it may have been more.
 
         Raises `ConfigurationError` if money is counted and the model has no price; its tokens are
         counted all the same.
         """
         with no_fork():
             self._tokens += total_tokens(usage)
+            self._partial_calls += is_partial
             if self.prices is not None and (self.money is not None or self.prices.find(model)):
                 self._money += self.prices.cost(usage, model)
 

@@ -359,15 +359,17 @@ def _running() -> tuple[ModuleType, object]:
 
 def net_for(library: str) -> ModuleType:
     """Return the module for one kind of event loop."""
-    known = _NETS.get(library)
-    if known is None:
+    if library not in _NETS:
         with no_fork():
             if library == "trio":
-                from . import on_trio as known
+                from . import on_trio
+
+                _NETS[library] = on_trio
             else:
-                from . import on_asyncio as known
-        _NETS[library] = known
-    return known
+                from . import on_asyncio
+
+                _NETS[library] = on_asyncio
+    return _NETS[library]
 
 
 _NETS: dict[str, ModuleType] = {}

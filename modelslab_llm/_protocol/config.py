@@ -19,6 +19,7 @@ from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
+from ..prices import Budget
 from ..types.requests import TimeoutLike
 from .flow import Flow
 from .headers import checked_headers, credential, keys_in
@@ -110,6 +111,8 @@ class Options(TypedDict, total=False):
     """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
     observers: Sequence[Observer]
     """Who is told of each call, attempt, retry and ending; default none."""
+    budget: Budget | None
+    """What calls may spend in all; once it is spent, the next one raises. Default None."""
     flow_control: bool
     """Whether calls stand in line once the server refuses (429, 529); default True."""
     max_concurrency: int | None
@@ -132,6 +135,7 @@ class Config:
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
     observers: Sequence[Observer] = ()
+    budget: Budget | None = field(default=None, compare=False)
     flow_control: bool = True
     max_concurrency: int | None = None
     max_queue_wait: float | None = 600.0
@@ -212,6 +216,11 @@ class Config:
         if not isinstance(values.get("flow_control", True), bool):
             raise ConfigurationError(
                 f"flow_control must be True or False, not {values['flow_control']!r}"
+            )
+        if not isinstance(values.get("budget"), (Budget, type(None))):
+            raise ConfigurationError(
+                "budget must be a Budget from modelslab_llm.prices, not"
+                f" {type(values['budget']).__name__}"
             )
         if "observers" in values:
             values["observers"] = _observers(values["observers"])

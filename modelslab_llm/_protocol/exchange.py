@@ -41,6 +41,7 @@ from .reader import Opened
 from .refusals import is_refusal, request_id
 from .retry import Retry
 from .secret import hide_in
+from .tab import Tab
 from .values import Answer, Attempt, Call, Deadline, Outcome, Request
 from .watch import is_watched, watching
 
@@ -67,9 +68,12 @@ def exchange(
 
     Every attempt and what came of it passes here: whoever wants to see them all stands at the
     `yield`.
+
+    Raises `BudgetSpentError` before anything is sent if the client's budget is spent.
     """
+    tab = Tab.of(call)
     # Who brings a way of retrying waits for a server that is coming up, and not in line.
-    sent = _Sent(call, deadline, _place_of(call) if retry is None else None)
+    sent = _Sent(call, deadline, _place_of(call) if retry is None else None, tab)
     try:
         return (yield from _attempts(call, deadline, retry or call.config.retry, sent))
     except BaseException as error:
@@ -130,7 +134,9 @@ def _place_of(call: Call[Any]) -> Place | None:
 class _Sent:
     """What is known of a call on its way: what was asked, how often, and for how long."""
 
-    def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
+    def __init__(
+        self, call: Call[Any], deadline: Deadline, place: Place | None, tab: Tab | None
+    ) -> None:
         self.request = call.request
         self.place = place
         self.tries = 0
@@ -142,6 +148,7 @@ class _Sent:
         self._started = self._sent = deadline.clock()
         self._info: CallInfo | None = None
         self._retried: Usage | None = None
+        self._tab = tab
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
@@ -165,6 +172,8 @@ class _Sent:
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
+            if self._tab:
+                self._tab.put(failure.partial_message, is_partial=True)
         queue = self._queue_for(failure)
         if queue is not None:
             wait = self._hint
@@ -244,6 +253,8 @@ class _Sent:
             if self.place:
                 self.place.opened()
                 finalize(outcome, self.place.abandoned).atexit = False
+            if self._tab:  # for a stream that is dropped, and never closed
+                finalize(outcome, self._tab.settle_left, outcome.reader.message).atexit = False
             return
         if self.place:
             self.place.answered()
@@ -251,8 +262,11 @@ class _Sent:
 
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
         """Tell who watches that the call is over; only the first time counts."""
+        message = result if isinstance(result, Message) else None
+        if self._tab:
+            partial = failure.partial_message if failure else None
+            self._tab.settle(message or partial, is_partial=message is None)
         if self.watch:
-            message = result if isinstance(result, Message) else None
             elapsed = self._clock() - self._started
             self.watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
 
@@ -303,6 +317,8 @@ class _Sent:
                 self.place.answered()
             elif self.place:
                 self.place.failed()
+            if self._tab:
+                self._tab.settle(opened.snapshot(), is_partial=outcome != "complete")
             if self.watch:
                 elapsed, info = ended[0] - self._started, describe(opened)
                 self.watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
