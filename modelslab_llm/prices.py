@@ -20,7 +20,7 @@ Nothing here sends, waits or reads a file.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -255,7 +255,7 @@ def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
 def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= sys.float_info.max  # compared: an int may be larger than any float
 
 
 def _or(price: float | None, instead: float) -> float:

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import inf
 from typing import Any
 
 from typing_extensions import Self, TypedDict, Unpack
@@ -26,6 +25,7 @@ from .headers import checked_headers, credential, keys_in
 from .line import LineRules, Lines
 from .log import log_to_stderr
 from .retry import Retry
+from .seconds import seconds_of
 from .secret import Secret, Secrets
 
 API_KEY = "MODELSLAB_API_KEY"
@@ -34,7 +34,6 @@ DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
 LOG = "MODELSLAB_LOG"
 
 MIB = 1024 * 1024
-LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
@@ -78,7 +77,7 @@ class Timeout(_ByName):
         if value is None:
             return cls(connect=CONNECT, read=None, write=None, pool=None)
         if isinstance(value, (int, float)):
-            seconds = _seconds("timeout", value)
+            seconds = seconds_of("timeout", value)
             return cls(connect=min(CONNECT, seconds), read=seconds, write=seconds, pool=seconds)
         try:
             waits = {wait.name: getattr(value, wait.name) for wait in fields(cls)}
@@ -88,7 +87,7 @@ class Timeout(_ByName):
             ) from None
         for name, seconds in waits.items():
             if seconds is not None:
-                waits[name] = _seconds(f"timeout.{name}", seconds)
+                waits[name] = seconds_of(f"timeout.{name}", seconds)
         return cls(**waits)
 
 
@@ -202,9 +201,9 @@ class Config:
             values["timeout"] = Timeout.of(options["timeout"])
         for name in ("deadline", "progress_timeout", "max_queue_wait"):
             if values.get(name) is not None:
-                values[name] = _seconds(name, values[name])
+                values[name] = seconds_of(name, values[name])
         if "max_retry_wait" in values:
-            values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
+            values["max_retry_wait"] = seconds_of("max_retry_wait", values["max_retry_wait"], 0)
         least = {"max_retries": 0, "max_response_bytes": 1, "max_concurrency": 1}
         if values.get("max_concurrency", 1) is None:
             del least["max_concurrency"]
@@ -271,17 +270,6 @@ def _observers(given: Any) -> tuple[Observer, ...]:
                 f"observers must hold instances of a subclass of Observer, not {what}"
             )
     return observers
-
-
-def _seconds(name: str, value: Any, least: float | None = None) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # Compared and not converted: an int may be larger than any float.
-    fits = is_number and (value > 0 if least is None else value >= least) and value != inf
-    if not fits:
-        floor = "above 0" if least is None else f"{least} or more"
-        forever = "; None is for no limit" if is_number and value == inf else ""
-        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
-    return float(min(value, LONGEST))
 
 
 def _endpoint(
