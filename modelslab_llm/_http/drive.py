@@ -74,7 +74,7 @@ async def _aoutcome(wire: AsyncWire, attempt: Attempt) -> Outcome:
 
 
 def _send(wire: Wire, attempt: Attempt) -> Outcome:
-    pace = Pace(attempt)
+    pace = Pace(attempt, has_heard=wire.has_heard)
     try:
         incoming = wire.send(attempt.request, pace)
     except foreign() as error:
@@ -85,7 +85,7 @@ def _send(wire: Wire, attempt: Attempt) -> Outcome:
 
 
 async def _asend(wire: AsyncWire, attempt: Attempt) -> Outcome:
-    pace = Pace(attempt)
+    pace = Pace(attempt, has_heard=wire.has_heard)
     try:
         incoming = await wire.send(attempt.request, pace)
     except foreign() as error:

@@ -120,7 +120,9 @@ def _no_answer(error: Exception, words: str, pace: Pace, during: During) -> APIC
         failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
     elif pace.is_plain and any(sign in words for sign in _TLS_ALERT):
         failure.hint, failure.permanent = "does the server speak https:// and not http://?", True
-    elif pace.is_plain and during == "sending" and is_called(error, *_NO_WORD):
+    elif (
+        pace.is_plain and not pace.has_heard and during == "sending" and is_called(error, *_NO_WORD)
+    ):
         failure.hint = "no answer came: if the server speaks TLS, write https://"
     return failure
 

@@ -72,6 +72,7 @@ class HttpxWire:
 
     def __init__(self, http: HTTPClient) -> None:
         self.http = http
+        self.has_heard = False
         if not isinstance(http, DefaultHttpxClient):
             borrow(http)
 
@@ -85,7 +86,9 @@ class HttpxWire:
         _check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultHttpxClient) else None
         if alone is not None and carries_as_made(alone):
-            return send(alone.network, request, pace)
+            incoming = send(alone.network, request, pace)
+            self.has_heard = True
+            return incoming
         try:
             with waits_end_at(pace.moment()):
                 if alone is not None:
@@ -98,6 +101,7 @@ class HttpxWire:
         except RuntimeError:
             _check_open(http)
             raise  # out of a hook of the caller's
+        self.has_heard = True
         return HttpxIncoming(http, response, pace)
 
     def close(self) -> None:
@@ -110,6 +114,7 @@ class AsyncHttpxWire:
 
     def __init__(self, http: AsyncHTTPClient) -> None:
         self.http = http
+        self.has_heard = False
 
     @property
     def client_closed(self) -> bool:
@@ -121,7 +126,9 @@ class AsyncHttpxWire:
         _check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultAsyncHttpxClient) else None
         if isinstance(alone, AsyncPooledTransport) and carries_as_made(alone):
-            return await asend(alone.network, request, pace)
+            incoming = await asend(alone.network, request, pace)
+            self.has_heard = True
+            return incoming
         try:
             send: Callable[[], Awaitable[Any]]
             if alone is not None:
@@ -135,6 +142,7 @@ class AsyncHttpxWire:
         except RuntimeError:
             _check_open(http)
             raise  # out of a hook of the caller's
+        self.has_heard = True
         return AsyncHttpxIncoming(http, response, pace)
 
     async def aclose(self) -> None:
