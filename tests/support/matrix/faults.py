@@ -1189,12 +1189,10 @@ def used(name: str, title: str, surplus: bytes) -> Family:
     return Family(SECTION, name, title, tuple(replace(c, before=(WELL + surplus,)) for c in calls))
 
 
-IN_CHARACTERS = json.dumps(
-    {**MESSAGE, "content": [{"type": "text", "text": "Ystrad Fflûr a'r môr"}]}, ensure_ascii=False
-)
-"""A body that is longer in bytes than in characters; what is over are spaces."""
-SPACED = (IN_CHARACTERS + 9 * " ").encode()
-TOO_SHORT = reply(200, SPACED, {"content-length": str(len(IN_CHARACTERS) + 9)})
+UNESCAPED = json.dumps(MESSAGE, ensure_ascii=False)
+SPACED = UNESCAPED + " " * (len(UNESCAPED.encode()) - len(UNESCAPED))
+"""A body that is whole by its length in characters; what is over in bytes are spaces."""
+TOO_SHORT = reply(200, SPACED.encode(), {"content-length": str(len(SPACED))})
 
 CONNECTIONS = (
     one(
