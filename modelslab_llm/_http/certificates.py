@@ -42,11 +42,12 @@ def _shared(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
 
 
 def _loaded(verify: Any, cert: Any, trust_env: bool) -> ssl.SSLContext:
-    if isinstance(verify, os.PathLike):
-        verify = os.fspath(verify)
+    if isinstance(verify, Path):
+        verify = str(verify)
     if not isinstance(verify, (bool, str, ssl.SSLContext)):
+        kind: str = type(verify).__name__
         raise ConfigurationError(
-            f"verify must be True, False, a path or an ssl.SSLContext, not {type(verify).__name__}"
+            f"verify must be True, False, a path or an ssl.SSLContext, not {kind}"
         )
     named, place = _trusted(verify, trust_env)
     if named == FOLDER or (named == "verify" and os.path.isdir(place)):

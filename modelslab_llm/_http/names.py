@@ -7,6 +7,7 @@ takes too long; those who want the same host meanwhile share it.
 from __future__ import annotations
 
 import _thread
+import codecs
 import os
 import socket
 from collections import deque
@@ -110,7 +111,7 @@ def is_address(host: str) -> bool:
 def load_idna() -> None:
     """Load what Python's resolver would, and with no fork in the middle."""
     with no_fork():
-        import encodings.idna  # noqa: F401
+        codecs.lookup("idna")
 
 
 def _resolved(host: str, port: int) -> list[Address]:
