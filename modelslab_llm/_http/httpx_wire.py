@@ -210,13 +210,13 @@ class AsyncHttpxIncoming:
         self._pace = pace
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        if response.is_stream_consumed:
-            self._raw: AsyncIterator[bytes] = response.aiter_bytes()
-            encoding = None
-        else:
-            self._raw = aiter(response.stream)
-            encoding = response.headers.get("content-encoding")
-        self._source = aunpacked(self._raw, encoding) if encoding else self._raw
+        consumed: bool = response.is_stream_consumed
+        self._raw: AsyncIterator[bytes] = aiter(
+            response.aiter_bytes() if consumed else response.stream
+        )
+        self._source = self._raw
+        if not consumed and (encoding := response.headers.get("content-encoding")):
+            self._source = aunpacked(self._raw, encoding)
 
     @property
     def client_closed(self) -> bool:
@@ -238,13 +238,13 @@ class AsyncHttpxIncoming:
         """Close the response and the generators that read it.
 
         The libraries read through a chain of them. Left early they would lie about until the
-        garbage collector finds them; on a closed connection one more look ends them all. Where
-        there is no connection, or it carries other streams, only the outermost can be closed.
+        garbage collector finds them; on a closed connection one more look ends them all. A mock has
+        no connection to close, and then the outer one is all there is.
         """
         await self._response.aclose()
         extensions = self._response.extensions
         with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
-            # A connection of HTTP/2 carries other streams, so it is open: a look would wait.
+            # One connection of HTTP/2 carries other streams and is not closed: a look would wait.
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:
                     pass
