@@ -23,7 +23,7 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
     """Fill in what the reply leaves out, `id` and `model` too, in the order of protocol.md §5."""
     said: Json = {}
     if isinstance(reply.content, Message):
-        said = reply.content.model_dump(mode="json", exclude={"request_id"})
+        said = reply.content.model_dump(mode="json", exclude={"request_id", "seams"})
         content = [block.to_param() for block in reply.content.content if not is_empty_text(block)]
     elif isinstance(reply.content, str):
         content = [{"type": "text", "text": reply.content}] if reply.content else []
