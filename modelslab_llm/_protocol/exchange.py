@@ -227,7 +227,7 @@ class Sent:
         """Tell the line what came of an attempt; return the seconds to wait, None to give up."""
         place = self.place
         if place is None:
-            return retry.pause(failure, self.tries)
+            return retry.pause(failure, self.failures)
         if (queue := self._queue_for(failure)) and retry.worth_it(failure):
             assert isinstance(failure, APIStatusError)
             self._refusals += 1

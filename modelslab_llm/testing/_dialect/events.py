@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from ..._protocol import replay as _replay
+from ...endpoints import Prefill
 from ...types.message import Message, is_empty_text
 from .._script.received import joined_text
 from .._script.script import Reply, Split
 
-__all__ = ["Json", "events_of", "message_of", "prompt_words"]
+__all__ = ["Json", "continued", "events_of", "message_of", "prompt_words", "repeated_at_once"]
 
 Json: TypeAlias = dict[str, Any]
 
@@ -47,6 +48,46 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
 def prompt_words(asked: Json) -> int:
     """Count the words of a prompt, which stand for its tokens; at least 1."""
     return max(1, _words(asked.get("system")) + _words(asked["messages"]))
+
+
+def continued(message: Json, prefill: str, manner: Prefill) -> Json:
+    """Return what is sent of an answer that the request has begun, if it begins as that does.
+
+    A script says the whole answer. The tokens that stand for its words are those of the rest.
+    """
+    first, *others = message["content"] or [{}]
+    text = first.get("text")
+    if not prefill or not isinstance(text, str) or not text.startswith(prefill):
+        return message
+    rest = {**first, "text": text[len(prefill) :]}
+    content = [rest, *others] if rest["text"] else others
+    usage: Json | None = message.get("usage")
+    if usage and usage.get("output_tokens") == _words(message["content"]):
+        message = {**message, "usage": {**usage, "output_tokens": _words(content)}}
+    return message if manner == "repeats" else {**message, "content": content}
+
+
+def repeated_at_once(prefill: str) -> Callable[[list[Json]], list[Json]]:
+    """Put what was repeated, and what follows it in its delta, into the first delta."""
+
+    def joined(events: list[Json]) -> list[Json]:
+        kept: list[Json] = []
+        begun = ""
+        for event in events:
+            delta = event.get("delta") or {}
+            if event.get("index") != 0 or len(begun) > len(prefill) or "text" not in delta:
+                kept.append(event)
+                continue
+            begun += delta["text"]
+            if len(begun) > len(prefill) or begun == prefill == "".join(_texts(events)):
+                kept.append({**event, "delta": {**delta, "text": begun}})
+        return kept
+
+    return joined
+
+
+def _texts(events: list[Json]) -> list[str]:
+    return [event["delta"]["text"] for event in events if "text" in (event.get("delta") or {})]
 
 
 def _words(value: Any) -> int:
