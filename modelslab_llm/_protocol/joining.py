@@ -113,6 +113,8 @@ class Joining:
         if error is None and self._limit is None:
             self._finish()
             return False
+        if error:
+            self._sent.sign(error)  # it is shown to observers and the log, and is kept
         try:
             text = self._text_so_far()
             self._prefill, self._next = self._request(text, error)
@@ -330,6 +332,8 @@ class Joining:
         if event.delta.stop_reason in LIMIT_REACHED and self._may_continue():
             self._limit = event
         if self._limit is None:
+            if event.delta.stop_sequence and (text := self._tail.end_at(event.delta.stop_sequence)):
+                self._put_text(text)
             self._flush()
             if self.message.seams:
                 total = self._tokens.counted + self.opened.message.usage

@@ -28,6 +28,7 @@ class Tail:
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops = [stop for stop in stops if stop]
+        self._longest = max(map(len, self._stops), default=0)
         self._held: list[str] = []
         self._dropped = ""
         self._old = 0
@@ -37,7 +38,7 @@ class Tail:
     def add(self, text: str) -> str:
         """Return what is final of the text so far and was not returned before."""
         self._dropped = ""
-        if not text.rstrip(DROPPED):
+        if not (self._old or text.rstrip(DROPPED)):
             self._held.append(text)  # not joined: white space may come without end, drop by drop
             return ""
         if self._held:
@@ -46,7 +47,8 @@ class Tail:
             return found[0]
         final = self._final(text)
         self._held = [text[final:]] if final < len(text) else []
-        self._old = max(0, self._old - final)
+        settled = len(text) >= self._old + self._longest
+        self._old = 0 if settled else max(0, self._old - final)
         return text[:final]
 
     def seam(self) -> str:
@@ -59,6 +61,16 @@ class Tail:
         self._held, self._dropped = [held] if held else [], whole[len(held) :] + self._dropped
         self._old = len(held)
         return held
+
+    def end_at(self, stop: str) -> str:
+        """Return what is left before a stop sequence that the server found and did not say.
+
+        With it, an earlier one may lie across the seam.
+        """
+        self._dropped = ""  # the server said it again, or something else
+        if self._old and (found := self._across("".join(self._held) + stop)):
+            return found[0]
+        return self.rest()
 
     def rest(self) -> str:
         """Return what is held, as nothing more will come; what a seam dropped too, if none came."""

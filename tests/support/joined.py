@@ -90,9 +90,10 @@ def text(pieces: Sequence[str], index: int = 0, *, stop: bool = True) -> list[Js
     return [start, *deltas, *([{"type": "content_block_stop", "index": index}] if stop else [])]
 
 
-def end(reason: str = "end_turn", tokens: int = 0) -> list[Json]:
+def end(reason: str = "end_turn", tokens: int = 0, stop: str | None = None) -> list[Json]:
     usage = {"output_tokens": tokens} if tokens else {}
-    delta = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}
+    why = {"stop_reason": reason, "stop_sequence": stop}
+    delta: Json = {"type": "message_delta", "delta": why, "usage": usage}
     return [delta, {"type": "message_stop"}]
 
 
