@@ -68,26 +68,23 @@ def continued(message: Json, prefill: str, manner: Prefill) -> Json:
 
 
 def repeated_at_once(prefill: str) -> Callable[[list[Json]], list[Json]]:
-    """Put what was repeated, and what follows it in its delta, into the first delta."""
+    """Put what is repeated, and what follows it in its piece, into the first delta."""
 
     def joined(events: list[Json]) -> list[Json]:
         kept: list[Json] = []
         begun = ""
         for event in events:
-            delta = event.get("delta") or {}
-            if event.get("index") != 0 or len(begun) > len(prefill) or "text" not in delta:
-                kept.append(event)
-                continue
-            begun += delta["text"]
-            if len(begun) > len(prefill) or begun == prefill == "".join(_texts(events)):
-                kept.append({**event, "delta": {**delta, "text": begun}})
+            delta: Json = event.get("delta") or {}
+            is_text = event.get("index") == 0 and "text" in delta
+            if is_text and len(begun) < len(prefill):
+                if begun:
+                    kept.pop()
+                begun += delta["text"]
+                event = {**event, "delta": {**delta, "text": begun}}
+            kept.append(event)
         return kept
 
     return joined
-
-
-def _texts(events: list[Json]) -> list[str]:
-    return [event["delta"]["text"] for event in events if "text" in (event.get("delta") or {})]
 
 
 def _words(value: Any) -> int:
