@@ -29,6 +29,13 @@ class Continuation(Protocol):
     settled: bool
     """Whether it is known by now that it does."""
 
+    def read(self, before: int, now: int) -> None:
+        """Take the tokens of the prompt, of the first request and of this one; 0 for unknown.
+
+        Raises `NotContinued`.
+        """
+        ...
+
     def take(self, text: str) -> str:
         """Return what is new of the next piece. Raises `NotContinued`."""
         ...
@@ -41,25 +48,6 @@ class Continuation(Protocol):
 def continuation_of(prefill: str, manner: Prefill) -> Continuation:
     """Return what reads the answer to a request that ended in `prefill`."""
     return Repeated(prefill) if manner == "repeats" else Rest(prefill)
-
-
-def check_prompt(before: int, now: int) -> None:
-    """Raise `NotContinued` if the server counts no more tokens in a prompt that has more text.
-
-    A count of 0 tells nothing: some servers count at the end, or never.
-
-    >>> check_prompt(20, 25)
-    >>> check_prompt(0, 25)
-    >>> check_prompt(20, 20)
-    Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server left the text so far out of the \
-prompt: it counted 20 tokens in it, and 20 before
-    """
-    if 0 < now <= before:
-        raise NotContinued(
-            "the server left the text so far out of the prompt: "
-            f"it counted {now} tokens in it, and {before} before"
-        )
 
 
 class Repeated:
@@ -78,6 +66,9 @@ characters so far, and differs after 4
         self._prefill = prefill
         self._seen = 0
         self.settled = not prefill
+
+    def read(self, before: int, now: int) -> None:
+        """Take the tokens of the prompt, which tell no more than the text will."""
 
     def take(self, text: str) -> str:
         """Return what is new of the next piece. Raises `NotContinued`."""
@@ -106,7 +97,8 @@ characters so far, and differs after 4
 class Rest:
     """The server returns what is new alone: it must not begin as the old text does, or a sentence.
 
-    What cannot be told is a new answer that begins in the middle of things.
+    And the prompt must have grown, where it is counted. What cannot be told is a new answer that
+    begins in the middle of things.
 
     >>> answer = Rest("The Tamar")
     >>> answer.take(" is"), answer.take(" tidal.")
@@ -127,6 +119,20 @@ of one
         self._last = prefill[-1:]
         self._begun = ""
         self.settled = not prefill
+
+    def read(self, before: int, now: int) -> None:
+        """Raise `NotContinued` if a prompt with more text has no more tokens.
+
+        >>> Rest("The Tamar").read(20, 20)
+        Traceback (most recent call last):
+        modelslab_llm._protocol.continuation.NotContinued: the server left the text so far out of \
+the prompt: it counted 20 tokens in it, and 20 before
+        """
+        if not self.settled and 0 < now <= before:
+            raise NotContinued(
+                "the server left the text so far out of the prompt: "
+                f"it counted {now} tokens in it, and {before} before"
+            )
 
     def take(self, text: str) -> str:
         """Return what is known to be new by now. Raises `NotContinued`."""

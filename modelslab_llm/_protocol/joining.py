@@ -33,7 +33,7 @@ from ..types.events import (
 from ..types.seams import Seam, SeamReason
 from ..types.usage import Usage
 from .accumulate import Accumulator
-from .continuation import Continuation, NotContinued, check_prompt, continuation_of
+from .continuation import Continuation, NotContinued, continuation_of
 from .exchange import Sent, attempts, exchanged, place_of
 from .reader import Opened
 from .resume import (
@@ -323,7 +323,7 @@ class Joining:
         else:
             self._tokens.prompt = _prompt(usage)
         if self._check:
-            check_prompt(self._tokens.prompt, _prompt(usage))
+            self._check.read(self._tokens.prompt, _prompt(usage))
 
     def _end(self, event: MessageDeltaEvent) -> None:
         self._end_check()
