@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from typing_extensions import Self
 
 from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
-from ._json import is_list
+from ._json import is_array, is_list
 from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from .seams import Seam
@@ -77,7 +77,7 @@ class Message(Tolerant):
     _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
     _dumped_beside: ClassVar[Mapping[str, str]] = {
         "request_id": "_request_id",
-        "seams": "_dumped_seams",
+        "seams": "_seams",
     }
     _request_id: str | None = PrivateAttr(default=None)
     _beside: Beside | None = PrivateAttr(default=None)
@@ -92,10 +92,6 @@ class Message(Tolerant):
     def seams(self) -> tuple[Seam, ...]:
         """Where the answer was resumed or continued; empty unless that was allowed and needed."""
         return self._seams
-
-    @property
-    def _dumped_seams(self) -> list[dict[str, Any]] | None:
-        return [seam.model_dump(exclude_defaults=True) for seam in self._seams] or None
 
     @property
     def call_info(self) -> CallInfo | None:
@@ -184,7 +180,7 @@ class Message(Tolerant):
 def _seams_in(dumped: object) -> tuple[Seam, ...]:
     """Return the seams that a dump has; a field of that name that is none of ours is left alone."""
     try:
-        return tuple(map(Seam.model_validate, dumped)) if is_list(dumped) else ()
+        return tuple(map(Seam.model_validate, dumped)) if is_array(dumped) else ()
     except ValidationError:
         return ()
 
