@@ -145,6 +145,7 @@ class Joining:
             raise CannotResume
         if self._cannot:
             raise CannotResume(self._cannot if self._allowed.resume else "")
+        self._tokens.said_again(self._tail.blank)
         held = self._tail.seam()
         return self.message.message().text + held
 
@@ -415,6 +416,10 @@ class Tokens:
     def since_limit(self) -> int:
         """Tokens since the answer began, or last reached `max_tokens`."""
         return self._finished + estimated_tokens(self._deltas, self._bytes)
+
+    def said_again(self, deltas: int) -> None:
+        """Take back deltas that the next stream will bring once more."""
+        self._finished -= deltas
 
     def over(self, usage: Usage, *, whole: bool) -> int:
         """Take the end of a stream; return how many of its tokens are an estimate.

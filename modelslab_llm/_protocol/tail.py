@@ -32,6 +32,8 @@ class Tail:
         self._held: list[str] = []
         self._dropped = ""
         self._old = 0
+        self.blank: int = 0
+        """How many pieces of nothing but white space came last; a seam drops them."""
         self.stopped: str = ""
         """The stop sequence that was found across the seam; the text ends before it."""
 
@@ -39,8 +41,10 @@ class Tail:
         """Return what is final of the text so far and was not returned before."""
         self._dropped = ""
         if not (self._old or text.rstrip(DROPPED)):
+            self.blank += 1
             self._held.append(text)  # not joined: white space may come without end, drop by drop
             return ""
+        self.blank = 0
         if self._held:
             text = "".join(self._held) + text
         if self._old and (found := self._across(text)):
@@ -59,7 +63,7 @@ class Tail:
         whole = "".join(self._held)
         held = whole.rstrip(DROPPED)
         self._held, self._dropped = [held] if held else [], whole[len(held) :] + self._dropped
-        self._old = len(held)
+        self._old, self.blank = len(held), 0
         return held
 
     def end_at(self, stop: str) -> str:

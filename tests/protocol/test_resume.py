@@ -261,6 +261,12 @@ def test_max_tokens_is_what_is_left() -> None:
     assert told.bodies[1]["max_tokens"] == 30
 
 
+def test_white_space_that_is_said_again_is_not_taken_off_twice() -> None:
+    told = play([cut(["a", " b", "\n", " "]), whole(["a b", "\n c"])], max_tokens=60)
+    assert told.bodies[1]["max_tokens"] == 58
+    assert told.message.seams[0].estimated_tokens == 4  # they were said, and are paid for
+
+
 def test_coarse_deltas_are_counted_by_their_bytes() -> None:
     told = play([cut(["x" * 40] * 5), whole(["x" * 240])], max_tokens=60)
     assert told.bodies[1]["max_tokens"] == 10
