@@ -21,8 +21,8 @@ def joined(joining: Joining, wire: Wire) -> Opened[Iterator[Event]]:
     """Open the first stream, and return what reads it and those that follow."""
     drive(joining.begin(), wire)
     first, message = joining.opened, joining.message
-    events: Iterator[Event] = _Events(joining, wire)
-    outer = Opened(first.reader, events, partial(_close, joining), message)
+    events, close = _Events(joining, wire), partial(_close, joining)
+    outer = Opened[Iterator[Event]](first.reader, events, close, message)
     joining.lend(outer)
     return outer
 
@@ -31,8 +31,8 @@ async def ajoined(joining: Joining, wire: AsyncWire) -> Opened[AsyncIterator[Eve
     """Open the first stream, and return what reads it and those that follow."""
     await adrive(joining.begin(), wire)
     first, message = joining.opened, joining.message
-    events: AsyncIterator[Event] = _AsyncEvents(joining, wire)
-    outer = Opened(first.reader, events, partial(_aclose, joining), message)
+    events, close = _AsyncEvents(joining, wire), partial(_aclose, joining)
+    outer = Opened[AsyncIterator[Event]](first.reader, events, close, message)
     joining.lend(outer)
     return outer
 

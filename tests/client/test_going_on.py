@@ -148,6 +148,18 @@ def test_it_is_one_call_to_observers(way: Way, caplog: pytest.LogCaptureFixture)
     assert lines[-1].startswith("messages.create m, complete, in ")
 
 
+def test_the_key_is_nowhere(way: Way, caplog: pytest.LogCaptureFixture) -> None:
+    """A server quotes it in the error that breaks the stream, which is told and kept."""
+    notes = Notes()
+    fault = Fault.error("api_error", "Bad: local-test-key", after=5)
+    with caplog.at_level(logging.DEBUG, "modelslab_llm"):
+        _, client = client_of(way, [Reply(STORY, fault=fault), Reply(STORY)], observers=[notes])
+        message = client.create(resume=1, **ASK)
+    told = [message.model_dump_json(), str(notes.plans[0].error), caplog.text]
+    assert message.seams[0].error == "HTTP 500: Bad: ***"
+    assert not any("local-test-key" in text for text in told)
+
+
 def test_a_failure_is_told_once_and_is_the_first_one(way: Way) -> None:
     notes = Notes()
     _, client = client_of(way, [CUT, ErrorReply(400, "no prefill")], observers=[notes])

@@ -55,12 +55,12 @@ def continued(message: Json, prefill: str, manner: Prefill) -> Json:
 
     A script says the whole answer. The tokens that stand for its words are those of the rest.
     """
-    first, *others = message["content"] or [{}]
-    text = first.get("text")
+    blocks: list[Json] = message["content"]
+    text: object = blocks[0].get("text") if blocks else None
     if not prefill or not isinstance(text, str) or not text.startswith(prefill):
         return message
-    rest = {**first, "text": text[len(prefill) :]}
-    content = [rest, *others] if rest["text"] else others
+    rest = [{**blocks[0], "text": text[len(prefill) :]}] if text != prefill else []
+    content = [*rest, *blocks[1:]]
     usage: Json | None = message.get("usage")
     if usage and usage.get("output_tokens") == _words(message["content"]):
         message = {**message, "usage": {**usage, "output_tokens": _words(content)}}
