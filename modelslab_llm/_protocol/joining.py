@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import APIError, APIStatusError, StreamInterruptedError
 from ..observers import ResumePlan
-from ..types._base import telling_once
+from ..types._base import telling_once, tolerated
 from ..types.content import TextBlock, TextDelta
 from ..types.events import (
     ContentBlockDeltaEvent,
@@ -54,6 +54,9 @@ OfBlock = TypeVar("OfBlock", ContentBlockStartEvent, ContentBlockDeltaEvent, Con
 LIMIT_REACHED = frozenset({"max_tokens", "length"})
 """The stop reasons of an answer that reached `max_tokens`; the last is OpenAI's word."""
 
+NOT_CONTINUED = "the answer reached max_tokens and could not be continued"
+CLOSED = "the stream was closed"
+
 
 class Joining:
     """One answer, from as many streams as it takes."""
@@ -88,7 +91,8 @@ class Joining:
         self._theirs: int | None = None
         self._shift = 0
         self._stop: ContentBlockStopEvent | None = None  # held back: the text may go on
-        self._limit: MessageDeltaEvent | None = None
+        self._limit: MessageDeltaEvent | None = None  # held back: the answer may go on
+        self._cut: MessageDeltaEvent | None = None  # where it did
         self._check: Continuation | None = None
         self._broken: APIError | None = None
 
@@ -110,17 +114,20 @@ class Joining:
 
     def went(self, error: APIError | None) -> bool:
         """Take the end of a stream, or the error that ended it; tell whether to open another."""
+        if error and (self._limit or self.message.stop_reason_seen):
+            tolerated("message_stop missing: the stream broke before it", self.opened.request_id)
+            error = None
         if error is None and self._limit is None:
             self._finish()
             return False
         if error:
             self._sent.sign(error)  # it is shown to observers and the log, and is kept
         try:
-            text = self._text_so_far()
+            text = self._text_so_far(error)
             self._prefill, self._next = self._request(text, error)
             wait = self._wait(error)
         except CannotResume as reason:
-            self._fail(error, str(reason))
+            self._fail(error, str(reason) or ("" if error else CLOSED))
             return False
         why: SeamReason = "interrupted" if error else "max_tokens"
         self._plan = ResumePlan(self._sent.tries + 1, wait, why, error, len(text))
@@ -140,8 +147,8 @@ class Joining:
         else:
             self._join(opened, plan)
 
-    def _text_so_far(self) -> str:
-        if self.closed:
+    def _text_so_far(self, error: APIError | None) -> str:
+        if self.closed or (error and not self._call.config.retry.worth_it(error)):
             raise CannotResume
         if self._cannot:
             raise CannotResume(self._cannot if self._allowed.resume else "")
@@ -186,12 +193,13 @@ class Joining:
         self._continued += plan.error is None
         self.opened = opened
         self.message.request_id = opened.request_id or self.message.request_id
-        self._theirs, self._shift, self._stop, self._limit = None, 0, None, None
+        self._theirs, self._shift, self._stop = None, 0, None
+        self._cut, self._limit = self._limit, None
         manner = self._call.config.endpoint.continues_prefill
         self._check = continuation_of(self._prefill, manner) if manner else None
         self._broken = plan.error
         if self.closed:
-            self._fail(plan.error, "")
+            self._fail(plan.error, CLOSED if plan.error is None else "")
 
     def _finish(self) -> None:
         try:
@@ -207,15 +215,14 @@ class Joining:
     def _fail(self, error: APIError | None, reason: str, later: APIError | None = None) -> None:
         """End with the failure that broke the stream; after `max_tokens` with the later one."""
         self._flush()
-        if self._limit:
-            self._put(self._limit)
         if error is None:
-            words = "the answer reached max_tokens and could not be continued"
-            error = later or StreamInterruptedError(f"{words}: {reason}" if reason else words)
+            error = later or StreamInterruptedError(f"{NOT_CONTINUED}: {reason}")
             if later:
-                error.hint = words
+                error.hint = NOT_CONTINUED
+            if limit := self._limit or self._cut:
+                self._put(self._summed(limit))
         elif reason:
-            error.hint = f"not resumed: {reason}"
+            error.hint = "; ".join(filter(None, (error.hint, f"not resumed: {reason}")))
         self.failure, self.over = error, True
 
     # Within a stream
@@ -333,13 +340,25 @@ class Joining:
         if event.delta.stop_reason in LIMIT_REACHED and self._may_continue():
             self._limit = event
         if self._limit is None:
-            if event.delta.stop_sequence and (text := self._tail.end_at(event.delta.stop_sequence)):
-                self._put_text(text)
+            if event.delta.stop_sequence:
+                event = self._stopped(event, event.delta.stop_sequence)
             self._flush()
-            if self.message.seams:
-                total = self._tokens.counted + self.opened.message.usage
-                event = event.model_copy(update={"usage": total})
-            self._put(event)
+            self._put(self._summed(event))
+
+    def _stopped(self, event: MessageDeltaEvent, stop: str) -> MessageDeltaEvent:
+        """Take the end at a stop sequence; return it with the one that came first."""
+        if text := self._tail.end_at(stop):
+            self._put_text(text)
+        first = self._tail.stopped or stop
+        delta = event.delta.model_copy(update={"stop_sequence": first})
+        return event if first == stop else event.model_copy(update={"delta": delta})
+
+    def _summed(self, event: MessageDeltaEvent) -> MessageDeltaEvent:
+        """Return the end of a message with the tokens of all its streams."""
+        if not self.message.seams:
+            return event
+        total = self._tokens.counted + self.opened.message.usage
+        return event.model_copy(update={"usage": total})
 
     def _may_continue(self) -> bool:
         left = self._continued < self._allowed.continue_at_max_tokens

@@ -69,8 +69,9 @@ def estimated_tokens(deltas: int, size: int) -> int:
 
 
 def is_structured(asked: Mapping[str, Any]) -> bool:
-    """Tell whether a request asks for an output that has to fit a schema."""
-    return bool(fields_of(asked.get("output_config")).get("format"))
+    """Tell whether a request asks for an output that has to fit a schema or a grammar."""
+    own = ("response_format", "json_schema", "grammar")  # in extra_body
+    return bool(fields_of(asked.get("output_config")).get("format")) or any(map(asked.get, own))
 
 
 def prefill_of(asked: Mapping[str, Any], text: str, manner: Prefill) -> str:
@@ -105,10 +106,8 @@ def pause_before(
 ) -> float:
     """Return the seconds to wait before the rest is asked for, the `times`th time.
 
-    The rule is that of retries. Raises `CannotResume`.
+    The rule is that of retries, for a failure that is worth one. Raises `CannotResume`.
     """
-    if not retry.worth_it(failure):
-        raise CannotResume
     if times > allowed.resume:
         raise CannotResume(f"resume={allowed.resume} is used up" if allowed.resume else "")
     rule = replace(retry, max_retries=allowed.resume)

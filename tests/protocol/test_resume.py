@@ -134,7 +134,7 @@ def test_a_stop_sequence_is_found_across_every_seam(
     )
     assert told.error is None
     assert told.message.text == says[: says.index(stop)]
-    assert told.message.stop_reason == "stop_sequence"
+    assert (told.message.stop_reason, told.message.stop_sequence) == ("stop_sequence", stop)
     assert told_alone(told).content == told.message.content
 
 
@@ -341,6 +341,20 @@ def test_a_block_that_was_closed_goes_on() -> None:
     assert [event.type for event in told.events].count("content_block_stop") == 1
 
 
+def test_after_the_stop_reason_nothing_is_missing() -> None:
+    """The server said that the answer is over: to ask for more of it would be wrong."""
+    told = play([stream([begin(), *text(["Hello."]), end()[0]], broken())])
+    assert (told.error, len(told.sent)) == (None, 1)
+    assert (told.message.text, told.message.stop_reason) == ("Hello.", "end_turn")
+
+
+def test_a_limit_that_was_reached_is_not_a_broken_stream() -> None:
+    served = [stream([begin(), *text(["a "]), end("max_tokens")[0]], broken()), whole(["a b"])]
+    told = play(served, Allowed(continue_at_max_tokens=1))
+    assert (told.message.text, [seam.why for seam in told.message.seams]) == ("a b", ["max_tokens"])
+    assert told.bodies[1]["max_tokens"] == 1000
+
+
 def test_the_stream_that_goes_on_may_break_before_anything_is_new() -> None:
     served = [cut(["The tide"]), cut(["The t"]), whole(["The tide turns."])]
     told = play(served, Allowed(resume=2))
@@ -429,6 +443,12 @@ def test_a_text_that_is_repeated_needs_no_count() -> None:
     assert play(served).message.text == "The tide turns."
 
 
+@pytest.mark.parametrize("name", ["response_format", "json_schema", "grammar"])
+def test_nor_is_what_only_the_server_knows_of(name: str) -> None:
+    told = play([cut(["{"])], extra_body={name: {"type": "object"}})
+    raised(told, "the output has to fit a schema", "{")
+
+
 @pytest.mark.parametrize(
     "begun",
     [
@@ -502,7 +522,8 @@ def test_a_continuation_of_something_else_is_an_error_with_what_came() -> None:
         "the answer reached max_tokens and could not be continued: the server should have "
         "repeated the 8 characters so far, and differs after 0"
     )
-    assert told.message.text == "The tide "
+    assert (told.message.text, told.message.stop_reason) == ("The tide ", "max_tokens")
+    assert told.message.usage.input_tokens == 20
 
 
 def test_more_than_text_is_not_continued_at_max_tokens() -> None:
