@@ -42,10 +42,12 @@ class Row:
     """Those of them that are not as they were undisturbed, from the first difference on."""
 
 
-def answers(relay: Severing, client: ModelsLab, cut: int | None = None) -> list[Message]:
+def answers(
+    relay: Severing, client: ModelsLab, prompts: Sequence[str], cut: int | None = None
+) -> list[Message]:
     """Answer the prompts, each broken once after so many deltas."""
     found: list[Message] = []
-    for prompt in PROMPTS:
+    for prompt in prompts:
         relay.sever(*([] if cut is None else [cut]))
         found.append(
             client.messages.create(
@@ -72,14 +74,16 @@ def compared(cut: int, undisturbed: Sequence[Message], broken: Sequence[Message]
     return Row(cut, len(pairs), different)
 
 
-def measured(server: LlamaServer, cuts: Sequence[int] = CUTS) -> Iterator[Row]:
+def measured(
+    server: LlamaServer, cuts: Sequence[int] = CUTS, prompts: Sequence[str] = PROMPTS
+) -> Iterator[Row]:
     """Yield a row for each place."""
     with Severing(int(server.url.rpartition(":")[2])) as relay:
         place = endpoints.llama_server(relay.url, "bearer", default_model=SMALL)
         with ModelsLab(server.api_key, endpoint=place) as client:
-            undisturbed = answers(relay, client)
+            undisturbed = answers(relay, client, prompts)
             for cut in cuts:
-                yield compared(cut, undisturbed, answers(relay, client, cut))
+                yield compared(cut, undisturbed, answers(relay, client, prompts, cut))
 
 
 def table(rows: Sequence[Row]) -> str:
