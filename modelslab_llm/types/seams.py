@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,7 @@ SeamReason: TypeAlias = Literal["interrupted", "max_tokens"]
 class Seam(BaseModel):
     """A place in the text of an answer at which another request went on."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
     at: int
     """How many characters of `message.text` stand before it."""
