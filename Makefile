@@ -73,7 +73,7 @@ REAL := .venv-real
 ENVIRONMENTS := $(patsubst tests/support/real/environments/%.txt,$(REAL)/%/.made,$(wildcard tests/support/real/environments/*.txt))
 MODEL := $(REAL)/smollm2-135m-instruct-f16.gguf
 
-real: .venv/.dev  ## a real small model, a real gateway, other people's clients; Linux on x86-64
+real: .venv/.dev  ## a real small model, a real gateway, other people's clients, clusters; Linux on x86-64
 	@$(MAKE) --no-print-directory --jobs 2 $(SYNC) $(ENVIRONMENTS) $(MODEL)
 	$(BIN)/python -m pytest -rs tests/real
 

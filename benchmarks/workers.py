@@ -4,7 +4,8 @@ python -m benchmarks.workers [--rows N] [--rounds N]
 
 Each process builds a client of one spec and makes a bulk run over its part of the rows, against the
 server of `benchmarks.crowded`. Either each client finds out by itself what the others leave, or the
-five places are divided by `max_concurrency`. It prints the table of docs/clusters.md.
+five places are divided by `max_concurrency`, and the rows in the same way. It prints the table of
+docs/clusters.md.
 """
 
 # ruff: noqa: T201  (the table is its output)
@@ -77,7 +78,8 @@ def once(shares: Sequence[int | None], number: int, ideal: float) -> tuple[float
     with serving("benchmarks.crowded", PLACES, SECONDS, HINT) as (url, counts):
         with ProcessPoolExecutor(len(shares), spawn, begin, (barrier,)) as workers:
             specs = [ClientSpec(base_url=url, max_concurrency=share) for share in shares]
-            done = list(workers.map(work, specs, [number // len(shares)] * len(shares)))
+            parts = [number * (share or 1) // sum(each or 1 for each in shares) for share in shares]
+            done = list(workers.map(work, specs, parts))
     seen = counts()
     failed, took = zip(*done, strict=True)
     refusals = seen["refusals"] / max(1, seen["answers"])

@@ -24,7 +24,7 @@ from typing import Any
 from _small_account import QUESTIONS, SmallAccount
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker, wait
 
-from modelslab_llm import ClientSpec, ModelsLab, PaymentRequiredError
+from modelslab_llm import ClientSpec, ModelsLab, ModelsLabError, PaymentRequiredError
 from modelslab_llm.bulk import BulkStore
 from modelslab_llm.testing import LocalServer
 
@@ -47,7 +47,7 @@ class Model(WorkerPlugin):
         self.client.close()
 
 
-def answer(questions: Sequence[str], part: Path) -> list[tuple[str, Exception | None]]:
+def answer(questions: Sequence[str], part: Path) -> list[tuple[str, ModelsLabError | None]]:
     """Answer the questions of a part, and return what became of each: a task of Dask.
 
     Raises `AuthenticationError` and `PaymentRequiredError`, which ends the part; what was answered
@@ -62,7 +62,7 @@ def answer(questions: Sequence[str], part: Path) -> list[tuple[str, Exception | 
         store=part.with_suffix(".sqlite"),
         retry_failed=True,
     )
-    ended = [(question, result.error) for result in run if (question := result.row)]
+    ended = [(result.row, result.error) for result in run]
     with BulkStore(part.with_suffix(".sqlite"), last_run=True) as store:
         store.write_jsonl(part.with_suffix(".jsonl"))
     return ended

@@ -46,8 +46,14 @@ class Spec:
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        config = Config.without_key(endpoint, base_url, deployment_id, **options)
-        self._config, self._withheld = _without_secrets(config)
+        try:
+            _refuse_what_stays(options)
+            config = Config.without_key(endpoint, base_url, deployment_id, **options)
+            self._config, self._withheld = _without_secrets(config)
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del options  # crash reports show the variables of a frame
 
     @classmethod
     def of(cls, config: Config, *, has_own_http: bool) -> Self:
@@ -100,7 +106,10 @@ class Spec:
         return {"endpoint": self.endpoint, **self.options, **options, "default_headers": headers}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.endpoint, self.options, self._withheld)
+        return _again, (type(self), self.endpoint, self.options), self._withheld
+
+    def __setstate__(self, withheld: tuple[str, ...]) -> None:
+        self._withheld = withheld
 
     def _values(self) -> tuple[object, ...]:
         options: dict[str, Any] = {**self.options}
@@ -114,6 +123,8 @@ class Spec:
         return hash(self._values())
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_config"):  # crash reports also show one that could not be made
+            return f"{type(self).__name__}(not built)"
         usual = Config(self.endpoint, None)
         told = [f"base_url={self.endpoint.base_url!r}"]
         for name, value in self.options.items():
@@ -131,20 +142,26 @@ def _names_in(values: Any) -> list[str]:
     return sorted(each if isinstance(each, str) else type(each).__name__ for each in values)
 
 
-def _again(
-    kind: type[Spec], endpoint: Endpoint, options: Options, withheld: tuple[str, ...]
-) -> Spec:
-    """Return the spec that was pickled."""
-    spec = kind(endpoint=endpoint, **options)
-    spec._withheld = withheld
-    return spec
+def _again(kind: type[Spec], endpoint: Endpoint, options: Options) -> Spec:
+    """Return the spec that was pickled, checked anew: the versions of two processes may differ."""
+    return kind(endpoint=endpoint, **options)
+
+
+def _refuse_what_stays(options: Options) -> None:
+    for name in ("api_key", "http_client"):
+        if name in options:
+            raise TypeError(
+                f"a spec takes no {name}, which cannot be sent to another process:"
+                f" spec.client({name}=...) takes it there"
+            )
 
 
 def _without_secrets(config: Config) -> tuple[Config, tuple[str, ...]]:
     """Return what may travel, and the names of the headers that may not."""
     hide = config.hide_key
-    if hide(repr(config.endpoint)) != repr(config.endpoint):
-        raise ConfigurationError("the endpoint holds the key, so no spec can be made of it")
+    for url in (config.endpoint.base_url, config.endpoint.openai_base_url):
+        if hide(url) != url:
+            raise ConfigurationError("the base URL holds the key, so no spec can be made of it")
     for observer in config.observers:
         _check_travels(observer)
     headers: Mapping[str, str] = config.default_headers

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -138,10 +139,22 @@ def test_a_spec_needs_no_key() -> None:
     assert ClientSpec() == ModelsLab(KEY).spec()
     assert ClientSpec() != spec
     assert ClientSpec() != "ClientSpec()"
+    for name in ("api_key", "http_client"):
+        with pytest.raises(TypeError, match=rf"takes no {name}, .* spec\.client\({name}=\.\.\.\)"):
+            ClientSpec(**{name: KEY})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unknown option 'proxy'"):
         ClientSpec(proxy="http://h.invalid")  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="max_retries must be a whole number"):
         ClientSpec(max_retries=-1)
+
+
+def test_a_subclass_is_built_of_a_spec() -> None:
+    class Mine(ModelsLab):
+        pass
+
+    spec = Mine(KEY, base_url="http://h.invalid", **OPTIONS).spec()
+    assert type(spec.client(KEY)) is ModelsLab
+    assert Mine(KEY, endpoint=spec.endpoint, **spec.options).spec() == spec
 
 
 def test_a_spec_reads_well_and_cannot_be_changed() -> None:
@@ -191,7 +204,7 @@ def test_what_cannot_travel_is_refused(kind: Any) -> None:
     assert client.with_options(observers=[]).spec() == ClientSpec(base_url="http://h.invalid")
     with pytest.raises(ConfigurationError, match="observer Locked cannot"):
         ClientSpec(observers=[Locked()])
-    with pytest.raises(ConfigurationError, match="the endpoint holds the key"):
+    with pytest.raises(ConfigurationError, match="the base URL holds the key"):
         kind(KEY, base_url=f"http://h.invalid/{KEY}").spec()
 
 
@@ -277,9 +290,18 @@ def test_the_worker_gives_the_headers_that_were_withheld(kind: Any) -> None:
 @kinds
 def test_no_variable_of_ours_shows_the_key_of_a_worker(kind: Any) -> None:
     spec = ClientSpec(base_url="http://h.invalid")
-    for wrong in ({"timeout": -1}, {"proxy": "x"}, {"http_client": "x"}):
+    for make, wrong in (
+        (ClientSpec, {"api_key": KEY}),
+        (ClientSpec, {"timeout": -1, "default_headers": {"x-api-key": KEY}}),
+        (ClientSpec, {"observers": [Locked()], "default_headers": {"x-api-key": KEY}}),
+        (kind(KEY, base_url="http://h.invalid", observers=[Locked()]).spec, {}),
+        (partial(built, spec, kind, api_key=KEY), {"timeout": -1}),
+        (partial(built, spec, kind, api_key=KEY), {"proxy": "x"}),
+        (partial(built, spec, kind, api_key=KEY), {"http_client": "x"}),
+    ):
         with pytest.raises((ConfigurationError, TypeError)) as caught:
-            built(spec, kind, api_key=KEY, **wrong)
+            make(**wrong)  # type: ignore[operator]
+        assert KEY not in str(caught.value)
         trace = caught.value.__traceback__
         while trace is not None:
             if "/modelslab_llm/" in trace.tb_frame.f_code.co_filename:
