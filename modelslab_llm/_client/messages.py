@@ -14,6 +14,7 @@ from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.resume import allowed
+from .._protocol.spec import StaysInProcess
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
 from ..bulk._order import Order
@@ -44,7 +45,7 @@ def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
     return CHAT if asked.by_chat else None
 
 
-class Messages(HintsAtNames):
+class Messages(StaysInProcess, HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
     def __init__(self, config: Config, http: Wire) -> None:
@@ -255,7 +256,7 @@ class Messages(HintsAtNames):
         return run(_calls.count_tokens(self._config, params), self._http)
 
 
-class AsyncMessages(HintsAtNames):
+class AsyncMessages(StaysInProcess, HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
     def __init__(self, config: Config, http: AsyncWire) -> None:
