@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
         ClientSpec as ClientSpec,
         ModelsLab as ModelsLab,
     )
+    from ._client.warm import warm_up as warm_up
     from ._http.clients import (
         DefaultAioHttpClient as DefaultAioHttpClient,
         DefaultAsyncHttpxClient as DefaultAsyncHttpxClient,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
 # that has it installed, does not wait for the HTTP library.
 _FROM = {
     "_client.client": "AsyncModelsLab ClientSpec ModelsLab",
+    "_client.warm": "warm_up",
     "_protocol.config": "Timeout",
     "_protocol.flow": "Flow",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
@@ -114,8 +116,11 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
+        from ._forks import no_fork
+
         if name in _LATER:
-            found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+            with no_fork():
+                found = getattr(import_module(f".{_LATER[name]}", __name__), name)
             globals()[name] = found  # so that it is asked for here once
             return found
         if name in _MODULES:

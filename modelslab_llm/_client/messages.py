@@ -40,6 +40,16 @@ def _leave_output(params: dict[str, object]) -> None:
     params.setdefault("output", None)
 
 
+def _patient(config: Config, options: BulkOptions) -> Config:
+    """Return what the calls of a bulk run are made with.
+
+    A row stands in line for as long as it takes: how long is up to the rows before it. A budget
+    that the run counts on is not counted on twice.
+    """
+    shared = config.budget is not None and config.budget is options.get("budget")
+    return config.changed(max_queue_wait=None, budget=None if shared else config.budget)
+
+
 def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
     """Return the way to the answer that is not the usual one, if it was asked for."""
     return CHAT if asked.by_chat else None
@@ -234,8 +244,7 @@ class Messages(StaysInProcess, HintsAtNames):
             waiting=lambda: self._config.flow.waiting,
             options=options,
         )
-        # A row stands in line for as long as it takes: how long is up to the rows before it.
-        patient = Messages(self._config.changed(max_queue_wait=None), self._http)
+        patient = Messages(_patient(self._config, options), self._http)
 
         def ask(params: MessageCreateParams) -> Message:
             if output is None:
@@ -435,7 +444,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             waiting=lambda: self._config.flow.waiting,
             options=options,
         )
-        patient = AsyncMessages(self._config.changed(max_queue_wait=None), self._http)
+        patient = AsyncMessages(_patient(self._config, options), self._http)
 
         async def ask(params: MessageCreateParams) -> Message:
             if output is None:
