@@ -248,7 +248,7 @@ class AsyncHttpxIncoming:
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:
                     pass
-            elif aclose := getattr(self._raw, "aclose", None):
+            elif (aclose := getattr(self._raw, "aclose", None)) is not None:  # of a generator
                 await aclose()
 
 

@@ -83,9 +83,11 @@ def exchanged(call: Call[T], sent: Sent, retry: Retry) -> Generator[Attempt, Out
     except APIError as failure:
         sent.ends("failed", failure)
         raise
-    except BaseException as error:
-        wrong = isinstance(error, ConfigurationError)  # found when the connection was to be made
-        sent.ends("failed" if wrong else "cancelled")
+    except ConfigurationError:  # found when the connection was to be made
+        sent.ends("failed")
+        raise
+    except BaseException:
+        sent.ends("cancelled")
         raise
 
 
@@ -169,7 +171,8 @@ class Sent:
         self._began: float | None = None
         self._received = 0
         self._reader: Reader | None = None
-        self._unused: list[Callable[[], object]] = []
+        self._if_lost: list[finalize[..., Any]] = []
+        """What is done when an open stream is garbage, and was never closed."""
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
@@ -219,7 +222,9 @@ class Sent:
 
     def goes_on(self, request: Request, plan: ResumePlan) -> None:
         """Note that another request of the same call will ask for the rest of its answer."""
-        self._forget()  # or the stream that ended would free the place, once it is garbage
+        for lost in self._if_lost:  # or a stream that ended would end the call, once it is garbage
+            lost.detach()
+        self._if_lost.clear()
         if self._reader:
             self._received += self._reader.fed
         self.request, self._before = request, self.tries - self._refusals
@@ -298,28 +303,23 @@ class Sent:
         if isinstance(outcome, Opened):
             if self.place:
                 self.place.opened()
-                self._forgotten(finalize(outcome, self.place.abandoned))
-            if self._tab:
-                message = outcome.reader.message
-                self._forgotten(finalize(outcome, self._tab.settle_left, message))
+                self._note_if_lost(outcome, self.place.abandoned)
+            if self._tab:  # for a stream that is dropped, and never closed
+                self._note_if_lost(outcome, self._tab.settle_left, outcome.reader.message)
             return
         if self.place:
             self.place.answered()
         self.ends("complete", result=result)
 
     def lends(self, outer: Opened[Any]) -> None:
-        """Take a stream of several for the one that a caller may drop without closing it."""
+        """Note that this stream, made of several, is what the caller has, and may drop."""
         if self._tab:
             finalize(outer, self._tab.settle_left, outer.message).atexit = False
 
-    def _forgotten(self, dropped: finalize[..., Any]) -> None:
-        """Keep what is done when a stream is dropped, to undo it where another one follows."""
-        dropped.atexit = False
-        self._unused.append(dropped.detach)
-
-    def _forget(self) -> None:
-        while self._unused:
-            self._unused.pop()()
+    def _note_if_lost(self, opened: object, do: Callable[..., Any], *arguments: object) -> None:
+        lost = finalize(opened, do, *arguments)
+        lost.atexit = False
+        self._if_lost.append(lost)
 
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
         """Tell who watches that the call is over; only the first time counts."""
