@@ -109,8 +109,8 @@ class ModelsLab(StaysInProcess, HintsAtNames):
     def spec(self) -> ClientSpec:
         """Return what this client is set to, without its key, to be sent to other processes.
 
-        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
-        holds a lock or a connection.
+        Raises `ConfigurationError` for what cannot be sent: an `http_client`, a `budget`, an
+        observer that holds a lock or a connection.
         """
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
@@ -221,8 +221,8 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
     def spec(self) -> ClientSpec:
         """Return what this client is set to, without its key, to be sent to other processes.
 
-        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
-        holds a lock or a connection.
+        Raises `ConfigurationError` for what cannot be sent: an `http_client`, a `budget`, an
+        observer that holds a lock or a connection.
         """
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
