@@ -23,6 +23,7 @@ from ..endpoints import Endpoint
 from ..errors import ConfigurationError
 from .messages import AsyncMessages, Messages
 from .models import AsyncModels, Models
+from .takes import changed_options, client_options, takes
 
 
 def _shown(client: ModelsLab | AsyncModelsLab) -> str:
@@ -47,6 +48,7 @@ class ModelsLab(HintsAtNames):
     models: Models
     """`list`."""
 
+    @takes("OptionTakes")
     def __init__(
         self,
         api_key: str | None = None,
@@ -63,7 +65,7 @@ class ModelsLab(HintsAtNames):
                 endpoint=endpoint,
                 base_url=base_url,
                 deployment_id=deployment_id,
-                **options,
+                **client_options(**options),
             )
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
@@ -90,13 +92,14 @@ class ModelsLab(HintsAtNames):
         """How the calls of this client and its copies flow now: see `Flow`."""
         return self._config.flow
 
+    @takes("ChangeTakes")
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
 
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        copy._set(self._config.changed(**options), self._http, closes=False)
+        copy._set(self._config.changed(**changed_options(**options)), self._http, closes=False)
         return copy
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
@@ -145,6 +148,7 @@ class AsyncModelsLab(HintsAtNames):
     models: AsyncModels
     """`list`."""
 
+    @takes("OptionTakes")
     def __init__(
         self,
         api_key: str | None = None,
@@ -161,7 +165,7 @@ class AsyncModelsLab(HintsAtNames):
                 endpoint=endpoint,
                 base_url=base_url,
                 deployment_id=deployment_id,
-                **options,
+                **client_options(**options),
             )
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
@@ -188,13 +192,14 @@ class AsyncModelsLab(HintsAtNames):
         """How the calls of this client and its copies flow now: see `Flow`."""
         return self._config.flow
 
+    @takes("ChangeTakes")
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a changed copy on the same connections; closing it leaves them open.
 
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        copy._set(self._config.changed(**options), self._http, closes=False)
+        copy._set(self._config.changed(**changed_options(**options)), self._http, closes=False)
         return copy
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal
 
-from typing_extensions import TypeForm, Unpack
+from typing_extensions import TypeForm, TypeVar, Unpack
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
@@ -28,9 +28,11 @@ from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
 from .run import arun, run
+from .takes import bulk_options, count_params, message_params, takes
 
 R = TypeVar("R")
 T = TypeVar("T")
+OutputT = TypeVar("OutputT", default=None)  # None is its own type form, which mypy is yet to learn
 
 
 def _leave_output(params: dict[str, object]) -> None:
@@ -50,18 +52,21 @@ class Messages(HintsAtNames):
         self._config = config
         self._http = http
 
+    @takes("MessageTakes")
     def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return run(_calls.create_message(self._config, params), self._http)
+        return run(_calls.create_message(self._config, message_params(**params)), self._http)
 
+    @takes("MessageTakes")
     def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
         """Ask for an answer and return it as it comes; the request is sent by the `with` block.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._config, params)
+        call = _calls.stream_message(self._config, message_params(**params))
         return MessageStream(lambda: run(call, self._http))
 
+    @takes("MessageTakes")
     def run_tools(
         self,
         *,
@@ -79,13 +84,15 @@ class Messages(HintsAtNames):
         `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
         forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        given = message_params(**params)
+        loop = ToolLoop(given, self._config.endpoint, max_turns, on_error, on_cut)
         return ToolRunner(
             loop,
             lambda params: self.create(**params),
             lambda params: self.stream(**params),
         )
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse(
         self,
@@ -107,10 +114,12 @@ class Messages(HintsAtNames):
         Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
         but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
         """
-        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
         flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
         self,
@@ -120,12 +129,12 @@ class Messages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        endpoint = self._config.endpoint
-        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
-    @overload
+    @takes("BulkTakes")
     def bulk(
         self,
         rows: Iterable[R],
@@ -133,36 +142,11 @@ class Messages(HintsAtNames):
         make: Callable[[R], Mapping[str, Any]] | None = None,
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
-        output: None = None,
+        output: TypeForm[OutputT] = None,  # type: ignore[assignment]  # noqa: RUF013
         strategy: Strategy | None = None,
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, None]: ...
-    @overload
-    def bulk(
-        self,
-        rows: Iterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: TypeForm[T],
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, T]: ...
-    def bulk(
-        self,
-        rows: Iterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: Any = None,
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, Any]:
+    ) -> BulkRun[R, OutputT]:
         """Ask many rows at once and hand out each result as soon as it is there.
 
         Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
@@ -184,7 +168,7 @@ class Messages(HintsAtNames):
         result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
         `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
         """
-        order: Order[R, Any] = Order(
+        order: Order[R, OutputT] = Order(
             rows,
             make=make,
             key=key,
@@ -193,13 +177,13 @@ class Messages(HintsAtNames):
             output=output,
             strategy=strategy,
             waiting=lambda: self._config.flow.waiting,
-            options=options,
+            options=bulk_options(**options),
         )
         # A row stands in line for as long as it takes: how long is up to the rows before it.
         patient = Messages(self._config.changed(max_queue_wait=None), self._http)
 
         def ask(params: MessageCreateParams) -> Message:
-            if output is None:
+            if order.adapter is None:
                 return patient.create(**params)
             return patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
@@ -207,6 +191,7 @@ class Messages(HintsAtNames):
 
         return BulkRun(ask, order)
 
+    @takes("CountTakes")
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -214,7 +199,7 @@ class Messages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return run(_calls.count_tokens(self._config, params), self._http)
+        return run(_calls.count_tokens(self._config, count_params(**params)), self._http)
 
 
 class AsyncMessages(HintsAtNames):
@@ -224,18 +209,21 @@ class AsyncMessages(HintsAtNames):
         self._config = config
         self._http = http
 
+    @takes("MessageTakes")
     async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
         """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return await arun(_calls.create_message(self._config, params), self._http)
+        return await arun(_calls.create_message(self._config, message_params(**params)), self._http)
 
+    @takes("MessageTakes")
     def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
-        call = _calls.stream_message(self._config, params)
+        call = _calls.stream_message(self._config, message_params(**params))
         return AsyncMessageStream(lambda: arun(call, self._http))
 
+    @takes("MessageTakes")
     def run_tools(
         self,
         *,
@@ -248,13 +236,15 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one, but that calls run at the same time.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        given = message_params(**params)
+        loop = ToolLoop(given, self._config.endpoint, max_turns, on_error, on_cut)
         return AsyncToolRunner(
             loop,
             lambda params: self.create(**params),
             lambda params: self.stream(**params),
         )
 
+    @takes("MessageTakes")
     @ahinting(_leave_output)
     async def parse(
         self,
@@ -268,12 +258,14 @@ class AsyncMessages(HintsAtNames):
 
         All is as for the sync one.
         """
-        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
         return await adrive(
             parsing(self._config, asked, validation_retries, time.monotonic, _route(asked)),
             self._http,
         )
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
         self,
@@ -283,12 +275,12 @@ class AsyncMessages(HintsAtNames):
         **params: Unpack[MessageCreateParams],
     ) -> AsyncParsedMessageStream[T]:
         """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        endpoint = self._config.endpoint
-        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
-    @overload
+    @takes("BulkTakes")
     def bulk(
         self,
         rows: Iterable[R] | AsyncIterable[R],
@@ -296,36 +288,11 @@ class AsyncMessages(HintsAtNames):
         make: Callable[[R], Mapping[str, Any]] | None = None,
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
-        output: None = None,
+        output: TypeForm[OutputT] = None,  # type: ignore[assignment]  # noqa: RUF013
         strategy: Strategy | None = None,
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, None]: ...
-    @overload
-    def bulk(
-        self,
-        rows: Iterable[R] | AsyncIterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: TypeForm[T],
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, T]: ...
-    def bulk(
-        self,
-        rows: Iterable[R] | AsyncIterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: Any = None,
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, Any]:
+    ) -> AsyncBulkRun[R, OutputT]:
         """Ask many rows at once and hand out each result as soon as it is there.
 
         Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
@@ -348,7 +315,7 @@ class AsyncMessages(HintsAtNames):
         result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
         `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
         """
-        order: Order[R, Any] = Order(
+        order: Order[R, OutputT] = Order(
             rows,
             make=make,
             key=key,
@@ -357,12 +324,12 @@ class AsyncMessages(HintsAtNames):
             output=output,
             strategy=strategy,
             waiting=lambda: self._config.flow.waiting,
-            options=options,
+            options=bulk_options(**options),
         )
         patient = AsyncMessages(self._config.changed(max_queue_wait=None), self._http)
 
         async def ask(params: MessageCreateParams) -> Message:
-            if output is None:
+            if order.adapter is None:
                 return await patient.create(**params)
             return await patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
@@ -370,6 +337,7 @@ class AsyncMessages(HintsAtNames):
 
         return AsyncBulkRun(ask, order)
 
+    @takes("CountTakes")
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
         """Return how many tokens a request has.
 
@@ -377,4 +345,4 @@ class AsyncMessages(HintsAtNames):
         `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
         (protocol.md §8).
         """
-        return await arun(_calls.count_tokens(self._config, params), self._http)
+        return await arun(_calls.count_tokens(self._config, count_params(**params)), self._http)

@@ -187,7 +187,13 @@ def test_few_types_are_only_claimed() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) == "_client"])
+# What spells parameters out is loaded when somebody asks for a signature.
+LATE = {"_client.takes"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in INSIDE if room_of(name) == "_client" and name not in LATE]
+)
 def test_no_method_of_a_client_loads_what_it_needs(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     late = [

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import httpx
 from typing_extensions import Self, Unpack
 
+from ..._client.takes import takes
 from ..._http.foreign import proxies_of_the_environment, system_reason
 from ..._http.network import Settings
 from ..._http.transports import AsyncPooledTransport, PooledTransport
@@ -159,6 +160,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     # Clients
 
+    @takes("OptionTakes")
     def client(
         self,
         api_key: str | None = None,
@@ -177,6 +179,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return client_on({"transport": self}, key, where, **options)
 
+    @takes("OptionTakes")
     def async_client(
         self,
         api_key: str | None = None,

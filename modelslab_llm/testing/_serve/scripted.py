@@ -16,6 +16,7 @@ import h11
 from typing_extensions import Unpack
 
 from ... import endpoints
+from ..._client.takes import takes
 from .._dialect.dialects import DialectName, dialect_named
 from .._script.received import ReceivedRequest
 from .._script.script import ErrorReply, Replies, Script
@@ -93,6 +94,7 @@ class Scripted(ABC):
 
     # Clients for it
 
+    @takes("OptionTakes")
     def client(
         self,
         api_key: str | None = None,
@@ -109,6 +111,7 @@ class Scripted(ABC):
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
         return client_on(self._way_here, key, where, **options)
 
+    @takes("OptionTakes")
     def async_client(
         self,
         api_key: str | None = None,
