@@ -1,8 +1,10 @@
-"""Parameters are found where people look: `inspect`, `help()`, notebooks, completion by jedi."""
+"""Parameters are found and described where people look: `help()`, notebooks, completion by jedi."""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import os
 import pydoc
 import re
@@ -15,15 +17,32 @@ from typing import Any, get_origin
 import pytest
 import typing_extensions
 from lazy import Lazy
-from typing_extensions import Required
+from typing_extensions import Required, get_original_bases, is_typeddict
 
 import modelslab_llm
-from modelslab_llm import AsyncModelsLab, CountTokensParams, MessageCreateParams, ModelsLab
+from modelslab_llm import (
+    AsyncMessageStream,
+    AsyncModelsLab,
+    AsyncParsedMessageStream,
+    AsyncToolRunner,
+    CountTokensParams,
+    MessageCreateParams,
+    MessageStream,
+    ModelsLab,
+    ParsedMessageStream,
+    ToolRunner,
+    caching,
+    endpoints,
+    media,
+    openai,
+    prices,
+    tools,
+)
 from modelslab_llm._client import spelled
 from modelslab_llm._client.messages import AsyncMessages, Messages
 from modelslab_llm._client.models import AsyncModels, Models
 from modelslab_llm._protocol.config import Config, Options
-from modelslab_llm.bulk import BulkOptions, BulkStore
+from modelslab_llm.bulk import AsyncBulkRun, BulkOptions, BulkRun, BulkStore
 from modelslab_llm.bulk._order import Order
 from modelslab_llm.testing import LocalServer, Recording, ScriptedTransport
 
@@ -244,3 +263,103 @@ with ModelsLab("k" * 9) as client:
     assert spelled in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What is said of them
+
+MODULES = (endpoints, media, openai, tools, caching, prices)
+FUNCTIONS = {
+    f"{module.__name__}.{name}": function
+    for module in MODULES
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if name in module.__all__
+}
+NOT_CALLED_BY_HAND = {
+    "Tool.__call__": "a tool is called as its function is",
+    "Recording.handle_request": "httpx calls it",
+    "Recording.handle_async_request": "httpx calls it",
+    "ScriptedTransport.handle_request": "httpx calls it",
+    "ScriptedTransport.handle_async_request": "httpx calls it",
+}
+CALLABLES = {**verbs(), **FUNCTIONS}
+BY_HAND = [
+    name for name in CALLABLES if not name.endswith("__init__") and name not in NOT_CALLED_BY_HAND
+]
+
+
+def described(docstring: str | None) -> dict[str, str]:
+    """Return what the `Args` of a docstring say, each in one line."""
+    section = re.search(r"^Args:\n((?:    .*(?:\n|$))+)", inspect.cleandoc(docstring or ""), re.M)
+    found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section[1], re.M) if section else ()
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_every_parameter_is_described(name: str) -> None:
+    """Each as it is written; of what `**` takes, each one or all at once."""
+    function: Any = inspect.unwrap(CALLABLES[name])
+    assert function.__doc__, f"{name} has no docstring"
+    code = function.__code__
+    named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    shown = inspect.signature(CALLABLES[name]).parameters
+    said = list(described(function.__doc__))
+    own = [it for it in named if it != "self"]
+    spelled_out = [it for it in shown if it != "self"]
+    at_once = [*own, code.co_varnames[len(named)]] if len(spelled_out) > len(own) else own
+    assert said in (spelled_out, at_once), f"{name}: describe each parameter, in its order"
+
+
+PARAMS = [
+    (Messages.create, MessageCreateParams),
+    (Messages.count_tokens, CountTokensParams),
+    (Messages.bulk, BulkOptions),
+    (ModelsLab, Options),
+]
+
+
+def lineage(params: type) -> list[type]:
+    """Return a TypedDict and those it extends, which its `__mro__` does not have."""
+    bases = [base for base in get_original_bases(params) if is_typeddict(base)]
+    return [kind for base in bases for kind in lineage(base)] + [params]
+
+
+@pytest.mark.parametrize(("verb", "params"), PARAMS)
+def test_a_parameter_is_described_in_one_way(verb: Any, params: type) -> None:
+    """In the docstring of what takes it, and at the field, where type checkers show it."""
+    said = described(verb.__doc__)
+    fields: dict[str, str] = {}
+    for kind in lineage(params):
+        (tree,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, text in itertools.pairwise(tree.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                fields[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
+    assert fields.keys() == params.__annotations__.keys()
+    assert {name: said[name] for name in fields} == fields
+
+
+TWINS = [
+    (ModelsLab, AsyncModelsLab),
+    (Messages, AsyncMessages),
+    (Models, AsyncModels),
+    (MessageStream, AsyncMessageStream),
+    (ParsedMessageStream, AsyncParsedMessageStream),
+    (ToolRunner, AsyncToolRunner),
+    (BulkRun, AsyncBulkRun),
+]
+
+
+def of_sync(docstring: str | None) -> str:
+    """Return a docstring without what async code adds to it."""
+    text = re.sub(r"\basync (?=with|for|code)|\bawait |\bAsync(?=[A-Z])", "", docstring or "")
+    text = text.replace("(runner.get_final_message())", "runner.get_final_message()")
+    return " ".join(re.sub(r"\ban (?=`)", "a ", text).split())
+
+
+@pytest.mark.parametrize(("sync", "twin"), TWINS)
+def test_sync_and_async_say_the_same(sync: type, twin: type) -> None:
+    for name, member in inspect.getmembers(sync):
+        if not name.startswith("_"):
+            assert of_sync(member.__doc__) == of_sync(getattr(twin, name).__doc__), name
+    of_twin = {name: of_sync(text) for name, text in described(twin.__doc__).items()}
+    assert {name: of_sync(text) for name, text in described(sync.__doc__).items()} == of_twin

@@ -7,6 +7,7 @@ in any other language, or in none, is a failure: say here how it is checked.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import importlib
@@ -32,10 +33,16 @@ import pytest
 from PIL import Image
 
 import modelslab_llm
-from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, ModelsLab, endpoints
+from modelslab_llm import (
+    DefaultAsyncHttpxClient,
+    DefaultHttpxClient,
+    endpoints,
+)
+from modelslab_llm._client.messages import AsyncMessages, Messages
+from modelslab_llm._client.models import AsyncModels, Models
 from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.cli._commands import modelslab
-from modelslab_llm.testing import LocalServer
+from modelslab_llm.testing import LocalServer, ScriptedTransport
 
 ROOT = Path(__file__).parents[2]
 BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -205,6 +212,11 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 if not key.startswith("_"):
                     yield f"{module.__name__}.{name}.{key}", doc_of(inner)
 
+    for kind in (Messages, AsyncMessages, Models, AsyncModels):  # which a client has, no module
+        for key, inner in vars(kind).items():
+            if not key.startswith("_"):
+                yield f"{kind.__name__}.{key}", doc_of(inner)
+
 
 def doc_of(value: object) -> str:
     """Its own docstring; a plain value would show that of its type."""
@@ -222,7 +234,7 @@ def examples() -> dict[str, str]:
         for indented in INDENTED.findall(doctest_free(text)):
             code = textwrap.dedent(indented)
             with contextlib.suppress(SyntaxError):
-                compile(code, path, "exec")
+                compile(code, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
                 found.setdefault(code, path)
     return {path: code for code, path in found.items()}
 
@@ -244,9 +256,24 @@ def test_the_examples_of_docstrings_run(
         names: dict[str, Any] = {
             name: getattr(modelslab_llm, name) for name in modelslab_llm.__all__
         }
-        names["client"] = ModelsLab(endpoint=endpoints.gguf("dep_1"))
+        says = ScriptedTransport('{"value": ["Exe"]}')  # an output, too, where one is asked for
+        make = says.async_client if path.startswith("Async") else says.client
+        names["client"] = make(deployment_id="dep_1")
         names["body"] = {"model": "m", "messages": [question]}
-        run(code, path, names)
+        if path.startswith("Async"):
+            anyio.run(arun, code, path, names)
+        else:
+            run(code, path, names)
+
+
+async def arun(code: str, where: str, names: dict[str, Any]) -> None:
+    """Run code with `await` in it, as a notebook does."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = eval(compile(code, where, "exec", flags, dont_inherit=True), names)
+        if result is not None:
+            await result
+    await names["client"].close()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "modelslab_llm").rglob("*.py")), ids=str)

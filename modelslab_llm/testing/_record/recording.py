@@ -170,9 +170,19 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> ModelsLab:
-        """Return a client on this recording, which takes what `ModelsLab` takes.
+        """Return a client on this recording.
 
-        A replay needs no key, and of the address only the path counts.
+        Of the address only the path counts in a replay.
+
+        Args:
+            api_key: The key; a replay needs none. Default: that of the environment.
+            endpoint: The server, as for `ModelsLab`.
+            base_url: URL of the server, as for `ModelsLab`.
+            deployment_id: A GGUF deployment, as for `ModelsLab`.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
         """
         from .._serve.scripted import client_on
 
@@ -189,7 +199,20 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
-        """Return an `AsyncModelsLab` on this recording; see `client`."""
+        """Return an async client on this recording.
+
+        Of the address only the path counts in a replay.
+
+        Args:
+            api_key: The key; a replay needs none. Default: that of the environment.
+            endpoint: The server, as for `ModelsLab`.
+            base_url: URL of the server, as for `ModelsLab`.
+            deployment_id: A GGUF deployment, as for `ModelsLab`.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
+        """
         from .._serve.scripted import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)

@@ -41,6 +41,7 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
 
     @contextmanager
     def refusing(self) -> Generator[None]:
+        """Refuse every connection while the `with` block lasts, as a server that is down."""
         self._refusing = True
         try:
             yield
