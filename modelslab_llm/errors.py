@@ -432,4 +432,4 @@ BY_STATUS: dict[int, type[APIStatusError]] = {
 def _one_line(text: str, most: int) -> str:
     """Return a text as one line for a log, cut where it is longer than `most` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LINE]).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= most else line[: most - 3] + "..."

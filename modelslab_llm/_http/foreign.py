@@ -109,7 +109,7 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
     failure = APIConnectionError(f"{what}: {words}")
     failure.permanent = untrusted is not None or is_called(error, *_NEVER)
     if untrusted and untrusted.verify_code in _NO_ISSUER:
-        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
+        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=... of an http_client"
     elif unresolved and unresolved.errno in _NO_SUCH_HOST:
         failure.hint, failure.unknown_host = "check the host in the base URL", True
     elif "WRONG_VERSION_NUMBER" in words:

@@ -318,7 +318,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
         if endpoint.auth is None:
             return None
         raise ConfigurationError(
-            f"no API key: pass api_key=… or set the environment variable {API_KEY}"
+            f"no API key: pass api_key=... or set the environment variable {API_KEY}"
             + (
                 "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
                 if endpoint.auth_can_change

@@ -262,7 +262,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _inside(self) -> _Recorder | _Player:
         if self._side is None:
             raise RecordingError(
-                f"{self.path}: not in use: `with Recording(…) as recording:` around all calls"
+                f"{self.path}: not in use: `with Recording(...) as recording:` around all calls"
             )
         return self._side
 
@@ -354,7 +354,7 @@ class _Wire:
 
     def _wrong(self, wanted: str) -> TypeError:
         name = type(self._given).__name__
-        return TypeError(f"Recording(transport={name}(…)): this client needs an httpx.{wanted}")
+        return TypeError(f"Recording(transport={name}(...)): this client needs an httpx.{wanted}")
 
     def close(self) -> None:
         transport, self._sync = self._sync, None
