@@ -7,7 +7,15 @@ comes of redirects and retries is not the client's to decide.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -196,12 +204,13 @@ class AsyncHttpxIncoming:
         self._pace = pace
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        if response.is_stream_consumed:
-            self._source: AsyncIterator[bytes] = response.aiter_bytes()
-        else:
-            self._source = aiter(response.stream)
-            if encoding := response.headers.get("content-encoding"):
-                self._source = aunpacked(self._source, encoding)
+        consumed: bool = response.is_stream_consumed
+        self._raw: AsyncIterator[bytes] = aiter(
+            response.aiter_bytes() if consumed else response.stream
+        )
+        self._source = self._raw
+        if not consumed and (encoding := response.headers.get("content-encoding")):
+            self._source = aunpacked(self._raw, encoding)
 
     @property
     def client_closed(self) -> bool:
@@ -223,15 +232,18 @@ class AsyncHttpxIncoming:
         """Close the response and the generators that read it.
 
         The libraries read through a chain of them. Left early they would lie about until the
-        garbage collector finds them; on a closed connection one more look ends them all.
+        garbage collector finds them; on a closed connection one more look ends them all. A mock has
+        no connection to close, and then the outer one is all there is.
         """
         await self._response.aclose()
         extensions = self._response.extensions
-        # One connection of HTTP/2 carries other streams, so it is not closed: a look would wait.
-        if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
-            with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
-                async for _ in self._source:
+        with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
+            # One connection of HTTP/2 carries other streams and is not closed: a look would wait.
+            if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
+                async for _ in self._raw:
                     pass
+            elif isinstance(self._raw, AsyncGenerator):
+                await self._raw.aclose()
 
 
 def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:

@@ -80,6 +80,8 @@ class Reader:
         return (event,)
 
     def _several(self, chunk: bytes) -> Iterator[Event]:
+        if self.message.complete:
+            return
         for event in self._decoder.feed(chunk):
             self._take(event)
             yield event

@@ -494,7 +494,11 @@ def test_by_default_each_row_is_asked(client: Any, server: LocalServer) -> None:
 
 
 def test_duplicates_share_a_failure(client: Any, server: LocalServer) -> None:
-    server.script = [ErrorReply(400, "No.")]
+    def refused(request: ReceivedRequest) -> ErrorReply:
+        time.sleep(0.3)  # the other rows come meanwhile
+        return ErrorReply(400, "No.")
+
+    server.script = refused
     run = client.bulk([params("same")] * 5, defaults=SHARED, deduplicate=True, max_in_flight=5)
     assert [str(r.error)[:8] for r in run.results()] == ["HTTP 400"] * 5
     assert len(server.requests) == 1

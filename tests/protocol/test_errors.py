@@ -59,6 +59,7 @@ TREE = {  # child: parents, as in the design
     "APIConnectionError": "APIError",
     "APITimeoutError": "APIConnectionError",
     "StreamInterruptedError": "APIConnectionError",
+    "ClientClosedError": "APIConnectionError ConfigurationError",
     "UnexpectedResponseError": "APIError",
     "APIStatusError": "APIError",
     "BadRequestError": "APIStatusError",

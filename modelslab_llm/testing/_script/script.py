@@ -130,6 +130,15 @@ class Replies:
         found = _checked(self._find(request))
         return Reply(found, pause=self.pause) if isinstance(found, str | Message) else found
 
+    @property
+    def breaks_next(self) -> bool:
+        """Whether the next call is known to get no byte of an answer."""
+        if self._answers is None or self._given >= len(self._answers):
+            return False
+        found = self._answers[self._given]
+        fault = found.fault if isinstance(found, Reply) else found
+        return isinstance(fault, Fault) and fault.strikes_first
+
     def _read(self, script: Script) -> Callable[[ReceivedRequest], ReplyLike]:
         if script is None:
             return _echo

@@ -166,6 +166,12 @@ class LocalServer(Scripted):
             )
         return self._url
 
+    def _respond(self, request: ReceivedRequest) -> Plan:
+        plan = super()._respond(request)
+        # A kept connection that ends without a byte is a stale one to clients, ours among them,
+        # which send again on a new one: the fault would strike nobody.
+        return plan.with_headers({"connection": "close"}) if self._replies.breaks_next else plan
+
     @property
     def _way_here(self) -> Mapping[str, Any]:
         return {"trust_env": False}  # no proxy leads to this machine
