@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, Protocol
 
-from .._protocol.config import MIB, Options, Timeout
+from .._protocol.config import Options, Timeout
 from ..bulk import BulkOptions, BulkProgress
 from ..observers import Observer
 from ..prices import Budget, Prices
@@ -100,7 +100,7 @@ class OptionTakes(Protocol):
         max_retries: int = 2,
         max_retry_wait: float = 60.0,
         default_headers: Mapping[str, str] | None = None,
-        max_response_bytes: int = 64 * MIB,
+        max_response_bytes: int = 64 * 1024 * 1024,
         observers: Sequence[Observer] = (),
         flow_control: bool = True,
         max_concurrency: int | None = None,

@@ -121,8 +121,6 @@ KINDS: list[type] = [
 ]
 HIDDEN = {
     "Tool.__call__": "they are the function's own",
-    "APIError.__init__": "errors are made by the client, and their fields are attributes",
-    "APIStatusError.__init__": "errors are made by the client, and their fields are attributes",
     "Scripted.assert_called": "any field of a request may be named",
     "Scripted.assert_called_once": "any field of a request may be named",
 }
