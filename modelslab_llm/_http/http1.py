@@ -140,7 +140,10 @@ class Http1:
         self.state = "done" if self._body.done else "answered"
 
     def begin(self) -> bytes:
-        """Return what of the body came with the head."""
+        """Return what of the body came with the head, or raise what the last piece ended with."""
+        if self._body.fault is not None:
+            self.state = "broken"
+            raise self._body.fault
         rest, self._rest = self._rest, b""
         if self.state == "answered":
             return self.read(rest) if rest else b""
@@ -203,6 +206,7 @@ class Length:
     """A body of so many bytes."""
 
     __slots__ = ("_length", "_missing", "done", "rest")
+    fault = None
 
     def __init__(self, length: int) -> None:
         self._length = self._missing = length
@@ -229,6 +233,7 @@ class UntilEnd:
     """A body that ends with the connection."""
 
     __slots__ = ("done", "rest")
+    fault = None
 
     def __init__(self) -> None:
         self.done = False
@@ -247,7 +252,7 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r\n")
 class Chunked:
     """A body in chunks, each after a line with its size; one of no bytes is the last."""
 
-    __slots__ = ("_held", "_in_trailers", "_missing", "_trailers", "done", "rest")
+    __slots__ = ("_held", "_in_trailers", "_missing", "_trailers", "done", "fault", "rest")
 
     def __init__(self) -> None:
         self._missing = 0  # bytes of the chunk that is being read, its line end included
@@ -255,6 +260,8 @@ class Chunked:
         self._trailers = 0  # bytes of them so far
         self._held = b""  # half a line
         self.done = False
+        self.fault: httpcore.RemoteProtocolError | None = None
+        """What is wrong after the piece that was returned last, which is not lost for it."""
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -262,13 +269,18 @@ class Chunked:
             data, self._held = self._held + data, b""
         pieces: list[bytes] = []
         at, end = 0, len(data)
-        while at < end and not self.done:
-            if self._missing:
-                at = self._take(data, at, pieces)
-            elif self._in_trailers:
-                at = self._skip_trailers(data, at)
-            else:
-                at = self._read_size(data, at)
+        try:
+            while at < end and not self.done:
+                if self._missing:
+                    at = self._take(data, at, pieces)
+                elif self._in_trailers:
+                    at = self._skip_trailers(data, at)
+                else:
+                    at = self._read_size(data, at)
+        except httpcore.RemoteProtocolError as error:
+            if not pieces:
+                raise
+            self.fault = error
         self.rest = data[at:] if self.done else b""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

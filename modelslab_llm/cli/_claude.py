@@ -6,6 +6,7 @@ The key goes into the environment of that one program and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -40,6 +41,8 @@ def claude(*, where: Where, arguments: Sequence[str], model: str | None, wait: f
 async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
     """Wait until a cold deployment is there; return what the list of models adds: the name of the
     only model, if none was named, and the size of the model's context."""
+    # Where nobody set logging up, each try would be told; with MODELSLAB_LOG they still are.
+    logging.getLogger("modelslab_llm").addHandler(logging.NullHandler())
     async with target.client() as client:
         patience = asyncio.create_task(_say_that_it_waits(target))
         try:

@@ -172,9 +172,10 @@ def test_a_cold_deployment_is_waited_for(home: Path) -> None:
             text=True,
         ) as running:
             assert running.stderr
-            assert "waiting for" in running.stderr.readline()
+            first = running.stderr.readline()
             server.deployments["d"] = "ready"
             out, _ = running.communicate(timeout=PATIENCE)
+    assert "waiting for" in first
     assert running.returncode == 0
     assert json.loads(out)["env"]["ANTHROPIC_MODEL"] == "m"
 

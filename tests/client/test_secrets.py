@@ -20,6 +20,7 @@ import pickle
 import traceback
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,7 +72,7 @@ def shown(error: BaseException) -> Iterator[str]:
 def walked(value: object, seen: set[int] | None = None) -> str:
     """Return what a walk over attributes and items finds, without calling anything."""
     seen = set() if seen is None else seen
-    if id(value) in seen or isinstance(value, (type, str, int, float, bytes)):
+    if id(value) in seen or isinstance(value, (type, str, int, float, bytes, ModuleType)):
         return repr(value)
     seen.add(id(value))
     inside: list[object] = list(getattr(value, "__dict__", {}).values())
