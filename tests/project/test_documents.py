@@ -15,6 +15,7 @@ import inspect
 import io
 import itertools
 import json
+import logging
 import os
 import pkgutil
 import re
@@ -108,7 +109,10 @@ def _everything_is_local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", send)
         monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", asend)
         monkeypatch.setenv("MODELSLAB_API_KEY", "a-key-of-the-docs")
+        log = logging.getLogger("modelslab_llm")
+        level = log.level
         yield
+        log.setLevel(level)  # a page on logging changes it
 
 
 @contextlib.contextmanager
