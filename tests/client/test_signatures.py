@@ -300,11 +300,11 @@ def test_every_parameter_is_described(name: str) -> None:
     code = function.__code__
     named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     shown = inspect.signature(CALLABLES[name]).parameters
-    said = list(described(function.__doc__))
-    own = [it for it in named if it != "self"]
-    spelled_out = [it for it in shown if it != "self"]
-    at_once = [*own, code.co_varnames[len(named)]] if len(spelled_out) > len(own) else own
-    assert said in (spelled_out, at_once), f"{name}: describe each parameter, in its order"
+    own = {*named} - {"self"}
+    spelled_out = {*shown} - {"self"}
+    at_once = own | {code.co_varnames[len(named)]} if spelled_out > own else own
+    said = {*described(function.__doc__)}
+    assert said in (spelled_out, at_once), f"{name}: describe each parameter"
 
 
 PARAMS = [
