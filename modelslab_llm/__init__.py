@@ -26,7 +26,11 @@ from .errors import *  # noqa: F403
 
 if TYPE_CHECKING:  # `as`: so that they count as the package's own
     from . import endpoints as endpoints, media as media, types as types
-    from ._client.client import AsyncModelsLab as AsyncModelsLab, ModelsLab as ModelsLab
+    from ._client.client import (
+        AsyncModelsLab as AsyncModelsLab,
+        ClientSpec as ClientSpec,
+        ModelsLab as ModelsLab,
+    )
     from ._http.clients import (
         DefaultAioHttpClient as DefaultAioHttpClient,
         DefaultAsyncHttpxClient as DefaultAsyncHttpxClient,
@@ -85,7 +89,7 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
 # starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
 # that has it installed, does not wait for the HTTP library.
 _FROM = {
-    "_client.client": "AsyncModelsLab ModelsLab",
+    "_client.client": "AsyncModelsLab ClientSpec ModelsLab",
     "_protocol.config": "Timeout",
     "_protocol.flow": "Flow",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",

@@ -13,9 +13,18 @@ from typing import Any, Literal, TypeAlias
 from .errors import APIError
 from .types.call_info import CallInfo
 from .types.message import Message
+from .types.seams import SeamReason
 from .types.usage import Usage
 
-__all__ = ["AttemptEnd", "CallEnd", "ObservedCall", "Observer", "Outcome", "RetryPlan"]
+__all__ = [
+    "AttemptEnd",
+    "CallEnd",
+    "ObservedCall",
+    "Observer",
+    "Outcome",
+    "ResumePlan",
+    "RetryPlan",
+]
 
 Outcome: TypeAlias = Literal["complete", "failed", "left", "cancelled"]
 """How a call ended: with its whole answer; by an error; by a stream that was closed early; by the
@@ -71,6 +80,21 @@ class RetryPlan:
     is what the server asked for: its turn may come sooner or later."""
     error: APIError
     """What it is retried for."""
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """The decision to ask for the rest of an answer, of which some has come."""
+
+    number: int
+    """The number of the attempt to come."""
+    wait: float
+    """Seconds until it is sent."""
+    why: SeamReason
+    error: APIError | None
+    """What broke the stream; None for an answer that reached `max_tokens`."""
+    at: int
+    """How many characters of the answer's text have come."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +164,14 @@ class Observer:
         Args:
             call: The call, the same object each time.
             retry: When, and why.
+        """
+
+    def on_resume(self, call: ObservedCall, resume: ResumePlan) -> None:
+        """Be told that the rest of a begun answer will be asked for, before the backoff.
+
+        Args:
+            call: The call, the same object each time.
+            resume: When, and why.
         """
 
     def on_end(self, call: ObservedCall, end: CallEnd) -> None:

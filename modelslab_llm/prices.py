@@ -208,6 +208,12 @@ class Budget:
             if self.prices is not None and (self.money is not None or self.prices.find(model)):
                 self._money += self.prices.cost(usage, model)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "Budget cannot be pickled or copied, because it counts what one process spends: make"
+            " one in each worker, with its part of the whole"
+        )
+
     def __repr__(self) -> str:
         limits = [f"tokens={self._tokens} of {self.tokens}"] if self.tokens is not None else []
         limits += [f"money={self._money:.4g} of {self.money:g}"] if self.money is not None else []

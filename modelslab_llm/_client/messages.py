@@ -13,6 +13,8 @@ from .._http.drive import adrive, drive
 from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
+from .._protocol.resume import allowed
+from .._protocol.spec import StaysInProcess
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
 from ..bulk._order import Order
@@ -27,7 +29,7 @@ from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
-from .run import arun, run
+from .run import arun, arun_stream, run, run_stream
 from .takes import bulk_options, count_params, message_params, takes
 
 R = TypeVar("R")
@@ -45,7 +47,7 @@ def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
     return CHAT if asked.by_chat else None
 
 
-class Messages(HintsAtNames):
+class Messages(StaysInProcess, HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
     def __init__(self, config: Config, http: Wire) -> None:
@@ -53,7 +55,13 @@ class Messages(HintsAtNames):
         self._http = http
 
     @takes("MessageTakes")
-    def create(self, **params: Unpack[MessageCreateParams]) -> Message:
+    def create(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> Message:
         """Create a message and return the complete response.
 
             message = client.messages.create(
@@ -67,6 +75,10 @@ class Messages(HintsAtNames):
         server honours is in protocol.md §3.
 
         Args:
+            resume: How often, in this call, the rest of an answer is asked for after its
+                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
+                Default 0, never. See `stream`.
             model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
@@ -119,10 +131,21 @@ class Messages(HintsAtNames):
             APIError: No usable response: its subclasses tell a timeout, a lost connection and each
                 refusal of the server apart. Retries are exhausted by then.
         """
-        return run(_calls.create_message(self._config, message_params(**params)), self._http)
+        given = message_params(**params)
+        if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
+            return run(_calls.create_message(self._config, given), self._http)
+        call = _calls.stream_message(self._config, given, "create")
+        with MessageStream(lambda: run_stream(call, self._http, more)) as stream:
+            return stream.get_final_message()
 
     @takes("MessageTakes")
-    def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
+    def stream(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> MessageStream:
         """Stream a message: return its events and text as they arrive.
 
             with client.messages.stream(
@@ -137,6 +160,13 @@ class Messages(HintsAtNames):
         generating.
 
         Args:
+            resume: How often, in this call, the rest of an answer is asked for after its stream
+                broke. Default 0, never. What came is sent back as the last assistant turn, and the
+                events go on where they stopped. Works for text, at servers that continue such a
+                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+                broke the stream is raised. `message.seams` says where it happened.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more. Default 0, never.
             params: The request: every parameter of `create`.
 
         Returns:
@@ -148,8 +178,9 @@ class Messages(HintsAtNames):
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
                 What had arrived is in its `partial_message`.
         """
+        more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, message_params(**params))
-        return MessageStream(lambda: run(call, self._http))
+        return MessageStream(lambda: run_stream(call, self._http, more))
 
     @takes("MessageTakes")
     def run_tools(
@@ -435,7 +466,7 @@ class Messages(HintsAtNames):
         return run(_calls.count_tokens(self._config, count_params(**params)), self._http)
 
 
-class AsyncMessages(HintsAtNames):
+class AsyncMessages(StaysInProcess, HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
     def __init__(self, config: Config, http: AsyncWire) -> None:
@@ -443,7 +474,13 @@ class AsyncMessages(HintsAtNames):
         self._http = http
 
     @takes("MessageTakes")
-    async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
+    async def create(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> Message:
         """Create a message and return the complete response.
 
             message = await client.messages.create(
@@ -457,6 +494,10 @@ class AsyncMessages(HintsAtNames):
         server honours is in protocol.md §3.
 
         Args:
+            resume: How often, in this call, the rest of an answer is asked for after its
+                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
+                Default 0, never. See `stream`.
             model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
@@ -509,10 +550,21 @@ class AsyncMessages(HintsAtNames):
             APIError: No usable response: its subclasses tell a timeout, a lost connection and each
                 refusal of the server apart. Retries are exhausted by then.
         """
-        return await arun(_calls.create_message(self._config, message_params(**params)), self._http)
+        given = message_params(**params)
+        if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
+            return await arun(_calls.create_message(self._config, given), self._http)
+        call = _calls.stream_message(self._config, given, "create")
+        async with AsyncMessageStream(lambda: arun_stream(call, self._http, more)) as stream:
+            return await stream.get_final_message()
 
     @takes("MessageTakes")
-    def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
+    def stream(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> AsyncMessageStream:
         """Stream a message: return its events and text as they arrive.
 
             async with client.messages.stream(
@@ -527,6 +579,13 @@ class AsyncMessages(HintsAtNames):
         generating.
 
         Args:
+            resume: How often, in this call, the rest of an answer is asked for after its stream
+                broke. Default 0, never. What came is sent back as the last assistant turn, and the
+                events go on where they stopped. Works for text, at servers that continue such a
+                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+                broke the stream is raised. `message.seams` says where it happened.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more. Default 0, never.
             params: The request: every parameter of `create`.
 
         Returns:
@@ -538,8 +597,9 @@ class AsyncMessages(HintsAtNames):
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
                 What had arrived is in its `partial_message`.
         """
+        more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, message_params(**params))
-        return AsyncMessageStream(lambda: arun(call, self._http))
+        return AsyncMessageStream(lambda: arun_stream(call, self._http, more))
 
     @takes("MessageTakes")
     def run_tools(

@@ -184,10 +184,23 @@ class Config:
         env = os.environ if env is None else env
         if level := _unquoted(env.get(LOG, "")):
             log_to_stderr(level)
-        found = _endpoint(endpoint, base_url, deployment_id, env)
         # Options before the key: a misspelt api_key is no missing one.
-        config = cls(found, None).changed(**options)
-        return replace(config, key=_key(api_key, found, env))
+        config = cls.without_key(endpoint, base_url, deployment_id, env=env, **options)
+        return replace(config, key=_key(api_key, config.endpoint, env))
+
+    @classmethod
+    def without_key(
+        cls,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return the configuration of a client whose key is not known here."""
+        found = _endpoint(endpoint, base_url, deployment_id, os.environ if env is None else env)
+        return cls(found, None).changed(**options)
 
     def changed(self, **options: Unpack[Options]) -> Self:
         """Return a copy with these options, checked."""
@@ -306,6 +319,12 @@ def _endpoint(
     if deployment_id is not None:
         return endpoints.gguf(deployment_id)
     return endpoints.llm_v7()
+
+
+def has_key(api_key: str | None, env: Mapping[str, str]) -> bool:
+    """Tell whether there is a key, by argument or environment; not whether it is one."""
+    key = api_key if api_key is not None else env.get(API_KEY, "")
+    return not isinstance(key, str) or bool(_unquoted(key))  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Secret | None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
-def ask(client: Any, verb: str) -> Message | None:
-    if verb == "ready":
+def ask(client: Any, fault: Fault) -> Message | None:
+    if fault.verb == "ready":
         return client.wait_until_ready(5)
-    if verb == "create":
-        return client.create(**ASK)
-    with client.stream(**ASK) as streamed:
+    if fault.verb == "create":
+        return client.create(**ASK, **fault.asked)
+    with client.stream(**ASK, **fault.asked) as streamed:
         return streamed.message()
 
 
@@ -66,7 +67,8 @@ def client_for(variant: Sync | Async, fault: Fault, scene: Scene, unit: float) -
     if fault.stage == "deployment":
         settings["endpoint"] = endpoints.gguf("dep_1", origin=scene.url)
     else:
-        settings["base_url"] = scene.url
+        place = endpoints.gateway(scene.url)
+        settings["endpoint"] = replace(place, continues_prefill=fault.prefill)
     return closing(variant.client(api_key=KEY, **settings))
 
 
@@ -78,11 +80,11 @@ def outcome_is_right(variant: Sync | Async, fault: Fault, scene: Scene, unit: fl
         if fault.closed:
             close_meanwhile(client, scene, unit)
         if isinstance(expected, Returns):
-            message = ask(client, fault.verb)
+            message = ask(client, fault)
             assert message is None or read(message) == expected.answer
         else:
             with pytest.raises(APIError) as caught:
-                ask(client, fault.verb)
+                ask(client, fault)
             error_is_right(caught.value, expected, scene)
         assert scene.tries == expected.tries
         assert not scene.leaked
@@ -224,7 +226,7 @@ def test_the_readme_shows_what_errors_really_say(row: str) -> None:
     fault = ROWS[row]
     with staged(fault) as scene, client_for(Sync(), fault, scene, UNITS[0]) as client:
         with pytest.raises(APIError) as caught:
-            ask(client, fault.verb)
+            ask(client, fault)
     said = f"{type(caught.value).__name__}: {caught.value}"
     assert changeless(said) in [changeless(" ".join(lines.split())) for lines in shown]
 

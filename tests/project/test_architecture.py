@@ -461,6 +461,10 @@ def loaded_by(modules: str) -> set[str]:
 BEYOND_ASCII = {
     "_protocol.refusals": {"\ufeff"},  # what servers send: byte order marks, halves of characters
     "_protocol.sse": {"[\udc80-\udcff]", "\ufffd"},
+    "_protocol.tail": {  # what a text is cut off at
+        " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680",
+        "\u2028\u2029\u202f\u205f\u3000\ufffd",
+    },
     "types._reading": {
         *("\ufffd", "\ufeff", "[\ud800-\udfff]", "\ud800", "\udbff", "\udc00", "\udfff"),
     },

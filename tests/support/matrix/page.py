@@ -39,8 +39,9 @@ and a tool call. "Foreign" is an exception that `except anthropic.APIError` does
 
 What to keep in mind: the faults were chosen by the authors of this package, who then mended what
 they found, so the left column is without failures by construction. The rows on time set
-`deadline` or `progress_timeout`, which are off by default: without them this package waits too. And
-no client can see that a gateway lost or doubled a piece of text, so that is no row.
+`deadline` or `progress_timeout`, which are off by default: without them this package waits too. The
+rows on a dropped stream set `resume`, which is off by default too, and which `anthropic` does not
+have. And no client can see that a gateway lost or doubled a piece of text, so that is no row.
 """
 
 DEVIATIONS = """\
