@@ -451,5 +451,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which auth=… of its endpoint can change" if endpoint.auth_can_change else ""
+    cure = ", which auth=... of its endpoint can change" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

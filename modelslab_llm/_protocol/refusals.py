@@ -217,13 +217,13 @@ def _explain(error: APIStatusError, said: _Said) -> None:
         error.permanent = True
         assert said.overflow is not None
         error.prompt_tokens, error.context_size = said.overflow
-        error.hint = "shorten the messages; messages.count_tokens(…) measures them"
+        error.hint = "shorten the messages; messages.count_tokens(...) measures them"
     elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
         error.hint = "check the base URL"
     elif status == 400 and _NO_GRAMMAR.search(said.message):
         error.hint = (
             "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
-            "^…$ and without \\b or [^\\s], and lengths below 2000"
+            "^...$ and without \\b or [^\\s], and lengths below 2000"
         )
     elif status == 501 or (status == 500 and _NEVER_HEALS.search(said.message)):
         error.permanent = True
