@@ -43,7 +43,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+NAME = "[a-zA-Z0-9_-]{1,64}"
 """The names that every server takes (protocol.md §10)."""
 
 
@@ -275,7 +275,7 @@ def _checked_name(function: object, name: str | None) -> str:
     if name is None and function.__name__ == "<lambda>":
         raise ConfigurationError("a lambda has neither name nor types: write a def")
     name = function.__name__ if name is None else name
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ConfigurationError(
             f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
             "and '-'; choose one with @tool(name=...)"
