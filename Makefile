@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist real rates claude-code clean
+.PHONY: demo test quick browser oldest soak check ruff mypy pyright verifytypes fix docs bench reliability dist real rates resumed claude-code clean
 
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
@@ -79,6 +79,9 @@ real: .venv/.dev  ## a real small model, a real gateway, other people's clients;
 
 rates: .venv/.dev $(REAL)/gateway/.made $(MODEL)  ## how often a small model's output is of its type: writes docs/structured-output.md
 	PYTHONPATH=tests/support:. $(BIN)/python -m real.rates
+
+resumed: .venv/.dev $(MODEL)  ## how often a small model's resumed answer is the undisturbed one: writes docs/streaming.md
+	PYTHONPATH=tests/support:. $(BIN)/python -m real.resumed
 
 claude-code: .venv/.dev $(REAL)/claude-code/.made $(MODEL)  ## the real Claude Code at these endpoints; needs npm; by hand, not in CI
 	$(BIN)/python -m pytest -rs -s tests/real/claude_code.py

@@ -28,6 +28,7 @@ _PARSE = "it is parsed, of the message that messages.parse(output=...) returns"
 _CHAT = "call client.messages; modelslab_llm.openai.to_messages converts a chat body"
 _OF_ERRORS = "an error itself has status_code, headers and body"
 _RAW = "a message has request_id, an error also status_code and headers"
+_TEXT_ALONE = "an output is not resumed, only text: messages.create(...) and stream(...) are"
 _NOT_HERE = "these servers do not have it"
 
 _TABLE: Mapping[Place, Mapping[str, str]] = {
@@ -162,6 +163,7 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
             "the parameter is output",
         ),
         "retries": "the parameter is validation_retries",
+        **dict.fromkeys(("resume", "continue_at_max_tokens"), _TEXT_ALONE),
     },
     "list": {
         **dict.fromkeys(

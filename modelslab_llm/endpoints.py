@@ -22,7 +22,17 @@ from typing_extensions import TypedDict
 
 from .errors import ConfigurationError
 
-__all__ = ["Auth", "Endpoint", "Strategy", "for_url", "gateway", "gguf", "llama_server", "llm_v7"]
+__all__ = [
+    "Auth",
+    "Endpoint",
+    "Prefill",
+    "Strategy",
+    "for_url",
+    "gateway",
+    "gguf",
+    "llama_server",
+    "llm_v7",
+]
 
 ORIGIN = "https://modelslab.com"
 
@@ -34,6 +44,10 @@ Strategy: TypeAlias = Literal["tool", "response_format", "output_config", "promp
 """How an output is asked for: as the call of a tool that the model must make, by `response_format`
 on the server's chat route (llama-server, vLLM), by `output_config.format` (Anthropic, newer vLLM),
 or in words."""
+
+Prefill: TypeAlias = Literal["repeats", "rest"]
+"""How a server continues a request that ends in an assistant turn: `repeats` the text of that turn
+at the start of its answer (llama-server), or returns the `rest` alone (older Claude models)."""
 
 _CLAUDE_CODE_OUTPUT = 32_000
 """The tokens that Claude Code asks for, and takes off the window, if nothing says otherwise."""
@@ -90,6 +104,10 @@ class Endpoint:
     output_tool_stands_alone: bool = False
     """Whether the tool for the output is sent without the others. llama-server takes a forced call
     for a call of any tool, and needs no tool of the history (protocol.md §10)."""
+    continues_prefill: Prefill | None = None
+    """How it continues an answer that a request ends in, which `resume` and
+    `continue_at_max_tokens` need; None if it does not, or is not known to (protocol.md §3). On v7
+    that depends on the model."""
 
     def credentials(self) -> frozenset[str]:
         """Return the headers in which this server may look for a key, in lower case."""
@@ -182,6 +200,7 @@ class _LlamaFacts(TypedDict):
     default_strategy: Strategy
     thinks_before_forced_tool: bool
     output_tool_stands_alone: bool
+    continues_prefill: Prefill
 
 
 _OF_LLAMA_SERVER: _LlamaFacts = {
@@ -190,6 +209,7 @@ _OF_LLAMA_SERVER: _LlamaFacts = {
     "default_strategy": "response_format",
     "thinks_before_forced_tool": True,
     "output_tool_stands_alone": True,
+    "continues_prefill": "repeats",
 }
 
 

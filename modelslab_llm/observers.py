@@ -13,9 +13,18 @@ from typing import Any, Literal, TypeAlias
 from .errors import APIError
 from .types.call_info import CallInfo
 from .types.message import Message
+from .types.seams import SeamReason
 from .types.usage import Usage
 
-__all__ = ["AttemptEnd", "CallEnd", "ObservedCall", "Observer", "Outcome", "RetryPlan"]
+__all__ = [
+    "AttemptEnd",
+    "CallEnd",
+    "ObservedCall",
+    "Observer",
+    "Outcome",
+    "ResumePlan",
+    "RetryPlan",
+]
 
 Outcome: TypeAlias = Literal["complete", "failed", "left", "cancelled"]
 """How a call ended: with its whole answer; by an error; by a stream that was closed early; by the
@@ -74,6 +83,21 @@ class RetryPlan:
 
 
 @dataclass(frozen=True)
+class ResumePlan:
+    """The decision to ask for the rest of an answer, of which some has come."""
+
+    number: int
+    """The number of the attempt to come."""
+    wait: float
+    """Seconds until it is sent."""
+    why: SeamReason
+    error: APIError | None
+    """What broke the stream; None for an answer that reached `max_tokens`."""
+    at: int
+    """How many characters of the answer's text have come."""
+
+
+@dataclass(frozen=True)
 class CallEnd:
     """How a call ended, and what it took."""
 
@@ -122,6 +146,9 @@ class Observer:
 
     def on_retry(self, call: ObservedCall, retry: RetryPlan) -> None:
         """Be told that a failed attempt will be repeated, before the wait."""
+
+    def on_resume(self, call: ObservedCall, resume: ResumePlan) -> None:
+        """Be told that the rest of a begun answer will be asked for, before the wait."""
 
     def on_end(self, call: ObservedCall, end: CallEnd) -> None:
         """Be told how the call ended; for a stream, when it was read to its end or closed."""

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from llama.fixtures import (  # noqa: F401  # fixtures for every test file
     llama_crowded,
     llama_slow,
+    llama_story,
     llama_text,
     llama_thinking,
     llama_tools,

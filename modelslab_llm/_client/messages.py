@@ -13,6 +13,7 @@ from .._http.drive import adrive, drive
 from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
+from .._protocol.resume import allowed
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
 from ..bulk._order import Order
@@ -27,7 +28,7 @@ from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
-from .run import arun, run
+from .run import arun, arun_stream, run, run_stream
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -50,17 +51,54 @@ class Messages(HintsAtNames):
         self._config = config
         self._http = http
 
-    def create(self, **params: Unpack[MessageCreateParams]) -> Message:
-        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return run(_calls.create_message(self._config, params), self._http)
+    def create(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> Message:
+        """Create a message and return the complete response.
 
-    def stream(self, **params: Unpack[MessageCreateParams]) -> MessageStream:
-        """Ask for an answer and return it as it comes; the request is sent by the `with` block.
+        Args:
+            resume: how often, in this call, the rest of an answer is asked for after its connection
+                broke; default 0, never. Above 0 the answer is streamed. See `stream`.
+            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued;
+                default 0. See `stream`.
+            params: the request, see `MessageCreateParams`.
+
+        Raises `InvalidRequestError` or `APIError`.
+        """
+        if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
+            return run(_calls.create_message(self._config, params), self._http)
+        call = _calls.stream_message(self._config, params, "create")
+        with MessageStream(lambda: run_stream(call, self._http, more)) as stream:
+            return stream.get_final_message()
+
+    def stream(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> MessageStream:
+        """Ask for an answer and return it as it comes; the `with` block sends the request.
+
+        Args:
+            resume: how often, in this call, the rest of an answer is asked for after its stream
+                broke; default 0, never. What came is sent back as the last assistant turn, and the
+                events go on where they stopped. Works for text, at servers that continue such a
+                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+                broke the stream is raised. `message.seams` says where it happened.
+            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more; default 0.
+            params: the request, see `MessageCreateParams`.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
+        more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, params)
-        return MessageStream(lambda: run(call, self._http))
+        return MessageStream(lambda: run_stream(call, self._http, more))
 
     def run_tools(
         self,
@@ -224,17 +262,54 @@ class AsyncMessages(HintsAtNames):
         self._config = config
         self._http = http
 
-    async def create(self, **params: Unpack[MessageCreateParams]) -> Message:
-        """Ask for an answer and return it whole. Raises `InvalidRequestError` or `APIError`."""
-        return await arun(_calls.create_message(self._config, params), self._http)
+    async def create(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> Message:
+        """Create a message and return the complete response.
 
-    def stream(self, **params: Unpack[MessageCreateParams]) -> AsyncMessageStream:
+        Args:
+            resume: how often, in this call, the rest of an answer is asked for after its connection
+                broke; default 0, never. Above 0 the answer is streamed. See `stream`.
+            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued;
+                default 0. See `stream`.
+            params: the request, see `MessageCreateParams`.
+
+        Raises `InvalidRequestError` or `APIError`.
+        """
+        if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
+            return await arun(_calls.create_message(self._config, params), self._http)
+        call = _calls.stream_message(self._config, params, "create")
+        async with AsyncMessageStream(lambda: arun_stream(call, self._http, more)) as stream:
+            return await stream.get_final_message()
+
+    def stream(
+        self,
+        *,
+        resume: int = 0,
+        continue_at_max_tokens: int = 0,
+        **params: Unpack[MessageCreateParams],
+    ) -> AsyncMessageStream:
         """Ask for an answer and return it as it comes; the `async with` block sends the request.
+
+        Args:
+            resume: how often, in this call, the rest of an answer is asked for after its stream
+                broke; default 0, never. What came is sent back as the last assistant turn, and the
+                events go on where they stopped. Works for text, at servers that continue such a
+                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+                broke the stream is raised. `message.seams` says where it happened.
+            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more; default 0.
+            params: the request, see `MessageCreateParams`.
 
         Raises `InvalidRequestError` here, and `APIError` from the block on.
         """
+        more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, params)
-        return AsyncMessageStream(lambda: arun(call, self._http))
+        return AsyncMessageStream(lambda: arun_stream(call, self._http, more))
 
     def run_tools(
         self,

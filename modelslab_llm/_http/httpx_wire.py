@@ -242,8 +242,8 @@ class AsyncHttpxIncoming:
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:
                     pass
-            elif isinstance(self._raw, AsyncGenerator):
-                await self._raw.aclose()
+            elif aclose := getattr(self._raw, "aclose", None):
+                await aclose()
 
 
 def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ from ..types.events import (
     MessageStopEvent,
 )
 from ..types.message import Message, give_own_ids, made, mark_cut_arguments
+from ..types.seams import Seam
 from ..types.usage import Usage
 
 _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
@@ -126,7 +127,10 @@ class Accumulator:
         request_id: str | None = None,
     ) -> None:
         self._tolerated = tolerated
-        self._request_id = request_id
+        self.request_id = request_id
+        """The id of the request that is answered."""
+        self.seams: list[Seam] = []
+        """Where the message was resumed or continued."""
         # Unvalidated: to validate would build a schema that a stream has no other use for.
         self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
         self._started = False
@@ -143,6 +147,11 @@ class Accumulator:
     def stop_reason_seen(self) -> bool:
         """Whether the server said why it stopped, which it does when all content is out."""
         return bool(self._end.get("stop_reason"))
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens that were counted so far."""
+        return Usage.model_validate(self._usage)
 
     def add(self, event: Event) -> None:
         """Take one event. Raises `StreamInterruptedError` if a second message begins."""
@@ -183,11 +192,11 @@ class Accumulator:
         content = [growing.joined(self.complete) for _, growing in in_order]
         changes = {
             "content": [*self._start.content, *content],
-            "usage": Usage.model_validate(self._usage),
+            "usage": self.usage,
             **self._end,
         }
-        known = self._request_id or self._start.request_id
-        message = made(Message, self._start, known, changes, info)
+        known = self.request_id or self._start.request_id
+        message = made(Message, self._start, known, changes, info, self.seams)
         give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         came_whole = bool(in_order and in_order[-1][1].parts)
@@ -216,10 +225,10 @@ class Accumulator:
         self._started = True
         model = message.model or self._start.model
         self._start = message.model_copy(update={"model": model})
-        self._count(message.usage)
+        self.count(message.usage)
         beside = (event.model_extra or {}).get("usage")  # where some proxies put it
         if isinstance(beside, dict):
-            self._count(Usage.model_validate(beside))
+            self.count(Usage.model_validate(beside))
 
     def _open(self, index: int, block: ContentBlock) -> None:
         # Servers open an empty block at once; what fails then may still be asked again.
@@ -248,10 +257,10 @@ class Accumulator:
         beside = (event.delta.model_extra or {}) | (event.model_extra or {})
         for name in beside.keys() - Message.model_fields.keys():  # e.g. context_management
             self._end[name] = beside[name]
-        self._count(event.usage)
+        self.count(event.usage)
 
-    def _count(self, usage: Usage) -> None:
-        """Totals overwrite, but a 0 does not take back what was counted before."""
+    def count(self, usage: Usage) -> None:
+        """Take totals, which overwrite; but a 0 does not take back what was counted before."""
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,14 +24,14 @@ from weakref import finalize
 
 from ..endpoints import Endpoint
 from ..errors import APIError, APIStatusError, APITimeoutError, AuthenticationError
-from ..observers import AttemptEnd, RetryPlan
+from ..observers import AttemptEnd, ResumePlan, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
 from ..types.message import Message
 from ..types.usage import Usage
 from .line import NotSent, Place, WhyNotSent
 from .log import log
-from .reader import Opened
+from .reader import Opened, Reader
 from .refusals import is_refusal, request_id
 from .retry import Retry
 from .secret import hide_in
@@ -63,20 +63,38 @@ def exchange(
     `yield`.
     """
     # Who brings a way of retrying waits for a server that is coming up, and not in line.
-    sent = _Sent(call, deadline, _place_of(call) if retry is None else None)
+    sent = Sent(call, deadline, place_of(call) if retry is None else None)
+    return (yield from exchanged(call, sent, retry or call.config.retry))
+
+
+def exchanged(call: Call[T], sent: Sent, retry: Retry) -> Generator[Attempt, Outcome, T]:
+    """Do what `exchange` does, for who needs what is known of the call afterwards."""
     try:
-        return (yield from _attempts(call, deadline, retry or call.config.retry, sent))
+        return (yield from attempts(call, sent, retry))
+    except APIError as failure:
+        sent.ends("failed", failure)
+        raise
+    except BaseException:
+        sent.ends("cancelled")
+        raise
+
+
+def attempts(
+    call: Call[T], sent: Sent, retry: Retry, pause: float = 0.0
+) -> Generator[Attempt, Outcome, T]:
+    """Send a request until it has a result; whoever watches the call is not told of its end."""
+    try:
+        return (yield from _attempts(call, sent, retry, pause))
     except BaseException:
         if sent.place:
             sent.place.leave()
-        sent.ends("cancelled")  # unless it has ended already
         raise
 
 
 def _attempts(
-    call: Call[T], deadline: Deadline, retry: Retry, sent: _Sent
+    call: Call[T], sent: Sent, retry: Retry, pause: float
 ) -> Generator[Attempt, Outcome, T]:
-    redirects, pause = 0, 0.0
+    redirects, deadline = 0, sent.deadline
     failure: APIError | None = None
     while True:
         outcome = yield Attempt(
@@ -104,7 +122,6 @@ def _attempts(
         if wait is None:
             failure.hint = failure.hint or retry.given_up(failure, sent.failures)
         if wait is None or not deadline.allows(wait):
-            sent.ends("failed", failure)
             try:
                 raise failure
             finally:  # its traceback holds this frame: no circle, for its body may be large
@@ -113,21 +130,24 @@ def _attempts(
         sent.retries(failure, wait)
 
 
-def _place_of(call: Call[Any]) -> Place | None:
+def place_of(call: Call[Any]) -> Place | None:
+    """Return where a call stands in line before it is sent; None where nothing limits it."""
     config = call.config
     if not call.queues or config.lines is None:
         return None
     return config.lines.place(config.endpoint.base_url, call.request.headers, config.line_rules)
 
 
-class _Sent:
+class Sent:
     """What is known of a call on its way: what was asked, how often, and for how long."""
 
     def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
         self.request = call.request
         self.place = place
+        self.deadline = deadline
         self.tries = 0
         self._refusals = 0
+        self._before = 0
         self._hint = 0.0
         self._waited = 0.0
         self._config = call.config
@@ -135,6 +155,10 @@ class _Sent:
         self._started = self._sent = deadline.clock()
         self._info: CallInfo | None = None
         self._retried: Usage | None = None
+        self._began: float | None = None
+        self._received = 0
+        self._reader: Reader | None = None
+        self._unused: Callable[[], object] = bool
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
@@ -169,16 +193,41 @@ class _Sent:
         if self.watch:
             self.watch.retries(RetryPlan(self.tries + 1, wait, failure))
 
+    def stream_is_over(self, *, whole: bool) -> None:
+        """Free the place of a stream that ended, though its call goes on."""
+        if self.place and whole:
+            self.place.answered()
+        elif self.place:
+            self.place.failed()
+
+    def may_retry(self) -> bool:
+        """Take one retry from the client's budget, if one is left."""
+        return self.place is None or self.place.may_retry()
+
+    def goes_on(self, request: Request, plan: ResumePlan) -> None:
+        """Note that another request of the same call will ask for the rest of its answer."""
+        self._unused()  # or the stream that ended would free the place, once it is garbage
+        if self._reader:
+            self._received += self._reader.fed
+        self.request, self._before = request, self.tries - self._refusals
+        if plan.error:
+            line = "the stream broke, resuming after %d characters in %.2f s: %s"
+            log.warning(line, plan.at, plan.wait, plan.error)
+        else:
+            log.info("max_tokens reached, continuing after %d characters", plan.at)
+        if self.watch:
+            self.watch.resumes(plan)
+
     @property
     def failures(self) -> int:
         """How many attempts failed by more than a refusal, which uses up no retry."""
-        return self.tries - self._refusals
+        return self.tries - self._refusals - self._before
 
     def pause_after(self, failure: APIError, retry: Retry) -> float | None:
         """Tell the line what came of an attempt; return the seconds to wait, None to give up."""
         place = self.place
         if place is None:
-            return retry.pause(failure, self.tries)
+            return retry.pause(failure, self.failures)
         if (queue := self._queue_for(failure)) and retry.worth_it(failure):
             assert isinstance(failure, APIStatusError)
             self._refusals += 1
@@ -236,7 +285,8 @@ class _Sent:
         if isinstance(outcome, Opened):
             if self.place:
                 self.place.opened()
-                finalize(outcome, self.place.abandoned).atexit = False
+                forgotten = finalize(outcome, self.place.abandoned)
+                forgotten.atexit, self._unused = False, forgotten.detach
             return
         if self.place:
             self.place.answered()
@@ -270,8 +320,10 @@ class _Sent:
         return outcome
 
     def _describe_stream(self, opened: Opened[Any]) -> None:
-        began, tries, received = self._clock(), self.tries, time.time()
         reader, ended, retried = opened.reader, list[float](), self._retried
+        received, before = time.time(), self._received
+        began = self._began = self._clock() if self._began is None else self._began
+        self._reader = reader
 
         def describe(opened: Opened[Any]) -> CallInfo:
             first = opened.first_event
@@ -279,11 +331,11 @@ class _Sent:
                 reader.status,
                 reader.headers,
                 reader.request_id,
-                tries,
+                self.tries,
                 (ended[0] if ended else self._clock()) - self._started,
                 None if first is None else max(0.0, first - self._started),
-                began - self._started if reader.message.has_content else None,
-                reader.fed,
+                began - self._started if opened.message.has_content else None,
+                before + reader.fed,
                 received,
                 retried,
             )
@@ -298,7 +350,7 @@ class _Sent:
                 self.place.failed()
             if self.watch:
                 elapsed, info = ended[0] - self._started, describe(opened)
-                self.watch.ends(outcome, elapsed, tries, error, info, opened.snapshot)
+                self.watch.ends(outcome, elapsed, self.tries, error, info, opened.snapshot)
 
         self._info = describe(opened)
         opened.describe, opened.end = describe, end

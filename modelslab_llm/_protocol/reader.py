@@ -141,8 +141,16 @@ class Reader:
 class Opened(Generic[Events]):
     """A stream whose answer has begun, and that will not be sent again."""
 
-    def __init__(self, reader: Reader, events: Events, close: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        events: Events,
+        close: Callable[[], Any],
+        message: Accumulator | None = None,
+    ) -> None:
         self.reader = reader
+        self.message: Accumulator = message or reader.message
+        """What came, as the caller sees it."""
         self.events = events
         self.close = close
         self.held: deque[Event] = deque()
@@ -167,7 +175,7 @@ class Opened(Generic[Events]):
     @property
     def request_id(self) -> str | None:
         """The id under which the server or its proxy knows the request."""
-        return self.reader.request_id
+        return self.message.request_id
 
     def blame(self, error: APIError) -> APIError:
         """Return the error with all that is known, the part of the message that came included."""
@@ -178,11 +186,11 @@ class Opened(Generic[Events]):
 
     def snapshot(self) -> Message:
         """Return the message as far as it has come."""
-        return self.reader.message.message(self.describe(self))
+        return self.message.message(self.describe(self))
 
     def close_ends(self) -> None:
         """Tell who watches that nothing more will be read."""
-        self.end(self, "complete" if self.reader.message.complete else "left", None)
+        self.end(self, "complete" if self.message.complete else "left", None)
 
 
 def _unknown(opened: Opened[Any]) -> None:

@@ -42,7 +42,7 @@ def events_of(message: Mapping[str, Any], take_apart: TakesApart) -> Iterator[di
 
 def replay(message: Message) -> Iterator[Event]:
     """Yield the events of a stream that brings exactly this message."""
-    told = message.model_dump(exclude_unset=True, exclude={"content", "request_id"})
+    told = message.model_dump(exclude_unset=True, exclude={"content", "request_id", "seams"})
     # The blocks as they are: what is known of a call that was cut does not stand in its JSON.
     whole = {**told, "type": "message", "content": message.content}
     return map(known_events().validate_python, events_of(whole, _in_one_piece))

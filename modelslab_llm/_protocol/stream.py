@@ -70,7 +70,7 @@ class _State(HintsAtNames, Generic[Events]):
     @property
     def is_complete(self) -> bool:
         """Whether the whole message has come."""
-        return self._opened is not None and self._opened.reader.message.complete
+        return self._opened is not None and self._opened.message.complete
 
     @property
     def has_failed(self) -> bool:

@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import APIError
-from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, Outcome, RetryPlan
+from ..observers import (
+    AttemptEnd,
+    CallEnd,
+    ObservedCall,
+    Observer,
+    Outcome,
+    ResumePlan,
+    RetryPlan,
+)
 from ..types.call_info import CallInfo
 from ..types.message import Message
 from .log import log
@@ -36,6 +44,9 @@ class Watch:
 
     def retries(self, retry: RetryPlan) -> None:
         self._tell("on_retry", retry)
+
+    def resumes(self, resume: ResumePlan) -> None:
+        self._tell("on_resume", resume)
 
     def ends(
         self,

@@ -18,7 +18,7 @@ from ..errors import (
 )
 from ..prices import Budget
 from ._result import Kept
-from ._rows import PARAMETERS, Ask
+from ._rows import GOING_ON, PARAMETERS, Ask
 
 ENDS = (AuthenticationError, PaymentRequiredError, ConfigurationError)
 """Errors that every other row would meet too."""
@@ -105,6 +105,6 @@ class Course:
 
 def blamed(ask: Ask[Any], error: BaseException) -> BaseException:
     """Return what a failed call is: a parameter that does not exist is a mistake in the row."""
-    if isinstance(error, TypeError) and not ask.params.keys() <= PARAMETERS:
+    if isinstance(error, TypeError) and not ask.params.keys() <= PARAMETERS - GOING_ON:
         return InvalidRequestError(str(error))
     return error

@@ -24,8 +24,10 @@ R = TypeVar("R")
 Key: TypeAlias = str | int
 """What names a row for good: a text, or a whole number."""
 
-PARAMETERS = frozenset(MessageCreateParams.__annotations__)
-NOT_ASKED = frozenset({"extra_headers", "timeout"})
+GOING_ON = frozenset({"resume", "continue_at_max_tokens"})
+"""What `create` takes besides, and `parse` does not."""
+PARAMETERS = frozenset(MessageCreateParams.__annotations__) | GOING_ON
+NOT_ASKED = frozenset({"extra_headers", "timeout", "resume"})
 """What says how a request is sent, and not what it asks."""
 LARGEST = 2**63
 

@@ -14,7 +14,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, RetryPlan
+from ..observers import AttemptEnd, CallEnd, ObservedCall, Observer, ResumePlan, RetryPlan
 from . import _names as names
 
 try:
@@ -117,6 +117,20 @@ class OpenTelemetryObserver(Observer):
                 names.RESEND_COUNT: retry.number - 1,
                 names.RETRY_WAIT: retry.wait,
                 names.ERROR_TYPE: type(retry.error).__name__,
+            },
+        )
+
+    def on_resume(self, call: ObservedCall, resume: ResumePlan) -> None:
+        """Add an event that says why the rest of an answer is asked for, and when."""
+        span: Span = call.state[self][0]
+        broke = {names.ERROR_TYPE: type(resume.error).__name__} if resume.error else {}
+        span.add_event(
+            names.RESUME_EVENT,
+            {
+                names.RESEND_COUNT: resume.number - 1,
+                names.RETRY_WAIT: resume.wait,
+                names.RESUME_REASON: resume.why,
+                **broke,
             },
         )
 

@@ -37,6 +37,7 @@ RESEND_COUNT = "http.request.resend_count"
 OUTCOME = "modelslab.outcome"
 REQUEST_ID = "modelslab.request_id"
 RETRY_EVENT, RETRY_WAIT = "modelslab.retry", "modelslab.retry.wait"
+RESUME_EVENT, RESUME_REASON = "modelslab.resume", "modelslab.resume.reason"
 
 OPERATIONS = {  # what the conventions call an operation; others keep their own name
     "messages.create": "chat",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import call_info, content, events, message, models, parsed, requests, usage
+from . import call_info, content, events, message, models, parsed, requests, seams, usage
 from .call_info import *  # noqa: F403
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
@@ -10,6 +10,7 @@ from .message import *  # noqa: F403
 from .models import *  # noqa: F403
 from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
+from .seams import *  # noqa: F403
 from .turns import *  # noqa: F403 - mypy does not see them through `requests`
 from .usage import *  # noqa: F403
 
@@ -21,6 +22,7 @@ __all__ += message.__all__
 __all__ += models.__all__
 __all__ += parsed.__all__
 __all__ += requests.__all__
+__all__ += seams.__all__
 __all__ += usage.__all__
 
 

@@ -77,7 +77,7 @@ class ServerValue(BaseModel):
         dumped: dict[str, Any] = handler(self._saved())
         unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
         for name, kept in self._dumped_beside.items():
-            if (value := getattr(self, kept)) is not None and _wanted(name, info):
+            if (value := getattr(self, kept)) not in (None, ()) and _wanted(name, info):
                 dumped[name] = value
         return {name: value for name, value in dumped.items() if name not in unsent}
 

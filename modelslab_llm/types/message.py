@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from itertools import count, groupby
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
-from ._json import is_list
+from ._json import is_array, is_list
 from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from .seams import Seam
 from .turns import MessageParam
 from .usage import Usage
 
@@ -74,14 +75,23 @@ class Message(Tolerant):
     usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
 
     _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
-    _dumped_beside: ClassVar[Mapping[str, str]] = {"request_id": "_request_id"}
+    _dumped_beside: ClassVar[Mapping[str, str]] = {
+        "request_id": "_request_id",
+        "seams": "_seams",
+    }
     _request_id: str | None = PrivateAttr(default=None)
     _beside: Beside | None = PrivateAttr(default=None)
+    _seams: tuple[Seam, ...] = PrivateAttr(default=())
 
     @property
     def request_id(self) -> str | None:
         """What to quote to whoever runs the server; None where it gives no ids."""
         return self._request_id
+
+    @property
+    def seams(self) -> tuple[Seam, ...]:
+        """Where the answer was resumed or continued; empty unless that was allowed and needed."""
+        return self._seams
 
     @property
     def call_info(self) -> CallInfo | None:
@@ -158,9 +168,21 @@ class Message(Tolerant):
         if isinstance(beside.get("request_id"), str):  # a dump has it
             self._request_id = beside.pop("request_id")
             self.model_fields_set.discard("request_id")
+        if seams := _seams_in(beside.get("seams")):
+            self._seams = seams
+            del beside["seams"]
+            self.model_fields_set.discard("seams")
         mark_cut_arguments(self)
         give_own_ids(self)
         return self
+
+
+def _seams_in(dumped: object) -> tuple[Seam, ...]:
+    """Return the seams that a dump has; a field of that name that is none of ours is left alone."""
+    try:
+        return tuple(map(Seam.model_validate, dumped)) if is_array(dumped) else ()
+    except ValidationError:
+        return ()
 
 
 M = TypeVar("M", bound=Message)
@@ -172,6 +194,7 @@ def made(
     request_id: str | None,
     changes: Mapping[str, object] = MappingProxyType({}),
     info: CallInfo | None = None,
+    seams: Sequence[Seam] = (),
 ) -> M:
     """Make a message like another one, with what is known of the request that it answers.
 
@@ -182,6 +205,7 @@ def made(
     message = kind.model_construct(fields, **{**dict(iter(like)), **changes})
     message._request_id = request_id  # pyright: ignore[reportPrivateUsage] - the one place
     message._beside = Beside(info) if info else None  # pyright: ignore[reportPrivateUsage]
+    message._seams = tuple(seams) or like.seams  # pyright: ignore[reportPrivateUsage]
     return message
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from variants import Async, Sync, variant_named
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
 
 README = ROOT / "README.md"
+HOME = ROOT / "docs" / "index.md"
+ERRORS = ROOT / "docs" / "errors.md"
 
 
 @pytest.fixture(scope="module", params=["sync", "asyncio", "trio"])
@@ -51,12 +54,12 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
-def ask(client: Any, verb: str) -> Message | None:
-    if verb == "ready":
+def ask(client: Any, fault: Fault) -> Message | None:
+    if fault.verb == "ready":
         return client.wait_until_ready(5)
-    if verb == "create":
-        return client.create(**ASK)
-    with client.stream(**ASK) as streamed:
+    if fault.verb == "create":
+        return client.create(**ASK, **fault.asked)
+    with client.stream(**ASK, **fault.asked) as streamed:
         return streamed.message()
 
 
@@ -66,7 +69,8 @@ def client_for(variant: Sync | Async, fault: Fault, scene: Scene, unit: float) -
     if fault.stage == "deployment":
         settings["endpoint"] = endpoints.gguf("dep_1", origin=scene.url)
     else:
-        settings["base_url"] = scene.url
+        place = endpoints.gateway(scene.url)
+        settings["endpoint"] = replace(place, continues_prefill=fault.prefill)
     return closing(variant.client(api_key=KEY, **settings))
 
 
@@ -78,11 +82,11 @@ def outcome_is_right(variant: Sync | Async, fault: Fault, scene: Scene, unit: fl
         if fault.closed:
             close_meanwhile(client, scene, unit)
         if isinstance(expected, Returns):
-            message = ask(client, fault.verb)
+            message = ask(client, fault)
             assert message is None or read(message) == expected.answer
         else:
             with pytest.raises(APIError) as caught:
-                ask(client, fault.verb)
+                ask(client, fault)
             error_is_right(caught.value, expected, scene)
         assert scene.tries == expected.tries
         assert not scene.leaked
@@ -152,8 +156,9 @@ def test_the_page_is_what_the_matrix_says() -> None:
     same = PAGE.read_text(encoding="utf-8") == page(load())
     assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
     counted = f"| of {len(ROWS)} faults the caller sees |"
-    same = table_of(README, counted) == table_of(PAGE, counted)
-    assert same, "README.md has another table of faults: copy it from docs/reliability.md"
+    for shown in (README, HOME):
+        same = table_of(shown, counted) == table_of(PAGE, counted)
+        assert same, f"{shown} has another table of faults: copy it from docs/reliability.md"
 
 
 # Deviations are tolerated, and told to who wants to know
@@ -212,19 +217,19 @@ def table_of(page: Path, head: str) -> list[str]:
     return lines[: next(at for at, line in enumerate(lines) if not line.startswith("|"))]
 
 
-# The errors that the README shows
+# The errors that docs/errors.md shows
 
 SHOWN = ("paused", "close-after/09", "html/create")
 
 
 @pytest.mark.parametrize("row", SHOWN)
-def test_the_readme_shows_what_errors_really_say(row: str) -> None:
-    section = README.read_text(encoding="utf-8").partition("## When it fails")[2]
+def test_the_page_of_errors_shows_what_they_really_say(row: str) -> None:
+    section = ERRORS.read_text(encoding="utf-8").partition("## Error messages")[2]
     shown = section.partition("```text")[2].partition("```")[0].split("\n\n")
     fault = ROWS[row]
     with staged(fault) as scene, client_for(Sync(), fault, scene, UNITS[0]) as client:
         with pytest.raises(APIError) as caught:
-            ask(client, fault.verb)
+            ask(client, fault)
     said = f"{type(caught.value).__name__}: {caught.value}"
     assert changeless(said) in [changeless(" ".join(lines.split())) for lines in shown]
 

@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import anyio
 import httpx
 import pytest
+from joined import cut, play, whole
 from raw_server import (
     ASK,
     CLOSE,
@@ -521,6 +522,12 @@ WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
         300,
         lambda n: read([event("message_delta", delta={}, usage={f"k{i}": 1}) for i in range(n)]),
     ),
+    "a-resumed-text": (500, lambda n: resumed([" a"] * n, [" a" * n, *[" b"] * n])),
+    "a-resumed-text-with-stops": (
+        500,
+        lambda n: resumed([" a"] * n, [" a" * n, *[" b"] * n], stop_sequences=[" a a a c", "d"]),
+    ),
+    "a-resumed-text-of-spaces": (2000, lambda n: resumed([" a", *[" "] * n], [" a", *[" "] * n])),
     "gzip": (2000, lambda n: [list(Unpacker("gzip").feed(bomb(31)[:n]))]),
     "page-of-titles": (1000, lambda n: refused(b"<html>" + b"<title" * n)),
     "page-of-headings": (1000, lambda n: refused(b"<html>" + b"<h1>" * n)),
@@ -528,6 +535,11 @@ WORK: dict[str, tuple[int, Callable[[int], Any]]] = {
     "page-of-request-ids": (5000, lambda n: refused(b"(request id: " * n)),
     "page-of-quotes": (5000, lambda n: refused(b"'a" * n)),
 }
+
+
+def resumed(before: list[str], after: list[str], **asked: Any) -> None:
+    told = play([cut(before), whole(after)], max_tokens=1_000_000, **asked)
+    assert told.message.seams
 
 
 def seconds(work: Callable[[int], Any], count: int) -> float:

@@ -145,6 +145,57 @@ class Relay:
                 across[sock].sendall(data)
 
 
+class Severing(Relay):
+    """A relay to one server that breaks connections after so many text deltas."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("nothing")
+        self._target = port
+        self._cuts: list[int] = []
+        self._beyond = 0
+
+    def sever(self, *after: int, beyond: int = 0) -> None:
+        """Break the next answers, each after so many deltas and so many bytes of what follows."""
+        self._cuts, self._beyond = list(after), beyond
+
+    def _port(self, sock: socket.socket) -> int:
+        return self._target
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        across = {one: other, other: one}
+        left: int | None = None
+        asked = False
+        while True:
+            for sock in select.select(list(across), [], [], 1)[0]:
+                data = sock.recv(65536)
+                severed = False
+                if sock is one:
+                    asked = True
+                elif asked and data:  # the first of an answer, which a dying connection has none of
+                    asked, left = False, self._cuts.pop(0) if self._cuts else None
+                if sock is other and left is not None:
+                    data, left, severed = _as_far(data, left, self._beyond)
+                if data:
+                    across[sock].sendall(data)
+                if severed or not data:
+                    for end in (sock, across[sock]):
+                        with suppress(OSError):
+                            end.shutdown(socket.SHUT_RDWR)
+                    return
+
+
+def _as_far(data: bytes, deltas: int, beyond: int) -> tuple[bytes, int, bool]:
+    """Return what passes of an answer, how many deltas still may, and whether none may any more."""
+    at = 0
+    while deltas:
+        found = data.find(b"text_delta", at)
+        if found < 0:
+            return data, deltas, False
+        at = data.index(b"\n\n", found) + 2
+        deltas -= 1
+    return data[: at + beyond], 0, True
+
+
 def _some(sock: socket.socket) -> bytes:
     if not (data := sock.recv(65536)):
         raise EOFError

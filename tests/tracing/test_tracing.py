@@ -98,6 +98,27 @@ def test_a_call_that_was_retried_twice_and_streamed(
     assert message.text not in span.to_json()
 
 
+def test_a_stream_that_was_resumed(
+    variant: Sync | Async, server: LocalServer, telemetry: Telemetry
+) -> None:
+    server.dialect = "llama-server"
+    server.script = [Reply("one two three", fault=Fault.cut(after=4)), "one two three"]
+    client: Any = variant.client(
+        api_key=server.api_key, endpoint=server.gguf("d"), observers=[telemetry.observer()]
+    )
+    message = client.create(resume=1, **ASK)
+    client.close()
+    (span,) = telemetry.spans
+    (event,) = span.events
+    told = dict(event.attributes or {})
+    assert event.name == "modelslab.resume"
+    assert told["modelslab.resume.reason"] == "interrupted"
+    assert told["error.type"] == "StreamInterruptedError"
+    assert told["http.request.resend_count"] == 1
+    assert message.text == "one two three"
+    assert message.text not in span.to_json()
+
+
 def test_metrics(variant: Sync | Async, server: LocalServer, telemetry: Telemetry) -> None:
     client = client_of(variant, server, telemetry.observer())
     message = client.create(**ASK)

@@ -73,6 +73,7 @@ from modelslab_llm.types import (
     ContentBlockStartEvent,
     DocumentBlockParam,
     ImageBlockParam,
+    Seam,
     TextDelta,
     UnknownBlock,
     UnknownEvent,
@@ -129,6 +130,10 @@ def create(client: ModelsLab) -> str:
 def history(client: ModelsLab, tools: list[ToolParam]) -> None:
     turns: list[MessageParam] = [{"role": "user", "content": "How high is the Tamar?"}]
     reply = client.messages.create(model="m", max_tokens=10, messages=turns, tools=tools)
+    more = client.messages.create(
+        model="m", max_tokens=10, messages=turns, resume=2, continue_at_max_tokens=1
+    )
+    assert_type(more.seams, tuple[Seam, ...])
     turns.append(reply.to_param())
     client.messages.create(model="m", max_tokens=10, messages=[*turns, reply])
     turns.append({"role": "assistant", "content": reply.content})

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
+from ...endpoints import Prefill
 from .._script.script import ErrorReply, Split
 from . import rewrites as to
 from . import said
-from .events import Json, events_of
+from .events import Json, continued, events_of, repeated_at_once
 from .forbidden import ANTHROPIC, ANYTHING, Forbidden
 from .rewrites import Change, Rewrite
 from .said import Envelope, Error, Lists
@@ -84,6 +85,8 @@ class Dialect:
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
     """Answers count_tokens, by model and count; `None` where there is no such operation."""
+    prefill: Prefill | None = None
+    """How it goes on with an answer that the request ends in; `None`: as the script says."""
     forbidden: Forbidden = ANYTHING
     """What it refuses in a request."""
     models: Lists | None = None
@@ -96,6 +99,15 @@ class Dialect:
     def in_one_piece(self, message: Json) -> Json:
         """Return the body of a reply in one piece."""
         return _through(self.whole, message)
+
+    def continuing(self, message: Json, prefill: str) -> tuple[Dialect, Json]:
+        """Return what is said, and how, to a request that ends in the beginning of an answer."""
+        if not prefill or self.prefill is None:
+            return self, message
+        said = continued(message, prefill, self.prefill)
+        if said is message or self.prefill == "rest":
+            return self, said
+        return replace(self, events=(repeated_at_once(prefill), *self.events)), said
 
     def in_events(self, message: Mapping[str, Any], split: Split) -> list[Json]:
         """Return the events of a stream."""
@@ -145,9 +157,14 @@ _VLLM = Dialect(
 )
 
 DIALECTS: Mapping[DialectName, Dialect] = {
-    "anthropic": Dialect(source="§3, §5, §6, §7", event_error=said.wrapped, forbidden=ANTHROPIC),
+    "anthropic": Dialect(
+        source="§3, §5, §6, §7; §3 prefill: as older models",
+        event_error=said.wrapped,
+        prefill="rest",
+        forbidden=ANTHROPIC,
+    ),
     "llama-server": Dialect(
-        source="§1 model; §2 headers; §5 usage, ids; §6 order; §7.1, §7.3 c, §7.4; §11",
+        source="§1 model; §2 headers; §3 prefill; §5 usage, ids; §6 order; §7.1, §7.3 c, §7.4; §11",
         identify="chatcmpl-{:032}".format,
         model=lambda asked: said.GGUF,
         message=(
@@ -172,6 +189,7 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         types={500: "server_error", 501: "not_supported_error", 503: "unavailable_error"},
         event_error=said.bare,
         event_type="server_error",
+        prefill="repeats",
         models=said.models_of_gguf,
     ),
     "vllm": _VLLM,

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from ..._protocol import replay as _replay
+from ...endpoints import Prefill
 from ...types.message import Message, is_empty_text
 from .._script.received import joined_text
 from .._script.script import Reply, Split
 
-__all__ = ["Json", "events_of", "message_of", "prompt_words"]
+__all__ = ["Json", "continued", "events_of", "message_of", "prompt_words", "repeated_at_once"]
 
 Json: TypeAlias = dict[str, Any]
 
@@ -23,7 +24,7 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
     """Fill in what the reply leaves out, `id` and `model` too, in the order of protocol.md §5."""
     said: Json = {}
     if isinstance(reply.content, Message):
-        said = reply.content.model_dump(mode="json", exclude={"request_id"})
+        said = reply.content.model_dump(mode="json", exclude={"request_id", "seams"})
         content = [block.to_param() for block in reply.content.content if not is_empty_text(block)]
     elif isinstance(reply.content, str):
         content = [{"type": "text", "text": reply.content}] if reply.content else []
@@ -47,6 +48,43 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
 def prompt_words(asked: Json) -> int:
     """Count the words of a prompt, which stand for its tokens; at least 1."""
     return max(1, _words(asked.get("system")) + _words(asked["messages"]))
+
+
+def continued(message: Json, prefill: str, manner: Prefill) -> Json:
+    """Return what is sent of an answer that the request has begun, if it begins as that does.
+
+    A script says the whole answer. The tokens that stand for its words are those of the rest.
+    """
+    blocks: list[Json] = message["content"]
+    text: object = blocks[0].get("text") if blocks else None
+    if not prefill or not isinstance(text, str) or not text.startswith(prefill):
+        return message
+    rest = [{**blocks[0], "text": text[len(prefill) :]}] if text != prefill else []
+    content = [*rest, *blocks[1:]]
+    usage: Json | None = message.get("usage")
+    if usage and usage.get("output_tokens") == _words(message["content"]):
+        message = {**message, "usage": {**usage, "output_tokens": _words(content)}}
+    return message if manner == "repeats" else {**message, "content": content}
+
+
+def repeated_at_once(prefill: str) -> Callable[[list[Json]], list[Json]]:
+    """Put what is repeated, and what follows it in its piece, into the first delta."""
+
+    def joined(events: list[Json]) -> list[Json]:
+        kept: list[Json] = []
+        begun = ""
+        for event in events:
+            delta: Json = event.get("delta") or {}
+            is_text = event.get("index") == 0 and "text" in delta
+            if is_text and len(begun) < len(prefill):
+                if begun:
+                    kept.pop()
+                begun += delta["text"]
+                event = {**event, "delta": {**delta, "text": begun}}
+            kept.append(event)
+        return kept
+
+    return joined
 
 
 def _words(value: Any) -> int:

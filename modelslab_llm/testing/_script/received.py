@@ -112,6 +112,12 @@ class ReceivedRequest:
         return joined_text(next(turns, None))
 
     @property
+    def prefill(self) -> str:
+        """The text of an answer that the request ends in, for the server to go on with."""
+        last = self.messages[-1] if self.messages else {}
+        return joined_text(last) if last.get("role") == "assistant" else ""
+
+    @property
     def deployment_id(self) -> str | None:
         """The GGUF deployment it was sent to."""
         found = re.match(r"/api/gguf/([^/?]+)/", self.path)

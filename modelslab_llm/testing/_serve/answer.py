@@ -179,7 +179,8 @@ def _replied(reply: Reply, visit: _Visit) -> Plan:
     message = message_of(
         reply, asked, id=dialect.identify(visit.replies.calls), model=dialect.model(asked["model"])
     )
-    message = dialect.reworded(message)
+    dialect, message = dialect.continuing(message, visit.request.prefill)
+    visit, message = replace(visit, dialect=dialect), dialect.reworded(message)
     if not visit.request.stream:
         message = dialect.in_one_piece(message)
     manner = Manner(reply.split, reply.pause, reply.fault)

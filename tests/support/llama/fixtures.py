@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from llama.scripts import SLOW_MODEL, TEXT_MODEL, THINKING_MODEL, TOOL_MODEL, ScriptedModel
+from llama.scripts import (
+    SLOW_MODEL,
+    STORY_MODEL,
+    TEXT_MODEL,
+    THINKING_MODEL,
+    TOOL_MODEL,
+    ScriptedModel,
+)
 from llama.server import LlamaServer, llama_unavailable, runs_on_this_platform
 
 MODEL_NAME = "local"
@@ -63,6 +70,12 @@ def llama_thinking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaSe
 def llama_slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
     """Counts to 2000, which takes seconds."""
     yield from serve(SLOW_MODEL, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def llama_story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
+    """Says ``STORY``, and goes on with it wherever a prefill ends."""
+    yield from serve(STORY_MODEL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,11 @@ How a table becomes a transformer of architecture ``llama``:
   so wide that every temperature a client may send picks the same token.
 
 The vocabulary is a byte-level one: 256 tokens for single bytes, then one token per piece of a
-script, then the special tokens. Prompts are always read byte by byte, because the merges that
-would join bytes into pieces are left out; only a reply uses the pieces.
+script, then the special tokens. Prompts are read byte by byte, because the merges that would join
+bytes into pieces are left out; only a reply uses the pieces. A model that ``reads_pieces`` has
+those merges, one byte at a time from the left: it reads its own words as it says them, and so goes
+on with an answer that a prompt ends in. Each of its pieces has to be one word, with the space
+before it.
 
 A table knows nothing but the token before, so each piece may occur once in a model, and what is
 said depends on the *last token of the prompt* alone. That is a newline in the usual chat
@@ -55,6 +58,7 @@ def write_scripted_model(
     on_cue: Mapping[str, Sequence[Piece]] | None = None,
     chat_template: str = CHATML,
     context: int = 16384,
+    reads_pieces: bool = False,
 ) -> None:
     """Write a GGUF whose decode says ``script``, or the script of the cue the prompt ends in.
 
@@ -65,7 +69,9 @@ def write_scripted_model(
     pieces = [_encode(piece) for one in (script, *cues.values()) for piece in one]
     _check(pieces, cues)
     special = [_TURN_START, _TURN_END, *cues]
-    vocabulary = [*_SPELLINGS, *map(_spell, pieces), *special]
+    words = list(map(_spell, pieces))
+    begun = _beginnings(words) if reads_pieces else []
+    vocabulary = [*_SPELLINGS, *begun, *words, *special]
     token = {text: number for number, text in enumerate(vocabulary)}
 
     end = token[_TURN_END]
@@ -75,7 +81,15 @@ def write_scripted_model(
         for before, after in pairwise([token[cue], *spoken, end]):
             follows[before] = after
 
-    _write(path, vocabulary, len(special), follows, end, chat_template, context)
+    # A vocabulary without merges is refused. This one joins two bytes that UTF-8 never holds.
+    merges = [f"{word[:-1]} {word[-1]}" for word in (*begun, *words)] if reads_pieces else ["ÿ ÿ"]
+    _write(path, vocabulary, len(special), follows, end, chat_template, context, merges)
+
+
+def _beginnings(words: Sequence[str]) -> list[str]:
+    """What a word is while its bytes are joined from the left, shortest first."""
+    begun = {word[:length] for word in words for length in range(2, len(word))}
+    return sorted(begun - set(words), key=lambda each: (len(each), each))
 
 
 def _encode(piece: Piece) -> bytes:
@@ -126,6 +140,7 @@ def _write(
     end: int,
     chat_template: str,
     context: int,
+    merges: Sequence[str],
 ) -> None:
     # Imported late: both exist only where the server does, and pytest imports this module anyway.
     import numpy as np
@@ -160,8 +175,7 @@ def _write(
     writer.add_token_list(list(vocabulary))
     normal = [TokenType.NORMAL] * (width - special)
     writer.add_token_types([*normal, *[TokenType.CONTROL] * special])
-    # A vocabulary without merges is refused. This one joins two bytes that UTF-8 never holds.
-    writer.add_token_merges(["ÿ ÿ"])
+    writer.add_token_merges(list(merges))
     writer.add_eos_token_id(end)
     writer.add_add_bos_token(False)
     writer.add_chat_template(chat_template)

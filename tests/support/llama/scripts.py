@@ -28,6 +28,7 @@ class ScriptedModel:
 
     script: Sequence[Piece]
     where: Mapping[str, Sequence[Piece]] = field(default_factory=dict)
+    reads_pieces: bool = False
 
     def write(self, path: Path) -> None:
         """Write the model as a GGUF."""
@@ -38,6 +39,7 @@ class ScriptedModel:
             self.script,
             on_cue={cues[rule]: script for rule, script in self.where.items()},
             chat_template=_TEMPLATE.replace("CUE", f"{{% if false %}}{choice}{{% endif %}}"),
+            reads_pieces=self.reads_pieces,
         )
 
 
@@ -182,3 +184,17 @@ THINKING_MODEL = ScriptedModel(
 # A table this large takes about 2 ms a token, so its reply of several seconds can be left early.
 COUNT = ("I count:", *(f" {number}" for number in range(1, 2001)))
 SLOW_MODEL = ScriptedModel(COUNT)
+
+# --- a model that goes on where it stopped ---
+
+# One of these in ten words: whatever cuts an answer cuts it beside them too.
+_ODD_WORDS = (
+    *(" é", " 🗼", " 東京", " ça", " naïve", " ½", " Ω", " 👩🏽", " ﷺ"),
+    *(" ẞ", " →", " ا", " ñ", " 🌊", " —", " 한국", " ß", " 🇫🇷", " ‽"),
+)
+STORY = (
+    "Once",
+    *(f" {n}" if n % 10 else _ODD_WORDS[n // 10 - 1] for n in range(1, 200)),
+)
+STORY_REPLY = "".join(STORY)
+STORY_MODEL = ScriptedModel(STORY, reads_pieces=True)

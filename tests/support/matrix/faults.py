@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from raw_server import (
 )
 
 from modelslab_llm import errors
+from modelslab_llm.endpoints import Prefill
 from modelslab_llm.errors import APIError, StreamInterruptedError, UnexpectedResponseError
 
 from .refusals import ENVELOPES, STATUS
@@ -102,6 +103,10 @@ class Fault:
     """Scripts of the tries that follow."""
     closed: bool = False
     """Whether another thread closes the client while it waits."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the call that this package alone has."""
+    prefill: Prefill | None = None
+    """How the server continues an answer, where that is known of it."""
 
 
 @dataclass(frozen=True)
@@ -1423,6 +1428,180 @@ GGUF = (
     ),
 )
 
+# A dropped stream that is resumed. The answer is text alone: nothing else is resumed.
+
+SECTION = "Resumed streams"
+PIECES = ("Die ", "Flut ", "steigt ", "im ", "Tamar.")
+TALE = (
+    START,
+    begin(0, "text", text=""),
+    *(delta(0, "text", text=piece) for piece in PIECES),
+    shut(0),
+    end("end_turn"),
+    event("message_stop"),
+)
+"""A whole answer; a piece is a token."""
+BEGUN_AGAIN = (START.replace(b'"input_tokens": 3', b'"input_tokens": 9'), TALE[1])
+BEFORE = 2
+"""How many events come before its first piece."""
+
+
+def tale(pieces: int, tokens: int, reason: str | None = None) -> Answer:
+    """Return the answer as far as so many of its pieces."""
+    return Answer("".join(PIECES[:pieces]), stop_reason=reason, output_tokens=tokens)
+
+
+def as_far_as(pieces: int) -> bytes:
+    return STREAM_HEAD + chunk(b"".join(TALE[: BEFORE + pieces]))
+
+
+def going_on(pieces: int) -> bytes:
+    """Return a stream that repeats so many pieces, without the space after them, and goes on."""
+    whole, so_far = "".join(PIECES), "".join(PIECES[:pieces]).rstrip()
+    deltas = (delta(0, "text", text=text) for text in (so_far, whole[len(so_far) :]) if text)
+    return told(*BEGUN_AGAIN, *deltas, *TALE[-3:])
+
+
+def resumed(name: str, title: str, fault: Callable[[int], Script]) -> Family:
+    """Return rows of a fault that strikes after each piece of the answer; then it goes on."""
+    return Family(
+        SECTION,
+        name,
+        title,
+        tuple(
+            Fault(
+                at(BEFORE + pieces),
+                fault(pieces),
+                "stream",
+                # The server counts 9 for each answer that it ends; the pieces before are estimated.
+                Returns(tale(len(PIECES), pieces + 9, "end_turn"), tries=2),
+                after=(going_on(pieces),),
+                asked={"resume": 1},
+                prefill="repeats",
+            )
+            for pieces in range(1, len(PIECES) + 1)
+        ),
+    )
+
+
+NOT_RESUMED: dict[str, Any] = {"asked": {"resume": 1}, "prefill": "repeats"}
+DROPPED = [as_far_as(3), CLOSE]
+RESUMED = (
+    resumed(
+        "resume-closed", "the connection is closed after event", lambda n: [as_far_as(n), CLOSE]
+    ),
+    resumed("resume-reset", "the connection is reset after event", lambda n: [as_far_as(n), RESET]),
+    resumed(
+        "resume-ended", "the body ends, cleanly, after event", lambda n: [as_far_as(n), END_OF_BODY]
+    ),
+    resumed(
+        "resume-inside",
+        "the connection is closed in the middle of what follows event",
+        lambda n: [as_far_as(n), chunk(TALE[BEFORE + n][:-8]), CLOSE],
+    ),
+    resumed(
+        "resume-overloaded",
+        "an overloaded event after event",
+        lambda n: [
+            as_far_as(n),
+            chunk(event("error", error=said("overloaded_error"))),
+            END_OF_BODY,
+        ],
+    ),
+    one(
+        SECTION,
+        "resume-rest",
+        "the connection is closed; the server returns the rest alone",
+        DROPPED,
+        "stream",
+        Returns(tale(len(PIECES), 3 + 9, "end_turn"), tries=2),
+        after=(
+            told(
+                *BEGUN_AGAIN,
+                *(delta(0, "text", text=piece) for piece in (" im ", "Tamar.")),
+                *TALE[-3:],
+            ),
+        ),
+        asked={"resume": 1},
+        prefill="rest",
+    ),
+    one(
+        SECTION,
+        "resume-twice",
+        "the connection is closed twice, `resume=2`",
+        DROPPED,
+        "stream",
+        Returns(tale(len(PIECES), 3 + 1 + 9, "end_turn"), tries=3),
+        after=(
+            [
+                STREAM_HEAD
+                + chunk(b"".join(BEGUN_AGAIN) + delta(0, "text", text="Die Flut steigt im ")),
+                CLOSE,
+            ],
+            going_on(4),
+        ),
+        asked={"resume": 2},
+        prefill="repeats",
+    ),
+    one(
+        SECTION,
+        "resume-refused",
+        "the connection is closed; the server refuses to continue an answer, 400",
+        DROPPED,
+        "stream",
+        Raises(
+            StreamInterruptedError,
+            tale(3, 1),
+            says=f"not resumed: HTTP 400: {WORDS}",
+            fields=FROM_STREAM,
+            tries=2,
+        ),
+        after=(reply(400, {"type": "error", "error": said("invalid_request_error")}),),
+        **NOT_RESUMED,
+    ),
+    one(
+        SECTION,
+        "resume-another",
+        "the connection is closed; the server gives another answer",
+        DROPPED,
+        "stream",
+        Raises(
+            StreamInterruptedError,
+            tale(3, 3 + 1),
+            says="not resumed: the server should have repeated the 15 characters so far",
+            fields=FROM_STREAM,
+            tries=2,
+        ),
+        after=(told(*BEGUN_AGAIN, *(delta(0, "text", text="Die Ebbe"),), *TALE[-3:]),),
+        **NOT_RESUMED,
+    ),
+    one(
+        SECTION,
+        "resume-in-a-call",
+        "the connection is closed within a tool call, which is not resumed",
+        [begun(IN_CALL), CLOSE],
+        "stream",
+        Raises(
+            StreamInterruptedError,
+            known(IN_CALL),
+            says="not resumed: the answer has more than text",
+            fields=FROM_STREAM,
+        ),
+        **NOT_RESUMED,
+    ),
+    one(
+        SECTION,
+        "resume-create",
+        "the same connection is closed under `create`",
+        DROPPED,
+        "create",
+        Returns(tale(len(PIECES), 3 + 9, "end_turn"), tries=2),
+        after=(going_on(3),),
+        asked={"resume": 1},
+        prefill="repeats",
+    ),
+)
+
 FAMILIES: tuple[Family, ...] = (
     *EARLY,
     *BROKEN_EVENTS,
@@ -1436,6 +1615,7 @@ FAMILIES: tuple[Family, ...] = (
     *TIME,
     *CONNECTIONS,
     *GGUF,
+    *RESUMED,
 )
 ROWS: dict[str, Fault] = {
     f"{family.name}/{fault.name}" if fault.name else family.name: fault

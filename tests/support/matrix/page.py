@@ -37,8 +37,9 @@ Three limits of this comparison:
 - `anthropic` is made for one server that follows its own documentation, and much of what is listed
   here never happens there.
 - The rows on timeouts set `deadline` or `progress_timeout`, which are off by default; without them
-  this package waits too. No client can detect that a gateway lost or duplicated a piece of text, so
-  there is no row for that.
+  this package waits too. The rows on resumed streams set `resume`, which is off by default and which
+  `anthropic` does not have. No client can detect that a gateway lost or duplicated a piece of text,
+  so there is no row for that.
 
 How to read the tables: similar rows are merged into one line. Numbers are those of the events of one
 stream, which contains thinking, text and a tool call. "Partial message on the stream" means that the

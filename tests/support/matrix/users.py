@@ -1,12 +1,13 @@
 """Use this package and the `anthropic` SDK as their users do: the same request, the same settings.
 
-What only one of them has (a deadline, a limit of progress) only that one is given.
+What only one of them has (a deadline, a limit of progress, a resume) only that one is given.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from raw_server import ASK
@@ -27,12 +28,14 @@ class Ours:
 
         deployed = fault.stage == "deployment"
         place = endpoints.gguf("dep_1", origin=url) if deployed else endpoints.gateway(url)
+        place = replace(place, continues_prefill=fault.prefill)
         self.tree = ModelsLabError
         self.client = ModelsLab(KEY, endpoint=place, **settings)
         self.closed = fault.closed
+        self.asked = {**ASK, **fault.asked}
 
     def create(self) -> Any:
-        return self.client.messages.create(**ASK)
+        return self.client.messages.create(**self.asked)
 
     def ask(self, verb: Verb) -> Seen:
         from modelslab_llm import APIError
@@ -45,7 +48,7 @@ class Ours:
                 return Seen()
             if verb == "create":
                 return Seen(self.create())
-            with self.client.messages.stream(**ASK) as stream:
+            with self.client.messages.stream(**self.asked) as stream:
                 return Seen(stream.get_final_message())
         except APIError as error:
             return Seen(error=error, partial=error.partial_message, partial_at="error")

@@ -25,8 +25,8 @@ KINDS: dict[Kind, str] = {
     "none": "no such method",
     "wrong": "**wrong answer, returned as complete**",
     "arguments": "**broken tool arguments, returned as valid**",
-    "foreign": "**exception outside the library's own tree**",
-    "waits": "**no end to the call**",
+    "foreign": "**exception outside the library's error tree**",
+    "waits": "**call never returns**",
     "leaked": "**key or prompt sent to another server**",
 }
 """Everything a caller can see, the worst last."""
