@@ -38,9 +38,13 @@ class Lab:
         self._url = url
         self._warm: set[str] = set()
 
+    def url(self, answer: str) -> str:
+        """Return where the server gives this answer."""
+        return f"{self._url}/{answer}"
+
     def run(self, job: Job) -> Measured:
         """Run one job. Raises `NotMeasured`."""
-        job = replace(job, url=f"{self._url}/{job.answer}")
+        job = replace(job, url=self.url(job.answer))
         if job.work == COLD:
             return self._start(job)
         command = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(job))]

@@ -26,7 +26,12 @@ from .errors import *  # noqa: F403
 
 if TYPE_CHECKING:  # `as`: so that they count as the package's own
     from . import endpoints as endpoints, media as media, types as types
-    from ._client.client import AsyncModelsLab as AsyncModelsLab, ModelsLab as ModelsLab
+    from ._client.client import (
+        AsyncModelsLab as AsyncModelsLab,
+        ClientSpec as ClientSpec,
+        ModelsLab as ModelsLab,
+    )
+    from ._client.warm import warm_up as warm_up
     from ._http.clients import (
         DefaultAioHttpClient as DefaultAioHttpClient,
         DefaultAsyncHttpxClient as DefaultAsyncHttpxClient,
@@ -85,7 +90,8 @@ if TYPE_CHECKING:  # `as`: so that they count as the package's own
 # starts a tenth faster for it, and pytest, which loads the package for the plugin in every project
 # that has it installed, does not wait for the HTTP library.
 _FROM = {
-    "_client.client": "AsyncModelsLab ModelsLab",
+    "_client.client": "AsyncModelsLab ClientSpec ModelsLab",
+    "_client.warm": "warm_up",
     "_protocol.config": "Timeout",
     "_protocol.flow": "Flow",
     "_http.clients": "DefaultAioHttpClient DefaultAsyncHttpxClient DefaultHttpxClient",
@@ -110,8 +116,11 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
+        from ._forks import no_fork
+
         if name in _LATER:
-            found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+            with no_fork():
+                found = getattr(import_module(f".{_LATER[name]}", __name__), name)
             globals()[name] = found  # so that it is asked for here once
             return found
         if name in _MODULES:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ._forks import no_fork
+
 Place: TypeAlias = Literal[
     "module", "attribute", "reply", "event", "parameter", "parse", "list", "option"
 ]
@@ -205,7 +207,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("temprature", ["temperature", "top_p"])
     "did you mean 'temperature'? "
     """
-    import difflib  # for this alone
+    with no_fork():
+        import difflib  # for this alone
 
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]!r}? " if near else ""

@@ -181,7 +181,10 @@ class OutputInvalidError(OutputError):
 
 
 class BudgetSpentError(ModelsLabError):
-    """A budget is spent, so the next call is not made."""
+    """A budget is spent, so the next call is not made; nothing was sent.
+
+    If `parse` was about to ask again, `__cause__` is the `OutputInvalidError` of the last answer.
+    """
 
 
 class TooManyFailuresError(ModelsLabError):

@@ -106,7 +106,8 @@ class CallEnd:
     """Seconds from the start of the call to its end, retries and the whole stream included."""
     attempts: int
     error: APIError | None
-    """The error that the caller sees, where the outcome is `failed`."""
+    """The error that the caller sees, where the outcome is `failed`; None for a
+    `ConfigurationError`, such as certificates that cannot be read: then nothing was sent."""
     info: CallInfo | None
     """None where no answer came."""
     message: Message | None = field(repr=False)

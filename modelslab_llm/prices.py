@@ -7,26 +7,26 @@
         "claude-*": Price(input=3, output=15, cache_read=0.3, cache_write=3.75),
     })
     budget = Budget(money=20, prices=prices)
-    budget.check()                                            # raises once it is spent
-    message = client.messages.create(
+    client = client.with_options(budget=budget)
+    message = client.messages.create(                         # raises once the budget is spent
         model="Qwen/Qwen2.5-VL-72B-Instruct-together",
         max_tokens=50,
         messages=[{"role": "user", "content": "Hello!"}],
     )
-    budget.add(message.usage, "Qwen/Qwen2.5-VL-72B-Instruct-together")
+    print(budget.money_spent)
 
 Nothing here sends, waits or reads a file.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from threading import Lock
 from typing import Any
 
+from ._forks import no_fork
 from .errors import BudgetSpentError, ConfigurationError
 from .types.usage import Usage
 
@@ -138,9 +138,10 @@ class Budget:
         money: how much may be spent, in the currency of `prices`.
         prices: what tokens cost; needed with `money`.
 
-    A budget is checked before a call and counted after it, so calls that run at the same time may
-    exceed it by what they cost. Raises `ConfigurationError` without a limit, or for money without
-    prices.
+    Give it to a client, `ModelsLab(budget=...)`, which shares it with its `with_options` copies, or
+    to a bulk run. It is checked before a call and counted after it, so calls that run at the same
+    time may exceed it by what they cost. Raises `ConfigurationError` without a limit, or for
+    money without prices.
 
     >>> budget = Budget(tokens=1000)
     >>> budget.add(Usage(input_tokens=900, output_tokens=150), "any")
@@ -168,9 +169,9 @@ class Budget:
         self.tokens = tokens
         self.money = money
         self.prices = prices
-        self._lock = Lock()
         self._tokens = 0
         self._money = 0.0
+        self._partial_calls = 0
 
     @property
     def tokens_spent(self) -> int:
@@ -182,13 +183,21 @@ class Budget:
         """How much money has been spent; 0.0 without prices."""
         return self._money
 
+    @property
+    def partial_calls(self) -> int:
+        """How many of the attempts counted were cut off before the server had counted them whole.
+
+        What they cost is what is counted here, or more.
+        """
+        return self._partial_calls
+
     def check(self, model: str | None = None) -> None:
         """Raise `BudgetSpentError` if nothing is left for another call.
 
         With `model`, also raise `ConfigurationError` if money is counted and the model has no
         price: its calls would cost nothing.
         """
-        with self._lock:
+        with no_fork():  # a child has a copy of it, whose lock nobody would release
             tokens, money = self._tokens, self._money
         if self.tokens is not None and tokens >= self.tokens:
             raise BudgetSpentError(f"the budget is spent: {tokens} of {self.tokens} tokens")
@@ -197,16 +206,23 @@ class Budget:
         if model is not None and self.money is not None and self.prices is not None:
             self.prices.cost(Usage(), model)
 
-    def add(self, usage: Usage, model: str) -> None:
-        """Count what a call to a model has spent.
+    def add(self, usage: Usage, model: str, *, is_partial: bool = False) -> None:
+        """Count what a call to a model has spent; `is_partial` says that it may have been more.
 
         Raises `ConfigurationError` if money is counted and the model has no price; its tokens are
         counted all the same.
         """
-        with self._lock:
+        with no_fork():
             self._tokens += total_tokens(usage)
+            self._partial_calls += is_partial
             if self.prices is not None and (self.money is not None or self.prices.find(model)):
                 self._money += self.prices.cost(usage, model)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "Budget cannot be pickled or copied, because it counts what one process spends: make"
+            " one in each worker, with its part of the whole"
+        )
 
     def __repr__(self) -> str:
         limits = [f"tokens={self._tokens} of {self.tokens}"] if self.tokens is not None else []
@@ -245,7 +261,7 @@ def _price(pattern: str, entry: Price | Mapping[str, float]) -> Price:
 def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= sys.float_info.max  # compared: an int may be larger than any float
 
 
 def _or(price: float | None, instead: float) -> float:

@@ -1,4 +1,4 @@
-"""What users hold: `ModelsLab` and `AsyncModelsLab`, one line for each operation.
+"""What users hold: `ModelsLab`, `AsyncModelsLab` and their `ClientSpec`, a line an operation.
 
 Nothing is decided here: a method makes a call, and the drivers run it.
 """
@@ -19,6 +19,7 @@ from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
 from .._protocol.config import Config, Options
 from .._protocol.flow import Flow
 from .._protocol.ready import until_ready
+from .._protocol.spec import Spec, StaysInProcess
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError
 from .messages import AsyncMessages, Messages
@@ -32,7 +33,7 @@ def _shown(client: ModelsLab | AsyncModelsLab) -> str:
     return f"{type(client).__name__}({where})"
 
 
-class ModelsLab(HintsAtNames):
+class ModelsLab(StaysInProcess, HintsAtNames):
     """Talk to a server of the Messages format. One client serves many threads.
 
     Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
@@ -71,12 +72,14 @@ class ModelsLab(HintsAtNames):
             del api_key, options  # crash reports show the variables of a frame
         self._lines = Lines()
         config = replace(config, lines=self._lines)
-        self._set(config, wire_of(http_client), closes=http_client is None)
+        wire = wire_of(http_client)
+        self._set(config, wire, closes=http_client is None, has_own_http=http_client is not None)
 
-    def _set(self, config: Config, http: Wire, *, closes: bool) -> None:
+    def _set(self, config: Config, http: Wire, *, closes: bool, has_own_http: bool) -> None:
         self._config = config
         self._http = http
         self._closes = closes
+        self._has_own_http = has_own_http
         self.messages = Messages(config, http)
         self.models = Models(config, http)
 
@@ -96,8 +99,20 @@ class ModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        copy._set(self._config.changed(**options), self._http, closes=False)
+        config = self._config.changed(**options)
+        copy._set(config, self._http, closes=False, has_own_http=self._has_own_http)
         return copy
+
+    def __copy__(self) -> Self:
+        return self.with_options()
+
+    def spec(self) -> ClientSpec:
+        """Return what this client is set to, without its key, to be sent to other processes.
+
+        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
+        holds a lock or a connection.
+        """
+        return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
         """Wait, at most `timeout` seconds, until the server has its model loaded.
@@ -133,7 +148,7 @@ class ModelsLab(HintsAtNames):
         return _shown(self)
 
 
-class AsyncModelsLab(HintsAtNames):
+class AsyncModelsLab(StaysInProcess, HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
     It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
@@ -169,12 +184,14 @@ class AsyncModelsLab(HintsAtNames):
             del api_key, options  # crash reports show the variables of a frame
         self._lines = Lines()
         config = replace(config, lines=self._lines)
-        self._set(config, awire_of(http_client), closes=http_client is None)
+        wire = awire_of(http_client)
+        self._set(config, wire, closes=http_client is None, has_own_http=http_client is not None)
 
-    def _set(self, config: Config, http: AsyncWire, *, closes: bool) -> None:
+    def _set(self, config: Config, http: AsyncWire, *, closes: bool, has_own_http: bool) -> None:
         self._config = config
         self._http = http
         self._closes = closes
+        self._has_own_http = has_own_http
         self.messages = AsyncMessages(config, http)
         self.models = AsyncModels(config, http)
 
@@ -194,8 +211,20 @@ class AsyncModelsLab(HintsAtNames):
         Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
         """
         copy = object.__new__(type(self))
-        copy._set(self._config.changed(**options), self._http, closes=False)
+        config = self._config.changed(**options)
+        copy._set(config, self._http, closes=False, has_own_http=self._has_own_http)
         return copy
+
+    def __copy__(self) -> Self:
+        return self.with_options()
+
+    def spec(self) -> ClientSpec:
+        """Return what this client is set to, without its key, to be sent to other processes.
+
+        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
+        holds a lock or a connection.
+        """
+        return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
         """Wait, at most `timeout` seconds, until the server has its model loaded.
@@ -231,3 +260,72 @@ class AsyncModelsLab(HintsAtNames):
 
     def __repr__(self) -> str:
         return _shown(self)
+
+
+class ClientSpec(Spec):
+    """What a client is set to, without its key: a small value that pickles.
+
+    Make it with `client.spec()`, or of the arguments of a client where no key is at hand. Send it
+    to a worker of Ray, Dask, Daft or `multiprocessing`, and build the client there:
+
+        spec = ModelsLab("a-key", max_concurrency=5).spec()
+        client = spec.client()              # in the worker, with the key of MODELSLAB_API_KEY
+
+    It carries the endpoint, all options and the observers, and neither the key nor a header of
+    `default_headers` that holds a credential (`withheld` names them). Equal specs are equal and
+    have one hash, so that a worker can keep one client for each.
+
+    Raises `ConfigurationError` for what cannot be sent to another process.
+    """
+
+    __slots__ = ()
+
+    def client(
+        self,
+        api_key: str | None = None,
+        *,
+        http_client: HTTPClient | None = None,
+        **options: Unpack[Options],
+    ) -> ModelsLab:
+        """Build a sync client in this process.
+
+        Args:
+            api_key: The key; by default that of `MODELSLAB_API_KEY` in this process.
+            http_client: An HTTP client of this process, which you close yourself.
+            **options: Options that are to differ; `default_headers` are added to those of the spec.
+
+        Raises:
+            ConfigurationError: Without a key, or without a header that was withheld.
+        """
+        try:
+            arguments = self.arguments(api_key, options)
+            return ModelsLab(api_key, http_client=http_client, **arguments)
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame
+
+    def async_client(
+        self,
+        api_key: str | None = None,
+        *,
+        http_client: AsyncHTTPClient | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncModelsLab:
+        """Build an async client in this process.
+
+        Args:
+            api_key: The key; by default that of `MODELSLAB_API_KEY` in this process.
+            http_client: An HTTP client of this process, which you close yourself.
+            **options: Options that are to differ; `default_headers` are added to those of the spec.
+
+        Raises:
+            ConfigurationError: Without a key, or without a header that was withheld.
+        """
+        try:
+            arguments = self.arguments(api_key, options)
+            return AsyncModelsLab(api_key, http_client=http_client, **arguments)
+        except (ConfigurationError, TypeError) as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del api_key, options  # crash reports show the variables of a frame

@@ -14,6 +14,7 @@ from .._http.wire import AsyncWire, Wire
 from .._protocol import messages as _calls
 from .._protocol.config import Config
 from .._protocol.resume import allowed
+from .._protocol.spec import StaysInProcess
 from .._protocol.stream import AsyncMessageStream, MessageStream
 from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
 from ..bulk._order import Order
@@ -39,12 +40,22 @@ def _leave_output(params: dict[str, object]) -> None:
     params.setdefault("output", None)
 
 
+def _patient(config: Config, options: BulkOptions) -> Config:
+    """Return what the calls of a bulk run are made with.
+
+    A row stands in line for as long as it takes: how long is up to the rows before it. A budget
+    that the run counts on is not counted on twice.
+    """
+    shared = config.budget is not None and config.budget is options.get("budget")
+    return config.changed(max_queue_wait=None, budget=None if shared else config.budget)
+
+
 def _route(asked: OutputRequest[Any]) -> _calls.Route | None:
     """Return the way to the answer that is not the usual one, if it was asked for."""
     return CHAT if asked.by_chat else None
 
 
-class Messages(HintsAtNames):
+class Messages(StaysInProcess, HintsAtNames):
     """The Messages operations of a `ModelsLab`."""
 
     def __init__(self, config: Config, http: Wire) -> None:
@@ -233,8 +244,7 @@ class Messages(HintsAtNames):
             waiting=lambda: self._config.flow.waiting,
             options=options,
         )
-        # A row stands in line for as long as it takes: how long is up to the rows before it.
-        patient = Messages(self._config.changed(max_queue_wait=None), self._http)
+        patient = Messages(_patient(self._config, options), self._http)
 
         def ask(params: MessageCreateParams) -> Message:
             if output is None:
@@ -255,7 +265,7 @@ class Messages(HintsAtNames):
         return run(_calls.count_tokens(self._config, params), self._http)
 
 
-class AsyncMessages(HintsAtNames):
+class AsyncMessages(StaysInProcess, HintsAtNames):
     """The Messages operations of an `AsyncModelsLab`."""
 
     def __init__(self, config: Config, http: AsyncWire) -> None:
@@ -434,7 +444,7 @@ class AsyncMessages(HintsAtNames):
             waiting=lambda: self._config.flow.waiting,
             options=options,
         )
-        patient = AsyncMessages(self._config.changed(max_queue_wait=None), self._http)
+        patient = AsyncMessages(_patient(self._config, options), self._http)
 
         async def ask(params: MessageCreateParams) -> Message:
             if output is None:

@@ -9,6 +9,7 @@ from .._http.drive import adrive, drive
 from .._http.wire import AsyncWire, Wire
 from .._protocol.config import Config
 from .._protocol.models import all_models
+from .._protocol.spec import StaysInProcess
 from ..types.models import ModelList
 from .hinting import ahinting, hinting
 
@@ -19,7 +20,7 @@ def _refuse(params: dict[str, object]) -> None:
         raise TypeError(f"models.list() has no parameter {name!r}: {cure}")
 
 
-class Models(HintsAtNames):
+class Models(StaysInProcess, HintsAtNames):
     """The models operations of a `ModelsLab`."""
 
     def __init__(self, config: Config, http: Wire) -> None:
@@ -32,7 +33,7 @@ class Models(HintsAtNames):
         return drive(all_models(self._config, time.monotonic), self._http)
 
 
-class AsyncModels(HintsAtNames):
+class AsyncModels(StaysInProcess, HintsAtNames):
     """The models operations of an `AsyncModelsLab`."""
 
     def __init__(self, config: Config, http: AsyncWire) -> None:

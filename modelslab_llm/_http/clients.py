@@ -82,12 +82,17 @@ class DefaultHttpxClient(httpx.Client):
     differs are the limits (1000 connections, idle ones kept 30 seconds) and the connections below:
     see the documentation. `http2` they do not speak. Close it yourself, it is yours.
 
-    Raises `ConfigurationError` for `http2=True`.
+    Args:
+        keep_cookies: whether cookies that servers set are sent back, as sticky load balancers need;
+            default False. The cookies are in `cookies`.
+        settings: those of `httpx.Client`.
+
+    Raises `ConfigurationError` for `http2=True` and for a `proxy` that is not one.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
         self._transport_of_ours: PooledTransport | None = None
-        usual = not settings.keys() & _ADDS
+        usual = not keep_cookies and not settings.keys() & _ADDS
         if settings.get("transport") is None:
             settings["transport"] = self._transport_of_ours = PooledTransport(_settings(settings))
         super().__init__(**settings)
@@ -117,9 +122,9 @@ class DefaultHttpxClient(httpx.Client):
 class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
         self._transport_of_ours: httpx.AsyncBaseTransport | None = None
-        usual = not settings.keys() & _ADDS
+        usual = not keep_cookies and not settings.keys() & _ADDS
         if settings.get("transport") is None:
             self._transport_of_ours = self._make_transport(_settings(settings))
             settings["transport"] = self._transport_of_ours

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from .._protocol.values import Attempt, Outcome
-from ..errors import APIError
+from ..errors import APIError, ConfigurationError
 from .bodies import aread, read
 from .foreign import failure_of, foreign
 from .pace import Pace
@@ -29,7 +29,12 @@ def drive(flow: Generator[Attempt, Outcome, T], wire: Wire) -> T:
             if attempt.pause:
                 time.sleep(attempt.pause)
             try:
-                attempt = flow.send(_outcome(wire, attempt))
+                outcome = _outcome(wire, attempt)
+            except ConfigurationError as error:  # in the certificates, which are read only now
+                flow.throw(error)
+                raise
+            try:
+                attempt = flow.send(outcome)
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
 
@@ -44,7 +49,12 @@ async def adrive(flow: Generator[Attempt, Outcome, T], wire: AsyncWire) -> T:
 
                 await anyio.sleep(attempt.pause)
             try:
-                attempt = flow.send(await _aoutcome(wire, attempt))
+                outcome = await _aoutcome(wire, attempt)
+            except ConfigurationError as error:  # in the certificates, which are read only now
+                flow.throw(error)
+                raise
+            try:
+                attempt = flow.send(outcome)
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
 
@@ -64,7 +74,7 @@ async def _aoutcome(wire: AsyncWire, attempt: Attempt) -> Outcome:
 
 
 def _send(wire: Wire, attempt: Attempt) -> Outcome:
-    pace = Pace(attempt)
+    pace = Pace(attempt, has_heard=wire.has_heard)
     try:
         incoming = wire.send(attempt.request, pace)
     except foreign() as error:
@@ -75,7 +85,7 @@ def _send(wire: Wire, attempt: Attempt) -> Outcome:
 
 
 async def _asend(wire: AsyncWire, attempt: Attempt) -> Outcome:
-    pace = Pace(attempt)
+    pace = Pace(attempt, has_heard=wire.has_heard)
     try:
         incoming = await wire.send(attempt.request, pace)
     except foreign() as error:

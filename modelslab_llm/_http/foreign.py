@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-import httpx
-
 from ..errors import (
     APIConnectionError,
     APIError,
     APITimeoutError,
     ClientClosedError,
-    ConfigurationError,
     StreamInterruptedError,
     UnexpectedResponseError,
 )
@@ -73,13 +71,13 @@ def failure_of(error: Exception, pace: Pace, during: During, carrier: Carrier) -
 def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     if is_called(error, "TimeoutException"):
         return pace.failure() or _timed_out(error, pace)
-    words = str(error) or type(error).__name__
+    words = str(error) or _tls_reason(error) or type(error).__name__
     if isinstance(error, UnpackingError):
         kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
         return kind(f"the answer cannot be decompressed: {words}")
     if during == "stream":
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
-    return _no_answer(error, words, during)
+    return _no_answer(error, words, pace, during)
 
 
 def _timed_out(error: Exception, pace: Pace) -> APITimeoutError:
@@ -91,15 +89,18 @@ def _timed_out(error: Exception, pace: Pace) -> APITimeoutError:
     return timeout
 
 
-def _no_answer(error: Exception, words: str, during: During) -> APIConnectionError:
+def _no_answer(error: Exception, words: str, pace: Pace, during: During) -> APIConnectionError:
     untrusted = _behind(error, ssl.SSLCertVerificationError)
     unresolved = _behind(error, socket.gaierror)
+    refusal = _tls_reason(error)
     if untrusted:
         what = "the server's certificate is not trusted"
     elif unresolved:
         what = "the host name cannot be resolved"
-    elif isinstance(error, FileNotFoundError):
-        what = "cannot read the certificates (SSL_CERT_FILE, SSL_CERT_DIR or verify=)"
+    elif refusal.endswith("CERTIFICATE_REQUIRED"):
+        what = "the server wants a client certificate"
+    elif refusal.endswith(_REFUSED):
+        what = "the server refuses the TLS handshake"
     elif is_called(error, "ProxyError"):
         what = "the proxy refuses"
     elif is_called(error, "ConnectError", "UnsupportedProtocol"):
@@ -109,17 +110,67 @@ def _no_answer(error: Exception, words: str, during: During) -> APIConnectionErr
     failure = APIConnectionError(f"{what}: {words}")
     failure.permanent = untrusted is not None or is_called(error, *_NEVER)
     if untrusted and untrusted.verify_code in _NO_ISSUER:
-        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=… of an http_client"
+        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=... of an http_client"
     elif unresolved and unresolved.errno in _NO_SUCH_HOST:
         failure.hint, failure.unknown_host = "check the host in the base URL", True
-    elif "WRONG_VERSION_NUMBER" in words:
+    elif refusal.endswith(_REFUSED):
+        failure.permanent = True
+        failure.hint = _CLIENT_CERTIFICATE if refusal.endswith(_PERHAPS_FOR_WANT_OF_ONE) else ""
+    elif refusal.endswith(_NO_TLS):
         failure.hint, failure.permanent = "does the server speak http:// and not https://?", True
+    elif pace.is_plain and any(sign in words for sign in _TLS_ALERT):
+        failure.hint, failure.permanent = "does the server speak https:// and not http://?", True
+    elif (
+        pace.is_plain and not pace.has_heard and during == "sending" and is_called(error, *_NO_WORD)
+    ):
+        failure.hint = "no answer came: if the server speaks TLS, write https://"
     return failure
 
 
 _NEVER = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
+_NO_WORD = ("ReadError", "RemoteProtocolError")
 _NO_ISSUER = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…: nobody known vouches for it
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+# The ends of OpenSSL's names of what went wrong: what comes before them varies by its version. The
+# first are alerts of the server, none of which another try can change (RFC 8446, section 6.2).
+_REFUSED = (
+    "CERTIFICATE_REQUIRED",
+    "HANDSHAKE_FAILURE",
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_REVOKED",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+    "PROTOCOL_VERSION",
+    "UNSUPPORTED_PROTOCOL",
+    "INSUFFICIENT_SECURITY",
+    "UNRECOGNIZED_NAME",
+)
+_PERHAPS_FOR_WANT_OF_ONE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
+_CLIENT_CERTIFICATE = (
+    "a client certificate goes into context.load_cert_chain(...), and that into verify=context of"
+    " an http_client"
+)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_TLS_ALERT = ("illegal request line", r"\x15\x03")
+"""What h11 and aiohttp say of a first byte that is not text, such as that of an alert."""
+
+
+def _tls_reason(error: BaseException | None) -> str:
+    """Return OpenSSL's name of what went wrong in TLS, such as `WRONG_VERSION_NUMBER`, or ""."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and error.reason:
+            return error.reason
+        if quoted := _REASON.search(str(error)):
+            return quoted[1]
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+_REASON = re.compile(r"\[SSL: ([A-Z0-9_/]+)\]")
 
 
 def system_reason(error: BaseException | None) -> str:
@@ -152,14 +203,3 @@ def _bare(error: BaseException) -> BaseException:
             seen.request = hidden  # type: ignore[attr-defined]
         seen = seen.__cause__ or seen.__context__
     return error
-
-
-@contextmanager
-def proxies_of_the_environment() -> Generator[None]:
-    """Name the cure when a client cannot be built with the proxies the environment names."""
-    try:
-        yield
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        raise ConfigurationError(
-            f"the proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}"
-        ) from None

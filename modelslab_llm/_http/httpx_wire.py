@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -28,7 +27,7 @@ from .._protocol.values import Request
 from ..errors import APIError, ClientClosedError, ConfigurationError
 from .borrowed import BorrowedStream, borrow
 from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient, close_from_outside
-from .foreign import foreign, proxies_of_the_environment
+from .foreign import foreign
 from .libraries import is_client, library_of
 from .own_wire import LAST_BYTES, LAST_READS, asend, send
 from .pace import Pace, waits_end_at
@@ -44,11 +43,11 @@ T = TypeVar("T")
 def wire_of(http: HTTPClient | None) -> Wire:
     """Return the wire over the caller's client, or over one of our own.
 
-    Raises `ConfigurationError` for anything else, and for proxies that cannot be.
+    Raises `ConfigurationError` for anything else, and for proxies of the environment that cannot
+    be.
     """
     if http is None:
-        with proxies_of_the_environment():
-            http = DefaultHttpxClient()
+        http = DefaultHttpxClient()
     elif not is_client(http, "Client"):
         raise ConfigurationError(
             "http_client must be an httpx.Client or an httpx2.Client; async has AsyncModelsLab"
@@ -59,8 +58,7 @@ def wire_of(http: HTTPClient | None) -> Wire:
 def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
     """Return the wire over the caller's client, or over one of our own; see `wire_of`."""
     if http is None:
-        with proxies_of_the_environment():
-            http = DefaultAsyncHttpxClient()
+        http = DefaultAsyncHttpxClient()
     elif not is_client(http, "AsyncClient"):
         raise ConfigurationError(
             "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; sync has ModelsLab"
@@ -73,6 +71,7 @@ class HttpxWire:
 
     def __init__(self, http: HTTPClient) -> None:
         self.http = http
+        self.has_heard = False
         if not isinstance(http, DefaultHttpxClient):
             borrow(http)
 
@@ -86,7 +85,9 @@ class HttpxWire:
         _check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultHttpxClient) else None
         if alone is not None and carries_as_made(alone):
-            return send(alone.network, request, pace)
+            incoming = send(alone.network, request, pace)
+            self.has_heard = True
+            return incoming
         try:
             with waits_end_at(pace.moment()):
                 if alone is not None:
@@ -99,6 +100,7 @@ class HttpxWire:
         except RuntimeError:
             _check_open(http)
             raise  # out of a hook of the caller's
+        self.has_heard = True
         return HttpxIncoming(http, response, pace)
 
     def close(self) -> None:
@@ -111,6 +113,7 @@ class AsyncHttpxWire:
 
     def __init__(self, http: AsyncHTTPClient) -> None:
         self.http = http
+        self.has_heard = False
 
     @property
     def client_closed(self) -> bool:
@@ -122,7 +125,9 @@ class AsyncHttpxWire:
         _check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultAsyncHttpxClient) else None
         if isinstance(alone, AsyncPooledTransport) and carries_as_made(alone):
-            return await asend(alone.network, request, pace)
+            incoming = await asend(alone.network, request, pace)
+            self.has_heard = True
+            return incoming
         try:
             send: Callable[[], Awaitable[Any]]
             if alone is not None:
@@ -136,6 +141,7 @@ class AsyncHttpxWire:
         except RuntimeError:
             _check_open(http)
             raise  # out of a hook of the caller's
+        self.has_heard = True
         return AsyncHttpxIncoming(http, response, pace)
 
     async def aclose(self) -> None:
@@ -242,7 +248,7 @@ class AsyncHttpxIncoming:
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:
                     pass
-            elif aclose := getattr(self._raw, "aclose", None):
+            elif (aclose := getattr(self._raw, "aclose", None)) is not None:  # of a generator
                 await aclose()
 
 

@@ -7,12 +7,15 @@ takes too long; those who want the same host meanwhile share it.
 from __future__ import annotations
 
 import _thread
+import codecs
 import os
 import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
+
+from .._forks import no_fork
 
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """The family, and what `socket.connect` takes in it."""
@@ -105,8 +108,15 @@ def is_address(host: str) -> bool:
     return False
 
 
+def load_idna() -> None:
+    """Load what Python's resolver would, and with no fork in the middle."""
+    with no_fork():
+        codecs.lookup("idna")
+
+
 def _resolved(host: str, port: int) -> list[Address]:
     """Return each address once, those of the two families in turn (RFC 8305, section 4)."""
+    load_idna()
     found: dict[Address, None] = {}
     for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         found.setdefault((family, address))

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,8 @@ from weakref import WeakSet
 import httpcore
 import httpx
 
+from .._forks import no_fork
+from .certificates import context_of
 from .connection import Asked, AsyncConnection, Connection, Waits
 from .opening import PORTS, Proxies, Route
 from .pool import Pool, PoolClosedError, Waiter
@@ -53,18 +55,7 @@ class Settings:
 
     def context(self) -> ssl.SSLContext:
         """Return the certificates to trust. They are read only when they are needed."""
-        if isinstance(self.verify, ssl.SSLContext):
-            return self.verify
-        if self.verify is True and self.cert is None:
-            names = ("SSL_CERT_FILE", "SSL_CERT_DIR") if self.trust_env else ()
-            return _shared_context(self.trust_env, tuple(os.environ.get(name) for name in names))
-        return httpx.create_ssl_context(self.verify, self.cert, self.trust_env)
-
-
-@lru_cache(maxsize=8)
-def _shared_context(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
-    """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
-    return httpx.create_ssl_context(trust_env=trust_env)
+        return context_of(self.verify, self.cert, trust_env=self.trust_env)
 
 
 class _Network:
@@ -357,15 +348,31 @@ def _running() -> tuple[ModuleType, object]:
     may run inside asyncio.
     """
     if "trio" in sys.modules:
-        from . import on_trio
-
+        on_trio = net_for("trio")
         try:
             return on_trio, on_trio.running_loop()
         except RuntimeError:
             pass
-    from . import on_asyncio
-
+    on_asyncio = net_for("asyncio")
     return on_asyncio, on_asyncio.running_loop()
+
+
+def net_for(library: str) -> ModuleType:
+    """Return the module for one kind of event loop."""
+    if library not in _NETS:
+        with no_fork():
+            if library == "trio":
+                from . import on_trio
+
+                _NETS[library] = on_trio
+            else:
+                from . import on_asyncio
+
+                _NETS[library] = on_asyncio
+    return _NETS[library]
+
+
+_NETS: dict[str, ModuleType] = {}
 
 
 _ALL: WeakSet[_Network] = WeakSet()

@@ -6,16 +6,18 @@ in sync and async, and is tested by hand.
 
 from __future__ import annotations
 
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeAlias
 
 import httpcore
 import httpx
 
+from ..errors import ConfigurationError
 from .http1 import Headers, Http1
 from .tls import Layers
 
@@ -38,12 +40,22 @@ class Proxy:
     """As httpx has it."""
 
     @classmethod
-    def of(cls, given: Any) -> Proxy:
-        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`. Raises `ValueError`."""
-        proxy = given if hasattr(given, "raw_auth") else httpx.Proxy(url=given)
+    def of(cls, given: Any, named: str = "proxy") -> Proxy:
+        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`; `named` is where it stands.
+
+        Raises `ConfigurationError`, which shows nothing of the URL: it may hold a login.
+        """
+        try:
+            proxy = given if hasattr(given, "raw_auth") else httpx.Proxy(url=given)
+        except httpx.InvalidURL:
+            raise ConfigurationError(f"{named} is not a URL; {_CURE}") from None
+        except (ValueError, TypeError, AttributeError):  # of httpx's, for a scheme or a type
+            raise ConfigurationError(f"{named} is not the URL of a proxy; {_CURE}") from None
         url = proxy.url
-        port = url.port or {**PORTS, "socks5": 1080, "socks5h": 1080}[url.scheme]
         host = url.raw_host.decode("ascii")
+        port = url.port or {**PORTS, "socks5": 1080, "socks5h": 1080}[url.scheme]
+        if not host or port > 65535:
+            raise ConfigurationError(f"{named} names no host, or no port of one; {_CURE}")
         headers = tuple(proxy.headers.raw)
         return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context, proxy)
 
@@ -72,9 +84,10 @@ class Proxies:
 
             found = getproxies()
             for scheme in ("http", "https"):
-                if url := found.get(scheme) or found.get("all"):
+                kind = scheme if found.get(scheme) else "all"
+                if url := found.get(kind, "").strip():
                     url = url if "://" in url else f"http://{url}"
-                    self._by_scheme[scheme] = Proxy.of(url)
+                    self._by_scheme[scheme] = Proxy.of(url, _variable(kind))
             self._except_for = found.get("no")
 
     def before(self, scheme: str, host: str, port: int) -> Proxy | None:
@@ -87,38 +100,70 @@ class Proxies:
     def _is_excepted(self, scheme: str, host: str, port: int) -> bool:
         """Tell whether the environment wants no proxy before a server.
 
-        `NO_PROXY` holds names, which stand for those below them too, and addresses, each perhaps
-        with a port or a scheme; `*` is all of them. Without it the system may know some.
+        `NO_PROXY` holds names, which stand for those below them too, addresses and ranges of
+        addresses, each perhaps with a port or a scheme; `*` is all of them. What is none of these
+        stands for nothing. Without it the system may know some.
         """
         if self._except_for is None:
             from urllib.request import getproxies_environment, proxy_bypass
 
             return not getproxies_environment() and bool(proxy_bypass(host))
-        for entry in self._except_for.lower().split(","):
-            wanted_scheme, _, name = entry.strip().rpartition("://")
-            name, wanted_port = _host_and_port(name)
-            name = name.removeprefix("*").removeprefix(".")
-            is_named = host == name or host.endswith(f".{name}") or entry.strip() == "*"
-            if (
-                (name or entry.strip() == "*")
-                and is_named
-                and wanted_scheme in ("", "all", scheme)
-                and wanted_port in ("", str(port))
-            ):
-                return True
+        entries = self._except_for.lower().replace(",", " ").split()
+        return any(_stands_for(entry, scheme, host, port) for entry in entries)
+
+
+_CURE = (
+    "write http://host:port, or https://, socks5:// or socks5h://;"
+    " special characters of a login as %XX"
+)
+
+
+def _variable(kind: str) -> str:
+    """Return the variable that names the proxy of this kind; of the two spellings the one read."""
+    name = f"{kind}_proxy"
+    spelt = (name, name.upper())
+    return next((name for name in spelt if os.environ.get(name)), f"the system's {kind} proxy")
+
+
+def _stands_for(entry: str, scheme: str, host: str, port: int) -> bool:
+    """Tell whether an entry of `NO_PROXY` stands for a server.
+
+    >>> [_stands_for(e, "http", "10.1.2.3", 80) for e in ("10.0.0.0/8", "10.1.2.3:81", "3", "*")]
+    [True, False, False, True]
+    >>> [_stands_for(e, "http", "fe80::1", 80) for e in ("fe80::/10", "[fe80::1]:80", "fe80::")]
+    [True, True, False]
+    >>> [_stands_for(e, "http", "a.corp", 80) for e in ("*.corp", "corp:80", "a.corp/8", "orp")]
+    [True, True, False, False]
+    """
+    wanted_scheme, _, name = entry.rpartition("://")
+    if wanted_scheme not in ("", "all", scheme):
+        return False
+    name, wanted_port = _host_and_port(name)
+    if wanted_port not in ("", str(port)):
+        return False
+    if name == "*":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        name = name.removeprefix("*").removeprefix(".")
+        return bool(name) and (host == name or host.endswith(f".{name}"))
+    try:
+        return address in ip_network(name, strict=False)
+    except ValueError:
         return False
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
-    """Split what may be an address of IPv6, with brackets or without.
+    """Split what may be an address of IPv6, or a range of them, with brackets or without.
 
-    >>> [_host_and_port(text) for text in ("a.b", "a.b:80", "::1", "[::1]:80")]
-    [('a.b', ''), ('a.b', '80'), ('::1', ''), ('::1', '80')]
+    >>> [_host_and_port(text) for text in ("a.b", "a.b:80", "::1", "[::1]:80", "[fe80::]/10")]
+    [('a.b', ''), ('a.b', '80'), ('::1', ''), ('::1', '80'), ('fe80::/10', '')]
     """
-    if text.count(":") > 1 and not text.startswith("["):
-        return text, ""
-    host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    return (host or port).strip("[]"), port if host and port.isdigit() else ""
+    bare = text.replace("[", "").replace("]", "")
+    host, _, port = text.rpartition(":")
+    has_port = port.isdigit() and (host.endswith("]") or ":" not in host)
+    return (host.replace("[", "").replace("]", ""), port) if has_port else (bare, "")
 
 
 @dataclass(frozen=True, eq=False)

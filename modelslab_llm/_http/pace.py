@@ -33,13 +33,17 @@ EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock sa
 class Pace:
     """When one attempt has to be over, and why."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, *, has_heard: bool = False) -> None:
         self._deadline = attempt.until
         self._config = attempt.config
         self._progress = attempt.config.progress_timeout if attempt.request.stream else None
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
         self._held_since: float | None = None
         self.timeout: Timeout = attempt.request.timeout
+        self.is_plain = attempt.request.url.startswith("http://")
+        """Whether it is sent without TLS."""
+        self.has_heard = has_heard
+        """Whether the client has had an answer before, from anywhere."""
         self.limited: bool = self._deadline is not None or self._stalls is not None
 
     def moment(self) -> float | None:

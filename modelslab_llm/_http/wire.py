@@ -145,6 +145,11 @@ class Wire(Protocol):
         """Whether the client was closed."""
         ...
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether any answer has come."""
+        ...
+
     def send(self, request: Request, pace: Pace) -> Incoming:
         """Send a request and return its answer once the head has come.
 
@@ -164,6 +169,11 @@ class AsyncWire(Protocol):
     @property
     def client_closed(self) -> bool:
         """Whether the client was closed."""
+        ...
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether any answer has come."""
         ...
 
     async def send(self, request: Request, pace: Pace) -> AsyncIncoming:

@@ -197,10 +197,11 @@ class Accumulator:
         }
         known = self.request_id or self._start.request_id
         message = made(Message, self._start, known, changes, info, self.seams)
-        give_own_ids(message)
         # Where arguments came in pieces, it is known whether they were cut.
         came_whole = bool(in_order and in_order[-1][1].parts)
-        return mark_cut_arguments(message, came_whole=came_whole)
+        mark_cut_arguments(message, came_whole=came_whole)
+        give_own_ids(message)  # a call that was cut is not the same as one without arguments
+        return message
 
     def weigh(self) -> int:
         """Return about how many bytes are kept, and join the parts, which costs as many."""

@@ -9,8 +9,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from math import inf
 from typing import Any
 
 from typing_extensions import Self, TypedDict, Unpack
@@ -20,12 +18,14 @@ from .._hints import ONCE, did_you_mean, hint
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
+from ..prices import Budget
 from ..types.requests import TimeoutLike
 from .flow import Flow
 from .headers import checked_headers, credential, keys_in
 from .line import LineRules, Lines
 from .log import log_to_stderr
 from .retry import Retry
+from .seconds import seconds_of
 from .secret import Secret, Secrets
 
 API_KEY = "MODELSLAB_API_KEY"
@@ -34,7 +34,6 @@ DEPLOYMENT_ID = "MODELSLAB_DEPLOYMENT_ID"
 LOG = "MODELSLAB_LOG"
 
 MIB = 1024 * 1024
-LONGEST = 4_000_000.0  # seconds, 46 days: what every platform can wait for; more means as much
 CONNECT = 5.0  # seconds; a server that is there answers the handshake well within
 
 
@@ -78,7 +77,7 @@ class Timeout(_ByName):
         if value is None:
             return cls(connect=CONNECT, read=None, write=None, pool=None)
         if isinstance(value, (int, float)):
-            seconds = _seconds("timeout", value)
+            seconds = seconds_of("timeout", value)
             return cls(connect=min(CONNECT, seconds), read=seconds, write=seconds, pool=seconds)
         try:
             waits = {wait.name: getattr(value, wait.name) for wait in fields(cls)}
@@ -88,7 +87,7 @@ class Timeout(_ByName):
             ) from None
         for name, seconds in waits.items():
             if seconds is not None:
-                waits[name] = _seconds(f"timeout.{name}", seconds)
+                waits[name] = seconds_of(f"timeout.{name}", seconds)
         return cls(**waits)
 
 
@@ -111,6 +110,8 @@ class Options(TypedDict, total=False):
     """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
     observers: Sequence[Observer]
     """Who is told of each call, attempt, retry and ending; default none."""
+    budget: Budget | None
+    """What calls may spend in all; once it is spent, the next one raises. Default None."""
     flow_control: bool
     """Whether calls stand in line once the server refuses (429, 529); default True."""
     max_concurrency: int | None
@@ -133,6 +134,7 @@ class Config:
     default_headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_response_bytes: int = 64 * MIB
     observers: Sequence[Observer] = ()
+    budget: Budget | None = field(default=None, compare=False)
     flow_control: bool = True
     max_concurrency: int | None = None
     max_queue_wait: float | None = 600.0
@@ -180,10 +182,23 @@ class Config:
         env = os.environ if env is None else env
         if level := _unquoted(env.get(LOG, "")):
             log_to_stderr(level)
-        found = _endpoint(endpoint, base_url, deployment_id, env)
         # Options before the key: a misspelt api_key is no missing one.
-        config = cls(found, None).changed(**options)
-        return replace(config, key=_key(api_key, found, env))
+        config = cls.without_key(endpoint, base_url, deployment_id, env=env, **options)
+        return replace(config, key=_key(api_key, config.endpoint, env))
+
+    @classmethod
+    def without_key(
+        cls,
+        endpoint: Endpoint | None = None,
+        base_url: str | None = None,
+        deployment_id: str | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return the configuration of a client whose key is not known here."""
+        found = _endpoint(endpoint, base_url, deployment_id, os.environ if env is None else env)
+        return cls(found, None).changed(**options)
 
     def changed(self, **options: Unpack[Options]) -> Self:
         """Return a copy with these options, checked."""
@@ -199,9 +214,9 @@ class Config:
             values["timeout"] = Timeout.of(options["timeout"])
         for name in ("deadline", "progress_timeout", "max_queue_wait"):
             if values.get(name) is not None:
-                values[name] = _seconds(name, values[name])
+                values[name] = seconds_of(name, values[name])
         if "max_retry_wait" in values:
-            values["max_retry_wait"] = _seconds("max_retry_wait", values["max_retry_wait"], 0)
+            values["max_retry_wait"] = seconds_of("max_retry_wait", values["max_retry_wait"], 0)
         least = {"max_retries": 0, "max_response_bytes": 1, "max_concurrency": 1}
         if values.get("max_concurrency", 1) is None:
             del least["max_concurrency"]
@@ -213,6 +228,11 @@ class Config:
         if not isinstance(values.get("flow_control", True), bool):
             raise ConfigurationError(
                 f"flow_control must be True or False, not {values['flow_control']!r}"
+            )
+        if not isinstance(values.get("budget"), (Budget, type(None))):
+            raise ConfigurationError(
+                "budget must be a Budget from modelslab_llm.prices, not"
+                f" {type(values['budget']).__name__}"
             )
         if "observers" in values:
             values["observers"] = _observers(values["observers"])
@@ -235,11 +255,16 @@ class Config:
         own = headers.keys() & self.endpoint.credentials()
         return dict(headers) if own else {**headers, **self.credential()}
 
-    @cached_property
+    @property
     def hide_key(self) -> Callable[[str], str]:
         """Return a text without the key, which servers like to quote in their errors."""
-        own = [self.key] if self.key else []
-        return Secrets([*own, *map(Secret, keys_in(self.default_headers)), *self.brought]).hide
+        # Kept by hand: `cached_property` takes a lock before Python 3.12, which a fork may copy.
+        known: Callable[[str], str] | None = self.__dict__.get("hide_key")
+        if known is None:
+            own = [self.key] if self.key else []
+            secrets = [*own, *map(Secret, keys_in(self.default_headers)), *self.brought]
+            known = self.__dict__["hide_key"] = Secrets(secrets).hide
+        return known
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
         """Return what hides the keys in these headers too: a call may bring one of its own."""
@@ -258,17 +283,6 @@ def _observers(given: Any) -> tuple[Observer, ...]:
                 f"observers must hold instances of a subclass of Observer, not {what}"
             )
     return observers
-
-
-def _seconds(name: str, value: Any, least: float | None = None) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # Compared and not converted: an int may be larger than any float.
-    fits = is_number and (value > 0 if least is None else value >= least) and value != inf
-    if not fits:
-        floor = "above 0" if least is None else f"{least} or more"
-        forever = "; None is for no limit" if is_number and value == inf else ""
-        raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
-    return float(min(value, LONGEST))
 
 
 def _endpoint(
@@ -302,6 +316,12 @@ def _endpoint(
     if deployment_id is not None:
         return endpoints.gguf(deployment_id)
     return endpoints.llm_v7()
+
+
+def has_key(api_key: str | None, env: Mapping[str, str]) -> bool:
+    """Tell whether there is a key, by argument or environment; not whether it is one."""
+    key = api_key if api_key is not None else env.get(API_KEY, "")
+    return not isinstance(key, str) or bool(_unquoted(key))  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Secret | None:

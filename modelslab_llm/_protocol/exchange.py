@@ -23,7 +23,13 @@ from urllib.parse import urljoin, urlsplit
 from weakref import finalize
 
 from ..endpoints import Endpoint
-from ..errors import APIError, APIStatusError, APITimeoutError, AuthenticationError
+from ..errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ConfigurationError,
+)
 from ..observers import AttemptEnd, ResumePlan, RetryPlan
 from ..observers import Outcome as How
 from ..types.call_info import CallInfo
@@ -35,6 +41,7 @@ from .reader import Opened, Reader
 from .refusals import is_refusal, request_id
 from .retry import Retry
 from .secret import hide_in
+from .tab import Tab
 from .values import Answer, Attempt, Call, Deadline, Outcome, Request
 from .watch import is_watched, watching
 
@@ -61,6 +68,8 @@ def exchange(
 
     Every attempt and what came of it passes here: whoever wants to see them all stands at the
     `yield`.
+
+    Raises `BudgetSpentError` before anything is sent if the client's budget is spent.
     """
     # Who brings a way of retrying waits for a server that is coming up, and not in line.
     sent = Sent(call, deadline, place_of(call) if retry is None else None)
@@ -73,6 +82,9 @@ def exchanged(call: Call[T], sent: Sent, retry: Retry) -> Generator[Attempt, Out
         return (yield from attempts(call, sent, retry))
     except APIError as failure:
         sent.ends("failed", failure)
+        raise
+    except ConfigurationError:  # found when the connection was to be made
+        sent.ends("failed")
         raise
     except BaseException:
         sent.ends("cancelled")
@@ -142,6 +154,7 @@ class Sent:
     """What is known of a call on its way: what was asked, how often, and for how long."""
 
     def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
+        self._tab = Tab.of(call)
         self.request = call.request
         self.place = place
         self.deadline = deadline
@@ -158,7 +171,8 @@ class Sent:
         self._began: float | None = None
         self._received = 0
         self._reader: Reader | None = None
-        self._unused: Callable[[], object] = bool
+        self._if_lost: list[finalize[..., Any]] = []
+        """What is done when an open stream is garbage, and was never closed."""
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
@@ -182,6 +196,8 @@ class Sent:
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
+            if self._tab:
+                self._tab.put(failure.partial_message, is_partial=True)
         queue = self._queue_for(failure)
         if queue is not None:
             wait = self._hint
@@ -206,7 +222,9 @@ class Sent:
 
     def goes_on(self, request: Request, plan: ResumePlan) -> None:
         """Note that another request of the same call will ask for the rest of its answer."""
-        self._unused()  # or the stream that ended would free the place, once it is garbage
+        for lost in self._if_lost:  # or a stream that ended would end the call, once it is garbage
+            lost.detach()
+        self._if_lost.clear()
         if self._reader:
             self._received += self._reader.fed
         self.request, self._before = request, self.tries - self._refusals
@@ -285,17 +303,26 @@ class Sent:
         if isinstance(outcome, Opened):
             if self.place:
                 self.place.opened()
-                forgotten = finalize(outcome, self.place.abandoned)
-                forgotten.atexit, self._unused = False, forgotten.detach
+                self._note_if_lost(outcome, self.place.abandoned)
+            if self._tab:  # for a stream that is dropped, and never closed
+                self._note_if_lost(outcome, self._tab.settle_left, outcome.reader.message)
             return
         if self.place:
             self.place.answered()
         self.ends("complete", result=result)
 
+    def _note_if_lost(self, opened: object, do: Callable[..., Any], *arguments: object) -> None:
+        lost = finalize(opened, do, *arguments)
+        lost.atexit = False
+        self._if_lost.append(lost)
+
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
         """Tell who watches that the call is over; only the first time counts."""
+        message = result if isinstance(result, Message) else None
+        if self._tab:
+            partial = failure.partial_message if failure else None
+            self._tab.settle(message or partial, is_partial=message is None)
         if self.watch:
-            message = result if isinstance(result, Message) else None
             elapsed = self._clock() - self._started
             self.watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
 
@@ -348,6 +375,8 @@ class Sent:
                 self.place.answered()
             elif self.place:
                 self.place.failed()
+            if self._tab:
+                self._tab.settle(opened.snapshot(), is_partial=outcome != "complete")
             if self.watch:
                 elapsed, info = ended[0] - self._started, describe(opened)
                 self.watch.ends(outcome, elapsed, self.tries, error, info, opened.snapshot)

@@ -70,3 +70,18 @@ def keys_in(headers: Mapping[str, str]) -> list[str]:
         for name in CREDENTIALS
         if (value := headers.get(name))
     ]
+
+
+_CREDENTIAL = re.compile(
+    r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
+    r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
+)
+
+
+def is_credential(name: str) -> bool:
+    """Tell by its name whether a header or parameter holds a credential.
+
+    >>> list(filter(is_credential, ["x-api-key", "max_tokens", "accessToken", "author"]))
+    ['x-api-key', 'accessToken']
+    """
+    return _CREDENTIAL.fullmatch(name) is not None

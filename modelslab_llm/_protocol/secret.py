@@ -36,7 +36,7 @@ class Secret:
         return "Secret(***)"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a client's key cannot be pickled: build the client where it is used")
+        raise TypeError("a client's key cannot be pickled: send client.spec(), which does without")
 
 
 class Secrets:

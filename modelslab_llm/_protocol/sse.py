@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
+from .._forks import no_fork
 from ..errors import APIError, StreamInterruptedError, UnexpectedResponseError
 from ..types._base import tolerated
 from ..types._json import is_object
@@ -343,7 +344,8 @@ def _usual(frame: bytes) -> Event | None:
 def known_events() -> TypeAdapter[Event]:
     """Return what reads an event of a kind that is known."""
     # Built at the first event: building costs more than importing the rest of the package.
-    return TypeAdapter(KnownEvent)
+    with no_fork():
+        return TypeAdapter(KnownEvent)
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..errors import (
     AuthenticationError,
+    BudgetSpentError,
     ConfigurationError,
     InvalidRequestError,
     ModelsLabError,
@@ -20,7 +21,7 @@ from ..prices import Budget
 from ._result import Kept
 from ._rows import GOING_ON, PARAMETERS, Ask
 
-ENDS = (AuthenticationError, PaymentRequiredError, ConfigurationError)
+ENDS = (AuthenticationError, PaymentRequiredError, ConfigurationError, BudgetSpentError)
 """Errors that every other row would meet too."""
 
 Verdict: TypeAlias = Literal["ask", "stored", "equal", "follow", "taken"]

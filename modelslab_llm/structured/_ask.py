@@ -23,7 +23,7 @@ from .._protocol.schema import (
 )
 from .._protocol.values import Attempt, Deadline, Outcome
 from ..endpoints import Endpoint, Strategy
-from ..errors import InvalidRequestError, OutputInvalidError
+from ..errors import BudgetSpentError, InvalidRequestError, OutputInvalidError
 from ..types._json import is_iterable, is_mapping
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
@@ -82,7 +82,8 @@ def parsing(
 ) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
     """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
 
-    Only an invalid answer is asked for again: one that was cut or refused would be again.
+    Only an invalid answer is asked for again: one that was cut or refused would be again. If the
+    budget is spent by then, the error of the answer is the cause of the one that says so.
     """
     if type(validation_retries) is not int or validation_retries < 0:
         given = repr(validation_retries)
@@ -90,16 +91,20 @@ def parsing(
             f"validation_retries: must be a whole number, at least 0, not {given}"
         )
     deadline = Deadline.of(config, clock)
+    unfit: OutputInvalidError | None = None
     while True:
-        message = yield from exchange(
-            create_message(config, asked.params, "parse", route), deadline
-        )
+        try:
+            message = yield from exchange(
+                create_message(config, asked.params, "parse", route), deadline
+            )
+        except BudgetSpentError as spent:
+            raise spent from unfit
         try:
             return asked.read(message)
         except OutputInvalidError as error:
             if len(asked.previous_attempts) >= validation_retries:
                 raise
-            asked = asked.again(error)
+            unfit, asked = error, asked.again(error)
 
 
 def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:

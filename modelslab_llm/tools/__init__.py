@@ -30,6 +30,7 @@ from typing_extensions import Self, get_type_hints
 
 from .._protocol.problems import problems_in
 from .._protocol.schema import for_grammar, json_schema
+from .._protocol.seconds import seconds_of
 from ..errors import ConfigurationError, ToolInputError
 from ..types._json import is_list, is_mapping, is_object
 from ..types.content import ToolUseBlock
@@ -71,15 +72,14 @@ class Tool(Generic[P, R]):
     ) -> None:
         self.function = function
         self.name = _checked_name(function, name)
-        self.timeout = timeout
+        named = f"tool {self.name!r}: timeout"
+        self.timeout = None if timeout is None else seconds_of(named, timeout)
         self.is_async = inspect.iscoroutinefunction(function)
         text, of_parameters = described(function.__doc__)
         self.description = text if description is None else description
         self.input_schema, self._arguments = _arguments(function, self.name, of_parameters, names)
         self._extra = dict(extra or {})
         self._unbound = _takes_self(function)
-        if timeout is not None and not timeout > 0:
-            raise ConfigurationError(f"tool {self.name!r}: timeout must be above 0 s")
         update_wrapper(self, function, updated=())  # its attributes stay its own
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from .._forks import no_fork
 from .._hints import Place, no_attribute
 from ._json import is_object
 
@@ -67,6 +68,13 @@ class ServerValue(BaseModel):
     """The fields that a dump always has, whether or not they were sent."""
     _dumped_beside: ClassVar[Mapping[str, str]] = {}
     """What a dump has beside the fields, and where it is kept."""
+
+    @classmethod
+    def model_rebuild(cls, **settings: Any) -> bool | None:
+        """Build the schema, as at the first use, with no fork in the middle; see pydantic's."""
+        depth: int = settings.pop("_parent_namespace_depth", 2)
+        with no_fork():  # pydantic then imports what reads its plugins
+            return super().model_rebuild(_parent_namespace_depth=depth + 1, **settings)
 
     # Without a return type, from which pydantic would make the JSON schema.
     @model_serializer(mode="wrap")

@@ -261,7 +261,10 @@ def own_id(id: str, taken: Container[str]) -> str:
 
 
 def _is_same_call(one: ToolUseBlock, other: ToolUseBlock) -> bool:
-    return (one.name, one.input, one.raw_input) == (other.name, other.input, other.raw_input)
+    return (one.name, one.raw_input) == (other.name, other.raw_input) and (
+        # As JSON: to Python 1, 1.0 and True are equal.
+        json.dumps(one.input, sort_keys=True) == json.dumps(other.input, sort_keys=True)
+    )
 
 
 def is_empty_text(block: object) -> bool:

@@ -324,6 +324,16 @@ def test_a_dump_has_the_seams(way: Way) -> None:
     assert Message.model_validate({"seams": "a field of the server's"}).seams == ()
 
 
+def test_the_budget_of_a_client_counts_each_stream_once(way: Way) -> None:
+    budget = Budget(tokens=1000)
+    _, client = client_of(way, [CUT, LATER, Reply(STORY)], budget=budget)
+    with client.stream(resume=2, **ASK) as stream:
+        assert stream.text() == STORY
+        usage = stream.message().usage
+    gc.collect()  # of the streams that ended
+    assert budget.tokens_spent == usage.input_tokens + usage.output_tokens > 0
+
+
 def test_bulk_rows_may_allow_it_and_budgets_count_it(way: Way) -> None:
     _, client = client_of(way, [CUT, Reply(STORY)])
     budget = Budget(tokens=1000)

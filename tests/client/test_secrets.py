@@ -193,8 +193,8 @@ def test_nothing_that_is_made_of_a_client_shows_its_key(
                 assert value is stream
             except (TypeError, AttributeError, pickle.PicklingError) as error:
                 assert not holds(str(error), key)  # noqa: PT017 - either is right
-        again = copy.copy(value) if value is not config.key else value
-        assert not holds(walked(again), key)
+        if value not in (config.key, client.messages, client.models):
+            assert not holds(walked(copy.copy(value)), key)
     assert not holds(json.dumps(vars(client), default=repr), key)
 
 

@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -70,13 +70,15 @@ from modelslab_llm import (
     APITimeoutError,
     AsyncModelsLab,
     ConfigurationError,
+    DefaultAioHttpClient,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
     ModelsLab,
     Timeout,
     endpoints,
 )
-from modelslab_llm._http.network import AsyncNetwork, Settings, _shared_context
+from modelslab_llm._http.certificates import _shared
+from modelslab_llm._http.network import AsyncNetwork, Settings
 
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
@@ -436,7 +438,7 @@ def test_a_call_is_not_lost_to_another_that_waits_in_vain(
             time.sleep(0.1)
             last = threads.submit(ask, client)
             assert first.result(10) == "Tamar"
-            with pytest.raises(APIConnectionError, match="cannot read the certificates"):
+            with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
                 lost.result(10)
             assert last.result(10) == "Tamar"
 
@@ -787,7 +789,7 @@ def test_a_proxy_that_refuses(variant: Sync | Async) -> None:
 @pytest.fixture
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[ssl.SSLContext]:
     """Return the contexts with certificates in them that are made from here on."""
-    _shared_context.cache_clear()
+    _shared.cache_clear()
     made: list[ssl.SSLContext] = []
     make = ssl.create_default_context
 
@@ -823,6 +825,46 @@ def test_no_context_is_made_for_plain_http(
         with connect(variant, server) as client:
             assert ask(client) == "Tamar"
     assert contexts == []
+
+
+# Cookies
+
+
+def balanced(connection: Connection) -> None:
+    """Answer as a sticky load balancer does: whoever brings no cookie is given one."""
+    sticky = {"set-cookie": "node=7; Path=/; HttpOnly"}
+    told = {} if b"cookie: node=7" in connection.request.lower() else sticky
+    if connection.body.get("stream"):
+        line = "".join(f"{name}: {value}\r\n" for name, value in told.items()).encode()
+        connection.send(STREAM.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n", 1))
+    else:
+        connection.send(reply(200, MESSAGE, told))
+
+
+@each_verb
+@pytest.mark.parametrize("kind", ["usual", "keeping", "aiohttp"])
+def test_cookies_are_sent_back_where_they_are_kept(
+    variant: Sync | Async, verb: Verb, kind: str
+) -> None:
+    """By default they are not: a client serves many users, and a server is told nothing twice."""
+    if kind == "aiohttp" and variant.name != "asyncio":
+        pytest.skip("for asyncio only")
+    settings = {} if kind == "usual" else {"keep_cookies": True}
+    with RawServer(balanced) as server, ExitStack() as stack:
+        http: Any
+        if kind == "aiohttp":
+            assert isinstance(variant, Async)
+            http = variant.portal.call(lambda: DefaultAioHttpClient(**settings))
+            stack.callback(lambda: variant.portal.call(http.aclose))
+        else:
+            http = stack.enter_context(http_of(variant, **settings))
+        client = variant.client(base_url=server.url, api_key=KEY, http_client=http)
+        assert ask(client, verb) == "Tamar"
+        assert ask(client.with_options(timeout=7), verb) == "Tamar"
+        first, second = server.heads()
+        assert b"cookie" not in first.lower()
+        assert (b"cookie: node=7" in second.lower()) == (kind != "usual")
+        assert dict(http.cookies) == ({} if kind == "usual" else {"node": "7"})
 
 
 # Processes, loops, and cancelled calls

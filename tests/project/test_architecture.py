@@ -64,7 +64,7 @@ ROOMS = {
     "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
     "__main__": "cli",
 }
-VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version"}
+VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version", "_forks"}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
@@ -75,7 +75,7 @@ EXCEPTIONS = {
     "_protocol.sse": {"httpx_sse"},  # reads the fields of an event
     "conversation._runner": {"anyio", "threading"},  # runs the caller's functions
     "media": {"anyio", "open"},  # reads the caller's files
-    "prices": {"threading"},  # a budget is shared by threads
+    "_forks": {"threading"},  # keeps forks out of what other threads do
     "bulk._ledger": {"threading"},
     "bulk._tasks": {"anyio", "asyncio"},  # who waits for whom in a run, sync and async
     "bulk._threads": {"threading", "time.sleep"},

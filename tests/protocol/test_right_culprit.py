@@ -9,10 +9,18 @@ import httpx
 import pytest
 from variants import Async, Chunks, Sync
 
-from modelslab_llm import AuthenticationError, ConfigurationError, ModelsLab, Timeout, endpoints
+from modelslab_llm import (
+    AuthenticationError,
+    ConfigurationError,
+    ModelsLab,
+    Timeout,
+    endpoints,
+    tool,
+)
 from modelslab_llm._protocol.config import Config
 from modelslab_llm._protocol.refusals import request_id
-from modelslab_llm.testing import LocalServer
+from modelslab_llm.prices import Budget, Price
+from modelslab_llm.testing import LocalServer, Reply
 
 KEY = "ml-secret-0123456789"
 ASK: dict[str, Any] = {
@@ -72,12 +80,49 @@ def test_huge_limits_for_one_call_and_one_wait(
     client.close()
 
 
-@pytest.mark.parametrize(
-    "seconds", [float("inf"), float("nan"), -float("inf"), 0, -(10**400), True]
-)
-def test_what_is_not_a_limit_of_time(seconds: float) -> None:
-    with pytest.raises(ConfigurationError, match="timeout must be above 0 seconds"):
+NEVER = [float("inf"), float("nan"), -float("inf"), 0, -(10**400), True, "5"]
+
+
+@pytest.mark.parametrize("seconds", NEVER)
+def test_what_is_not_a_limit_of_time(variant: Sync | Async, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be"):
         Config.build(api_key=KEY, env={}, timeout=seconds)
+    with pytest.raises(ConfigurationError, match="tool 'tide': timeout must be above 0 seconds"):
+        tool(name="tide", timeout=seconds)(_tide)
+    client = variant.client(api_key=KEY, base_url="http://h.invalid")
+    with pytest.raises(ConfigurationError, match="deadline must be above 0 seconds"):
+        client.wait_until_ready(timeout=seconds)
+    if seconds != 0:
+        for takes_pauses in (Reply, LocalServer):
+            with pytest.raises(ConfigurationError, match="pause must be 0 or more seconds"):
+                takes_pauses("Tamar", pause=seconds)
+    client.close()
+
+
+def _tide(n: int) -> int:
+    return n
+
+
+@pytest.mark.parametrize("seconds", HUGE.values(), ids=HUGE)
+def test_a_huge_limit_of_a_tool_and_a_wait(
+    variant: Sync | Async, server: LocalServer, seconds: float
+) -> None:
+    call = {"type": "tool_use", "id": "t", "name": "tide", "input": {"n": 5}}
+    server.script = [Reply([call]), Reply("5")]
+    client = variant.client(api_key=server.api_key, endpoint=server.gateway())
+    client.wait_until_ready(timeout=seconds)
+    tide = tool(name="tide", timeout=seconds)(_tide)
+    assert client.run_tools(tools=[tide], **ASK).message().text == "5"
+    client.close()
+    results = server.requests[-1].body["messages"][-1]["content"]
+    assert "is_error" not in results[0]
+
+
+@pytest.mark.parametrize("amount", [10**400, float("nan"), float("inf"), -1, True])
+def test_what_is_no_amount(amount: Any) -> None:
+    for make in (lambda: Budget(tokens=amount), lambda: Price(input=amount, output=1)):
+        with pytest.raises(ConfigurationError):
+            make()
 
 
 @pytest.mark.parametrize("place", ["request-id", "x-request-id", "cf-ray"])

@@ -44,9 +44,9 @@ def patient(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def until(reached: Callable[[], bool]) -> None:
+def until(reached: Callable[[], object], seconds: float = 20) -> None:
     """Wait for what comes at once, but on a busy machine later; without end is a failure."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < give_up
         time.sleep(0.005)

@@ -61,7 +61,8 @@ class Told:
     def content(self) -> list[tuple[Any, ...]]:
         in_order = [block for _, block in sorted(self.blocks, key=lambda entry: entry[0])]
         last = in_order[-1] if in_order else None
-        return [self._shown(block, block is last) for block in in_order]
+        shown = [self._shown(block, block is last) for block in in_order]
+        return with_own_ids(shown, ["".join(block.parts) for block in in_order])
 
     def _shown(self, block: Block, last: bool) -> tuple[Any, ...]:
         more = "".join(block.parts)
@@ -89,6 +90,28 @@ class Told:
             )
             return (*named, given) if known and not cut else (*named, None)
         return (*named, arguments(more))
+
+
+def with_own_ids(shown: list[tuple[Any, ...]], raw: list[str]) -> list[tuple[Any, ...]]:
+    """Give different calls of one id ids of their own; the same call again keeps what it has."""
+    taken = {entry[1] for entry in shown if entry[0] == "tool_use"}
+    given: dict[tuple[str, str], str] = {}
+    with_ids: list[tuple[Any, ...]] = []
+    for entry, text in zip(shown, raw, strict=True):
+        if entry[0] == "tool_use" and entry[1] and entry[2]:
+            kind, id, name, arguments = entry
+            said = text if arguments is None else json.dumps(arguments, sort_keys=True)
+            call = (id, f"{name} {arguments is None} {said}")
+            if call not in given:
+                number, own = 2, id
+                is_second = any(known == id for known, _ in given)
+                while is_second and own in taken:
+                    own, number = f"{id}_{number}", number + 1
+                taken.add(own)
+                given[call] = own
+            entry = (kind, given[call], name, arguments)
+        with_ids.append(entry)
+    return with_ids
 
 
 def arguments(text: str) -> dict[str, Any] | None:
@@ -124,6 +147,7 @@ def frames(body: bytes) -> list[tuple[str, bytes, bool]]:
         value = value.removeprefix(b" ")
         if kind == b"event":
             name = value.decode("utf-8", "replace")
+            name = "" if name == "message" else name  # which is what SSE calls one without a name
         elif kind == b"data":
             data.append(value)
     return found

@@ -19,6 +19,7 @@ from modelslab_llm import (
     APIStatusError,
     AsyncMessageStream,
     AsyncModelsLab,
+    ClientSpec,
     ContentBlockParam,
     ContentDelta,
     Conversation,
@@ -94,6 +95,19 @@ def clients() -> None:
     ModelsLab(timeout=httpx2.Timeout(5.0), http_client=httpx2.Client())
     ModelsLab(deadline=60, progress_timeout=20, max_retry_wait=5.0, max_response_bytes=1024)
     assert_type(ModelsLab().with_options(max_retries=0, timeout=None), ModelsLab)
+
+
+def workers(client: ModelsLab, asynchronous: AsyncModelsLab, http: httpx.Client) -> ClientSpec:
+    spec = client.with_options(max_concurrency=2).spec()
+    assert_type(asynchronous.spec(), ClientSpec)
+    assert_type(spec.client(), ModelsLab)
+    assert_type(spec.client("key", http_client=http, deadline=5), ModelsLab)
+    assert_type(spec.async_client(api_key="key", default_headers={"x": "y"}), AsyncModelsLab)
+    print(spec.endpoint.base_url, spec.options.get("timeout"), spec.withheld)
+    kept = {spec: client}
+    assert_type(kept[spec], ModelsLab)
+    ModelsLab(endpoint=spec.endpoint, **spec.options)
+    return ClientSpec(base_url="http://127.0.0.1:8080", max_concurrency=2)
 
 
 def create(client: ModelsLab) -> str:

@@ -13,6 +13,7 @@ import httpx
 import modelslab_llm.testing
 from modelslab_llm import (
     AsyncModelsLab,
+    ClientSpec,
     Conversation,
     MessageParam,
     ModelsLab,
@@ -129,6 +130,16 @@ def output(client: ModelsLab) -> None:
     client.messages.parse_stream(output=int, validation_retries=1, max_tokens=1, messages=[hello])  # type: ignore[call-arg]
     print(client.messages.parse_stream(output=list[int], max_tokens=1, messages=[hello]).parsed)  # type: ignore[attr-defined]
     print(text)
+
+
+def workers(client: ModelsLab) -> None:
+    spec = client.spec()
+    spec.endpoint = client.endpoint  # type: ignore[misc]
+    spec.client(base_url="http://127.0.0.1")  # type: ignore[call-arg]
+    spec.client(max_retries="2")  # type: ignore[arg-type]
+    ClientSpec(api_key="key")  # type: ignore[call-arg]
+    asynchronous: AsyncModelsLab = spec.client()  # type: ignore[assignment]
+    print(asynchronous)
 
 
 def bulk(client: ModelsLab, asynchronous: AsyncModelsLab) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
+from ..._protocol.headers import is_credential
 from ..._protocol.secret import HIDDEN, Secrets, hidden
 from ...types._json import is_list, is_object
 
@@ -65,23 +66,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def compact(value: Any) -> str:
     """Write JSON as the package sends it; `ValueError` for numbers that are none."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-# Credentials, and other fields
-
-_CREDENTIAL = re.compile(
-    r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
-    r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
-)
-
-
-def is_credential(name: str) -> bool:
-    """Tell by its name whether a header or parameter holds a credential.
-
-    >>> list(filter(is_credential, ["x-api-key", "max_tokens", "accessToken", "author"]))
-    ['x-api-key', 'accessToken']
-    """
-    return _CREDENTIAL.fullmatch(name) is not None
 
 
 class Cleaner:

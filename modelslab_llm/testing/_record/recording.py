@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import httpx
 from typing_extensions import Self, Unpack
 
-from ..._http.foreign import proxies_of_the_environment, system_reason
+from ..._http.foreign import system_reason
 from ..._http.network import Settings
 from ..._http.transports import AsyncPooledTransport, PooledTransport
 from ..._http.unpack import ACCEPTED
@@ -303,8 +303,7 @@ class _Wire:
     def send(self, request: httpx.Request) -> httpx.Response:
         if self._sync is None:
             if self._given is None:
-                with proxies_of_the_environment():
-                    self._sync = PooledTransport(_UNUSED_AGAIN)
+                self._sync = PooledTransport(_UNUSED_AGAIN)
             elif isinstance(self._given, httpx.BaseTransport):
                 self._sync = self._given
             else:
@@ -316,8 +315,7 @@ class _Wire:
     async def asend(self, request: httpx.Request) -> httpx.Response:
         if self._async is None:
             if self._given is None:
-                with proxies_of_the_environment():
-                    self._async = AsyncPooledTransport(_UNUSED_AGAIN)
+                self._async = AsyncPooledTransport(_UNUSED_AGAIN)
             elif isinstance(self._given, httpx.AsyncBaseTransport):
                 self._async = self._given
             else:

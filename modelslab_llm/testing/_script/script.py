@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from ..._protocol.seconds import seconds_of
 from ...types.message import Message
 from .fault import Fault
 from .received import ReceivedRequest
@@ -22,7 +23,7 @@ wire in chunks of that many, wherever that cuts through lines and characters."""
 class Reply:
     """Say what the model answers; what is left out is filled in from the request.
 
-    Raises `ValueError` for a `split` that cuts nothing.
+    Raises `ValueError` for a `split` that cuts nothing, and for a `pause` below 0.
 
     >>> Reply("It is 18 °C.", usage={"input_tokens": 9, "output_tokens": 4}).content
     'It is 18 °C.'
@@ -50,6 +51,7 @@ class Reply:
     """What goes wrong with the reply, and where."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pause", seconds_of("pause", self.pause, 0))
         known = self.split in ("word", "character")
         if not known and not (type(self.split) is int and self.split > 0):
             raise ValueError(
@@ -110,6 +112,15 @@ class Replies:
         """What script functions raised, oldest first."""
         self.pause = pause
         self.script = script
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two pieces of a stream."""
+        return self._pause
+
+    @pause.setter
+    def pause(self, seconds: float) -> None:
+        self._pause = seconds_of("pause", seconds, 0)
 
     @property
     def script(self) -> Script:

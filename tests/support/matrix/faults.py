@@ -1113,6 +1113,15 @@ TIME = (
     ),
     one(
         SECTION,
+        "dripped-headers",
+        "headers byte by byte (the same)",
+        drip(head(200, {"content-type": JSON, "x-long": "x" * 2000}), 0.02),
+        "create",
+        late("deadline"),
+        limits=DEADLINE,
+    ),
+    one(
+        SECTION,
         "pings-only",
         "pings and nothing else (`progress_timeout`; anthropic has only `timeout`)",
         [STREAM_HEAD, PINGS],
@@ -1184,6 +1193,11 @@ def used(name: str, title: str, surplus: bytes) -> Family:
     )
     return Family(SECTION, name, title, tuple(replace(c, before=(WELL + surplus,)) for c in calls))
 
+
+UNESCAPED = json.dumps(MESSAGE, ensure_ascii=False)
+SPACED = UNESCAPED + " " * (len(UNESCAPED.encode()) - len(UNESCAPED))
+"""A body that is whole by its length in characters; what is over in bytes are spaces."""
+TOO_SHORT = reply(200, SPACED.encode(), {"content-length": str(len(SPACED))})
 
 CONNECTIONS = (
     one(
@@ -1257,6 +1271,24 @@ CONNECTIONS = (
     used("kept-surplus", "the call before was answered twice", STRANGE),
     used("kept-surplus-half", "the call before was answered one and a half times", STRANGE[:-20]),
     used("kept-surplus-tail", "a few bytes came after the answer to the call before", b"\r\n0\r\n"),
+    one(
+        SECTION,
+        "kept-length-in-characters",
+        "the length of the answer before was counted in characters, and its bytes are more",
+        WELL,
+        "create",
+        Returns(),
+        before=(TOO_SHORT,),
+    ),
+    one(
+        SECTION,
+        "plain-at-tls",
+        "an alert of TLS, which http:// does not speak, retries allowed",
+        [b"\x15\x03\x01\x00\x02\x02\x46", CLOSE],
+        "create",
+        Raises(errors.APIConnectionError, says="https:// and not http://"),
+        **AGAIN,
+    ),
     one(
         SECTION,
         "closed-waiting",

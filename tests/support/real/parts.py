@@ -68,9 +68,14 @@ def clean(**variables: str) -> Iterator[Mapping[str, str]]:
             "NO_PROXY": "*",
             "DO_NOT_TRACK": "1",
             "ANONYMIZED_TELEMETRY": "False",
+            "DAFT_ANALYTICS_ENABLED": "0",
             "LANGSMITH_TRACING": "false",
             "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_TELEMETRY": "False",
+            # Where no clusters are supported Ray keeps to the loopback address; so it does here.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_TMPDIR": home,
+            "RAY_USAGE_STATS_ENABLED": "0",
             **variables,
         }

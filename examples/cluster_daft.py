@@ -1,0 +1,114 @@
+"""A column of answers with Daft: an async UDF, typed errors by row, resumed by what was written.
+
+pip install 'modelslab-llm' daft
+python examples/cluster_daft.py                        # no key: a local server answers, by echo
+MODELSLAB_API_KEY=… python examples/cluster_daft.py questions.csv answers/
+
+`questions.csv` has the columns `id` and `question`; answers are added to the Parquet files of
+`answers/`. Run the same again, and only what has no answer there yet is asked. The key is not sent
+to the workers: each has to have it in its environment, as Daft's own processes on this machine do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import daft
+from _small_account import QUESTIONS, SmallAccount
+from daft import DataFrame, DataType, col
+
+from modelslab_llm import APIError, AuthenticationError, ClientSpec, PaymentRequiredError
+from modelslab_llm.testing import LocalServer
+
+MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
+SLICE = 50  # rows after which answers are written; thousands, where there are more
+ANSWER = DataType.struct(
+    {"text": DataType.string(), "error": DataType.string(), "tokens": DataType.int64()}
+)
+
+
+@daft.cls(max_concurrency=50)  # calls of a worker; how many the account takes, its client finds
+class Model:
+    """One client in each worker, for all rows that it gets."""
+
+    def __init__(self, spec: ClientSpec) -> None:
+        self.client = spec.async_client()  # with the key of the worker's environment
+
+    @daft.method(return_dtype=ANSWER)
+    async def answer(self, question: str) -> dict[str, Any]:
+        """Answer one row. What would fail for every row ends the query."""
+        try:
+            message = await self.client.messages.create(
+                model=MODEL, max_tokens=500, messages=[{"role": "user", "content": question}]
+            )
+        except (AuthenticationError, PaymentRequiredError):
+            raise
+        except APIError as error:
+            return {"text": None, "error": f"{type(error).__name__}: {error}", "tokens": 0}
+        tokens = message.usage.input_tokens + message.usage.output_tokens
+        return {"text": message.text, "error": None, "tokens": tokens}
+
+
+def answer_all(spec: ClientSpec, questions: DataFrame, folder: Path) -> None:
+    """Answer what has no answer in the folder yet."""
+    if any(folder.glob("*.parquet")):
+        done = daft.read_parquet(f"{folder}/*.parquet").where(col("error").is_null())
+        questions = questions.join(done.select("id"), on="id", how="anti")
+    questions = questions.collect()  # in memory; each use of a lazy one would run it again
+    model = Model(spec)
+    for start in range(0, len(questions), SLICE):
+        rows = questions.offset(start).limit(SLICE)
+        answered = rows.with_column("answer", model.answer(col("question")))
+        columns = [col("answer").get(name).alias(name) for name in ("text", "error", "tokens")]
+        answered.select("id", *columns).write_parquet(str(folder))
+
+
+def tell(folder: Path) -> None:
+    """Print what the folder holds; of a row that was asked again, the last answer counts."""
+    rows = daft.read_parquet(f"{folder}/*.parquet").to_pylist()
+    print(f"{sum(row['error'] is None for row in rows)} rows answered")
+    for error in {row["error"] for row in rows} - {None}:
+        print(f"   {error}")
+
+
+def main() -> None:
+    if not os.environ.get("MODELSLAB_API_KEY"):
+        demonstrate()
+        return
+    parser = argparse.ArgumentParser(description="Answer many questions with Daft.")
+    parser.add_argument("questions", help="a CSV file with the columns id and question")
+    parser.add_argument("answers", type=Path, help="a folder for Parquet files")
+    given = parser.parse_args()
+    # daft.set_runner_ray("ray://...") for a cluster; without it, this machine works alone.
+    answer_all(ClientSpec(), daft.read_csv(given.questions), given.answers)
+    tell(given.answers)
+
+
+def demonstrate() -> None:
+    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 120 answers.")
+    account = SmallAccount(credit=120)
+    questions = daft.from_pydict({"id": list(range(len(QUESTIONS))), "question": QUESTIONS})
+    with ExitStack() as stack:
+        server = stack.enter_context(LocalServer(account))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)
+        spec = ClientSpec(endpoint=server.llm_v7())
+        try:
+            answer_all(spec, questions, folder)
+        except PaymentRequiredError as error:
+            print(f"It ends early: {error}")
+        tell(folder)
+        account.credit = 1000
+        print("Once more, with the same folder:")
+        answer_all(spec, questions, folder)
+        tell(folder)
+        print(account)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Many questions with Ray Data: a client in each actor, a store for each part.
+
+pip install 'modelslab-llm' 'ray[data]'
+python examples/cluster_ray.py                         # no key: a local server answers, by echo
+MODELSLAB_API_KEY=… python examples/cluster_ray.py questions.txt answers/
+
+Questions stand one on a line. They are cut into parts; a part is a bulk run in some actor, with a
+store in `answers/`, which all actors must see. Run the same again, and only what has no answer yet
+is asked. In the end all answers are written there as Parquet. The key is not sent to the actors:
+each node has to have it in its environment when Ray starts there, as this machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+from _small_account import QUESTIONS, SmallAccount
+from ray.data import ActorPoolStrategy, Dataset
+
+from modelslab_llm import ClientSpec
+from modelslab_llm.testing import LocalServer
+
+MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
+ACTORS, PARTS = 2, 8
+
+
+class Model:
+    """One client in each actor, for all parts that it gets."""
+
+    def __init__(self, spec: ClientSpec, folder: Path) -> None:
+        self.client = spec.async_client()  # with the key of the node's environment
+        self.folder = folder
+
+    async def __call__(self, part: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Answer the questions of a part. What would fail for every one of them ends the job."""
+        run = self.client.messages.bulk(
+            part["questions"],
+            make=request,
+            key=str,
+            defaults={"model": MODEL, "max_tokens": 500},
+            store=self.folder / f"part-{part['id']}.sqlite",
+            retry_failed=True,
+        )
+        async for result in run:
+            error = result.error
+            yield {
+                "question": result.row,
+                "text": "" if error else result.message.text,
+                "error": type(error).__name__ if error else "",
+                "says": str(error or ""),
+                "tokens": result.usage.output_tokens,
+            }
+
+
+def request(question: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}]}
+
+
+def answer_all(spec: ClientSpec, questions: Sequence[str], folder: Path) -> Dataset:
+    """Answer what has no answer yet, in all actors, and return all answers."""
+    parts = [{"id": first, "questions": questions[first::PARTS]} for first in range(PARTS)]
+    answered = (
+        ray.data.from_items(parts, override_num_blocks=PARTS)
+        .flat_map(
+            Model,
+            fn_constructor_kwargs={"spec": spec, "folder": folder},
+            compute=ActorPoolStrategy(size=ACTORS),
+            num_cpus=0.5,  # it waits for the server most of the time
+        )
+        .materialize()  # each use of a lazy one would run it again
+    )
+    for row in answered.iter_rows():
+        if row["error"]:
+            print(f"   {row['question']} {row['says']}")
+    print(f"{answered.count()} rows")
+    return answered
+
+
+def main() -> None:
+    if not os.environ.get("MODELSLAB_API_KEY"):
+        demonstrate()
+        return
+    parser = argparse.ArgumentParser(description="Answer many questions with Ray Data.")
+    parser.add_argument("questions", type=Path, help="a text, one question a line")
+    parser.add_argument("answers", type=Path, help="a folder that all actors see")
+    given = parser.parse_args()
+    given.answers.mkdir(exist_ok=True)
+    questions = given.questions.read_text(encoding="utf-8").splitlines()
+    ray.init(logging_level="ERROR")  # the cluster of RAY_ADDRESS, or one of this machine
+    folder: Path = given.answers.absolute()
+    answered = answer_all(ClientSpec(), list(dict.fromkeys(questions)), folder)
+    answered.write_parquet(str(folder / "answers"), mode=ray.data.SaveMode.OVERWRITE)
+    ray.shutdown()
+
+
+def demonstrate() -> None:
+    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 120 answers.")
+    account = SmallAccount(credit=120)
+    with ExitStack() as stack:
+        server = stack.enter_context(LocalServer(account))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)  # which actors here inherit
+        ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+        stack.callback(ray.shutdown)
+        spec = ClientSpec(endpoint=server.llm_v7())
+        try:
+            answer_all(spec, QUESTIONS, folder)
+        except ray.exceptions.RayTaskError as error:  # around what the actor raised, as text
+            print(f"It ends early: {str(error).partition('PaymentRequiredError')[1]}")
+        account.credit = 1000
+        print("Once more, with the same folder:")
+        answer_all(spec, QUESTIONS, folder)
+        print(account)
+
+
+if __name__ == "__main__":
+    main()
