@@ -150,9 +150,9 @@ FROM_STREAM = {"request_id": "req_1"}
 WORDS = "The river is dry today."
 
 
-# A stream that ends early
+# Truncated streams
 
-SECTION = "A stream that ends early"
+SECTION = "Truncated streams"
 
 
 def stopped(how: Script, count: int, *, clean: bool = False) -> Fault:
@@ -205,7 +205,7 @@ EARLY = (
     Family(
         SECTION,
         "stall-after",
-        "nothing more comes, the connection stays open, after event",
+        "the stream stalls, the connection stays open, after event",
         tuple(stalled(count) for count in COUNTS),
     ),
     Family(
@@ -231,7 +231,7 @@ EARLY = (
 
 # Events that are broken
 
-SECTION = "A stream with broken events"
+SECTION = "Malformed events"
 PLACES = {"first": 0, "in-text": IN_TEXT, "in-arguments": IN_CALL, "last": NEARLY}
 
 
@@ -280,7 +280,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "no-object": ("JSON that is no object", data(b"17")),
     "null": ("null for data", data(b"null")),
     "wrong-index": (
-        "a delta for a block that is no number",
+        "a delta whose block index is not a number",
         data(b'{"type": "content_block_delta", "index": "one"}'),
     ),
     "no-delta": ("a delta without a delta", data(b'{"type": "content_block_delta", "index": 1}')),
@@ -317,7 +317,7 @@ BROKEN_EVENTS = (
 
 # Errors inside a stream (protocol.md §7.4)
 
-SECTION = "An error inside a stream, status 200"
+SECTION = "Errors inside a stream, status 200"
 
 
 def said(kind: str, **more: Any) -> dict[str, Any]:
@@ -403,7 +403,7 @@ ERROR_EVENTS = tuple(
 
 # Events that are missing, or come twice
 
-SECTION = "A stream in another order than documented"
+SECTION = "Events out of order"
 STARTS = {"message_start": 0, "thinking": 1, "text": 6}
 STOPS = {"thinking": 5, "text": 10, "tool_use": 15}
 
@@ -492,7 +492,7 @@ ORDER = (
     ),
     odd(
         "mixed",
-        "two blocks grow in turn",
+        "deltas of two blocks alternate",
         told(
             *(TOLD[place] for place in (0, 1, 6, 2, 8, 3, 9, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17))
         ),
@@ -518,17 +518,17 @@ ORDER = (
     ),
     odd(
         "unknown-event",
-        "an event of a kind nobody knows",
+        "an event of unknown type",
         told(*TOLD[:9], event("weather", wind=3), *TOLD[9:]),
     ),
     odd(
         "unknown-block",
-        "a block of a kind nobody knows",
+        "a block of unknown type",
         told(*TOLD[:16], begin(3, "hologram", shape=[1]), shut(3), *TOLD[16:]),
     ),
     odd(
         "unknown-delta",
-        "a delta of a kind nobody knows",
+        "a delta of unknown type",
         told(*TOLD[:9], delta(1, "colour", colour="blue"), *TOLD[9:]),
     ),
     odd("done", "`[DONE]` after the message", told(*TOLD, DONE)),
@@ -542,7 +542,7 @@ ORDER = (
 
 # Null and absent
 
-SECTION = "Null, absent and odd fields"
+SECTION = "Null, missing and unusual fields"
 
 
 def without_field(name: str) -> dict[str, Any]:
@@ -658,7 +658,7 @@ NULLS = (
 
 # Arguments of a tool
 
-SECTION = "Arguments of a tool that cannot be trusted"
+SECTION = "Broken tool arguments"
 
 
 def call(*parts: str, reason: str = "tool_use") -> bytes:
@@ -737,7 +737,7 @@ ARGUMENTS = (
 
 # What is no message
 
-SECTION = "Status 200, and no message"
+SECTION = "Status 200 without a message"
 
 
 def both(section: str, name: str, title: str, sent: Script, expected: Returns | Raises) -> Family:
@@ -921,7 +921,7 @@ NO_MESSAGE = (
 
 # Wrong labels
 
-SECTION = "The right body under a wrong content type"
+SECTION = "Wrong content types"
 LABELS = {
     "json": JSON,
     "plain": PLAIN,
@@ -985,7 +985,7 @@ WRONG_LABELS = (
     Family(
         SECTION,
         "line-ends",
-        "other ends of lines",
+        "other line endings",
         tuple(
             Fault(name, told(EVENTS.replace(b"\n", ends)), "stream", Returns())
             for name, ends in {"crlf": b"\r\n", "cr": b"\r"}.items()
@@ -1002,7 +1002,7 @@ WRONG_LABELS = (
     one(
         SECTION,
         "line-separators",
-        "U+2028 and U+0085 in the text, which `splitlines` takes for ends of lines",
+        "U+2028 and U+0085 in the text, which `splitlines` treats as line endings",
         told(*TOLD[:9], delta(1, "text", text="\u2028\u0085"), *TOLD[9:]),
         "stream",
         Returns(replace(ANSWER, text="Für den \u2028\u0085Tamar – ")),
@@ -1010,9 +1010,9 @@ WRONG_LABELS = (
 )
 
 
-# The server says no
+# Error responses
 
-SECTION = "The server says no"
+SECTION = "Error responses"
 KINDS = {
     "documented": lambda status: {"type": "error", "error": said("some_error")},
     "empty": lambda status: b"",
@@ -1068,7 +1068,7 @@ REFUSED = (
 
 # Time
 
-SECTION = "Time"
+SECTION = "Timeouts"
 READ = {"timeout": 1.0}
 DEADLINE = {"timeout": 1.0, "deadline": 2.0}
 PROGRESS = {"timeout": 1.0, "progress_timeout": 2.0}
@@ -1084,7 +1084,7 @@ TIME = (
     Family(
         SECTION,
         "silence",
-        "the request is taken, and nothing comes (`timeout`)",
+        "the server accepts the request and never answers (`timeout`)",
         tuple(Fault(verb, SILENCE, verb, late("read"), limits=READ) for verb in VERBS),
     ),
     Family(
@@ -1141,7 +1141,7 @@ TIME = (
     one(
         SECTION,
         "text-then-pings",
-        "half of the text, then pings for ever (the same)",
+        "half of the text, then pings forever (the same)",
         [begun(IN_TEXT), PINGS],
         "stream",
         late("progress", known(IN_TEXT)),
@@ -1203,7 +1203,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "refused",
-        "nobody listens at the port",
+        "nothing listens at the port",
         b"",
         "create",
         Raises(errors.APIConnectionError, says="cannot connect", tries=0),
@@ -1212,7 +1212,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "untrusted",
-        "a certificate that nobody trusts, retries allowed",
+        "an untrusted certificate, retries allowed",
         WELL,
         "create",
         Raises(errors.APIConnectionError, says="certificate is not trusted"),
@@ -1311,13 +1311,13 @@ CONNECTIONS = (
     again("busy-stream", "503 to `stream`, then all is well", BUSY, verb="stream"),
     again(
         "error-before-content",
-        "an overloaded event before any content, then all is well",
+        "an overloaded event before any content, then a correct answer",
         UNSURE,
         verb="stream",
     ),
     again(
         "cut-before-content",
-        "a stream is cut before any content, then all is well",
+        "a stream is cut before any content, then a correct answer",
         [begun(1), CLOSE],
         verb="stream",
     ),
@@ -1362,7 +1362,7 @@ CONNECTIONS = (
 
 # GGUF deployments
 
-SECTION = "A GGUF deployment that is not up"
+SECTION = "GGUF deployments that are not ready"
 
 
 def not_ready(status: str) -> bytes:
@@ -1423,7 +1423,7 @@ GGUF = (
     ),
     deployment(
         "paused",
-        "`create`, retries allowed: paused, so that a person has to act",
+        "`create`, retries allowed: paused, so that a person must act",
         "create",
         not_ready("paused"),
         Raises(
@@ -1462,7 +1462,7 @@ GGUF = (
 
 # A dropped stream that is resumed. The answer is text alone: nothing else is resumed.
 
-SECTION = "A dropped stream that may be resumed"
+SECTION = "Resumed streams"
 PIECES = ("Die ", "Flut ", "steigt ", "im ", "Tamar.")
 TALE = (
     START,

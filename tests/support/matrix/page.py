@@ -19,38 +19,40 @@ MEASURED = Path(__file__).parent / "measured.json"
 INTRODUCTION = """\
 # Reliability
 
-What a program sees of this package, and of the `anthropic` SDK, when a server misbehaves. Each row
-is a fault that a scripted server plays over a real socket, byte by byte; both libraries are sent
-into it in one run with the same request, the same `max_retries` and the same `timeout`, through
-`create()` or `stream()` … `get_final_message()` of their sync clients, and what comes out is judged
-by the same code. The left column is also what this package's tests hold it to, exactly, in sync,
-asyncio and trio. Nothing here is written by hand:
+This page covers what your program sees of this package, and of the `anthropic` SDK, when a server
+misbehaves. A scripted server plays each fault over a real socket, byte by byte. Both libraries meet
+it in one run, with the same request, the same `max_retries` and the same `timeout`, through
+`create()` or `stream()` … `get_final_message()` of their sync clients, and the same code judges both
+results. The tests of this package hold it to exactly what its column says, in sync, asyncio and trio.
+A program writes this page:
 
 ```sh
-make reliability                          # measure everything, and write this page
-make reliability ROW=close-after/09       # one row, with what each library said
+make reliability                          # measure everything and write this page
+make reliability ROW=close-after/09       # one row, with what each library reported
 ```
 
-`anthropic` is made for one server that keeps to its documentation, and much of what is listed here
-never happens there. Where it takes no harm the table says so. "On the stream" means that what had
-come can be taken from the stream object (`current_message_snapshot`), not from the error. Rows that
-are alike are one line; numbers are those of the events of one stream, which brings thinking, text
-and a tool call. "Foreign" is an exception that `except anthropic.APIError` does not catch.
+Three limits of this comparison:
 
-What to keep in mind: the faults were chosen by the authors of this package, who then mended what
-they found, so the left column is without failures by construction. The rows on time set
-`deadline` or `progress_timeout`, which are off by default: without them this package waits too. The
-rows on a dropped stream set `resume`, which is off by default too, and which `anthropic` does not
-have. And no client can see that a gateway lost or doubled a piece of text, so that is no row.
+- We chose the faults and then fixed what they found, so our column is clean by construction.
+- `anthropic` is made for one server that follows its own documentation, and much of what is listed
+  here never happens there.
+- The rows on timeouts set `deadline` or `progress_timeout`, which are off by default; without them
+  this package waits too. The rows on resumed streams set `resume`, which is off by default and which
+  `anthropic` does not have. No client can detect that a gateway lost or duplicated a piece of text,
+  so there is no row for that.
+
+How to read the tables: similar rows are merged into one line. Numbers are those of the events of one
+stream, which contains thinking, text and a tool call. "Partial message on the stream" means that the
+text so far can be read from the stream object (`current_message_snapshot`), but not from the error.
+"Foreign" is an exception that `except anthropic.APIError` does not catch.
 """
 
 DEVIATIONS = """\
-## Deviations that were tolerated
+## Tolerated deviations
 
-What was not as documented and was read all the same (a missing `message_start`, a count that is
-null, a stream labelled as JSON) is one DEBUG line each of the logger `modelslab_llm`, beginning
-with `tolerated:`, with the request id where it is known. Such a line has words of this package
-only: nothing of a message, and no key.
+Tolerated protocol deviations (a missing `message_start`, a count that is null, a stream labelled as
+JSON) are logged at DEBUG to the logger `modelslab_llm`. Each line begins with `tolerated:` and has
+the request ID if it is known. It contains nothing of a message, and no key.
 """
 
 
@@ -94,22 +96,22 @@ def _summary(theirs: Mapping[str, Verdict], version: str) -> str:
     )
     heads = (f"of {len(ROWS)} faults the caller sees", "modelslab_llm", f"anthropic {version}")
     return f"""{_table([heads, *lines])}
-Of anthropic's exceptions inside a stream, {lost or "none"} lose what had come; of its own errors,
-{mute or "none"} leave out what the server said. In {strict} rows it returns the whole answer where
-this package raises, with what had come by then in `partial_message`: an error, or an event that
-makes no sense, stood beside the answer. Some of its wrong answers have a `stop_reason` of None,
-which a careful program could look for. How many of these faults a program meets depends on its
-server: the numbers compare what happens, not how often.
+Of anthropic's exceptions inside a stream, {lost or "none"} lose the partial message; of its own errors,
+{mute or "none"} leave out the server's message. In {strict} rows it returns the complete answer where
+this package raises an error with the partial message, because the stream also contained an error or
+a meaningless event. Some of its wrong answers have a `stop_reason` of None, which a careful program
+can check. How many of these faults you meet depends on your server: the numbers compare what
+happens, not how often.
 """
 
 
 def _contents(sections: Iterable[str], theirs: Mapping[str, Verdict], version: str) -> str:
-    """Return what the parts of the page are, with what is in bold there counted."""
+    """Return the sections of the page, each with how many of its results are in bold."""
 
     def harm(verdicts: Iterable[Verdict]) -> str:
         return str(sum(KINDS[verdict.kind].startswith("**") for verdict in verdicts) or "–")
 
-    lines = [("part", "faults", "modelslab_llm", f"anthropic {version}")]
+    lines = [("section", "faults", "modelslab_llm", f"anthropic {version}")]
     for section in sections:
         faults = {
             _name(family, fault): fault
@@ -126,7 +128,7 @@ def _contents(sections: Iterable[str], theirs: Mapping[str, Verdict], version: s
                 harm(theirs[name] for name in faults),
             )
         )
-    return f"What is in bold, by part:\n\n{_table(lines)}"
+    return f"Harmful results (in bold) by section:\n\n{_table(lines)}"
 
 
 def _lines(
@@ -152,7 +154,7 @@ def _name(family: Family, fault: Fault) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    """Return names in short: runs of numbers, and of many the first few."""
+    """Shorten a list of names: merge runs of numbers, and keep the first few of many."""
     if all(name.isdigit() and len(name) == 2 for name in names):
         runs: list[list[int]] = []
         for number in map(int, names):

@@ -18,16 +18,16 @@ Kind = Literal[
 ]
 
 KINDS: dict[Kind, str] = {
-    "right": "the right answer",
-    "marked": "the right answer, its broken arguments marked as such",
-    "error": "an error of the library's own",
-    "unread": "an error of the library's own, where the answer could be had",
-    "none": "no such call",
-    "wrong": "**a wrong answer, as if it were whole**",
-    "arguments": "**broken arguments of a tool, as if they were good**",
-    "foreign": "**an exception that is not of the library's own tree**",
-    "waits": "**no end**",
-    "leaked": "**the key, or the prompt, sent to another server**",
+    "right": "correct answer",
+    "marked": "correct answer, broken tool arguments flagged",
+    "error": "the library's own error",
+    "unread": "the library's own error, though the answer was readable",
+    "none": "no such method",
+    "wrong": "**wrong answer, returned as complete**",
+    "arguments": "**broken tool arguments, returned as valid**",
+    "foreign": "**exception outside the library's error tree**",
+    "waits": "**call never returns**",
+    "leaked": "**key or prompt sent to another server**",
 }
 """Everything a caller can see, the worst last."""
 
@@ -145,25 +145,25 @@ def words(verdicts: Sequence[Verdict], patience: float) -> str:
     names = list(dict.fromkeys(v.name for v in verdicts if v.name))
     shown = ", ".join(f"`{name}`" for name in names[:3]) + (", …" if len(names) > 3 else "")
     text = {
-        "right": "the right answer",
-        "marked": "the right answer, the arguments marked as broken",
+        "right": "correct answer",
+        "marked": "correct answer, arguments flagged as broken",
         "error": shown,
-        "unread": f"{shown}, and no answer",
-        "none": "has no such call",
-        "wrong": "**a wrong answer, as if whole**",
-        "arguments": f"**bad arguments, as a `{one.name}`**",
+        "unread": f"{shown}, answer discarded",
+        "none": "no such method",
+        "wrong": "**wrong answer, returned as complete**",
+        "arguments": f"**broken arguments, returned as a `{one.name}`**",
         "foreign": f"**{shown}**, foreign",
         "waits": f"**still waiting after {patience:g} s**",
-        "leaked": f"**goes there, and sends the {one.name}**",
+        "leaked": f"**follows it, and sends the {one.name}**",
     }[one.kind]
     text += {
         "": "",
-        "error": ", with what had come",
-        "stream": ", what had come is on the stream",
-        "lost": "; what had come is lost",
+        "error": ", with the partial message",
+        "stream": ", partial message on the stream",
+        "lost": "; partial message lost",
     }[one.kept]
-    text += ", without the server's words" if one.mute else ""
-    text += f", after {one.tries} tries" if one.tries > 1 else ""
+    text += ", without the server's message" if one.mute else ""
+    text += f", after {one.tries} attempts" if one.tries > 1 else ""
     return text + (f": {one.note}" if one.note else "")
 
 
