@@ -9,6 +9,7 @@ elsewhere. What language models read is added by docs/llms.py.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -75,8 +76,15 @@ def lay_out() -> None:
         content = page.read_bytes()
         write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
     for file, place in sources.items():
-        title, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
-        write(place, f"# {title}\n\n````{file.suffix[1:]}\n{text}````\n".encode())
+        write(place, source_page(file).encode())
+
+
+def source_page(file: Path) -> str:
+    """Return the page of a source file: what its docstring says first, and all of it."""
+    text = file.read_text(encoding="utf-8")
+    first = (ast.get_docstring(ast.parse(text)) or "") if file.suffix == ".py" else ""
+    about = f"{first.partition(chr(10))[0]}\n\n" if first else ""
+    return f"# {file.relative_to(ROOT)}\n\n{about}````{file.suffix[1:]}\n{text}````\n"
 
 
 class Page(HTMLParser):

@@ -68,7 +68,7 @@ def gist(text: str) -> str:
     >>> gist("# Errors\\n\\nThis page covers [errors](errors.md),\\n`retries`, waits. Long.")
     'This page covers errors, retries, waits.'
     """
-    bare = re.sub(r"^```.*?^```$|^#[^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    bare = re.sub(r"^(`{3,}).*?^\1$|^#[^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL)
     paragraph = bare.strip().partition("\n\n")[0]
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split())).replace("`", "")
     return re.sub(r"(?<=[.?!])(?<!e\.g\.)\s.*", "", plain)
