@@ -158,21 +158,22 @@ def page(
     """Return the page of Markdown."""
     misses = missing(outcomes)
     drawn = f"""
-## Calls in flight
+## Throughput and concurrency
 
 ![Calls per second over calls in flight]({plot})
 
-A call takes the server {SLOWLY * 1000:.0f} ms. `httpx` is given room for 1,000 connections, so that
-as many calls as asked for are in flight; `possible` is what {SLOWLY * 1000:.0f} ms a call allow.
+The server takes {SLOWLY * 1000:.0f} ms for each call. `httpx` may open 1,000 connections, so that
+all calls can be in flight; `possible` is the maximum at {SLOWLY * 1000:.0f} ms per call.
 
 {markdown(_points(curves))}
 """
+    results = table(outcomes)
     return f"""# Performance
 
-This package, bare httpx and the `anthropic` SDK, measured in turn in one run: each measurement in
-a process of its own, against one server that writes canned bytes over loopback. A number is the
-median of its rounds, a ratio the median of the ratios of the rounds. Ratios hold from machine to
-machine; the numbers do not. Written by
+This page covers the speed and memory of this package, bare httpx and the `anthropic` SDK, measured
+in turn in one run. Each measurement runs in its own process, against one server that sends canned
+bytes over loopback. A number is the median of its rounds; a ratio is the median of the ratios of
+the rounds. Ratios are comparable between machines, absolute numbers are not. To reproduce it:
 
 ```sh
 {command}
@@ -180,20 +181,34 @@ machine; the numbers do not. Written by
 
 {_bullets(facts)}
 
-{markdown(table(outcomes))}
+## Missed targets
 
-## What misses
+{_bullets(misses) if misses else "None."}
 
-{_bullets(misses) if misses else "Nothing."}
+All other targets are met.
+
+## Results
+
+{markdown([(title, *numbers) for title, _, *numbers in results])}
+
+| row | what is measured |
+| --- | --- |
+{_definitions(results)}
 {drawn if curves else ""}
-## CPU beside wall time
+## CPU time and wall time
 
-Each is per delta, call or process. CPU is user and system time of the client's process, and the
-peak its largest resident size. All but those of cold start and memory come after some unmeasured
-use, so that they hold no imports and no building of schemas.
+All values are per delta, call or process. CPU is the user and system time of the client's process,
+and the peak is its maximum resident size. Except for cold start and memory, measurements follow a
+warm-up, so they contain no imports and no schema building.
 
 {markdown(details(outcomes))}
 """
+
+
+def _definitions(results: Iterable[Sequence[str]]) -> str:
+    return "\n".join(
+        f"| {title} | {how} |" for title, how, *_ in results if how not in ("", HEADS[1])
+    )
 
 
 def _bullets(lines: Iterable[str]) -> str:

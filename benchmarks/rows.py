@@ -168,8 +168,8 @@ ROWS = (
         ),
         rounds=2,
         why=(
-            "Four fifths of it is importing httpx and pydantic, as by hand; what is left "
-            "are the classes of the replies and the one schema a stream needs."
+            "Four fifths of it is the import of httpx and pydantic, as by hand; the rest is "
+            "the classes of the replies and the one schema that a stream needs."
         ),
     ),
     Row(
@@ -230,8 +230,8 @@ ROWS = (
         },
         (at_most(1 / 8, "anthropic", "≤ 1/8 of anthropic with aiohttp"),),
         why=(
-            "Half of what a delta costs is aiohttp's own, and most of the rest is "
-            "pydantic's reading of the JSON."
+            "Half of the cost of a delta is aiohttp's own, and most of the rest is "
+            "pydantic's parsing of the JSON."
         ),
     ),
     Row(
@@ -272,8 +272,8 @@ ROWS = (
         (at_least(2, "anthropic", "≥ 2 × anthropic"),),
         rounds=0.6,
         why=(
-            "Fifty threads of 50 ms each cannot make more than 1,000 calls a second, "
-            "whatever the client: the ratio says how near to that anthropic comes on this "
+            "Fifty threads with calls of 50 ms cannot make more than 1,000 calls a second "
+            "with any client; the ratio shows how close anthropic comes to that on this "
             "machine."
         ),
     ),

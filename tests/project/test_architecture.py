@@ -379,12 +379,12 @@ CALLS: dict[str, Callable[[modelslab_llm.ModelsLab], object]] = {
 
 def test_the_walk_of_a_call_is_as_the_page_says() -> None:
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    block = page.split("## One call")[1].split("```text\n")[1].split("```")[0]
+    block = page.split("## The path of a call")[1].split("```text\n")[1].split("```")[0]
     steps = [line.split()[0] for line in block.splitlines()]
     assert len(steps) == 8
     entered = walk_of(CALLS["create"], MESSAGE).entered
     met = [name for name in dict.fromkeys(entered) if name in steps]
-    assert met == steps, "the walk is another: docs/architecture.md, One call"
+    assert met == steps, "the walk is another: docs/architecture.md, The path of a call"
     assert [entered.count(step) for step in steps if "exchange" not in step] == [1] * 7
 
 

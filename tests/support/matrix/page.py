@@ -20,11 +20,11 @@ INTRODUCTION = """\
 # Reliability
 
 This page covers what your program sees of this package, and of the `anthropic` SDK, when a server
-misbehaves. A scripted server plays each fault over a real socket, byte by byte. Both libraries meet
-it in one run, with the same request, the same `max_retries` and the same `timeout`, through
-`create()` or `stream()` … `get_final_message()` of their sync clients, and the same code judges both
-results. The tests of this package hold it to exactly what its column says, in sync, asyncio and trio.
-A program writes this page:
+misbehaves. A scripted server plays each fault over a real socket, byte by byte. Both libraries
+meet it in one run, with the same request, the same `max_retries` and the same `timeout`, through
+`create()` or `stream()` … `get_final_message()` of their sync clients, and the same code judges
+both results. The tests of this package hold it to exactly what its column says, in sync, asyncio
+and trio. A program writes this page:
 
 ```sh
 make reliability                          # measure everything and write this page
@@ -37,14 +37,14 @@ Three limits of this comparison:
 - `anthropic` is made for one server that follows its own documentation, and much of what is listed
   here never happens there.
 - The rows on timeouts set `deadline` or `progress_timeout`, which are off by default; without them
-  this package waits too. The rows on resumed streams set `resume`, which is off by default and which
-  `anthropic` does not have. No client can detect that a gateway lost or duplicated a piece of text,
-  so there is no row for that.
+  this package waits too. The rows on resumed streams set `resume`, which is off by default and
+  which `anthropic` does not have. No client can detect that a gateway lost or duplicated a piece of
+  text, so there is no row for that.
 
-How to read the tables: similar rows are merged into one line. Numbers are those of the events of one
-stream, which contains thinking, text and a tool call. "Partial message on the stream" means that the
-text so far can be read from the stream object (`current_message_snapshot`), but not from the error.
-"Foreign" is an exception that `except anthropic.APIError` does not catch.
+How to read the tables: similar rows are merged into one line. Numbers are those of the events of
+one stream, which contains thinking, text and a tool call. "Partial message on the stream" means
+that the text so far can be read from the stream object (`current_message_snapshot`), but not from
+the error. "Foreign" is an exception that `except anthropic.APIError` does not catch.
 """
 
 DEVIATIONS = """\
@@ -96,12 +96,12 @@ def _summary(theirs: Mapping[str, Verdict], version: str) -> str:
     )
     heads = (f"of {len(ROWS)} faults the caller sees", "modelslab_llm", f"anthropic {version}")
     return f"""{_table([heads, *lines])}
-Of anthropic's exceptions inside a stream, {lost or "none"} lose the partial message; of its own errors,
-{mute or "none"} leave out the server's message. In {strict} rows it returns the complete answer where
-this package raises an error with the partial message, because the stream also contained an error or
-a meaningless event. Some of its wrong answers have a `stop_reason` of None, which a careful program
-can check. How many of these faults you meet depends on your server: the numbers compare what
-happens, not how often.
+Of anthropic's exceptions inside a stream, {lost or "none"} lose the partial message; of its own
+errors, {mute or "none"} leave out the server's message. In {strict} rows it returns the complete
+answer where this package raises an error with the partial message, because the stream also
+contained an error or a meaningless event. Some of its wrong answers have a `stop_reason` of None,
+which a careful program can check. How many of these faults you meet depends on your server: the
+numbers compare what happens, not how often.
 """
 
 
