@@ -52,7 +52,7 @@ fix: .venv/.dev  ## what ruff can mend by itself
 	$(BIN)/ruff format .
 
 docs: .venv-docs/.made  ## the documentation site, in site/html; needs Python 3.11 or newer
-	.venv-docs/bin/python -m doctest docs/docstrings.py
+	.venv-docs/bin/python -m doctest docs/docstrings.py docs/llms.py
 	.venv-docs/bin/python docs/build.py
 
 bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run

@@ -2,12 +2,14 @@
 
 The pages are written to be read where the repository is hosted. This lays out a copy of them in
 `site/pages`, with those that stand beside the docs folder and with links that hold there, has
-zensical build `site/html` from it, and checks the result: every link leads somewhere, and a
-reader's browser loads nothing from elsewhere.
+zensical build `site/html` from it, and checks the result: every link leads somewhere, none shows
+the name of a page's file, no anchor is a private path, and a reader's browser loads nothing from
+elsewhere. What language models read is added by docs/llms.py.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -24,7 +26,24 @@ HTML = ROOT / "site" / "html"
 
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 SHOWN = (".md", ".svg", ".png", ".css", ".js")
-LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)]*)?\))")
+LINK = re.compile(r"((?<=\[)[\w./-]+\.md)?(\]\()([^)#\s]+)((?:#[^)]*)?\))")
+MARKDOWN = re.compile(r"\]\(([^)#\s:]+\.html\.md)(?:#[^)]*)?\)")
+FILE = re.compile(r"[\w./-]+\.(?:md|html)")
+PRIVATE = re.compile(r"modelslab_llm(?:\.\w+)*\._(?!_)")
+
+
+def menu() -> list[tuple[str, str, str]]:
+    """Return each page of the menu: its group, its title, its place."""
+    lines = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    found: list[tuple[str, str, str]] = []
+    group = ""
+    for line in lines.partition("\n\n")[0].splitlines():
+        title, _, place = line.lstrip(" -").partition(":")
+        if place := place.strip():
+            found.append((group if line.startswith("   ") else "", title, place))
+        else:
+            group = title
+    return found
 
 
 def lay_out() -> None:
@@ -32,10 +51,11 @@ def lay_out() -> None:
     shutil.rmtree(PAGES, ignore_errors=True)
     places = {page: page.relative_to(DOCS) for page in DOCS.rglob("*") if page.suffix in SHOWN}
     places |= {ROOT / name: Path(name.lower()) for name in BESIDE if (ROOT / name).exists()}
+    titles = {place: title for _, title, place in menu()}
     sources: dict[Path, Path] = {}
 
     def led(link: re.Match[str]) -> str:
-        target = link[2]
+        named, opening, target, rest = link.groups(default="")
         if urlsplit(target).scheme:
             return link[0]
         file = Path(os.path.normpath(page.parent / target))
@@ -44,7 +64,8 @@ def lay_out() -> None:
                 raise SystemExit(f"{page.relative_to(ROOT)}: {target} is no file")
             sources[file] = Path("source", f"{file.relative_to(ROOT)}.md")
         place = places.get(file) or sources[file]
-        return f"{link[1]}{os.path.relpath(place, places[page].parent)}{link[3]}"
+        named = named and titles.get(place.as_posix(), named)
+        return f"{named}{opening}{os.path.relpath(place, places[page].parent)}{rest}"
 
     def write(place: Path, content: bytes) -> None:
         copy = PAGES / place
@@ -55,8 +76,15 @@ def lay_out() -> None:
         content = page.read_bytes()
         write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
     for file, place in sources.items():
-        title, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
-        write(place, f"# {title}\n\n````{file.suffix[1:]}\n{text}````\n".encode())
+        write(place, source_page(file).encode())
+
+
+def source_page(file: Path) -> str:
+    """Return the page of a source file: what its docstring says first, and all of it."""
+    text = file.read_text(encoding="utf-8")
+    first = (ast.get_docstring(ast.parse(text)) or "") if file.suffix == ".py" else ""
+    about = f"{first.partition(chr(10))[0]}\n\n" if first else ""
+    return f"# {file.relative_to(ROOT)}\n\n{about}````{file.suffix[1:]}\n{text}````\n"
 
 
 class Page(HTMLParser):
@@ -67,6 +95,9 @@ class Page(HTMLParser):
         self.links: set[str] = set()
         self.loads: set[str] = set()
         self.ids = {""}
+        self.shown: list[str] = []
+        """What each link shows."""
+        self._in_link = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -74,14 +105,23 @@ class Page(HTMLParser):
         self.ids |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
             self.links.add(given["href"])
+            self.shown.append("")
+            self._in_link = True
         elif tag == "link" and given.get("rel") != "canonical" and "href" in given:
             self.loads.add(given["href"])
         elif "src" in given:
             self.loads.add(given["src"])
 
+    def handle_endtag(self, tag: str) -> None:
+        self._in_link = self._in_link and tag != "a"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_link:
+            self.shown[-1] += data
+
 
 def faults(html: Path) -> list[str]:
-    """Return every link that leads nowhere, and everything that is loaded from elsewhere."""
+    """Return what is wrong with a site, a line for each."""
     pages = {file: Page(file.read_text(encoding="utf-8")) for file in html.rglob("*.html")}
     found: list[str] = []
     for file, page in pages.items():
@@ -102,6 +142,14 @@ def faults(html: Path) -> list[str]:
                 found.append(f"{where} links to {link}: there is no such file")
             elif target in pages and unquote(parts.fragment) not in pages[target].ids:
                 found.append(f"{where} links to {link}: there is no such place on that page")
+        for text in filter(FILE.fullmatch, map(str.strip, page.shown)):
+            found.append(f"{where} shows {text} as a link: name what is there")
+        for anchor in sorted(filter(PRIVATE.match, page.ids)):
+            found.append(f"{where} has the anchor {anchor}: that path is private")
+    for file in [*html.rglob("*.html.md"), *html.glob("llms*.txt")]:
+        for link in MARKDOWN.findall(file.read_text(encoding="utf-8")):
+            if not (file.parent / link).is_file():
+                found.append(f"{file.relative_to(html)} links to {link}: there is no such file")
     for sheet in html.rglob("*.css"):
         for url in re.findall(r"url\(\W?(https?:[^)]*)", sheet.read_text(encoding="utf-8")):
             found.append(f"{sheet.relative_to(html)} loads {url} from elsewhere")
@@ -115,6 +163,9 @@ def main() -> int:
     built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=ROOT, check=False)
     if built.returncode:
         return built.returncode
+    llms = [sys.executable, DOCS / "llms.py"]
+    if told := subprocess.run(llms, check=False).returncode:
+        return told
     wrong = faults(HTML)
     sys.stdout.write("".join(f"{fault}\n" for fault in wrong))
     return bool(wrong)

@@ -101,6 +101,12 @@ def cache_use(answer: Message | Usage) -> CacheUse:
     vLLM and new-api count the whole prompt in `input_tokens`, cached or not; there `uncached` and
     the `hit_rate` are of no use (protocol.md §5).
 
+    Args:
+        answer: The message, or its token counts.
+
+    Returns:
+        The tokens of the prompt: read from the cache, written to it, and neither.
+
     >>> use = cache_use(Usage(input_tokens=20, cache_read_input_tokens=180))
     >>> use, use.hit_rate
     (CacheUse(read=180, written=0, uncached=20), 0.9)

@@ -216,9 +216,15 @@ _OF_LLAMA_SERVER: _LlamaFacts = {
 def llm_v7(*, origin: str = ORIGIN, default_model: str | None = None) -> Endpoint:
     """Return the shared ModelsLab v7 LLM API: 200+ models, named in each request.
 
-    `default_model` is used by requests that name no model; `origin` replaces
-    `https://modelslab.com` (a staging host, a local server). Raises `ConfigurationError` for
-    an origin that is not a plain http(s) URL.
+    Args:
+        origin: Replaces `https://modelslab.com`: a staging host, a local server.
+        default_model: The model of requests that name none. Default None: each must name one.
+
+    Returns:
+        The endpoint.
+
+    Raises:
+        ConfigurationError: The origin is not a plain http(s) URL.
 
     >>> v7 = llm_v7()
     >>> v7.auth, v7.openai_base_url
@@ -245,8 +251,18 @@ def gguf(
 ) -> Endpoint:
     """Return one GGUF deployment: a gateway in front of your own `llama-server`.
 
-    A deployment serves a single model, so `model` defaults to `"local"`. Raises
-    `ConfigurationError` for an id that could leave its place in the path.
+    Args:
+        deployment_id: The ID of the deployment.
+        origin: Replaces `https://modelslab.com`: a staging host, a local server.
+        default_model: The model of requests that name none. Default `"local"`, as a deployment
+            serves a single model; None makes `model` required.
+
+    Returns:
+        The endpoint.
+
+    Raises:
+        ConfigurationError: The ID could leave its place in the path, or the origin is not a plain
+            http(s) URL.
 
     >>> gguf("dep_123").openai_base_url
     'https://modelslab.com/api/gguf/dep_123/v1'
@@ -279,8 +295,19 @@ def gateway(
 ) -> Endpoint:
     """Return any other server that speaks the Messages format: a relay, LiteLLM, vLLM.
 
-    Every usual spelling of the base means the same server, and a path prefix is kept. Raises
-    `ConfigurationError` for what is not a plain http(s) URL.
+    Every usual spelling of the base means the same server, and a path prefix is kept.
+
+    Args:
+        base_url: URL of the server, with or without `/v1`.
+        auth: The header that carries the key. Default `"bearer"`; None for a server that asks for
+            none.
+        default_model: The model of requests that name none. Default None: each must name one.
+
+    Returns:
+        The endpoint.
+
+    Raises:
+        ConfigurationError: The URL is not a plain http(s) URL, or `auth` is unknown.
 
     >>> spellings = ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/",
     ...              "http://h:1/v1/messages"]
@@ -334,8 +361,17 @@ def llama_server(
 def for_url(base_url: str) -> Endpoint:
     """Return the endpoint behind a base URL: ModelsLab's own by their address, else a gateway.
 
-    A host that is this machine itself counts as ModelsLab where it has ModelsLab's paths: there a
-    stand-in is met, such as `modelslab_llm.testing`, and is to be asked as the original is.
+    A host that is this machine itself counts as ModelsLab where it has ModelsLab's paths: a
+    stand-in such as `modelslab_llm.testing` is asked as the original is.
+
+    Args:
+        base_url: URL of the server, with or without `/v1`.
+
+    Returns:
+        The endpoint.
+
+    Raises:
+        ConfigurationError: The URL is not a plain http(s) URL.
 
     >>> for_url("https://modelslab.com/api/v7/llm/v1").name
     'v7'

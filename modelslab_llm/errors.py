@@ -28,13 +28,11 @@ in `_foreign`. No error ever holds the key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
 from ._hints import HintsAtNames
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from .types.content import ToolUseBlock
     from .types.message import Message
     from .types.requests import MessageParam
@@ -195,14 +193,6 @@ class StoreError(ModelsLabError):
     """A store of bulk runs cannot be used: another run has it open, or it is something else."""
 
 
-class _Known(TypedDict, total=False):
-    type: str | None
-    code: int | str | None
-    request_id: str | None
-    body: object
-    partial_message: Message | None
-
-
 class APIError(HintsAtNames, ModelsLabError):
     """A call failed after it started. `str(error)` is one line with all that is known."""
 
@@ -232,14 +222,23 @@ class APIError(HintsAtNames, ModelsLabError):
     permanent: bool = False
     """True when the same call cannot succeed by being repeated; it is then never retried."""
 
-    def __init__(self, message: str, **known: Unpack[_Known]) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str | None = None,
+        code: int | str | None = None,
+        request_id: str | None = None,
+        body: object = None,
+        partial_message: Message | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
-        self.type = known.get("type")
-        self.code = known.get("code")
-        self.request_id = known.get("request_id")
-        self.body = known.get("body")
-        self.partial_message = known.get("partial_message")
+        self.type = type
+        self.code = code
+        self.request_id = request_id
+        self.body = body
+        self.partial_message = partial_message
 
     def _headline(self) -> str:
         return self.message
@@ -312,9 +311,20 @@ class APIStatusError(APIError):
         headers: Mapping[str, str] | None = None,
         retry_after: float | None = None,
         in_stream: bool = False,
-        **known: Unpack[_Known],
+        type: str | None = None,
+        code: int | str | None = None,
+        request_id: str | None = None,
+        body: object = None,
+        partial_message: Message | None = None,
     ) -> None:
-        super().__init__(message, **known)
+        super().__init__(
+            message,
+            type=type,
+            code=code,
+            request_id=request_id,
+            body=body,
+            partial_message=partial_message,
+        )
         self.status_code = status_code
         self.headers = dict(headers or {})
         self.retry_after = retry_after
@@ -435,4 +445,4 @@ BY_STATUS: dict[int, type[APIStatusError]] = {
 def _one_line(text: str, most: int) -> str:
     """Return a text as one line for a log, cut where it is longer than `most` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LINE]).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= most else line[: most - 3] + "..."

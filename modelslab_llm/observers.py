@@ -137,19 +137,48 @@ class Observer:
     """
 
     def on_start(self, call: ObservedCall) -> None:
-        """Be told that a call begins; nothing has been sent."""
+        """Be told that a call begins; nothing has been sent.
+
+        Args:
+            call: The call, the same object each time.
+        """
 
     def on_attempt_start(self, call: ObservedCall, number: int) -> None:
-        """Be told that the request is about to be sent for the `number`-th time."""
+        """Be told that the request is about to be sent.
+
+        Args:
+            call: The call, the same object each time.
+            number: Which attempt it is; the first is 1.
+        """
 
     def on_attempt_end(self, call: ObservedCall, attempt: AttemptEnd) -> None:
-        """Be told what came of an attempt; for a stream, once its first content has come."""
+        """Be told what came of an attempt; for a stream, once its first content has come.
+
+        Args:
+            call: The call, the same object each time.
+            attempt: What came of it.
+        """
 
     def on_retry(self, call: ObservedCall, retry: RetryPlan) -> None:
-        """Be told that a failed attempt will be repeated, before the wait."""
+        """Be told that a failed attempt will be retried, before the backoff.
+
+        Args:
+            call: The call, the same object each time.
+            retry: When, and why.
+        """
 
     def on_resume(self, call: ObservedCall, resume: ResumePlan) -> None:
-        """Be told that the rest of a begun answer will be asked for, before the wait."""
+        """Be told that the rest of a begun answer will be asked for, before the backoff.
+
+        Args:
+            call: The call, the same object each time.
+            resume: When, and why.
+        """
 
     def on_end(self, call: ObservedCall, end: CallEnd) -> None:
-        """Be told how the call ended; for a stream, when it was read to its end or closed."""
+        """Be told how the call ended; for a stream, when it was read to its end or closed.
+
+        Args:
+            call: The call, the same object each time.
+            end: How it ended.
+        """

@@ -235,6 +235,12 @@ def total_tokens(usage: Usage) -> int:
 
     Servers that count cached tokens into `input_tokens` as well (protocol.md §5) have them twice.
 
+    Args:
+        usage: The token counts of an answer.
+
+    Returns:
+        The tokens.
+
     >>> total_tokens(Usage(input_tokens=12, cache_read_input_tokens=100, output_tokens=8))
     120
     """

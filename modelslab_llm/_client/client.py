@@ -24,6 +24,7 @@ from ..endpoints import Endpoint
 from ..errors import ConfigurationError
 from .messages import AsyncMessages, Messages
 from .models import AsyncModels, Models
+from .takes import changed_options, client_options, takes
 
 
 def _shown(client: ModelsLab | AsyncModelsLab) -> str:
@@ -34,20 +35,58 @@ def _shown(client: ModelsLab | AsyncModelsLab) -> str:
 
 
 class ModelsLab(StaysInProcess, HintsAtNames):
-    """Talk to a server of the Messages format. One client serves many threads.
+    """Talk to a server of the Messages format.
 
-    Without arguments it is the ModelsLab v7 API with the key of `MODELSLAB_API_KEY`. Name another
-    server by one of `endpoint` (from `modelslab_llm.endpoints`), `base_url` or `deployment_id`;
-    without them `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID` do. `http_client` is an
-    `httpx.Client` or `httpx2.Client` of your own, which you close yourself. Raises
-    `ConfigurationError`.
+        client = ModelsLab(endpoint=endpoints.gguf("dep_123"), max_retries=4)
+
+    Share one client across your whole program: it keeps the connections, and it is thread-safe.
+    Close it with `close()` or `with`.
+
+    Args:
+        api_key: The key. Default: the environment variable `MODELSLAB_API_KEY`. A server with
+            `auth=None` needs none.
+        endpoint: The server, from `modelslab_llm.endpoints`. Default: that of `base_url` or
+            `deployment_id`, of which one argument may be given; without an argument that of
+            `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID`; else the ModelsLab v7 API.
+        base_url: URL of the server, with or without `/v1`; ModelsLab's own are recognized, any
+            other is a gateway. Default None.
+        deployment_id: ID of a GGUF deployment. Default None.
+        http_client: An `httpx.Client` or `httpx2.Client` to send with; you close it yourself.
+            Default: connections of the package's own.
+        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+            600 to read, 60 to write, 5 to connect.
+        deadline: Total time budget of a call in seconds: retries, backoff and the whole stream.
+            Default None, no limit.
+        progress_timeout: Seconds a stream may go without content before it counts as stalled;
+            pings and comments are not content. Default None, no limit.
+        max_retries: How often a failed call is retried. Default 2.
+        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it
+            asks for more, the call fails. Default 60.
+        default_headers: Headers of every request; they win over the client's own. Default none.
+        max_response_bytes: Most bytes of one response, streamed or not, and of one event.
+            Default 64 MiB.
+        observers: Observers that are told of each call, attempt, retry and outcome. Default
+            none.
+        budget: What calls may spend in all; once it is spent, the next call raises
+            `BudgetSpentError`. Default None, no limit.
+        flow_control: Whether calls queue once the server refuses some of them (429, 529).
+            Default True.
+        max_concurrency: Most calls in flight at a time, open streams included. Default None, no
+            limit.
+        max_queue_wait: Seconds a call may wait in the queue; None for no limit. Default 600.
+
+    Raises:
+        ConfigurationError: A value that cannot be, no key where one is needed, or two arguments
+            that name different servers.
+        TypeError: An unknown option; the error says what it is called here.
     """
 
     messages: Messages
-    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools`, `bulk` and `count_tokens`."""
     models: Models
     """`list`."""
 
+    @takes("OptionTakes")
     def __init__(
         self,
         api_key: str | None = None,
@@ -64,7 +103,7 @@ class ModelsLab(StaysInProcess, HintsAtNames):
                 endpoint=endpoint,
                 base_url=base_url,
                 deployment_id=deployment_id,
-                **options,
+                **client_options(**options),
             )
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
@@ -85,21 +124,35 @@ class ModelsLab(StaysInProcess, HintsAtNames):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The server this client talks to."""
+        """The server that this client talks to."""
         return self._config.endpoint
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this client and its copies flow now: see `Flow`."""
+        """How the calls of this client and its copies flow at the moment; see `Flow`."""
         return self._config.flow
 
+    @takes("ChangeTakes")
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open.
+        """Return a client with other options on the same connections.
 
-        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+            patient = client.with_options(deadline=None, max_retries=5)
+
+        Closing the copy leaves the connections open.
+
+        Args:
+            options: The options to change: every option of the client, as its constructor takes
+                them, from `timeout` to `max_queue_wait`. Those left out stay as they are.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ConfigurationError: A value that cannot be.
+            TypeError: An unknown option, or what only the constructor takes, such as `api_key`.
         """
         copy = object.__new__(type(self))
-        config = self._config.changed(**options)
+        config = self._config.changed(**changed_options(**options))
         copy._set(config, self._http, closes=False, has_own_http=self._has_own_http)
         return copy
 
@@ -109,24 +162,34 @@ class ModelsLab(StaysInProcess, HintsAtNames):
     def spec(self) -> ClientSpec:
         """Return what this client is set to, without its key, to be sent to other processes.
 
-        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
-        holds a lock or a connection.
+        Returns:
+            A small value that pickles.
+
+        Raises:
+            ConfigurationError: Something cannot be sent: an `http_client`, a `budget`, an
+                observer that holds a lock or a connection.
         """
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
-        """Wait, at most `timeout` seconds, until the server has its model loaded.
+        """Wait until the server has its model loaded.
 
-        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
-        asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
-        seconds for a host name that nobody knows.
+        Returns at once if it has. A deployment that is `deploying`, unreachable or loading is
+        polled: after half a second at first, every five seconds later.
+
+        Args:
+            timeout: Total time budget in seconds. Default 600.
+
+        Raises:
+            APIError: The last failure, when no time is left for another try; at once for a
+                deployment that is `paused`, a wrong key, or a 404; after ten seconds for an
+                unresolvable hostname.
         """
         config = self._config.changed(deadline=timeout)
         drive(until_ready(config, time.monotonic), self._http)
 
     def close(self) -> None:
-        """Close the connections, unless they belong to a client you passed, or to the original."""
+        """Close the connections, except those of an `http_client` you passed or of the original."""
         if self._closes:
             try:
                 self._http.close()
@@ -151,15 +214,56 @@ class ModelsLab(StaysInProcess, HintsAtNames):
 class AsyncModelsLab(StaysInProcess, HintsAtNames):
     """Talk to a server of the Messages format from async code, on asyncio or trio.
 
-    It takes what `ModelsLab` takes, but an `httpx.AsyncClient` or `httpx2.AsyncClient`. One client
-    lives through several `asyncio.run` calls.
+        client = AsyncModelsLab(endpoint=endpoints.gguf("dep_123"), max_retries=4)
+
+    Share one client across your whole program: it keeps the connections, and lives through
+    several `asyncio.run` calls. Close it with `await close()` or `async with`.
+
+    Args:
+        api_key: The key. Default: the environment variable `MODELSLAB_API_KEY`. A server with
+            `auth=None` needs none.
+        endpoint: The server, from `modelslab_llm.endpoints`. Default: that of `base_url` or
+            `deployment_id`, of which one argument may be given; without an argument that of
+            `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID`; else the ModelsLab v7 API.
+        base_url: URL of the server, with or without `/v1`; ModelsLab's own are recognized, any
+            other is a gateway. Default None.
+        deployment_id: ID of a GGUF deployment. Default None.
+        http_client: An `httpx.AsyncClient` or `httpx2.AsyncClient` to send with; you close it
+            yourself. Default: connections of the package's own.
+        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+            600 to read, 60 to write, 5 to connect.
+        deadline: Total time budget of a call in seconds: retries, backoff and the whole stream.
+            Default None, no limit.
+        progress_timeout: Seconds a stream may go without content before it counts as stalled;
+            pings and comments are not content. Default None, no limit.
+        max_retries: How often a failed call is retried. Default 2.
+        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it
+            asks for more, the call fails. Default 60.
+        default_headers: Headers of every request; they win over the client's own. Default none.
+        max_response_bytes: Most bytes of one response, streamed or not, and of one event.
+            Default 64 MiB.
+        observers: Observers that are told of each call, attempt, retry and outcome. Default
+            none.
+        budget: What calls may spend in all; once it is spent, the next call raises
+            `BudgetSpentError`. Default None, no limit.
+        flow_control: Whether calls queue once the server refuses some of them (429, 529).
+            Default True.
+        max_concurrency: Most calls in flight at a time, open streams included. Default None, no
+            limit.
+        max_queue_wait: Seconds a call may wait in the queue; None for no limit. Default 600.
+
+    Raises:
+        ConfigurationError: A value that cannot be, no key where one is needed, or two arguments
+            that name different servers.
+        TypeError: An unknown option; the error says what it is called here.
     """
 
     messages: AsyncMessages
-    """`create`, `stream`, `parse`, `parse_stream`, `run_tools` and `count_tokens`."""
+    """`create`, `stream`, `parse`, `parse_stream`, `run_tools`, `bulk` and `count_tokens`."""
     models: AsyncModels
     """`list`."""
 
+    @takes("OptionTakes")
     def __init__(
         self,
         api_key: str | None = None,
@@ -176,7 +280,7 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
                 endpoint=endpoint,
                 base_url=base_url,
                 deployment_id=deployment_id,
-                **options,
+                **client_options(**options),
             )
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
@@ -197,21 +301,35 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The server this client talks to."""
+        """The server that this client talks to."""
         return self._config.endpoint
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this client and its copies flow now: see `Flow`."""
+        """How the calls of this client and its copies flow at the moment; see `Flow`."""
         return self._config.flow
 
+    @takes("ChangeTakes")
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a changed copy on the same connections; closing it leaves them open.
+        """Return a client with other options on the same connections.
 
-        Raises `ConfigurationError` for a value that cannot be, `TypeError` for an unknown name.
+            patient = client.with_options(deadline=None, max_retries=5)
+
+        Closing the copy leaves the connections open.
+
+        Args:
+            options: The options to change: every option of the client, as its constructor takes
+                them, from `timeout` to `max_queue_wait`. Those left out stay as they are.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ConfigurationError: A value that cannot be.
+            TypeError: An unknown option, or what only the constructor takes, such as `api_key`.
         """
         copy = object.__new__(type(self))
-        config = self._config.changed(**options)
+        config = self._config.changed(**changed_options(**options))
         copy._set(config, self._http, closes=False, has_own_http=self._has_own_http)
         return copy
 
@@ -221,24 +339,34 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
     def spec(self) -> ClientSpec:
         """Return what this client is set to, without its key, to be sent to other processes.
 
-        Raises `ConfigurationError` for what cannot be sent: an `http_client`, an observer that
-        holds a lock or a connection.
+        Returns:
+            A small value that pickles.
+
+        Raises:
+            ConfigurationError: Something cannot be sent: an `http_client`, a `budget`, an
+                observer that holds a lock or a connection.
         """
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
-        """Wait, at most `timeout` seconds, until the server has its model loaded.
+        """Wait until the server has its model loaded.
 
-        Returns at once if it has. While a deployment is `deploying`, unreachable or loading it is
-        asked again, every half second at first and every five later. Raises the last failure when
-        there is no time for another try, at once for `paused`, a wrong key, or a 404, and after ten
-        seconds for a host name that nobody knows.
+        Returns at once if it has. A deployment that is `deploying`, unreachable or loading is
+        polled: after half a second at first, every five seconds later.
+
+        Args:
+            timeout: Total time budget in seconds. Default 600.
+
+        Raises:
+            APIError: The last failure, when no time is left for another try; at once for a
+                deployment that is `paused`, a wrong key, or a 404; after ten seconds for an
+                unresolvable hostname.
         """
         config = self._config.changed(deadline=timeout)
         await adrive(until_ready(config, time.monotonic), self._http)
 
     async def close(self) -> None:
-        """Close the connections, unless they belong to a client you passed, or to the original."""
+        """Close the connections, except those of an `http_client` you passed or of the original."""
         if self._closes:
             try:
                 await self._http.aclose()
@@ -275,11 +403,19 @@ class ClientSpec(Spec):
     `default_headers` that holds a credential (`withheld` names them). Equal specs are equal and
     have one hash, so that a worker can keep one client for each.
 
-    Raises `ConfigurationError` for what cannot be sent to another process.
+    Args:
+        endpoint: The server, as for `ModelsLab`.
+        base_url: URL of the server, as for `ModelsLab`.
+        deployment_id: A GGUF deployment, as for `ModelsLab`.
+        options: Every option of `ModelsLab`.
+
+    Raises:
+        ConfigurationError: A value that cannot be, or cannot be sent to another process.
     """
 
     __slots__ = ()
 
+    @takes("ChangeTakes")
     def client(
         self,
         api_key: str | None = None,
@@ -290,21 +426,27 @@ class ClientSpec(Spec):
         """Build a sync client in this process.
 
         Args:
-            api_key: The key; by default that of `MODELSLAB_API_KEY` in this process.
-            http_client: An HTTP client of this process, which you close yourself.
-            **options: Options that are to differ; `default_headers` are added to those of the spec.
+            api_key: The key. Default: that of `MODELSLAB_API_KEY` in this process.
+            http_client: An HTTP client of this process, which you close yourself. Default:
+                connections of the package's own.
+            options: Options that are to differ, every one that `ModelsLab` takes;
+                `default_headers` are added to those of the spec.
+
+        Returns:
+            The client.
 
         Raises:
             ConfigurationError: Without a key, or without a header that was withheld.
         """
         try:
-            arguments = self.arguments(api_key, options)
+            arguments = self.arguments(api_key, changed_options(**options))
             return ModelsLab(api_key, http_client=http_client, **arguments)
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
 
+    @takes("ChangeTakes")
     def async_client(
         self,
         api_key: str | None = None,
@@ -315,17 +457,25 @@ class ClientSpec(Spec):
         """Build an async client in this process.
 
         Args:
-            api_key: The key; by default that of `MODELSLAB_API_KEY` in this process.
-            http_client: An HTTP client of this process, which you close yourself.
-            **options: Options that are to differ; `default_headers` are added to those of the spec.
+            api_key: The key. Default: that of `MODELSLAB_API_KEY` in this process.
+            http_client: An HTTP client of this process, which you close yourself. Default:
+                connections of the package's own.
+            options: Options that are to differ, every one that `ModelsLab` takes;
+                `default_headers` are added to those of the spec.
+
+        Returns:
+            The client.
 
         Raises:
             ConfigurationError: Without a key, or without a header that was withheld.
         """
         try:
-            arguments = self.arguments(api_key, options)
+            arguments = self.arguments(api_key, changed_options(**options))
             return AsyncModelsLab(api_key, http_client=http_client, **arguments)
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
         finally:
             del api_key, options  # crash reports show the variables of a frame
+
+
+takes("OptionTakes")(ClientSpec.__init__)

@@ -5,42 +5,40 @@ Around the operation, so that its signature stays true. What is said is decided 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+"""A verb comes back as what it was, which jedi understands; of a ParamSpec it shows `self`."""
 
 Look: TypeAlias = Callable[[dict[str, object]], None]
 """Raises for what is wrong with the arguments, or completes them."""
 
 
-def hinting(look: Look) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def hinting(look: Look) -> Callable[[F], F]:
     """Have `look` at the arguments of a verb by name."""
 
-    def around(verb: Callable[P, R]) -> Callable[P, R]:
+    def around(verb: F) -> F:
         @wraps(verb)
-        def called(*args: P.args, **params: P.kwargs) -> R:
+        def called(*args: Any, **params: Any) -> Any:
             look(params)
             return verb(*args, **params)
 
-        return called
+        return cast("F", called)  # which takes and returns what the verb does
 
     return around
 
 
-def ahinting(
-    look: Look,
-) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
+def ahinting(look: Look) -> Callable[[F], F]:
     """Do the same for an async verb, which has to be seen to be one."""
 
-    def around(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    def around(verb: F) -> F:
         @wraps(verb)
-        async def called(*args: P.args, **params: P.kwargs) -> R:
+        async def called(*args: Any, **params: Any) -> Any:
             look(params)
             return await verb(*args, **params)
 
-        return called
+        return cast("F", called)
 
     return around

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal
 
-from typing_extensions import TypeForm, Unpack
+from typing_extensions import TypeForm, TypeVar, Unpack
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
@@ -30,9 +30,11 @@ from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
 from .run import arun, arun_stream, run, run_stream
+from .takes import bulk_options, count_params, message_params, takes
 
 R = TypeVar("R")
 T = TypeVar("T")
+OutputT = TypeVar("OutputT", default=None)  # None is its own type form, which mypy is yet to learn
 
 
 def _leave_output(params: dict[str, object]) -> None:
@@ -62,6 +64,7 @@ class Messages(StaysInProcess, HintsAtNames):
         self._config = config
         self._http = http
 
+    @takes("MessageTakes")
     def create(
         self,
         *,
@@ -71,21 +74,81 @@ class Messages(StaysInProcess, HintsAtNames):
     ) -> Message:
         """Create a message and return the complete response.
 
-        Args:
-            resume: how often, in this call, the rest of an answer is asked for after its connection
-                broke; default 0, never. Above 0 the answer is streamed. See `stream`.
-            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued;
-                default 0. See `stream`.
-            params: the request, see `MessageCreateParams`.
+            message = client.messages.create(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name a tidal river."}],
+            )
+            print(message.text)
 
-        Raises `InvalidRequestError` or `APIError`.
+        A parameter that is left out or None is not sent, and the server's default holds. What each
+        server honours is in protocol.md §3.
+
+        Args:
+            resume: How often, in this call, the rest of an answer is asked for after its
+                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
+                Default 0, never. See `stream`.
+            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+                and `llama_server()` do; a llama-server with one model ignores it.
+            messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
+                `content`, replies of the model among them, or a `Conversation`.
+            max_tokens: Required. Most tokens to generate, thinking included; at least 1. No upper
+                limit is checked here.
+            system: System prompt: a string, or text blocks, which llama-server joins without a
+                separator.
+            tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
+                two may have the same name.
+            tool_choice: Whether the model may, must or must not call tools; by default it may.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
+                altogether.
+            thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
+                only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
+            output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
+                Ollama reads only the effort, llama-server nothing.
+            temperature: Sampling temperature, 0 to 1; a gateway may allow more. Documented default
+                1; 0.8 on llama-server. The newest Claude models refuse it.
+            top_p: Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models
+                refuse it.
+            top_k: Sample from this many of the likeliest tokens, at least 1. Default 40 on
+                llama-server. One of the advanced parameters of v7; undocumented for GGUF.
+            stop_sequences: Texts that end the answer. Which one did is in `message.stop_sequence`,
+                if the server says so.
+            cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
+                caches prefixes by itself.
+            metadata: Opaque ID of the user the request is for. Anthropic only.
+            service_tier: Capacity to serve the request from. Anthropic only.
+            inference_geo: Region to run the model in. Anthropic only.
+            container: Container for code execution, by ID or with its settings. Anthropic only.
+            speed: Speed of inference. Anthropic only, and not for every model.
+            diagnostics: What to diagnose, such as `{"previous_message_id": ...}`. Anthropic only.
+            context_management: How the server trims a long context. Beta of Anthropic.
+            mcp_servers: MCP servers whose tools the model may call. Beta of Anthropic.
+            betas: Beta features to turn on; sent as the header `anthropic-beta`.
+            extra_headers: Headers of this request only; they win over the client's.
+            extra_body: Fields that only one server knows, such as llama-server's
+                `chat_template_kwargs`; they win over parameters of the same name.
+            timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+                the client's `timeout`.
+
+        Returns:
+            The message: its text is in `.text`, its blocks in `.content`, its token counts in
+            `.usage`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
         """
+        given = message_params(**params)
         if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
-            return run(_calls.create_message(self._config, params), self._http)
-        call = _calls.stream_message(self._config, params, "create")
+            return run(_calls.create_message(self._config, given), self._http)
+        call = _calls.stream_message(self._config, given, "create")
         with MessageStream(lambda: run_stream(call, self._http, more)) as stream:
             return stream.get_final_message()
 
+    @takes("MessageTakes")
     def stream(
         self,
         *,
@@ -93,24 +156,43 @@ class Messages(StaysInProcess, HintsAtNames):
         continue_at_max_tokens: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> MessageStream:
-        """Ask for an answer and return it as it comes; the `with` block sends the request.
+        """Stream a message: return its events and text as they arrive.
+
+            with client.messages.stream(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name a tidal river."}],
+            ) as stream:
+                for text in stream.text_stream:
+                    print(text, end="")
+
+        Nothing is sent before the stream is entered. Leaving it early makes the server stop
+        generating.
 
         Args:
-            resume: how often, in this call, the rest of an answer is asked for after its stream
-                broke; default 0, never. What came is sent back as the last assistant turn, and the
+            resume: How often, in this call, the rest of an answer is asked for after its stream
+                broke. Default 0, never. What came is sent back as the last assistant turn, and the
                 events go on where they stopped. Works for text, at servers that continue such a
                 turn (`Endpoint.continues_prefill`); where the server does not, the failure that
                 broke the stream is raised. `message.seams` says where it happened.
-            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued in
-                the same way, each time with `max_tokens` more; default 0.
-            params: the request, see `MessageCreateParams`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more. Default 0, never.
+            params: The request: every parameter of `create`.
 
-        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        Returns:
+            The stream; `get_final_message()` returns the whole message at its end.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: Once the stream is entered: no usable response, or a stream that broke off.
+                What had arrived is in its `partial_message`.
         """
         more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
-        call = _calls.stream_message(self._config, params)
+        call = _calls.stream_message(self._config, message_params(**params))
         return MessageStream(lambda: run_stream(call, self._http, more))
 
+    @takes("MessageTakes")
     def run_tools(
         self,
         *,
@@ -119,22 +201,50 @@ class Messages(StaysInProcess, HintsAtNames):
         on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> ToolRunner:
-        """Run a conversation in which the model calls `tools`, until it answers without a call.
+        """Run a conversation in which the model calls tools, until it answers without a call.
 
-        Nothing is sent before the runner is asked: iterate it, or take `get_final_message()`. At
-        most `max_turns` messages are asked for. What goes wrong with a call is told to the model,
-        or raised as `ToolError` with `on_error="raise"`. The calls of an answer that was cut off at
-        `max_tokens` or the end of the context are not run, and the model is told so, unless
-        `on_cut="run"` runs those that came whole. A refused answer runs nothing and ends it. A
-        forced `tool_choice` holds for the first request alone. Raises `InvalidRequestError` here.
+            @tool
+            def level(river: str) -> str:
+                '''Return the level of a river in cm.'''
+                return "214"
+
+            runner = client.messages.run_tools(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "How high is the Tamar?"}],
+                tools=[level],
+            )
+            print(runner.get_final_message().text)
+
+        Nothing is sent before the runner is used. The calls of one turn run one after the other in
+        sync code, at the same time in async code. A refused answer runs nothing and ends the
+        conversation. A forced `tool_choice` holds for the first request only.
+
+        Args:
+            max_turns: Most messages to ask for. Default 20.
+            on_error: What to do when a tool fails: `"report"`, the default, tells the model;
+                `"raise"` raises `ToolError`.
+            on_cut: What to do with the calls of an answer that was cut off at `max_tokens` or the
+                end of the context: `"report"`, the default, tells the model that they were not run;
+                `"run"` runs those that arrived whole.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The runner: iterate it for each message of the model, or call `get_final_message()`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        given = message_params(**params)
+        loop = ToolLoop(given, self._config.endpoint, max_turns, on_error, on_cut)
         return ToolRunner(
             loop,
             lambda params: self.create(**params),
             lambda params: self.stream(**params),
         )
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse(
         self,
@@ -144,22 +254,45 @@ class Messages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
-        """Ask for an output of a type, and return the answer with it in `.parsed`.
+        """Create a message and return it with an output of a type in `.parsed`.
 
-        `output` is any type pydantic can read from JSON: a model, a dataclass, a TypedDict, a
-        list, a union, a Literal. `strategy` says how it is asked for; None, the default, means the
-        endpoint's own: `"tool"` has the model call a tool, `"response_format"` asks the server's
-        chat route, where llama-server holds the model to the schema, `"output_config"` uses what
-        Anthropic has for it, `"prompt"` only asks. An answer that does not fit is shown to the
-        model and asked for again, at most `validation_retries` times.
+            message = client.messages.parse(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name three tidal rivers."}],
+                output=list[str],
+            )
+            print(message.parsed[0])
 
-        Raises `InvalidRequestError` or `APIError` as `create` does, and where there is an answer
-        but no output: `OutputTruncatedError`, `OutputRefusedError`, `OutputInvalidError`.
+        Args:
+            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+                dataclass, TypedDict, list, union or Literal.
+            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
+                a tool. `"response_format"`: the server's chat route, where llama-server constrains
+                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
+                it. `"prompt"`: in words.
+            validation_retries: How often an answer that does not fit is shown to the model and
+                asked for again. Default 0.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The message, with the output in `.parsed`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
+            OutputTruncatedError: The answer was cut off at `max_tokens`.
+            OutputRefusedError: The model refused.
+            OutputInvalidError: The answer does not fit the type.
         """
-        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
         flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
         self,
@@ -168,13 +301,44 @@ class Messages(StaysInProcess, HintsAtNames):
         strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessageStream[T]:
-        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        endpoint = self._config.endpoint
-        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        """Stream an output of a type as it grows.
+
+            with client.messages.parse_stream(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name three tidal rivers."}],
+                output=list[str],
+            ) as stream:
+                for rivers in stream.partial_stream:
+                    print(rivers)
+
+        Nothing is sent before the stream is entered, and a stream is not asked for again.
+
+        Args:
+            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+                dataclass, TypedDict, list, union or Literal.
+            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
+                a tool. `"response_format"`: the server's chat route, where llama-server constrains
+                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
+                it. `"prompt"`: in words.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The stream; `get_final_message()` returns the whole message with the output in
+            `.parsed`, and raises as `parse` does where there is none.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: Once the stream is entered: no usable response, or a stream that broke off.
+                What had arrived is in its `partial_message`.
+        """
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
-    @overload
+    @takes("BulkTakes")
     def bulk(
         self,
         rows: Iterable[R],
@@ -182,58 +346,67 @@ class Messages(StaysInProcess, HintsAtNames):
         make: Callable[[R], Mapping[str, Any]] | None = None,
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
-        output: None = None,
+        output: TypeForm[OutputT] = None,  # type: ignore[assignment]  # noqa: RUF013
         strategy: Strategy | None = None,
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, None]: ...
-    @overload
-    def bulk(
-        self,
-        rows: Iterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: TypeForm[T],
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, T]: ...
-    def bulk(
-        self,
-        rows: Iterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: Any = None,
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> BulkRun[R, Any]:
-        """Ask many rows at once and hand out each result as soon as it is there.
+    ) -> BulkRun[R, OutputT]:
+        """Ask many rows concurrently and return each result as soon as it is there.
 
-        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
-        killed, if it has a `store`: run it again, and only what is missing is asked.
+            rows = [{"question": "Name a tidal river."}, {"question": "Name a hill."}]
+            run = client.messages.bulk(
+                rows,
+                make=lambda row: {"messages": [{"role": "user", "content": row["question"]}]},
+                defaults={"model": "local", "max_tokens": 256},
+                store="answers.sqlite",
+            )
+            for result in run:
+                print(result.row["question"], result.message.text)
+
+        Nothing is sent before the run is iterated. A run with a `store` survives being killed: run
+        it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`; taken one by
-                one, as they are needed. A DataFrame is taken row by row, as dicts.
-            make: returns the parameters of a record.
-            key: what names a row for good: a field or attribute, or a function of the row. By
-                default its position, which changes when rows are inserted.
-            defaults: parameters that all rows share; those of a row win.
-            output: a type to answer with, as for `parse`; then results have `.parsed`.
-            strategy: as for `parse`.
-            validation_retries: as for `parse`; default 0.
-            options: the store, limits, budget and progress; see `BulkOptions`.
+            rows: Dicts of parameters for `create`, or records of any kind with `make`: a list, an
+                iterator, a DataFrame (row by row, as dicts), in async code an async iterator too.
+                They are taken one by one, as they are needed.
+            make: Function that returns the parameters for a record. Default None: each row is its
+                parameters.
+            key: What names a row for good: a field or attribute, or a function of the row. Default:
+                its position, which changes when rows are inserted.
+            defaults: Parameters that all rows share; those of a row win. Default none.
+            output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
+            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
+            validation_retries: How often an answer that does not fit is asked for again. Default 0.
+            store: File that keeps the results, created or continued; what it has an answer for is
+                not asked again. Default None: nothing is kept.
+            max_in_flight: Most rows in flight at a time. Default 50.
+            max_failures: End the run with `TooManyFailuresError` once this many of its rows have
+                failed. Default None, no limit.
+            retry_failed: Ask again what failed in an earlier run. Default False: the stored failure
+                is the result.
+            include_stored: Hand out the results that the store has, too. Default True.
+            deduplicate: Send identical requests once, and give all their rows the one answer.
+                Default False.
+            prices: What tokens cost, for `result.cost` and the progress. Default: those of
+                `budget`.
+            budget: End the run with `BudgetSpentError` before the next request once this is spent.
+                Default None, no limit.
+            progress: Show a progress bar (tqdm or rich, else log lines), or call a function with
+                the `BulkProgress`, five times a second at most. Default False.
+            total: How many rows there are, where `len(rows)` does not tell. Default None.
 
-        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
-        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
-        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        Returns:
+            The run, to be iterated once.
+
+        Raises:
+            ConfigurationError: An option that cannot be. The failure of a row is in its result
+                instead; what ends a run is raised when it is iterated: `AuthenticationError`,
+                `PaymentRequiredError`, `TooManyFailuresError`, `BudgetSpentError`, `StoreError`,
+                and what `rows` raises.
+            TypeError: An unknown option.
         """
-        order: Order[R, Any] = Order(
+        order: Order[R, OutputT] = Order(
             rows,
             make=make,
             key=key,
@@ -242,12 +415,12 @@ class Messages(StaysInProcess, HintsAtNames):
             output=output,
             strategy=strategy,
             waiting=lambda: self._config.flow.waiting,
-            options=options,
+            options=bulk_options(**options),
         )
         patient = Messages(_patient(self._config, options), self._http)
 
         def ask(params: MessageCreateParams) -> Message:
-            if output is None:
+            if order.adapter is None:
                 return patient.create(**params)
             return patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
@@ -255,14 +428,51 @@ class Messages(StaysInProcess, HintsAtNames):
 
         return BulkRun(ask, order)
 
+    @takes("CountTakes")
     def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
-        """Return how many tokens a request has.
+        """Count the input tokens of a request without running it.
 
-        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
-        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
-        (protocol.md §8).
+            count = client.messages.count_tokens(
+                model="local", messages=[{"role": "user", "content": "Name a tidal river."}]
+            )
+            print(count.input_tokens)
+
+        Args:
+            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+                and `llama_server()` do; a llama-server with one model ignores it.
+            messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
+                `content`, replies of the model among them, or a `Conversation`.
+            system: System prompt: a string, or text blocks, which llama-server joins without a
+                separator.
+            tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
+                two may have the same name.
+            tool_choice: Whether the model may, must or must not call tools; by default it may.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
+                altogether.
+            thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
+                only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
+            output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
+                Ollama reads only the effort, llama-server nothing.
+            cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
+                caches prefixes by itself.
+            extra_headers: Headers of this request only; they win over the client's.
+            extra_body: Fields that only one server knows, such as llama-server's
+                `chat_template_kwargs`; they win over parameters of the same name.
+            timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+                the client's `timeout`.
+
+        Returns:
+            The count, in `.input_tokens`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
+            UnsupportedOperationError: The server cannot count, as Ollama and some gateways
+                (protocol.md §8).
         """
-        return run(_calls.count_tokens(self._config, params), self._http)
+        return run(_calls.count_tokens(self._config, count_params(**params)), self._http)
 
 
 class AsyncMessages(StaysInProcess, HintsAtNames):
@@ -272,6 +482,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         self._config = config
         self._http = http
 
+    @takes("MessageTakes")
     async def create(
         self,
         *,
@@ -281,21 +492,81 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
     ) -> Message:
         """Create a message and return the complete response.
 
-        Args:
-            resume: how often, in this call, the rest of an answer is asked for after its connection
-                broke; default 0, never. Above 0 the answer is streamed. See `stream`.
-            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued;
-                default 0. See `stream`.
-            params: the request, see `MessageCreateParams`.
+            message = await client.messages.create(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name a tidal river."}],
+            )
+            print(message.text)
 
-        Raises `InvalidRequestError` or `APIError`.
+        A parameter that is left out or None is not sent, and the server's default holds. What each
+        server honours is in protocol.md §3.
+
+        Args:
+            resume: How often, in this call, the rest of an answer is asked for after its
+                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
+                Default 0, never. See `stream`.
+            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+                and `llama_server()` do; a llama-server with one model ignores it.
+            messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
+                `content`, replies of the model among them, or a `Conversation`.
+            max_tokens: Required. Most tokens to generate, thinking included; at least 1. No upper
+                limit is checked here.
+            system: System prompt: a string, or text blocks, which llama-server joins without a
+                separator.
+            tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
+                two may have the same name.
+            tool_choice: Whether the model may, must or must not call tools; by default it may.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
+                altogether.
+            thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
+                only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
+            output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
+                Ollama reads only the effort, llama-server nothing.
+            temperature: Sampling temperature, 0 to 1; a gateway may allow more. Documented default
+                1; 0.8 on llama-server. The newest Claude models refuse it.
+            top_p: Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models
+                refuse it.
+            top_k: Sample from this many of the likeliest tokens, at least 1. Default 40 on
+                llama-server. One of the advanced parameters of v7; undocumented for GGUF.
+            stop_sequences: Texts that end the answer. Which one did is in `message.stop_sequence`,
+                if the server says so.
+            cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
+                caches prefixes by itself.
+            metadata: Opaque ID of the user the request is for. Anthropic only.
+            service_tier: Capacity to serve the request from. Anthropic only.
+            inference_geo: Region to run the model in. Anthropic only.
+            container: Container for code execution, by ID or with its settings. Anthropic only.
+            speed: Speed of inference. Anthropic only, and not for every model.
+            diagnostics: What to diagnose, such as `{"previous_message_id": ...}`. Anthropic only.
+            context_management: How the server trims a long context. Beta of Anthropic.
+            mcp_servers: MCP servers whose tools the model may call. Beta of Anthropic.
+            betas: Beta features to turn on; sent as the header `anthropic-beta`.
+            extra_headers: Headers of this request only; they win over the client's.
+            extra_body: Fields that only one server knows, such as llama-server's
+                `chat_template_kwargs`; they win over parameters of the same name.
+            timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+                the client's `timeout`.
+
+        Returns:
+            The message: its text is in `.text`, its blocks in `.content`, its token counts in
+            `.usage`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
         """
+        given = message_params(**params)
         if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
-            return await arun(_calls.create_message(self._config, params), self._http)
-        call = _calls.stream_message(self._config, params, "create")
+            return await arun(_calls.create_message(self._config, given), self._http)
+        call = _calls.stream_message(self._config, given, "create")
         async with AsyncMessageStream(lambda: arun_stream(call, self._http, more)) as stream:
             return await stream.get_final_message()
 
+    @takes("MessageTakes")
     def stream(
         self,
         *,
@@ -303,24 +574,43 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         continue_at_max_tokens: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> AsyncMessageStream:
-        """Ask for an answer and return it as it comes; the `async with` block sends the request.
+        """Stream a message: return its events and text as they arrive.
+
+            async with client.messages.stream(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name a tidal river."}],
+            ) as stream:
+                async for text in stream.text_stream:
+                    print(text, end="")
+
+        Nothing is sent before the stream is entered. Leaving it early makes the server stop
+        generating.
 
         Args:
-            resume: how often, in this call, the rest of an answer is asked for after its stream
-                broke; default 0, never. What came is sent back as the last assistant turn, and the
+            resume: How often, in this call, the rest of an answer is asked for after its stream
+                broke. Default 0, never. What came is sent back as the last assistant turn, and the
                 events go on where they stopped. Works for text, at servers that continue such a
                 turn (`Endpoint.continues_prefill`); where the server does not, the failure that
                 broke the stream is raised. `message.seams` says where it happened.
-            continue_at_max_tokens: how often an answer that reached `max_tokens` is continued in
-                the same way, each time with `max_tokens` more; default 0.
-            params: the request, see `MessageCreateParams`.
+            continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
+                the same way, each time with `max_tokens` more. Default 0, never.
+            params: The request: every parameter of `create`.
 
-        Raises `InvalidRequestError` here, and `APIError` from the block on.
+        Returns:
+            The stream; `get_final_message()` returns the whole message at its end.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: Once the stream is entered: no usable response, or a stream that broke off.
+                What had arrived is in its `partial_message`.
         """
         more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
-        call = _calls.stream_message(self._config, params)
+        call = _calls.stream_message(self._config, message_params(**params))
         return AsyncMessageStream(lambda: arun_stream(call, self._http, more))
 
+    @takes("MessageTakes")
     def run_tools(
         self,
         *,
@@ -329,17 +619,50 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         on_cut: Literal["report", "run"] = "report",
         **params: Unpack[MessageCreateParams],
     ) -> AsyncToolRunner:
-        """Run a conversation in which the model calls `tools`, until it answers without a call.
+        """Run a conversation in which the model calls tools, until it answers without a call.
 
-        All is as for the sync one, but that calls run at the same time.
+            @tool
+            def level(river: str) -> str:
+                '''Return the level of a river in cm.'''
+                return "214"
+
+            runner = client.messages.run_tools(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "How high is the Tamar?"}],
+                tools=[level],
+            )
+            print((await runner.get_final_message()).text)
+
+        Nothing is sent before the runner is used. The calls of one turn run one after the other in
+        sync code, at the same time in async code. A refused answer runs nothing and ends the
+        conversation. A forced `tool_choice` holds for the first request only.
+
+        Args:
+            max_turns: Most messages to ask for. Default 20.
+            on_error: What to do when a tool fails: `"report"`, the default, tells the model;
+                `"raise"` raises `ToolError`.
+            on_cut: What to do with the calls of an answer that was cut off at `max_tokens` or the
+                end of the context: `"report"`, the default, tells the model that they were not run;
+                `"run"` runs those that arrived whole.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The runner: iterate it for each message of the model, or call `get_final_message()`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
         """
-        loop = ToolLoop(params, self._config.endpoint, max_turns, on_error, on_cut)
+        given = message_params(**params)
+        loop = ToolLoop(given, self._config.endpoint, max_turns, on_error, on_cut)
         return AsyncToolRunner(
             loop,
             lambda params: self.create(**params),
             lambda params: self.stream(**params),
         )
 
+    @takes("MessageTakes")
     @ahinting(_leave_output)
     async def parse(
         self,
@@ -349,16 +672,47 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
-        """Ask for an output of a type, and return the answer with it in `.parsed`.
+        """Create a message and return it with an output of a type in `.parsed`.
 
-        All is as for the sync one.
+            message = await client.messages.parse(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name three tidal rivers."}],
+                output=list[str],
+            )
+            print(message.parsed[0])
+
+        Args:
+            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+                dataclass, TypedDict, list, union or Literal.
+            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
+                a tool. `"response_format"`: the server's chat route, where llama-server constrains
+                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
+                it. `"prompt"`: in words.
+            validation_retries: How often an answer that does not fit is shown to the model and
+                asked for again. Default 0.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The message, with the output in `.parsed`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
+            OutputTruncatedError: The answer was cut off at `max_tokens`.
+            OutputRefusedError: The model refused.
+            OutputInvalidError: The answer does not fit the type.
         """
-        asked: OutputRequest[T] = output_request(output, strategy, params, self._config.endpoint)
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
         return await adrive(
             parsing(self._config, asked, validation_retries, time.monotonic, _route(asked)),
             self._http,
         )
 
+    @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
         self,
@@ -367,13 +721,44 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
     ) -> AsyncParsedMessageStream[T]:
-        """Ask for an output and return it as it grows; the rest is as for `stream` and `parse`."""
-        endpoint = self._config.endpoint
-        asked: OutputRequest[T] = output_request(output, strategy, params, endpoint, "parse_stream")
+        """Stream an output of a type as it grows.
+
+            async with client.messages.parse_stream(
+                model="local",
+                max_tokens=256,
+                messages=[{"role": "user", "content": "Name three tidal rivers."}],
+                output=list[str],
+            ) as stream:
+                async for rivers in stream.partial_stream:
+                    print(rivers)
+
+        Nothing is sent before the stream is entered, and a stream is not asked for again.
+
+        Args:
+            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+                dataclass, TypedDict, list, union or Literal.
+            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
+                a tool. `"response_format"`: the server's chat route, where llama-server constrains
+                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
+                it. `"prompt"`: in words.
+            params: The request: every parameter of `create`.
+
+        Returns:
+            The stream; `get_final_message()` returns the whole message with the output in
+            `.parsed`, and raises as `parse` does where there is none.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: Once the stream is entered: no usable response, or a stream that broke off.
+                What had arrived is in its `partial_message`.
+        """
+        given, endpoint = message_params(**params), self._config.endpoint
+        asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
-    @overload
+    @takes("BulkTakes")
     def bulk(
         self,
         rows: Iterable[R] | AsyncIterable[R],
@@ -381,59 +766,67 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         make: Callable[[R], Mapping[str, Any]] | None = None,
         key: str | Callable[[R], str | int] | None = None,
         defaults: Mapping[str, Any] | None = None,
-        output: None = None,
+        output: TypeForm[OutputT] = None,  # type: ignore[assignment]  # noqa: RUF013
         strategy: Strategy | None = None,
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, None]: ...
-    @overload
-    def bulk(
-        self,
-        rows: Iterable[R] | AsyncIterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: TypeForm[T],
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, T]: ...
-    def bulk(
-        self,
-        rows: Iterable[R] | AsyncIterable[R],
-        *,
-        make: Callable[[R], Mapping[str, Any]] | None = None,
-        key: str | Callable[[R], str | int] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        output: Any = None,
-        strategy: Strategy | None = None,
-        validation_retries: int = 0,
-        **options: Unpack[BulkOptions],
-    ) -> AsyncBulkRun[R, Any]:
-        """Ask many rows at once and hand out each result as soon as it is there.
+    ) -> AsyncBulkRun[R, OutputT]:
+        """Ask many rows concurrently and return each result as soon as it is there.
 
-        Iterate the run that is returned: nothing is asked before. Nothing is lost when it is
-        killed, if it has a `store`: run it again, and only what is missing is asked.
+            rows = [{"question": "Name a tidal river."}, {"question": "Name a hill."}]
+            run = client.messages.bulk(
+                rows,
+                make=lambda row: {"messages": [{"role": "user", "content": row["question"]}]},
+                defaults={"model": "local", "max_tokens": 256},
+                store="answers.sqlite",
+            )
+            async for result in run:
+                print(result.row["question"], result.message.text)
+
+        Nothing is sent before the run is iterated. A run with a `store` survives being killed: run
+        it again, and only what is missing is asked.
 
         Args:
-            rows: dicts of parameters for `create`, or records of any kind with `make`, sync or
-                async; taken one by one, as they are needed. A DataFrame is taken row by row, as
-                dicts.
-            make: returns the parameters of a record.
-            key: what names a row for good: a field or attribute, or a function of the row. By
-                default its position, which changes when rows are inserted.
-            defaults: parameters that all rows share; those of a row win.
-            output: a type to answer with, as for `parse`; then results have `.parsed`.
-            strategy: as for `parse`.
-            validation_retries: as for `parse`; default 0.
-            options: the store, limits, budget and progress; see `BulkOptions`.
+            rows: Dicts of parameters for `create`, or records of any kind with `make`: a list, an
+                iterator, a DataFrame (row by row, as dicts), in async code an async iterator too.
+                They are taken one by one, as they are needed.
+            make: Function that returns the parameters for a record. Default None: each row is its
+                parameters.
+            key: What names a row for good: a field or attribute, or a function of the row. Default:
+                its position, which changes when rows are inserted.
+            defaults: Parameters that all rows share; those of a row win. Default none.
+            output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
+            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
+            validation_retries: How often an answer that does not fit is asked for again. Default 0.
+            store: File that keeps the results, created or continued; what it has an answer for is
+                not asked again. Default None: nothing is kept.
+            max_in_flight: Most rows in flight at a time. Default 50.
+            max_failures: End the run with `TooManyFailuresError` once this many of its rows have
+                failed. Default None, no limit.
+            retry_failed: Ask again what failed in an earlier run. Default False: the stored failure
+                is the result.
+            include_stored: Hand out the results that the store has, too. Default True.
+            deduplicate: Send identical requests once, and give all their rows the one answer.
+                Default False.
+            prices: What tokens cost, for `result.cost` and the progress. Default: those of
+                `budget`.
+            budget: End the run with `BudgetSpentError` before the next request once this is spent.
+                Default None, no limit.
+            progress: Show a progress bar (tqdm or rich, else log lines), or call a function with
+                the `BulkProgress`, five times a second at most. Default False.
+            total: How many rows there are, where `len(rows)` does not tell. Default None.
 
-        Raises `ConfigurationError` for options that cannot be. The failure of a row is in its
-        result; iterating raises what ends the run: `AuthenticationError`, `PaymentRequiredError`,
-        `TooManyFailuresError`, `BudgetSpentError`, `StoreError`, and what `rows` raises.
+        Returns:
+            The run, to be iterated once.
+
+        Raises:
+            ConfigurationError: An option that cannot be. The failure of a row is in its result
+                instead; what ends a run is raised when it is iterated: `AuthenticationError`,
+                `PaymentRequiredError`, `TooManyFailuresError`, `BudgetSpentError`, `StoreError`,
+                and what `rows` raises.
+            TypeError: An unknown option.
         """
-        order: Order[R, Any] = Order(
+        order: Order[R, OutputT] = Order(
             rows,
             make=make,
             key=key,
@@ -442,12 +835,12 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             output=output,
             strategy=strategy,
             waiting=lambda: self._config.flow.waiting,
-            options=options,
+            options=bulk_options(**options),
         )
         patient = AsyncMessages(_patient(self._config, options), self._http)
 
         async def ask(params: MessageCreateParams) -> Message:
-            if output is None:
+            if order.adapter is None:
                 return await patient.create(**params)
             return await patient.parse(
                 output=output, strategy=strategy, validation_retries=validation_retries, **params
@@ -455,11 +848,48 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
 
         return AsyncBulkRun(ask, order)
 
+    @takes("CountTakes")
     async def count_tokens(self, **params: Unpack[CountTokensParams]) -> TokenCount:
-        """Return how many tokens a request has.
+        """Count the input tokens of a request without running it.
 
-        Raises `InvalidRequestError` or `APIError` as `create` does, of the latter
-        `UnsupportedOperationError` where the server has no such operation: Ollama and some gateways
-        (protocol.md §8).
+            count = await client.messages.count_tokens(
+                model="local", messages=[{"role": "user", "content": "Name a tidal river."}]
+            )
+            print(count.input_tokens)
+
+        Args:
+            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+                and `llama_server()` do; a llama-server with one model ignores it.
+            messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
+                `content`, replies of the model among them, or a `Conversation`.
+            system: System prompt: a string, or text blocks, which llama-server joins without a
+                separator.
+            tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
+                two may have the same name.
+            tool_choice: Whether the model may, must or must not call tools; by default it may.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
+                altogether.
+            thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
+                only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
+            output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
+                Ollama reads only the effort, llama-server nothing.
+            cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
+                caches prefixes by itself.
+            extra_headers: Headers of this request only; they win over the client's.
+            extra_body: Fields that only one server knows, such as llama-server's
+                `chat_template_kwargs`; they win over parameters of the same name.
+            timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
+                the client's `timeout`.
+
+        Returns:
+            The count, in `.input_tokens`.
+
+        Raises:
+            TypeError: An unknown parameter; the error says what it is called here.
+            InvalidRequestError: A value that the protocol rules out; nothing was sent.
+            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
+                refusal of the server apart. Retries are exhausted by then.
+            UnsupportedOperationError: The server cannot count, as Ollama and some gateways
+                (protocol.md §8).
         """
-        return await arun(_calls.count_tokens(self._config, params), self._http)
+        return await arun(_calls.count_tokens(self._config, count_params(**params)), self._http)

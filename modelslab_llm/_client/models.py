@@ -29,7 +29,15 @@ class Models(StaysInProcess, HintsAtNames):
 
     @hinting(_refuse)
     def list(self) -> ModelList:
-        """Return all models the server has, page after page. Raises `APIError`."""
+        """List all models that the server has, page after page.
+
+        Returns:
+            A sequence of `ModelInfo`, with the `context_window` in tokens where the server says it.
+
+        Raises:
+            APIError: No usable response.
+            TypeError: Any parameter: there is none.
+        """
         return drive(all_models(self._config, time.monotonic), self._http)
 
 
@@ -42,5 +50,13 @@ class AsyncModels(StaysInProcess, HintsAtNames):
 
     @ahinting(_refuse)
     async def list(self) -> ModelList:
-        """Return all models the server has, page after page. Raises `APIError`."""
+        """List all models that the server has, page after page.
+
+        Returns:
+            A sequence of `ModelInfo`, with the `context_window` in tokens where the server says it.
+
+        Raises:
+            APIError: No usable response.
+            TypeError: Any parameter: there is none.
+        """
         return await adrive(all_models(self._config, time.monotonic), self._http)

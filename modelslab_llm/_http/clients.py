@@ -156,6 +156,11 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         return None
 
 
+# Where `inspect` and `help` find what the settings are: `__wrapped__`, as of a decorated function.
+vars(DefaultHttpxClient.__init__)["__wrapped__"] = httpx.Client.__init__
+vars(DefaultAsyncHttpxClient.__init__)["__wrapped__"] = httpx.AsyncClient.__init__
+
+
 class DefaultAioHttpClient(DefaultAsyncHttpxClient):
     """A `DefaultAsyncHttpxClient` on aiohttp's connections, which cost less in async programs.
 

@@ -95,29 +95,34 @@ class Options(TypedDict, total=False):
     """What `with_options` may change, and the clients take beside endpoint and key."""
 
     timeout: float | TimeoutLike | None
-    """Seconds of silence before a call fails, or a `Timeout`; default 600, connecting 5."""
+    """Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default: 600 to read, 60
+    to write, 5 to connect."""
     deadline: float | None
-    """Seconds a call may take in all: every retry, every pause and the whole stream."""
+    """Total time budget of a call in seconds: retries, backoff and the whole stream. Default None,
+    no limit."""
     progress_timeout: float | None
-    """Seconds a stream may go without content; pings and comments do not count."""
+    """Seconds a stream may go without content before it counts as stalled; pings and comments are
+    not content. Default None, no limit."""
     max_retries: int
-    """How often a failed call is sent again; default 2."""
+    """How often a failed call is retried. Default 2."""
     max_retry_wait: float
-    """Seconds a server may ask to wait; when it asks for more the call fails. Default 60."""
+    """Longest wait in seconds that a server may ask for before a retry; if it asks for more, the
+    call fails. Default 60."""
     default_headers: Mapping[str, str] | None
-    """Headers for every request; they win over the client's own."""
+    """Headers of every request; they win over the client's own. Default none."""
     max_response_bytes: int
-    """The most bytes of one answer, streamed or not, or of one event. Default 64 MiB."""
+    """Most bytes of one response, streamed or not, and of one event. Default 64 MiB."""
     observers: Sequence[Observer]
-    """Who is told of each call, attempt, retry and ending; default none."""
+    """Observers that are told of each call, attempt, retry and outcome. Default none."""
     budget: Budget | None
-    """What calls may spend in all; once it is spent, the next one raises. Default None."""
+    """What calls may spend in all; once it is spent, the next call raises `BudgetSpentError`.
+    Default None, no limit."""
     flow_control: bool
-    """Whether calls stand in line once the server refuses (429, 529); default True."""
+    """Whether calls queue once the server refuses some of them (429, 529). Default True."""
     max_concurrency: int | None
-    """The most calls in flight at a time, open streams included; default None, no cap."""
+    """Most calls in flight at a time, open streams included. Default None, no limit."""
     max_queue_wait: float | None
-    """Seconds a call may stand in line; default 600, None for no limit."""
+    """Seconds a call may wait in the queue; None for no limit. Default 600."""
 
 
 @dataclass(frozen=True)
@@ -334,7 +339,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
         if endpoint.auth is None:
             return None
         raise ConfigurationError(
-            f"no API key: pass api_key=… or set the environment variable {API_KEY}"
+            f"no API key: pass api_key=... or set the environment variable {API_KEY}"
             + (
                 "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
                 if endpoint.auth_can_change

@@ -154,7 +154,7 @@ class Sent:
     """What is known of a call on its way: what was asked, how often, and for how long."""
 
     def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
-        self._tab = Tab.of(call)
+        self._tab = Tab.of(call)  # first: if the budget is spent, there is no call
         self.request = call.request
         self.place = place
         self.deadline = deadline
@@ -311,6 +311,11 @@ class Sent:
             self.place.answered()
         self.ends("complete", result=result)
 
+    def lends(self, outer: Opened[Any]) -> None:
+        """Note that this stream, made of several, is what the caller has, and may drop."""
+        if self._tab:
+            finalize(outer, self._tab.settle_left, outer.message).atexit = False
+
     def _note_if_lost(self, opened: object, do: Callable[..., Any], *arguments: object) -> None:
         lost = finalize(opened, do, *arguments)
         lost.atexit = False
@@ -321,7 +326,7 @@ class Sent:
         message = result if isinstance(result, Message) else None
         if self._tab:
             partial = failure.partial_message if failure else None
-            self._tab.settle(message or partial, is_partial=message is None)
+            self._tab.settle(message or partial, is_partial=outcome != "complete")
         if self.watch:
             elapsed = self._clock() - self._started
             self.watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
@@ -446,5 +451,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which auth=… of its endpoint can change" if endpoint.auth_can_change else ""
+    cure = ", which auth=... of its endpoint can change" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

@@ -109,6 +109,7 @@ class Joining:
         outer.sign = self._sent.sign
         outer.describe = lambda outer: self.opened.describe(outer)
         outer.end = lambda outer, how, error: self.opened.end(outer, how, error)
+        self._sent.lends(outer)
 
     # Between two streams
 

@@ -20,23 +20,20 @@ TYPES = frozenset(
 )
 
 _CONTEXT = r"context(?: (?:length|window|size|limit))"
-_SAYS_SO = re.compile(
-    "|".join(
-        (
-            r"prompt (?:\([^)]*\) )?(?:is )?too (?:long|large)|input is too long for",
-            rf"model'?s {_CONTEXT} is only",
-            rf"exceed(?:s|ed|ing)?\b[^.]{{0,60}}\b{_CONTEXT}",
-            rf"{_CONTEXT} (?:is |was |has been )?exceeded",
-            r"(?:longer|larger|bigger) than (?:the |this )?(?:model'?s? |its )?"
-            r"(?:maximum |available )?(?:model length|context)",
-            rf"(?:maximum|max|available) {_CONTEXT}|maximum model length",
-            r"too (?:long|large) (?:to fit into|for) (?:the |this )?(?:model|context)",
-            r"\binputs?\b\W{0,3} tokens \+ \W{0,3}max_new_tokens\b",
-            r"input token count\b[^.]{0,60}\bexceeds the maximum",
-            r"ContextWindowExceeded|context_length_exceeded|exceed_context_size",
-        )
-    ),
-    re.IGNORECASE,
+_SAYS_SO = "|".join(
+    (
+        r"prompt (?:\([^)]*\) )?(?:is )?too (?:long|large)|input is too long for",
+        rf"model'?s {_CONTEXT} is only",
+        rf"exceed(?:s|ed|ing)?\b[^.]{{0,60}}\b{_CONTEXT}",
+        rf"{_CONTEXT} (?:is |was |has been )?exceeded",
+        r"(?:longer|larger|bigger) than (?:the |this )?(?:model'?s? |its )?"
+        r"(?:maximum |available )?(?:model length|context)",
+        rf"(?:maximum|max|available) {_CONTEXT}|maximum model length",
+        r"too (?:long|large) (?:to fit into|for) (?:the |this )?(?:model|context)",
+        r"\binputs?\b\W{0,3} tokens \+ \W{0,3}max_new_tokens\b",
+        r"input token count\b[^.]{0,60}\bexceeds the maximum",
+        r"ContextWindowExceeded|context_length_exceeded|exceed_context_size",
+    )
 )
 _NUMBER = r"(\d[\d,]*)"
 _PROMPT = [  # the sentences that tell the prompt's own tokens come before those that tell the sum
@@ -79,7 +76,7 @@ def overflow_in(message: str) -> Overflow | None:
     Overflow(prompt_tokens=208310, context_size=200000)
     >>> overflow_in("max_tokens: 64000 > 8192, the maximum number of output tokens")
     """
-    if not _SAYS_SO.search(message[:10_000]):
+    if not re.search(_SAYS_SO, message[:10_000], re.IGNORECASE):
         return None
     return Overflow(_first(_PROMPT, message), _first(_SIZE, message))
 

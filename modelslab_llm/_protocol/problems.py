@@ -29,11 +29,11 @@ def first_problem(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = [part for part in problem["loc"] if not _TRIED.fullmatch(str(part))]
+    place = [part for part in problem["loc"] if not re.fullmatch(_TRIED, str(part))]
     return _problem({**problem, "loc": place}, "") if place else problem["msg"]
 
 
-_TRIED = re.compile(r"[a-z-]+\[.*\]|str|int")  # such as tagged-union[TextDelta,InputJSONDelta]
+_TRIED = r"[a-z-]+\[.*\]|str|int"  # such as tagged-union[TextDelta,InputJSONDelta]
 
 
 def joined(problems: Sequence[str]) -> str:

@@ -68,8 +68,8 @@ _NEEDS_A_PERSON = {"paused", "stopped", "suspended", "failed", "error", "termina
 # A 400 by the rules; 413 and 422 elsewhere, and 500 from gateways that wrap another server's 400.
 _MAY_BE_OVERFLOW = (400, 413, 422, 500)
 
-_NO_GRAMMAR = re.compile("JSON schema conversion failed|failed to parse grammar")
-_NEVER_HEALS = re.compile(r"'\w+' is required|input is not supported")  # protocol.md §7.1
+_NO_GRAMMAR = "JSON schema conversion failed|failed to parse grammar"
+_NEVER_HEALS = r"'\w+' is required|input is not supported"  # protocol.md §7.1
 
 
 def from_status(
@@ -217,15 +217,15 @@ def _explain(error: APIStatusError, said: _Said) -> None:
         error.permanent = True
         assert said.overflow is not None
         error.prompt_tokens, error.context_size = said.overflow
-        error.hint = "shorten the messages; messages.count_tokens(…) measures them"
+        error.hint = "shorten the messages; messages.count_tokens(...) measures them"
     elif 300 <= status < 400 or (status in (404, 405) and not said.in_envelope):
         error.hint = "check the base URL"
-    elif status == 400 and _NO_GRAMMAR.search(said.message):
+    elif status == 400 and re.search(_NO_GRAMMAR, said.message):
         error.hint = (
             "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
-            "^…$ and without \\b or [^\\s], and lengths below 2000"
+            "^...$ and without \\b or [^\\s], and lengths below 2000"
         )
-    elif status == 501 or (status == 500 and _NEVER_HEALS.search(said.message)):
+    elif status == 501 or (status == 500 and re.search(_NEVER_HEALS, said.message)):
         error.permanent = True
 
 

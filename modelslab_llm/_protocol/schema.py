@@ -145,22 +145,21 @@ def for_output_config(schema: Schema) -> Schema:
 def _has_grammar(name: str, value: Any) -> bool:
     if name == "pattern":
         repeats = map(int, re.findall(r"\d+", "".join(re.findall(r"\{[^}]*\}", str(value)))))
-        return bool(_SAFE_PATTERN.fullmatch(str(value))) and all(n <= MANY_REPEATS for n in repeats)
+        return bool(re.fullmatch(_SAFE_PATTERN, str(value), re.VERBOSE)) and all(
+            n <= MANY_REPEATS for n in repeats
+        )
     return not (name in _LENGTHS and value > MANY_REPEATS)
 
 
 # What llama.cpp understands of a pattern and keeps within a JSON string. Seen with others: `.`,
 # `[^a]` and `"` let a quote through, which ends the string; `é+` and `\d` are refused;
 # `[[:alpha:]]` and `[]a]` send the server into a loop that no closed connection ends.
-_SAFE_PATTERN = re.compile(
-    r"""\^(
+_SAFE_PATTERN = r"""\^(
         (?![\\^$.\[\]"{}()|?*+]) [\x20-\x7e]  # a printable character that means itself
         | \[ (?!\^) ((?!--|[\\\[\]^"&~]) [\x20-\x7e])+ \]  # one of these
         | \((?!\?) | \(\?: | [)|]               # a group, or another choice
         | ([?*+] | \{\d+(,\d*)?\}) (?![?*+{])   # so many, as many as there are
-    )*\$""",
-    re.VERBOSE,
-)
+    )*\$"""
 
 
 def _retold(schema: Schema, in_words: Callable[[str, Any], bool], closed: bool = False) -> Schema:

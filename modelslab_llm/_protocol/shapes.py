@@ -42,9 +42,9 @@ _MCP_TOOL = (
     'is an MCP tool: write {"name": tool.name, "description": tool.description, '
     '"input_schema": tool.inputSchema}'
 )
-_TOOL_NAME = re.compile("[a-zA-Z0-9_-]+")
+_TOOL_NAME = "[a-zA-Z0-9_-]+"
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
-_PLACE = re.compile("[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # the beginning of a URL
+_PLACE = "[a-zA-Z][a-zA-Z0-9+.-]+:"  # the beginning of a URL
 
 
 def wrong_role(role: object) -> str:
@@ -83,7 +83,7 @@ def wrong_tool(tool: object) -> str:
         return ""
     if "parameters" in fields and "input_schema" not in fields:
         return f"is in OpenAI's form: write {_TOOL} ({CONVERTS})"
-    if isinstance(name, str) and name and not _TOOL_NAME.fullmatch(name):
+    if isinstance(name, str) and name and not re.fullmatch(_TOOL_NAME, name):
         plain = re.sub("[^a-zA-Z0-9_-]+", "_", name)
         return f"the name {name!r} may only have letters, digits, '_' and '-', as in {plain!r}"
     return ""
@@ -132,6 +132,6 @@ def _wrong_source(block: Mapping[str, Any], cure: str) -> str:
     if kind == "url" and isinstance(url, str):
         if url[:5].lower() == "data:":
             return f".source.url: servers fetch https: URLs, not data: URLs: {cure}"
-        if not _PLACE.match(url):
+        if not re.match(_PLACE, url):
             return f".source.url: is not a URL: {cure}"
     return ""

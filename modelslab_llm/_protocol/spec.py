@@ -48,7 +48,8 @@ class Spec:
     ) -> None:
         try:
             _refuse_what_stays(options)
-            config = Config.without_key(endpoint, base_url, deployment_id, **options)
+            env = os.environ
+            config = Config.without_key(endpoint, base_url, deployment_id, env=env, **options)
             self._config, self._withheld = _without_secrets(config)
         except (ConfigurationError, TypeError) as error:
             raise error.with_traceback(None) from None
@@ -89,7 +90,15 @@ class Spec:
     def arguments(self, api_key: str | None, options: Options) -> dict[str, Any]:
         """Return what a client is built with in this process, beside `api_key`.
 
-        Raises `ConfigurationError` where a secret is missing that did not travel.
+        Args:
+            api_key: The key. Default: that of `MODELSLAB_API_KEY` in this process.
+            options: Options that are to differ.
+
+        Returns:
+            The arguments, by name.
+
+        Raises:
+            ConfigurationError: A secret is missing that did not travel.
         """
         given = Config(self.endpoint, None).changed(**options).default_headers
         if missing := [name for name in self._withheld if name not in given]:
@@ -162,6 +171,12 @@ def _without_secrets(config: Config) -> tuple[Config, tuple[str, ...]]:
     for url in (config.endpoint.base_url, config.endpoint.openai_base_url):
         if hide(url) != url:
             raise ConfigurationError("the base URL holds the key, so no spec can be made of it")
+    if config.budget is not None:
+        raise ConfigurationError(
+            "a budget counts what one process spends: make the spec without it,"
+            " client.with_options(budget=None).spec(), and give each worker its part of the whole,"
+            " spec.client(budget=...)"
+        )
     for observer in config.observers:
         _check_travels(observer)
     headers: Mapping[str, str] = config.default_headers

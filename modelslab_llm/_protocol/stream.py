@@ -125,11 +125,11 @@ class _State(HintsAtNames, Generic[Events]):
 
 
 class MessageStream(_State[Iterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` or `deltas` for the text.
+    """A message as it arrives: iterate for events, or take `text_stream` or `deltas` for the text.
 
     Use it in a `with` block, which sends the request and closes the connection at the end. It is
     one iterator, so every view of it goes on where the last one stopped. Either the message
-    completes, or an error of this package is raised whose `partial_message` holds what came.
+    completes, or an error of this package is raised whose `partial_message` holds what arrived.
     """
 
     def __init__(self, send: Callable[[], Opened[Iterator[Event]]]) -> None:
@@ -178,7 +178,7 @@ class MessageStream(_State[Iterator[Event]]):
 
     @property
     def deltas(self) -> Iterator[ContentDelta]:
-        """The thinking and the text, each delta with its kind: `for kind, text in stream.deltas`.
+        """The thinking and the text, each with its kind: `for kind, text in stream.deltas`.
 
         Not `signature`s, and not thinking that the server keeps to itself: those are in the
         blocks of the message.
@@ -188,13 +188,27 @@ class MessageStream(_State[Iterator[Event]]):
                 yield delta
 
     def get_final_message(self) -> Message:
-        """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
+        """Read the rest of the stream and return the complete message.
+
+        Returns:
+            The message.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+        """
         for _ in self:
             pass
         return self._final()
 
     def get_final_text(self) -> str:
-        """Read what is left and return the text of the whole message."""
+        """Read the rest of the stream and return the text of the complete message.
+
+        Returns:
+            The text.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+        """
         return self.get_final_message().text
 
     def close(self) -> None:
@@ -218,10 +232,11 @@ class MessageStream(_State[Iterator[Event]]):
 
 
 class AsyncMessageStream(_State[AsyncIterator[Event]]):
-    """An answer as it comes: iterate for events, or take `text_stream` or `deltas` for the text.
+    """A message as it arrives: iterate for events, or take `text_stream` or `deltas` for the text.
 
-    Use it in an `async with` block; all else is as for `MessageStream`, with `async for` and
-    `await`.
+    Use it in an `async with` block, which sends the request and closes the connection at the end.
+    It is one iterator, so every view of it goes on where the last one stopped. Either the message
+    completes, or an error of this package is raised whose `partial_message` holds what arrived.
     """
 
     def __init__(self, send: Callable[[], Awaitable[Opened[AsyncIterator[Event]]]]) -> None:
@@ -268,17 +283,35 @@ class AsyncMessageStream(_State[AsyncIterator[Event]]):
 
     @property
     def deltas(self) -> AsyncIterator[ContentDelta]:
-        """The thinking and the text, each delta with its kind."""
+        """The thinking and the text, each with its kind: `async for kind, text in stream.deltas`.
+
+        Not `signature`s, and not thinking that the server keeps to itself: those are in the blocks
+        of the message.
+        """
         return _AsyncPicked(self, delta_of)
 
     async def get_final_message(self) -> Message:
-        """Read what is left and return the whole message. Raises `APIError` if it breaks off."""
+        """Read the rest of the stream and return the complete message.
+
+        Returns:
+            The message.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+        """
         async for _ in self:
             pass
         return self._final()
 
     async def get_final_text(self) -> str:
-        """Read what is left and return the text of the whole message."""
+        """Read the rest of the stream and return the text of the complete message.
+
+        Returns:
+            The text.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+        """
         return (await self.get_final_message()).text
 
     async def close(self) -> None:

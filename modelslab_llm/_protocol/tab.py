@@ -37,8 +37,9 @@ class Tab:
         if message is self._counted:
             return
         self._counted = message
+        estimated = any(seam.estimated_tokens for seam in message.seams)
         if message.usage.model_fields_set:
-            self._budget.add(message.usage, self._model, is_partial=is_partial)
+            self._budget.add(message.usage, self._model, is_partial=is_partial or estimated)
 
     def settle(self, message: Message | None, *, is_partial: bool) -> None:
         """Count the last attempt; only the first time counts."""

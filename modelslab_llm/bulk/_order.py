@@ -42,26 +42,29 @@ class BulkOptions(TypedDict, total=False):
     """The options of `messages.bulk`, beside its rows and what is asked of them."""
 
     store: str | os.PathLike[str] | None
-    """A file that keeps the results, made or continued. What is answered in it is not asked again.
-    `None`: nothing is kept."""
+    """File that keeps the results, created or continued; what it has an answer for is not asked
+    again. Default None: nothing is kept."""
     max_in_flight: int
-    """How many rows are asked at the same time, at most; default 50."""
+    """Most rows in flight at a time. Default 50."""
     max_failures: int | None
-    """End the run with `TooManyFailuresError` when this many rows of it have failed."""
+    """End the run with `TooManyFailuresError` once this many of its rows have failed. Default None,
+    no limit."""
     retry_failed: bool
-    """Ask again what failed in an earlier run; by default its stored failure is its result."""
+    """Ask again what failed in an earlier run. Default False: the stored failure is the result."""
     include_stored: bool
-    """Hand out the results that the store has, too; default True."""
+    """Hand out the results that the store has, too. Default True."""
     deduplicate: bool
-    """Ask identical requests once, and give all their rows the one answer."""
+    """Send identical requests once, and give all their rows the one answer. Default False."""
     prices: Prices | None
-    """What tokens cost, for `result.cost` and the progress; by default those of `budget`."""
+    """What tokens cost, for `result.cost` and the progress. Default: those of `budget`."""
     budget: Budget | None
-    """End the run with `BudgetSpentError` before the next request when this is spent."""
+    """End the run with `BudgetSpentError` before the next request once this is spent. Default None,
+    no limit."""
     progress: bool | Callable[[BulkProgress], None]
-    """Show a progress bar (tqdm or rich, else a log line); or a function that is told."""
+    """Show a progress bar (tqdm or rich, else log lines), or call a function with the
+    `BulkProgress`, five times a second at most. Default False."""
     total: int | None
-    """How many rows there are, where `len(rows)` does not tell."""
+    """How many rows there are, where `len(rows)` does not tell. Default None."""
 
 
 class Order(Generic[R, T]):

@@ -53,10 +53,15 @@ class BulkRun(Generic[R, T]):
         return self._order.nothing_yet() if self._crew is None else self._crew.progress()
 
     def plan(self) -> BulkPlan:
-        """Say what the run would do, and ask nothing: a dry run.
+        """Say what the run would do, without asking anything: a dry run.
 
-        It reads all rows, so they must be a list or another iterable that can be read again. Raises
-        `ConfigurationError` if the run has begun.
+        It reads all rows, so they must be a list or another iterable that can be read again.
+
+        Returns:
+            The plan: how many rows, and what would become of them.
+
+        Raises:
+            ConfigurationError: The run has begun.
         """
         if self._crew is not None:
             raise ConfigurationError(LATE)
@@ -68,9 +73,13 @@ class BulkRun(Generic[R, T]):
         return planner.plan
 
     def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone; return the counts.
+        """Run to the end, where the results are wanted in the store alone.
 
-        Raises what ends the run early, as iterating does.
+        Returns:
+            The counts.
+
+        Raises:
+            ModelsLabError: What ends the run early, as iterating raises it.
         """
         for _ in self:
             pass
@@ -131,10 +140,15 @@ class AsyncBulkRun(Generic[R, T]):
         return self._order.nothing_yet() if self._crew is None else self._crew.progress()
 
     async def plan(self) -> BulkPlan:
-        """Say what the run would do, and ask nothing: a dry run.
+        """Say what the run would do, without asking anything: a dry run.
 
-        It reads all rows, so they must be a list or another iterable that can be read again. Raises
-        `ConfigurationError` if the run has begun.
+        It reads all rows, so they must be a list or another iterable that can be read again.
+
+        Returns:
+            The plan: how many rows, and what would become of them.
+
+        Raises:
+            ConfigurationError: The run has begun.
         """
         from ._tasks import Rows
 
@@ -148,9 +162,13 @@ class AsyncBulkRun(Generic[R, T]):
         return planner.plan
 
     async def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone; return the counts.
+        """Run to the end, where the results are wanted in the store alone.
 
-        Raises what ends the run early, as iterating does.
+        Returns:
+            The counts.
+
+        Raises:
+            ModelsLabError: What ends the run early, as iterating raises it.
         """
         async for _ in self:
             pass

@@ -93,7 +93,14 @@ class BulkStore(Generic[T]):
         return self._shelf.counts(self._run).failed
 
     def get(self, key: Key) -> BulkResult[None, T] | None:
-        """Return the result of one row, or `None` if it is not stored."""
+        """Return the result of one row.
+
+        Args:
+            key: The key of the row, or its position where it was given none.
+
+        Returns:
+            The result, or `None` if it is not stored.
+        """
         kept = self._shelf.find(key)
         return None if kept is None else self._result(kept)
 
@@ -104,7 +111,11 @@ class BulkStore(Generic[T]):
         return map(self._result, self._shelf.all(self._run))
 
     def write_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write a line of JSON for each row: its columns, and `message`, the whole answer."""
+        """Write a line of JSON for each row: its columns, and `message`, the whole answer.
+
+        Args:
+            path: The file, which is replaced once it is written whole.
+        """
         with _replacing(path) as file:
             for kept in self._shelf.all(self._run):
                 record = _record(kept)
@@ -113,7 +124,11 @@ class BulkStore(Generic[T]):
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a table of comma-separated values, with a line of headings."""
+        """Write a table of comma-separated values, with a line of headings.
+
+        Args:
+            path: The file, which is replaced once it is written whole.
+        """
         with _replacing(path) as file:
             import csv
 
@@ -124,8 +139,13 @@ class BulkStore(Generic[T]):
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write a Parquet file, with pyarrow or polars, whichever is installed.
 
-        pyarrow writes it piece by piece; polars holds the whole table. Raises `ConfigurationError`
-        if neither is there.
+        pyarrow writes it piece by piece; polars holds the whole table in memory.
+
+        Args:
+            path: The file, which is replaced once it is written whole.
+
+        Raises:
+            ConfigurationError: Neither is installed.
         """
         try:
             import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]

@@ -47,12 +47,18 @@ class Conversation:
         self,
         turn: str | MessageParam | Message | ContentBlockParam | Iterable[ContentBlockParam],
     ) -> None:
-        """Add a turn: a reply; text, a block or blocks of the user's; or any turn as a dict.
+        """Add a turn to the end.
 
         A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
         stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
-        answered here, with an error that shows the model what did arrive. Raises
-        `InvalidRequestError` for what is not a turn.
+        answered here, with an error that shows the model what did arrive.
+
+        Args:
+            turn: A reply of the model; text, a block or blocks of the user's; or any turn as a
+                dict.
+
+        Raises:
+            InvalidRequestError: It is not a turn.
         """
         given: Any = turn
         if is_mapping(turn) and "type" in turn and "role" not in turn:
@@ -103,10 +109,13 @@ class Conversation:
         return [use for use in found if use.id not in given]
 
     def without_thinking(self) -> Conversation:
-        """Return a copy for another server or model: thinking is only for where it came from.
+        """Return a copy without thinking, for another server or model.
 
-        Leave it in otherwise, and move while no tool call is pending: where a call follows from
-        thinking, Anthropic wants both (protocol.md §4).
+        Thinking is only for where it came from. Keep it otherwise, and move while no tool call is
+        pending: where a call follows from thinking, Anthropic wants both (protocol.md §4).
+
+        Returns:
+            The copy.
         """
         copy = Conversation(self.turns)
         for turn in copy.turns:

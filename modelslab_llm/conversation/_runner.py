@@ -116,16 +116,28 @@ class ToolRunner(_State[MessageStream]):
         return message
 
     def stream(self) -> Iterator[MessageStream]:
-        """Iterate over the turns as streams, which are opened for you and read to their end."""
+        """Iterate over the turns as streams, which are opened for you and read to their end.
+
+        Returns:
+            An iterator of one stream a turn.
+        """
         return _Streams(self)
 
     def get_final_message(self) -> Message:
-        """Go on to the end, and return the answer.
+        """Run the conversation to its end and return the last message.
 
         That is the first message without calls, one that the model refused to go on with (its calls
         are not run), or one with a call that you have to answer yourself (see `calls`) because its
-        definition has no function. Raises `TooManyTurnsError`,
-        `ToolError` with `on_error="raise"`, and `APIError`.
+        definition has no function.
+
+        Returns:
+            The message.
+
+        Raises:
+            TooManyTurnsError: `max_turns` messages brought no answer.
+            ToolError: A tool failed, with `on_error="raise"`.
+            APIError: No usable response; the runner is as it was before the request, so call this
+                again to try again.
         """
         for _ in self:
             pass
@@ -211,9 +223,12 @@ def _too_slow(seconds: float | None) -> TimeoutError:
 
 
 class AsyncToolRunner(_State[AsyncMessageStream]):
-    """A conversation in which tools are run; all else is as for `ToolRunner`, with `async`.
+    """A conversation in which tools are run: iterate for the model's messages, one a turn.
 
-    Between two turns the calls run at the same time, functions that are not async in threads.
+    It is one iterator, so each way of reading goes on where the last one stopped. Between two
+    turns the calls in `calls` run at the same time, functions that are not async in threads. Use
+    `async with` if you may leave it early while an answer streams in. An `APIError` leaves it as
+    it was before the request: go on to try again.
     """
 
     def __init__(
@@ -238,16 +253,28 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
         return message
 
     def stream(self) -> AsyncIterator[AsyncMessageStream]:
-        """Iterate over the turns as streams, which are opened for you and read to their end."""
+        """Iterate over the turns as streams, which are opened for you and read to their end.
+
+        Returns:
+            An iterator of one stream a turn.
+        """
         return _AsyncStreams(self)
 
     async def get_final_message(self) -> Message:
-        """Go on to the end, and return the answer.
+        """Run the conversation to its end and return the last message.
 
         That is the first message without calls, one that the model refused to go on with (its calls
         are not run), or one with a call that you have to answer yourself (see `calls`) because its
-        definition has no function. Raises `TooManyTurnsError`,
-        `ToolError` with `on_error="raise"`, and `APIError`.
+        definition has no function.
+
+        Returns:
+            The message.
+
+        Raises:
+            TooManyTurnsError: `max_turns` messages brought no answer.
+            ToolError: A tool failed, with `on_error="raise"`.
+            APIError: No usable response; the runner is as it was before the request, so call this
+                again to try again.
         """
         async for _ in self:
             pass

@@ -70,16 +70,32 @@ class ToolCall(HintsAtNames):
         return self.input is not self._given or self.input != self.tool_use.input
 
     def answer(self, content: object, is_error: bool = False) -> None:
-        """Answer the call without running anything; `content` is as for `tool_result`."""
+        """Answer the call without running anything.
+
+        Args:
+            content: The result, as for `tool_result`.
+            is_error: Whether to tell the model that the call failed. Default False.
+
+        Raises:
+            TypeError: The content has no JSON form.
+        """
         self.result = tool_result(self.tool_use, content, is_error)
         self.error = None
 
     def refuse(self, reason: str) -> None:
-        """Answer the call with an error, which tells the model why it was not run."""
+        """Answer the call with an error, which tells the model why it was not run.
+
+        Args:
+            reason: What the model is told.
+        """
         self.answer(reason, is_error=True)
 
     def fail(self, error: Exception) -> None:
-        """Answer the call with what went wrong: type and message, never the traceback."""
+        """Answer the call with what went wrong: type and message, never the traceback.
+
+        Args:
+            error: What the tool raised.
+        """
         log.info("tool %s failed", self.name, exc_info=error)
         said = str(error)[:SAID]
         self.refuse(said if isinstance(error, ToolError) else f"{type(error).__name__}: {said}")

@@ -82,18 +82,26 @@ def image(
     max_side: int | None = MAX_SIDE,
     cache_control: CacheControlParam | None = None,
 ) -> ImageBlockParam:
-    """Return the block for a picture: JPEG, PNG, GIF or WebP.
+    """Return the content block for an image, for vision models: JPEG, PNG, GIF or WebP.
 
-    The bytes go along as base64. The server fetches a URL of `http:` or `https:` itself; Ollama
-    and new-api do not (protocol.md §4). `max_bytes` is the most characters of base64, `max_side`
-    the most pixels of a side; None lifts a limit, for a server that has another.
-
+    Files and bytes are sent as they are, as base64; not every server heeds the orientation in them.
     A PIL image is sent upright, as its EXIF orientation says: as a JPEG of the same quality if it
-    was opened as one (of several pictures in one file, the current one), or else as a PNG, or as a
-    JPEG where the PNG would be too large and has no transparency. Files and bytes are sent as they
-    are; not every server heeds the orientation in them.
+    was opened as one (of several images in one file, the current one), else as a PNG, or as a JPEG
+    where the PNG would be too large and has no transparency.
 
-    Raises `InvalidRequestError` for what is not such an image, is too large, or cannot be read.
+    Args:
+        source: A path, the bytes, an open file, a PIL image, or a URL. A URL of `http:` or `https:`
+            is fetched by the server; Ollama and new-api do not (protocol.md §4).
+        max_bytes: Most characters of base64; None for no limit, for a server that has another.
+            Default 5 MiB.
+        max_side: Most pixels of a side; None for no limit. Default 8000.
+        cache_control: Cache the prompt up to this block; Anthropic only. Default None.
+
+    Returns:
+        The content block, for a turn of the user.
+
+    Raises:
+        InvalidRequestError: The source is not such an image, is too large, or cannot be read.
     """
     block: ImageBlockParam
     if url := _url(source):
@@ -123,14 +131,27 @@ def document(
     max_bytes: int | None = MAX_DOCUMENT,
     cache_control: CacheControlParam | None = None,
 ) -> DocumentBlockParam:
-    """Return the block for a document: a PDF, or plain text in UTF-8.
+    """Return the content block for a document: a PDF, or plain text in UTF-8.
 
-    A string as `source` is a path or a URL and never the text itself, which is `text=`: what a
-    stranger wrote can so never name a file. `max_bytes` is the most characters that are sent,
-    None for no limit; `citations` lets the model cite the document.
+    llama-server and Ollama drop documents silently (protocol.md §4): send such text as text.
 
-    llama-server and Ollama drop documents without a word (protocol.md §4): send such text as text.
-    Raises `InvalidRequestError` for what is neither PDF nor text, is too large, or cannot be read.
+    Args:
+        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is a
+            path or a URL and never the text itself, so that what a stranger wrote cannot name a
+            file. Default None.
+        text: The text of the document, instead of a `source`. Default None.
+        title: Title the model is shown. Default None.
+        context: What else the model is told of the document. Default None.
+        citations: Whether the model may cite the document. Default None, the server's own.
+        max_bytes: Most characters that are sent; None for no limit. Default 32 MiB.
+        cache_control: Cache the prompt up to this block; Anthropic only. Default None.
+
+    Returns:
+        The content block, for a turn of the user.
+
+    Raises:
+        InvalidRequestError: The source is neither PDF nor text, is too large, or cannot be read; or
+            both a source and a text are given, or neither.
     """
     if (source is None) == (text is None):
         raise InvalidRequestError("document: give either a source, or text=...")
@@ -157,7 +178,29 @@ async def aimage(
     max_side: int | None = MAX_SIDE,
     cache_control: CacheControlParam | None = None,
 ) -> ImageBlockParam:
-    """Return the block for a picture; `image` for async, which reads in a thread of its own."""
+    """Return the content block for an image, for vision models: JPEG, PNG, GIF or WebP.
+
+    Files and bytes are sent as they are, as base64; not every server heeds the orientation in them.
+    A PIL image is sent upright, as its EXIF orientation says: as a JPEG of the same quality if it
+    was opened as one (of several images in one file, the current one), else as a PNG, or as a JPEG
+    where the PNG would be too large and has no transparency.
+
+    The source is read and encoded in a thread, so that the event loop goes on.
+
+    Args:
+        source: A path, the bytes, an open file, a PIL image, or a URL. A URL of `http:` or `https:`
+            is fetched by the server; Ollama and new-api do not (protocol.md §4).
+        max_bytes: Most characters of base64; None for no limit, for a server that has another.
+            Default 5 MiB.
+        max_side: Most pixels of a side; None for no limit. Default 8000.
+        cache_control: Cache the prompt up to this block; Anthropic only. Default None.
+
+    Returns:
+        The content block, for a turn of the user.
+
+    Raises:
+        InvalidRequestError: The source is not such an image, is too large, or cannot be read.
+    """
     make = partial(
         image, source, max_bytes=max_bytes, max_side=max_side, cache_control=cache_control
     )
@@ -174,7 +217,30 @@ async def adocument(
     max_bytes: int | None = MAX_DOCUMENT,
     cache_control: CacheControlParam | None = None,
 ) -> DocumentBlockParam:
-    """Return the block for a document; `document` for async, which reads in a thread of its own."""
+    """Return the content block for a document: a PDF, or plain text in UTF-8.
+
+    llama-server and Ollama drop documents silently (protocol.md §4): send such text as text.
+
+    The source is read and encoded in a thread, so that the event loop goes on.
+
+    Args:
+        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is a
+            path or a URL and never the text itself, so that what a stranger wrote cannot name a
+            file. Default None.
+        text: The text of the document, instead of a `source`. Default None.
+        title: Title the model is shown. Default None.
+        context: What else the model is told of the document. Default None.
+        citations: Whether the model may cite the document. Default None, the server's own.
+        max_bytes: Most characters that are sent; None for no limit. Default 32 MiB.
+        cache_control: Cache the prompt up to this block; Anthropic only. Default None.
+
+    Returns:
+        The content block, for a turn of the user.
+
+    Raises:
+        InvalidRequestError: The source is neither PDF nor text, is too large, or cannot be read; or
+            both a source and a text are given, or neither.
+    """
     make = partial(
         document,
         source,

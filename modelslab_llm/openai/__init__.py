@@ -46,15 +46,24 @@ def to_messages(
     keep_reasoning: bool = False,
     endpoint: Endpoint | None = None,
 ) -> MessageCreateParams:
-    """Return the parameters for `messages.create` or `messages.stream` that ask the same.
+    """Convert an OpenAI chat body to the parameters of `messages.create` and `messages.stream`.
 
-    `body` is what an OpenAI client takes or sends; its messages may be that client's own objects.
-    `max_tokens` counts where the body has neither `max_completion_tokens` nor `max_tokens`, since
-    Messages insists on one. `keep_reasoning` sends `reasoning_content` of earlier turns as thinking
-    without a signature, which llama-server and Ollama take and Anthropic refuses. `endpoint` is
-    where it will be sent, such as `client.endpoint`: a temperature above 1 stays as it is for a
-    gateway, and becomes 1 for ModelsLab, or if none is given. Raises `InvalidRequestError` with
-    every problem found, and warns of all else that is left out.
+    What has no equivalent is left out with a warning.
+
+    Args:
+        body: What an OpenAI client takes or sends; its messages may be that client's own objects.
+        max_tokens: Used where the body has neither `max_completion_tokens` nor `max_tokens`, as
+            Messages requires one. Default 4096.
+        keep_reasoning: Whether to send `reasoning_content` of earlier turns as thinking without a
+            signature, which llama-server and Ollama accept and Anthropic refuses. Default False.
+        endpoint: Where it will be sent, such as `client.endpoint`: a gateway is sent a temperature
+            above 1 as it is, ModelsLab is sent 1. Default None, as for ModelsLab.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        InvalidRequestError: What cannot be converted, every problem at once.
     """
     notes = Notes()
     hottest = 1 if endpoint is None else endpoint.max_temperature
@@ -64,11 +73,18 @@ def to_messages(
 
 
 def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
-    """Return a reply as a `chat.completion`, a plain dict that `json.dumps` takes.
+    """Convert a message to a `chat.completion`, a plain dict that `json.dumps` takes.
 
-    `created` is a Unix time; a message has none. Thinking becomes `reasoning_content`, the output
-    in a `ParsedMessage` becomes text, the text of arguments that did not arrive whole is given as
-    it came, and the stop text that was hit is in the choice's `stop_reason`, as vLLM has it.
+    Thinking becomes `reasoning_content`, and the output in a `ParsedMessage` becomes text.
+    Arguments that did not arrive whole are given as they came. The stop text that was hit is in the
+    choice's `stop_reason`, as with vLLM.
+
+    Args:
+        message: The message.
+        created: Unix time in seconds, which a message does not have. Default 0.
+
+    Returns:
+        The `chat.completion`.
     """
     notes = Notes()
     completion = completion_of(message, notes, created)
@@ -119,13 +135,19 @@ def to_chat_request(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_chat_completion(completion: Mapping[str, Any]) -> Message:
-    """Return the message that a `chat.completion` holds: its first choice.
+    """Convert a `chat.completion` to a message: its first choice.
 
     `reasoning_content` becomes thinking, `tool_calls` become `tool_use` blocks, whose arguments
     stay as they came where they are not whole.
 
+    Args:
+        completion: The `chat.completion`, as parsed JSON.
+
+    Returns:
+        The message.
+
     Raises:
-        InvalidRequestError: If it has no choices, as an error has none.
+        InvalidRequestError: It has no choices, as an error has none.
     """
     notes = Notes()
     message = message_of(notes.dict_at(completion, "completion"))
@@ -136,9 +158,15 @@ def from_chat_completion(completion: Mapping[str, Any]) -> Message:
 
 
 def from_chat_chunks(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
-    """Yield the events of the message that comes in `chat.completion.chunk`s.
+    """Convert `chat.completion.chunk`s to the events of a message, each as soon as it comes.
 
     A stream that ends before its `finish_reason` yields no `message_delta` and no `message_stop`.
+
+    Args:
+        chunks: The chunks, as parsed JSON.
+
+    Yields:
+        The events.
     """
     reader = ReadChunks()
     for chunk in chunks:

@@ -20,12 +20,12 @@ STEP = 1 / 64
 _NUMBER = "0123456789+-.eE"
 """What a number may go on with: 1 may become 12."""
 
-_ESCAPE = re.compile(  # after an even number of backslashes, which are characters by themselves
+_ESCAPE = (  # after an even number of backslashes, which are characters by themselves
     r"(?<!\\)(?:\\\\)*"
     r"((?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?)\Z"
 )
 """An escape that is not whole at the end of a text, or that is half of a character."""
-_SURROGATE = re.compile(
+_SURROGATE = (
     r"(?<!\\)((?:\\\\)*)(?:"
     r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
@@ -83,7 +83,7 @@ def _with_whole_characters(text: str) -> str:
     >>> _with_whole_characters(r'["\ud83d\ude00", "\ud83d", "\\ud83d"]')
     '["\\ud83d\\ude00", "\\ufffd", "\\\\ud83d"]'
     """
-    return _SURROGATE.sub(lambda found: found[0] if found[2] else found[1] + "\\ufffd", text)
+    return re.sub(_SURROGATE, lambda found: found[0] if found[2] else found[1] + "\\ufffd", text)
 
 
 def _sure(text: str) -> str:
@@ -93,5 +93,5 @@ def _sure(text: str) -> str:
     ('{"n": ', '{"t": "caf')
     """
     text = text.rstrip(_NUMBER)
-    unfinished = _ESCAPE.search(text, max(0, len(text) - 24))
+    unfinished = re.compile(_ESCAPE).search(text, max(0, len(text) - 24))
     return text[: unfinished.start(1)] if unfinished else text

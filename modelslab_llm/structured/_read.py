@@ -183,7 +183,7 @@ def json_objects(text: str) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     end = 0
-    while begin := _OBJECT.search(text, end):
+    while begin := re.compile(_OBJECT).search(text, end):
         try:
             value, end = STRICT_JSON.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
@@ -192,4 +192,4 @@ def json_objects(text: str) -> list[dict[str, Any]]:
     return found
 
 
-_OBJECT = re.compile(r'\{\s*["}]')  # a brace followed by anything else is prose
+_OBJECT = r'\{\s*["}]'  # a brace followed by anything else is prose

@@ -52,9 +52,14 @@ class ParsedMessageStream(MessageStream, Generic[T]):
         yield from self._growing.news(whole=True)
 
     def get_final_message(self) -> ParsedMessage[T]:
-        """Read what is left; return the whole message, with its output in `parsed`.
+        """Read the rest of the stream and return the complete message, with its output in `parsed`.
 
-        Raises `APIError` if the stream breaks off, `OutputError` if the answer is not the output.
+        Returns:
+            The message.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+            OutputError: The answer is not the output: cut off, refused or invalid.
         """
         return self._asked.read(super().get_final_message())
 
@@ -79,13 +84,23 @@ class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
 
     @property
     def partial_stream(self) -> AsyncIterator[Any]:
-        """The output as far as it has come; as for `ParsedMessageStream`."""
+        """The output as far as it has come, again and again as it grows.
+
+        These are plain JSON values, not validated: a dict for a model, whose last value may still
+        grow. The last one is whole. Large outputs grow in larger steps, which keeps the cost of
+        looking linear.
+        """
         return _AsyncPartials(self, self._growing)
 
     async def get_final_message(self) -> ParsedMessage[T]:
-        """Read what is left; return the whole message, with its output in `parsed`.
+        """Read the rest of the stream and return the complete message, with its output in `parsed`.
 
-        Raises `APIError` if the stream breaks off, `OutputError` if the answer is not the output.
+        Returns:
+            The message.
+
+        Raises:
+            APIError: The stream broke off; `partial_message` has what had arrived.
+            OutputError: The answer is not the output: cut off, refused or invalid.
         """
         return self._asked.read(await super().get_final_message())
 

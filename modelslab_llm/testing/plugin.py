@@ -128,7 +128,9 @@ def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
     item: pytest.Item = request.node
     mark = item.get_closest_marker(name)
     if mark and mark.args:
-        raise pytest.UsageError(f"@pytest.mark.{name}(…) takes its options by name: script=…, …")
+        raise pytest.UsageError(
+            f"@pytest.mark.{name}(...) takes its options by name: script=..., ..."
+        )
     return dict(mark.kwargs) if mark else {}
 
 
@@ -190,8 +192,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and begin to watch where the project asks for it."""
     for line in (
         f"{LIVE}: this test may reach real services of ModelsLab and Anthropic",
-        "modelslab_server(script=…, **options): what the fixture's LocalServer is made with",
-        "modelslab_recording(redact=…, **options): what the fixture's Recording is made with",
+        "modelslab_server(script=..., **options): what the fixture's LocalServer is made with",
+        "modelslab_recording(redact=..., **options): what the fixture's Recording is made with",
     ):
         config.addinivalue_line("markers", line)
     if config.getini(GUARD):

@@ -43,7 +43,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+NAME = "[a-zA-Z0-9_-]{1,64}"
 """The names that every server takes (protocol.md §10)."""
 
 
@@ -87,18 +87,33 @@ class Tool(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def call(self, input: Mapping[str, Any]) -> R:
-        """Call the function with the arguments a model gave; await the result of an async one.
+        """Call the function with the arguments that a model gave; await the result of an async one.
 
-        Raises `ToolInputError` if they do not fit `input_schema`, and whatever the function raises.
+        Args:
+            input: The arguments, as in the `input` of a `ToolUseBlock`.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ToolInputError: The arguments do not fit `input_schema`. What the function raises is
+                raised as it is.
         """
         args, kwargs = self.read(input)
         function: Callable[..., R] = self.function
         return function(*args, **kwargs)
 
     def read(self, input: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments a model gave as the function takes them.
+        """Validate the arguments that a model gave, and return them as the function takes them.
 
-        Raises `ToolInputError` if they do not fit `input_schema`.
+        Args:
+            input: The arguments, as in the `input` of a `ToolUseBlock`.
+
+        Returns:
+            The positional and the keyword arguments.
+
+        Raises:
+            ToolInputError: The arguments do not fit `input_schema`.
         """
         if self._unbound:
             raise ConfigurationError(
@@ -174,10 +189,21 @@ def tool(
 ) -> Any:
     """Make a tool of a function whose parameters all have types: `@tool`, or `tool(function)`.
 
-    `name` and `description` are those of the function unless given; the description of a parameter
-    comes from `Annotated[str, "…"]`, from pydantic's `Field(description="…")`, or from the
-    docstring. `timeout` limits a call in `run_tools`, in seconds; `extra` are more fields of the
-    definition, such as `cache_control`. Raises `ConfigurationError` for what can be no tool.
+    The description of a parameter comes from `Annotated[str, "..."]`, from pydantic's
+    `Field(description="...")`, or from the docstring.
+
+    Args:
+        function: The function, sync or async.
+        name: Name of the tool. Default: that of the function.
+        description: What the model is told of it. Default: the docstring of the function.
+        timeout: Seconds a call may take in `run_tools`. Default None, no limit.
+        extra: Further fields of the definition, such as `cache_control`. Default none.
+
+    Returns:
+        The tool, which is called as the function is.
+
+    Raises:
+        ConfigurationError: The function cannot be a tool.
 
     >>> @tool
     ... def river_level(river: Annotated[str, "Without 'River'"], days: list[int] = []) -> str:
@@ -209,10 +235,18 @@ def tool_result(
 ) -> ToolResultBlockParam:
     """Return the answer to a tool call, to stand first in the next user turn (protocol.md §10).
 
-    `tool_use` is the call or its id. `content` is text, content blocks (one, or a list of them),
-    or anything that has a JSON form, pydantic models and dataclasses among them; what is none of
-    these is a `TypeError`. The text of an error begins with `Error:`, because llama-server, vLLM
-    and Ollama ignore `is_error`.
+    Args:
+        tool_use: The call, or its ID.
+        content: Text, content blocks (one, or a list of them), or anything that has a JSON form,
+            pydantic models and dataclasses among them.
+        is_error: Whether the call failed. The text then begins with `Error:`, because llama-server,
+            vLLM and Ollama ignore the flag. Default False.
+
+    Returns:
+        The content block.
+
+    Raises:
+        TypeError: The content has no JSON form.
 
     >>> tool_result("toolu_1", {"level": 18})
     {'type': 'tool_result', 'tool_use_id': 'toolu_1', 'content': '{"level":18}'}
@@ -241,7 +275,7 @@ def _checked_name(function: object, name: str | None) -> str:
     if name is None and function.__name__ == "<lambda>":
         raise ConfigurationError("a lambda has neither name nor types: write a def")
     name = function.__name__ if name is None else name
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ConfigurationError(
             f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
             "and '-'; choose one with @tool(name=...)"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 
-_GOOGLE = re.compile(r"^(?:Args|Arguments|Parameters):[ ]*\n", re.M)
-_GOOGLE_END = re.compile(r"^\S", re.M)
-_NUMPY = re.compile(r"^Parameters\n-{3,}[ ]*\n", re.M)
-_NUMPY_END = re.compile(r"^\S.*\n-{3,}[ ]*$", re.M)
-_ENTRY = re.compile(r"^(\w+)[ ]*(?:\([^)]*\)[ ]*:|:)[ ]*(.*)$")
-_FIELD = re.compile(r"^:param (?:[^:\n]+ )?(\w+):[ ]*(.*(?:\n[ \t]+\S.*)*)\n?", re.M)
-_OTHER_FIELD = re.compile(r"^:(?:type|rtype)\b[^:\n]*:.*(?:\n[ \t]+\S.*)*\n?", re.M)
+# As text: the `re` module compiles them when the first docstring is read, and keeps them.
+_GOOGLE = r"(?m)^(?:Args|Arguments|Parameters):[ ]*\n"
+_GOOGLE_END = r"(?m)^\S"
+_NUMPY = r"(?m)^Parameters\n-{3,}[ ]*\n"
+_NUMPY_END = r"(?m)^\S.*\n-{3,}[ ]*$"
+_ENTRY = r"^(\w+)[ ]*(?:\([^)]*\)[ ]*:|:)[ ]*(.*)$"
+_FIELD = r"(?m)^:param (?:[^:\n]+ )?(\w+):[ ]*(.*(?:\n[ \t]+\S.*)*)\n?"
+_OTHER_FIELD = r"(?m)^:(?:type|rtype)\b[^:\n]*:.*(?:\n[ \t]+\S.*)*\n?"
 
 
 def described(docstring: str | None) -> tuple[str, dict[str, str]]:
@@ -35,12 +36,12 @@ def described(docstring: str | None) -> tuple[str, dict[str, str]]:
     ('Add.', {'a': 'One.', 'b': 'Two, or three.'})
     """
     text = inspect.cleandoc(docstring or "")
-    found = {name: _joined(words) for name, words in _FIELD.findall(text)}
-    text = _OTHER_FIELD.sub("", _FIELD.sub("", text))
+    found = {name: _joined(words) for name, words in re.findall(_FIELD, text)}
+    text = re.sub(_OTHER_FIELD, "", re.sub(_FIELD, "", text))
     for header, end in ((_GOOGLE, _GOOGLE_END), (_NUMPY, _NUMPY_END)):
-        if start := header.search(text):
+        if start := re.search(header, text):
             after = text[start.end() :]
-            stop = end.search(after)
+            stop = re.search(end, after)
             section = after[: stop.start()] if stop else after
             found |= _entries(section, numpy=header is _NUMPY)
             text = text[: start.start()] + after[len(section) :]
@@ -53,7 +54,7 @@ def _entries(section: str, *, numpy: bool) -> dict[str, str]:
     names: list[str] = []
     for line in inspect.cleandoc("\n" + section).splitlines():
         if line[:1].strip():  # not indented
-            entry = _ENTRY.match(line)
+            entry = re.match(_ENTRY, line)
             if numpy:
                 names = [name.strip().lstrip("*") for name in line.split(":")[0].split(",")]
             else:

@@ -194,7 +194,14 @@ class _CallBlock(_Block):
         return super().to_param() | {"input": self.input}
 
     def with_arguments(self, text: str | None) -> Self:
-        """Return a copy whose input is read from `text`; None means that none arrived."""
+        """Return a copy with another input.
+
+        Args:
+            text: The input as JSON; None means that none arrived.
+
+        Returns:
+            The copy; its `input_complete` tells whether the text was a whole JSON object.
+        """
         found = read_arguments(text) if text is not None and self.name else None
         if found is not None:
             return self.model_copy(update={"input": found})

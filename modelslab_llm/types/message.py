@@ -282,7 +282,7 @@ def _as_markdown(block: ContentBlock) -> str:
             given = json.dumps(block.input, ensure_ascii=False, indent=2)
             return _as_code(f"{block.name}({given})")
         case ToolUseBlock() | ServerToolUseBlock():
-            return _as_code(f"{block.name}({block.raw_input} … cut")
+            return _as_code(f"{block.name}({block.raw_input} ... cut")
         case _:
             return _as_code(f"[{block.type}]")
 

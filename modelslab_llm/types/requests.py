@@ -156,26 +156,41 @@ class TimeoutLike(Protocol):
 
 class _Options(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
-    """Headers for this request only; they win over the client's."""
+    """Headers of this request only; they win over the client's."""
     extra_body: Mapping[str, Any] | None
-    """Fields that only one server knows, such as llama-server's `chat_template_kwargs`."""
+    """Fields that only one server knows, such as llama-server's `chat_template_kwargs`; they win
+    over parameters of the same name."""
     timeout: float | TimeoutLike | None
-    """Seconds for this request instead of the client's `timeout`; None for no limit."""
+    """Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default: the client's
+    `timeout`."""
 
 
 class CountTokensParams(_Options, total=False):
     """The parameters of `messages.count_tokens` (protocol.md §8)."""
 
     messages: Required[Iterable[MessageParam | Message | LoadedParam]]
+    """Required. The conversation: turns with a `role` ("user" or "assistant") and `content`,
+    replies of the model among them, or a `Conversation`."""
     model: str | None
-    """Needed unless the endpoint has a default model."""
+    """Name of the model. Optional where the endpoint has a `default_model`, as `gguf()` and
+    `llama_server()` do; a llama-server with one model ignores it."""
     system: str | Iterable[TextBlockParam | LoadedParam] | None
+    """System prompt: a string, or text blocks, which llama-server joins without a separator."""
     tools: Iterable[HasToolParam | ToolParam | ServerToolParam | LoadedParam] | None
-    """Tools made by `@tool`, or definitions. No two may have the same name."""
+    """Tools the model may call: functions decorated with `@tool`, or definitions. No two may have
+    the same name."""
     tool_choice: ToolChoiceParam | None
+    """Whether the model may, must or must not call tools; by default it may. llama-server treats
+    `tool` as `any` and ignores `none`; Ollama ignores it altogether."""
     thinking: ThinkingParam | None
+    """Whether the model thinks first, with a budget in tokens. llama-server reads only `enabled`;
+    vLLM ignores it; v7 and GGUF do not document it."""
     output_config: OutputConfigParam | None
+    """Effort, and the JSON schema of the answer. For Anthropic and newer vLLM; Ollama reads only
+    the effort, llama-server nothing."""
     cache_control: CacheControlParam | None
+    """Cache the prompt up to its last block. Anthropic only; llama-server caches prefixes by
+    itself."""
 
 
 class MessageCreateParams(CountTokensParams, total=False):
@@ -185,22 +200,35 @@ class MessageCreateParams(CountTokensParams, total=False):
     """
 
     max_tokens: Required[int]
-    """The most tokens to answer with, at least 1. No upper limit is checked here."""
+    """Required. Most tokens to generate, thinking included; at least 1. No upper limit is checked
+    here."""
     temperature: float | None
-    """0 to 1; a gateway may allow more. The newest Claude models refuse it."""
+    """Sampling temperature, 0 to 1; a gateway may allow more. Documented default 1; 0.8 on
+    llama-server. The newest Claude models refuse it."""
     top_p: float | None
-    """0 to 1."""
+    """Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models refuse
+    it."""
     top_k: int | None
-    """At least 1. In the advanced parameters of v7; undocumented for GGUF."""
+    """Sample from this many of the likeliest tokens, at least 1. Default 40 on llama-server. One of
+    the advanced parameters of v7; undocumented for GGUF."""
     stop_sequences: Sequence[str] | None
-    """Texts that end the answer. What was hit is in `message.stop_sequence`, if at all."""
+    """Texts that end the answer. Which one did is in `message.stop_sequence`, if the server says
+    so."""
     metadata: MetadataParam | None
+    """Opaque ID of the user the request is for. Anthropic only."""
     service_tier: Literal["auto", "standard_only"] | None
+    """Capacity to serve the request from. Anthropic only."""
     inference_geo: str | None
+    """Region to run the model in. Anthropic only."""
     container: str | Mapping[str, Any] | None
+    """Container for code execution, by ID or with its settings. Anthropic only."""
     speed: Literal["standard", "fast"] | None
+    """Speed of inference. Anthropic only, and not for every model."""
     diagnostics: Mapping[str, Any] | None
+    """What to diagnose, such as `{"previous_message_id": ...}`. Anthropic only."""
     context_management: Mapping[str, Any] | None
+    """How the server trims a long context. Beta of Anthropic."""
     mcp_servers: Sequence[Mapping[str, Any]] | None
+    """MCP servers whose tools the model may call. Beta of Anthropic."""
     betas: Sequence[str] | None
-    """Sent as the header `anthropic-beta`."""
+    """Beta features to turn on; sent as the header `anthropic-beta`."""

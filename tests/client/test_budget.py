@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +139,43 @@ def test_a_stream_that_is_dropped_is_counted_too(server: LocalServer) -> None:
     assert budget.partial_calls == 1
 
 
+@pytest.mark.parametrize("how", ["read", "left", "dropped"])
+def test_a_stream_that_is_resumed_counts_with_all_its_parts(
+    variant: Sync | Async, server: LocalServer, how: str
+) -> None:
+    text = "Tamar, Dart, Exe, Fal, Camel and Fowey"
+    server.script = [
+        Reply(text, usage=usage(40, 9), fault=Fault.cut(after=5)),
+        Reply(" and more rivers than that", usage=usage(50, 7)),
+    ]
+    endpoint = replace(server.gateway(), continues_prefill="rest")
+    budget = Budget(tokens=10**6)
+    client = variant.client(api_key=server.api_key, endpoint=endpoint, budget=budget)
+    with ExitStack() as stack:
+        stream = stack.enter_context(client.stream(**ASK, resume=1))
+        if how == "read":
+            message = stream.message()
+            stack.close()
+            assert message.seams
+            total = message.total_usage.input_tokens + message.total_usage.output_tokens
+            assert budget.tokens_spent == total
+            assert budget.tokens_spent > 97
+        else:
+            texts = stream.texts()
+            while len(server.requests) < 2:
+                next(texts)
+            if how == "left":
+                stack.close()
+            else:  # nobody closes it
+                stack.pop_all()
+                del stream, texts
+                gc.collect()
+                until(lambda: budget.tokens_spent > 0)
+            assert 90 <= budget.tokens_spent < 40 + 9 + 50 + 7
+    assert budget.partial_calls == 1
+    client.close()
+
+
 def test_an_attempt_that_is_sent_again_is_counted(
     variant: Sync | Async, server: LocalServer
 ) -> None:
@@ -204,6 +243,13 @@ def test_a_bulk_run_counts_once_and_ends(
         client.bulk(rows, max_in_flight=1, **options).finish()
     client.close()
     assert budget.tokens_spent == 10 * len(server.requests) == 50
+
+
+def test_a_budget_does_not_travel() -> None:
+    with ModelsLab(api_key="k", base_url="http://h.invalid", budget=Budget(tokens=1)) as client:
+        with pytest.raises(ConfigurationError, match=r"with_options\(budget=None\)\.spec\(\)"):
+            client.spec()
+        assert client.with_options(budget=None).spec()
 
 
 def test_what_is_not_a_budget_is_refused() -> None:

@@ -41,6 +41,7 @@ OPTIONS: dict[str, Any] = {
     "default_headers": {"x-team": "rivers"},
     "max_response_bytes": 4096,
     "observers": (),
+    "budget": None,  # any other is refused: see test_budget.py
     "flow_control": False,
     "max_concurrency": 3,
     "max_queue_wait": None,

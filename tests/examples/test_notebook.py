@@ -48,7 +48,7 @@ def call(**fields: Any) -> dict[str, Any]:
             [text("Let me see."), call(input={"river": "Tavy é"}), text("Done.")],
             'Let me see.\n\n```\nriver_level({\n  "river": "Tavy é"\n})\n```\n\nDone.',
         ),
-        ([call(input='{"river": ```T')], '````\nriver_level({"river": ```T … cut\n````'),
+        ([call(input='{"river": ```T')], '````\nriver_level({"river": ```T ... cut\n````'),
         (
             [{"type": "hologram", "depth": 3}, {"type": "redacted_thinking", "data": "c2Vj"}],
             "```\n[hologram]\n```\n\n```\n[redacted_thinking]\n```",

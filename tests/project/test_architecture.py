@@ -187,7 +187,13 @@ def test_few_types_are_only_claimed() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) == "_client"])
+# What spells parameters out is loaded when somebody asks for a signature.
+LATE = {"_client.takes"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in INSIDE if room_of(name) == "_client" and name not in LATE]
+)
 def test_no_method_of_a_client_loads_what_it_needs(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     late = [
@@ -450,3 +456,58 @@ def loaded_by(modules: str) -> set[str]:
     code = f"import sys, {modules}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(found.stdout.split())
+
+
+BEYOND_ASCII = {
+    "_protocol.refusals": {"\ufeff"},  # what servers send: byte order marks, halves of characters
+    "_protocol.sse": {"[\udc80-\udcff]", "\ufffd"},
+    "_protocol.tail": {  # what a text is cut off at
+        " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680",
+        "\u2028\u2029\u202f\u205f\u3000\ufffd",
+    },
+    "types._reading": {
+        *("\ufffd", "\ufeff", "[\ud800-\udfff]", "\ud800", "\udbff", "\udc00", "\udfff"),
+    },
+    "testing._record.tape": {"\x85\u2028\u2029"},  # line ends that JSON Lines must not have
+    "testing._serve.answer": {  # a platform's own words
+        "The model endpoint is unreachable right now. It may be restarting \u2014 try again in a "
+        "moment."
+    },
+}
+SECTIONS = {"testing._dialect.dialects"}
+"""Names sections of protocol.md, for whoever reads the module; nothing prints them."""
+
+
+def messages_of(name: str) -> set[str]:
+    """Return the string literals of a module, parts of f-strings too, without its docstrings.
+
+    In the command line docstrings count: they are what `--help` shows.
+    """
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    said: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and room_of(name) != "cli":
+            said.add(id(node.value))
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+    }
+
+
+@pytest.mark.parametrize("name", [*MODULES])
+def test_what_the_package_says_is_ascii(name: str) -> None:
+    """A terminal of any encoding can print its errors, log lines and hints."""
+    found = {text for text in messages_of(name) if not text.isascii()}
+    if name in SECTIONS:
+        found = {text for text in found if not text.replace("\u00a7", "").isascii()}
+    assert found == BEYOND_ASCII.get(name, set()), f"{name}: write it in ASCII, '...' and 'x'"
+
+
+def test_a_message_beyond_ascii_would_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new.py"
+    file.write_text('"""Of caf\u00e9s."""\n\nx = 1\nprint(f"caf\u00e9 {x}", "plain")\n', "utf-8")
+    monkeypatch.setitem(MODULES, "new", file)
+    assert messages_of("new") == {"caf\u00e9 ", "plain"}

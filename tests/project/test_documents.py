@@ -7,6 +7,7 @@ in any other language, or in none, is a failure: say here how it is checked.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import importlib
@@ -14,6 +15,7 @@ import inspect
 import io
 import itertools
 import json
+import logging
 import os
 import pkgutil
 import re
@@ -32,10 +34,16 @@ import pytest
 from PIL import Image
 
 import modelslab_llm
-from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient, ModelsLab, endpoints
+from modelslab_llm import (
+    DefaultAsyncHttpxClient,
+    DefaultHttpxClient,
+    endpoints,
+)
+from modelslab_llm._client.messages import AsyncMessages, Messages
+from modelslab_llm._client.models import AsyncModels, Models
 from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.cli._commands import modelslab
-from modelslab_llm.testing import LocalServer
+from modelslab_llm.testing import LocalServer, ScriptedTransport
 
 ROOT = Path(__file__).parents[2]
 BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -101,7 +109,10 @@ def _everything_is_local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", send)
         monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", asend)
         monkeypatch.setenv("MODELSLAB_API_KEY", "a-key-of-the-docs")
+        log = logging.getLogger("modelslab_llm")
+        level = log.level
         yield
+        log.setLevel(level)  # a page on logging changes it
 
 
 @contextlib.contextmanager
@@ -205,6 +216,11 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 if not key.startswith("_"):
                     yield f"{module.__name__}.{name}.{key}", doc_of(inner)
 
+    for kind in (Messages, AsyncMessages, Models, AsyncModels):  # which a client has, no module
+        for key, inner in vars(kind).items():
+            if not key.startswith("_"):
+                yield f"{kind.__name__}.{key}", doc_of(inner)
+
 
 def doc_of(value: object) -> str:
     """Its own docstring; a plain value would show that of its type."""
@@ -222,7 +238,7 @@ def examples() -> dict[str, str]:
         for indented in INDENTED.findall(doctest_free(text)):
             code = textwrap.dedent(indented)
             with contextlib.suppress(SyntaxError):
-                compile(code, path, "exec")
+                compile(code, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
                 found.setdefault(code, path)
     return {path: code for code, path in found.items()}
 
@@ -244,9 +260,24 @@ def test_the_examples_of_docstrings_run(
         names: dict[str, Any] = {
             name: getattr(modelslab_llm, name) for name in modelslab_llm.__all__
         }
-        names["client"] = ModelsLab(endpoint=endpoints.gguf("dep_1"))
+        says = ScriptedTransport('{"value": ["Exe"]}')  # an output, too, where one is asked for
+        make = says.async_client if path.startswith("Async") else says.client
+        names["client"] = make(deployment_id="dep_1")
         names["body"] = {"model": "m", "messages": [question]}
-        run(code, path, names)
+        if path.startswith("Async"):
+            anyio.run(arun, code, path, names)
+        else:
+            run(code, path, names)
+
+
+async def arun(code: str, where: str, names: dict[str, Any]) -> None:
+    """Run code with `await` in it, as a notebook does."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = eval(compile(code, where, "exec", flags, dont_inherit=True), names)
+        if result is not None:
+            await result
+    await names["client"].close()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "modelslab_llm").rglob("*.py")), ids=str)
@@ -399,18 +430,27 @@ def test_the_picture_of_the_package_is_whole() -> None:
     )
 
 
+SHOWN = re.compile(r"^::: (\S+)\n((?:    .*(?:\n|$))*)", re.M)
+
+
 def test_the_reference_has_every_public_name() -> None:
-    """Each once: by its own name, or by the module that exports it."""
-    pages = (ROOT / "docs" / "reference").glob("*.md")
-    said = [
-        name
-        for page in pages
-        for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)
-    ]
+    """Each once: by its own name, by the module that exports it, or as one `members` of that."""
+    said: list[str] = []
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        for name, options in SHOWN.findall(page.read_text(encoding="utf-8")):
+            found = re.search(r"^ +members: \[([^]]*)\]", options, re.M)
+            members = found[1].replace(",", " ").split() if found else []
+            said += [f"{name}.{member}" for member in members] or [name]
     twice = {name for name in said if said.count(name) > 1}
     assert not twice, f"in docs/reference more than once: {sorted(twice)}"
     shown: set[Any] = set()
-    for name in said:
+    of_clients = {
+        f"modelslab_llm.{client}.{resource}"
+        for client in ("ModelsLab", "AsyncModelsLab")
+        for resource in ("messages", "models")
+    }
+    assert of_clients < {*said}
+    for name in {*said} - of_clients:
         module, _, last = name.rpartition(".")
         with contextlib.suppress(ImportError):
             found = importlib.import_module(name)

@@ -7,8 +7,24 @@ from pathlib import Path
 
 import pytest
 
-BUILD = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "build.py"))
+DOCS = Path(__file__).parents[2] / "docs"
+BUILD = runpy.run_path(str(DOCS / "build.py"))
+LLMS = runpy.run_path(str(DOCS / "llms.py"))
 
+MENU = """site_name: x
+
+nav:
+  - Start: index.md
+  - Guide:
+      - Errors: errors.md
+  - Reference:
+      - Clients: reference/clients.md
+  - How it works:
+      - Protocol: protocol.md
+  - Changes: changelog.md
+
+theme: x
+"""
 HEADING = '<h2 id="there">There</h2>'
 
 
@@ -24,6 +40,10 @@ HEADING = '<h2 id="there">There</h2>'
         ('<img src="c.svg">', "c.svg: there is no such file"),
         ('<script src="https://cdn.example/x.js"></script>', "loads https://cdn.example/x.js"),
         ('<link rel="stylesheet" href="https://fonts.example/x">', "loads https://fonts.example/x"),
+        ('<a href="b.html">docs/<code>errors.md</code></a>', "shows docs/errors.md as a link"),
+        ('<a href="b.html">see errors.md</a> or errors.md', None),
+        ('<h3 id="modelslab_llm._client.Messages">x</h3>', "modelslab_llm._client.Messages"),
+        ('<h3 id="modelslab_llm.Tool.__call__">x</h3>', None),
     ],
 )
 def test_what_leads_nowhere_or_comes_from_elsewhere(
@@ -47,6 +67,8 @@ def test_pages_are_laid_out_with_links_that_hold_there(
     for name, text in {
         "SECURITY.md": "[errors](docs/errors.md#tree)",
         "docs/errors.md": "[limits](../SECURITY.md) [code](../examples/a.py) [x](https://x.example)",
+        "docs/tools.md": "[errors.md](errors.md#a) [see b.md](errors.md)",
+        "mkdocs.yml": MENU,
         "docs/reference/a.md": "[errors](../errors.md)",
         "docs/build.py": "",
         "examples/a.py": "print()\n",
@@ -62,6 +84,61 @@ def test_pages_are_laid_out_with_links_that_hold_there(
     assert read == {
         "security.md": "[errors](errors.md#tree)",
         "errors.md": "[limits](security.md) [code](source/examples/a.py.md) [x](https://x.example)",
+        "tools.md": "[Errors](errors.md#a) [see b.md](errors.md)",
         "reference/a.md": "[errors](../errors.md)",
         "source/examples/a.py.md": "# examples/a.py\n\n````py\nprint()\n````\n",
     }
+
+
+def test_what_language_models_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As https://llmstxt.org has it: a title, a summary, links in groups; and all in one file."""
+    (tmp_path / "mkdocs.yml").write_text(MENU, "utf-8")
+    monkeypatch.setitem(BUILD["menu"].__globals__, "ROOT", tmp_path)
+    menu = BUILD["menu"]()
+    assert menu[:2] == [("", "Start", "index.md"), ("Guide", "Errors", "errors.md")]
+    pages, site = tmp_path / "pages", tmp_path / "html"
+    for name, text in {
+        "index.md": "# Start\n\nWhat it is. And more.\n",
+        "errors.md": "# Errors\n\n```sh\nmake\n```\n\nWhat [fails](index.md#x), `when`.\n",
+        "reference/clients.md": "# Clients\n\nAll ([errors](../errors.md)).\n\n"
+        "::: a.b\n    options:\n      members: [\n        C, D\n      ]\n\nThe end.\n",
+        "protocol.md": "# Protocol\n\nFacts.\n",
+        "changelog.md": "# Changes\n\nNone.\n",
+    }.items():
+        (pages / name).parent.mkdir(parents=True, exist_ok=True)
+        (pages / name).write_text(text, "utf-8")
+    site.mkdir()
+    LLMS["write"](pages, site, menu, lambda path, members, _: f"### {path} {members}\n")
+    listed = (site / "llms.txt").read_text("utf-8")
+    assert listed.startswith("# modelslab-llm\n\n> ")
+    assert "from a clone" in listed
+    assert listed.partition("\n## ")[2] == (
+        "Start\n\n- [Start](index.html.md): What it is.\n"
+        "\n## Guide\n\n- [Errors](errors.html.md): What fails, when.\n"
+        "\n## Reference\n\n- [Clients](reference/clients.html.md): All (errors).\n"
+        "\n## Optional\n\n- [Protocol](protocol.html.md): Facts.\n"
+        "- [Changes](changelog.html.md): None.\n"
+    )
+    clients = (site / "reference" / "clients.html.md").read_text("utf-8")
+    assert "([errors](../errors.html.md))" in clients
+    assert "### a.b ['C', 'D']\n\n\nThe end." in clients
+    whole = (site / "llms-full.txt").read_text("utf-8")
+    assert whole.startswith("# modelslab-llm\n\n> ")
+    parts = ["# Start", "# Errors", "[fails](index.html.md#x)", "([errors](errors.html.md))", "a.b"]
+    places = [whole.index(part) for part in [*parts, "# Protocol", "# Changes"]]
+    assert places == sorted(places)
+    assert BUILD["faults"](site) == []
+    (site / "errors.html.md").unlink()
+    assert "llms.txt links to errors.html.md: there is no such file" in BUILD["faults"](site)
+
+
+@pytest.mark.parametrize("place", [place for *_, place in BUILD["menu"]()])
+def test_every_page_says_first_what_it_is_about(place: str) -> None:
+    """In a sentence, which `llms.txt` shows beside the link."""
+    file = DOCS / place
+    if place.startswith("source/"):
+        text = BUILD["source_page"](DOCS.parent / place.removeprefix("source/").removesuffix(".md"))
+    else:
+        found = file if file.exists() else DOCS.parent / f"{file.stem.upper()}.md"
+        text = found.read_text("utf-8")
+    assert 10 < len(LLMS["gist"](text)) < 300

@@ -454,7 +454,7 @@ def test_an_unknown_option(client: type[Any]) -> None:
         client(KEY, retries=2)
     with pytest.raises(TypeError, match=r"api_key.*build another client"):
         client(KEY).with_options(api_key="x")
-    with pytest.raises(TypeError, match="'variant': known are deadline, default_headers"):
+    with pytest.raises(TypeError, match="'variant': known are budget, deadline, default_headers"):
         client(KEY, variant="red")
 
 

@@ -592,11 +592,11 @@ def test_a_line_is_cut_only_where_it_must_be(more: int, cut: bool) -> None:
     error = signed(APIConnectionError("x"))
     error.message = "x" * (500 - len(str(error)) + 1 + more)
     assert len(str(error)) == 500
-    assert ("…" in str(error)) is cut
+    assert ("..." in str(error)) is cut
 
 
 def test_a_cut_line_shows_that_it_is_cut() -> None:
-    assert "x…" in str(signed(error_of(500, {"message": "x" * 1000})))
+    assert "x..." in str(signed(error_of(500, {"message": "x" * 1000})))
     assert error_of(500, {"message": "x" * 1000}).message == "x" * 1000  # whole
 
 
@@ -622,7 +622,7 @@ ADVICE: dict[str, tuple[Json, str]] = {
     "no message": ({"status_code": 200, "json": {"status": "ok"}}, "check the base URL"),
     "too long": (
         {"status_code": 400, "json": {"error": {"type": "exceed_context_size_error"}}},
-        "shorten the messages; messages.count_tokens(…) measures them",
+        "shorten the messages; messages.count_tokens(...) measures them",
     ),
     "a broken message": (
         {"status_code": 200, "json": {"content": [7]}},
@@ -642,7 +642,7 @@ def test_what_an_api_says_is_not_put_down_to_the_url(variant: Sync | Async) -> N
     assert "base URL" not in advised(answer, variant)
 
 
-ASKED_ELSEWHERE = "which auth=… of its endpoint can change"
+ASKED_ELSEWHERE = "which auth=... of its endpoint can change"
 WENT = {
     "bearer": ({}, f"(the key was sent as authorization, {ASKED_ELSEWHERE}; POST"),
     "v7": ({"endpoint": endpoints.llm_v7()}, "(the key was sent as x-api-key; POST"),

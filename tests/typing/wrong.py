@@ -143,11 +143,11 @@ def workers(client: ModelsLab) -> None:
 
 
 def bulk(client: ModelsLab, asynchronous: AsyncModelsLab) -> None:
-    client.messages.bulk(5)  # type: ignore[call-overload]
+    client.messages.bulk(5)  # type: ignore[arg-type]
     client.messages.bulk([1], make=lambda row: row)  # type: ignore[return-value, arg-type]
-    client.messages.bulk([{}], max_inflight=5)  # type: ignore[call-overload]
-    client.messages.bulk([{}], max_in_flight="5")  # type: ignore[call-overload]
-    client.messages.bulk([{}], budget=20)  # type: ignore[call-overload]
+    client.messages.bulk([{}], max_inflight=5)  # type: ignore[call-arg]
+    client.messages.bulk([{}], max_in_flight="5")  # type: ignore[arg-type]
+    client.messages.bulk([{}], budget=20)  # type: ignore[arg-type]
     for _ in asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]
         pass
     with asynchronous.messages.bulk([{}]):  # type: ignore[attr-defined]

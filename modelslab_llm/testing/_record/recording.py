@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import httpx
 from typing_extensions import Self, Unpack
 
+from ..._client.takes import takes
 from ..._http.foreign import system_reason
 from ..._http.network import Settings
 from ..._http.transports import AsyncPooledTransport, PooledTransport
@@ -159,6 +160,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     # Clients
 
+    @takes("OptionTakes")
     def client(
         self,
         api_key: str | None = None,
@@ -168,15 +170,26 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> ModelsLab:
-        """Return a client on this recording, which takes what `ModelsLab` takes.
+        """Return a client on this recording.
 
-        A replay needs no key, and of the address only the path counts.
+        Of the address only the path counts in a replay.
+
+        Args:
+            api_key: The key; a replay needs none. Default: that of the environment.
+            endpoint: The server, as for `ModelsLab`.
+            base_url: URL of the server, as for `ModelsLab`.
+            deployment_id: A GGUF deployment, as for `ModelsLab`.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
         """
         from .._serve.scripted import client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
         return client_on({"transport": self}, key, where, **options)
 
+    @takes("OptionTakes")
     def async_client(
         self,
         api_key: str | None = None,
@@ -186,7 +199,20 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
-        """Return an `AsyncModelsLab` on this recording; see `client`."""
+        """Return an async client on this recording.
+
+        Of the address only the path counts in a replay.
+
+        Args:
+            api_key: The key; a replay needs none. Default: that of the environment.
+            endpoint: The server, as for `ModelsLab`.
+            base_url: URL of the server, as for `ModelsLab`.
+            deployment_id: A GGUF deployment, as for `ModelsLab`.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
+        """
         from .._serve.scripted import async_client_on
 
         key, where = self._who_and_where(api_key, endpoint, base_url, deployment_id)
@@ -236,7 +262,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _inside(self) -> _Recorder | _Player:
         if self._side is None:
             raise RecordingError(
-                f"{self.path}: not in use: `with Recording(…) as recording:` around all calls"
+                f"{self.path}: not in use: `with Recording(...) as recording:` around all calls"
             )
         return self._side
 
@@ -326,7 +352,7 @@ class _Wire:
 
     def _wrong(self, wanted: str) -> TypeError:
         name = type(self._given).__name__
-        return TypeError(f"Recording(transport={name}(…)): this client needs an httpx.{wanted}")
+        return TypeError(f"Recording(transport={name}(...)): this client needs an httpx.{wanted}")
 
     def close(self) -> None:
         transport, self._sync = self._sync, None

@@ -383,4 +383,4 @@ def _sorted(request: Mapping[str, Any]) -> str:
     return json.dumps(request, sort_keys=True)
 
 
-CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(…, record=True)."
+CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(..., record=True)."

@@ -27,7 +27,7 @@ def difference(expected: Any, found: Any) -> str:
     lines = unified_diff(lines_of(expected), lines_of(found), lineterm="")
     shown = [line for line in islice(lines, 3, MANY + 3) if not line.startswith("@@")]
     if more := sum(1 for _ in lines):
-        shown.append(f"… and {more} more lines")
+        shown.append(f"... and {more} more lines")
     return "\n".join(shown)
 
 

@@ -182,7 +182,7 @@ class Replies:
 
 def _checked(found: object) -> ReplyLike:
     if isinstance(found, Fault) and not found.strikes_first:
-        raise ValueError(f"{found} strikes inside an answer: put it into Reply(…, fault=…)")
+        raise ValueError(f"{found} strikes inside an answer: put it into Reply(..., fault=...)")
     if isinstance(found, _SINGLE):
         return found  # pyright: ignore[reportUnknownVariableType]
     raise TypeError(

@@ -41,6 +41,7 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
 
     @contextmanager
     def refusing(self) -> Generator[None]:
+        """Refuse every connection while the `with` block lasts, as a server that is down."""
         self._refusing = True
         try:
             yield
@@ -152,7 +153,7 @@ def _shorter(pause: float, silence: float | None) -> float:
     return pause if silence is None else min(pause, silence)
 
 
-_FOR_EVER = "Fault.stall: this call would wait for ever, it has no read timeout: give it timeout=…"
+_FOR_EVER = "Fault.stall: this call would wait forever, it has no read timeout: give it timeout=..."
 
 
 def _broken(ending: Ending, request: httpx.Request, *, begun: bool) -> httpx.TransportError:

@@ -16,6 +16,7 @@ import h11
 from typing_extensions import Unpack
 
 from ... import endpoints
+from ..._client.takes import takes
 from .._dialect.dialects import DialectName, dialect_named
 from .._script.received import ReceivedRequest
 from .._script.script import ErrorReply, Replies, Script
@@ -84,15 +85,30 @@ class Scripted(ABC):
         return endpoints.llm_v7(origin=self.url)
 
     def gguf(self, deployment_id: str) -> endpoints.Endpoint:
-        """Return this server as the endpoint of a GGUF deployment."""
+        """Return this server as the endpoint of a GGUF deployment.
+
+        Args:
+            deployment_id: The ID of the deployment; any will do.
+
+        Returns:
+            The endpoint.
+        """
         return endpoints.gguf(deployment_id, origin=self.url)
 
     def gateway(self, auth: endpoints.Auth | None = "bearer") -> endpoints.Endpoint:
-        """Return this server as a gateway, whose base has a path prefix."""
+        """Return this server as a gateway, whose base has a path prefix.
+
+        Args:
+            auth: The header that carries the key. Default `"bearer"`.
+
+        Returns:
+            The endpoint.
+        """
         return endpoints.gateway(f"{self.url}/gateway", auth=auth)
 
     # Clients for it
 
+    @takes("OptionTakes")
     def client(
         self,
         api_key: str | None = None,
@@ -101,14 +117,23 @@ class Scripted(ABC):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> ModelsLab:
-        """Return a client of this server, which takes the options of `ModelsLab`.
+        """Return a client of this server.
 
-        It brings the server's own key, and talks to `llm_v7()` unless an `endpoint` or a
-        `deployment_id` is named. Closing it closes what was opened for it, and not the server.
+        Closing it closes what was opened for it, and not the server.
+
+        Args:
+            api_key: The key. Default: the server's own.
+            endpoint: The endpoint of this server to talk to. Default: `llm_v7()`.
+            deployment_id: A GGUF deployment of this server to talk to instead. Default None.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
         """
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
         return client_on(self._way_here, key, where, **options)
 
+    @takes("OptionTakes")
     def async_client(
         self,
         api_key: str | None = None,
@@ -117,7 +142,19 @@ class Scripted(ABC):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
-        """Return an `AsyncModelsLab` of this server; see `client`."""
+        """Return an async client of this server.
+
+        Closing it closes what was opened for it, and not the server.
+
+        Args:
+            api_key: The key. Default: the server's own.
+            endpoint: The endpoint of this server to talk to. Default: `llm_v7()`.
+            deployment_id: A GGUF deployment of this server to talk to instead. Default None.
+            options: Every option of `ModelsLab`.
+
+        Returns:
+            The client.
+        """
         key, where = self._who_and_where(api_key, endpoint, deployment_id)
         return async_client_on(self._way_here, key, where, **options)
 
@@ -217,10 +254,16 @@ class Scripted(ABC):
         return [request for request in self.requests if request.is_message_call]
 
     def assert_called(self, **fields: object) -> ReceivedRequest:
-        """Fail unless the last message call has these fields; return it.
+        """Fail unless the last message call has these fields.
 
-        See `ReceivedRequest.assert_has` for the fields. Raises `AssertionError` with the
-        difference.
+        Args:
+            fields: What it must have, as for `ReceivedRequest.assert_has`.
+
+        Returns:
+            The request.
+
+        Raises:
+            AssertionError: It differs; the error shows the difference, and no key.
         """
         __tracebackhide__ = True
         if not self._calls:
@@ -230,9 +273,18 @@ class Scripted(ABC):
         return last
 
     def assert_called_once(self, **fields: object) -> ReceivedRequest:
-        """Fail unless there was one message call, with these fields; return it.
+        """Fail unless there was one message call, with these fields.
 
-        A call that the client tried again counts as often as it was sent.
+        A retry counts as a call.
+
+        Args:
+            fields: What it must have, as for `ReceivedRequest.assert_has`.
+
+        Returns:
+            The request.
+
+        Raises:
+            AssertionError: It differs, or there were none or several.
         """
         __tracebackhide__ = True
         if len(self._calls) > 1:
