@@ -25,7 +25,7 @@ PAGES = ROOT / "site" / "pages"
 HTML = ROOT / "site" / "html"
 
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-SHOWN = (".md", ".svg", ".png", ".css")
+SHOWN = (".md", ".svg", ".png", ".css", ".js")
 LINK = re.compile(r"((?<=\[)[\w./-]+\.md)?(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 MARKDOWN = re.compile(r"\]\(([^)#\s:]+\.html\.md)(?:#[^)]*)?\)")
 FILE = re.compile(r"[\w./-]+\.(?:md|html)")
