@@ -99,7 +99,9 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
         encoding="utf-8",
         timeout=120,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    told = [line for line in ran.stderr.splitlines() if line.startswith("attempt ")]
+    assert bool(told) == (example.stem == "batch")  # its server is overloaded at first
+    assert (ran.returncode, ran.stderr.splitlines()) == (0, told)
     assert example.stem in SHOWN, f"say in SHOWN what {example.name} must print"
     for line in SHOWN[example.stem]:
         assert line in ran.stdout
