@@ -153,7 +153,7 @@ FACTS: Mapping[str, Callable[[Traced], object]] = {
     "`finish_reasons`": lambda t: ", ".join(_listed(t, "gen_ai.response.finish_reasons")),
     "status of a stream that was cut": lambda t: t.status("cut"),
     "its `error.type`": lambda t: t.attribute("cut", "error.type"),
-    "a stream that was left early can be told from a whole one": lambda t: (
+    "a stream that was closed early is distinguishable from a complete one": lambda t: (
         "yes" if t.attribute("left", "modelslab.outcome") == "left" or _marked(t) else "no"
     ),
     "status and `error.type` of a 400": (
