@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
@@ -108,6 +108,16 @@ class Endpoint:
     """How it continues an answer that a request ends in, which `resume` and
     `continue_at_max_tokens` need; None if it does not, or is not known to (protocol.md §3). On v7
     that depends on the model."""
+
+    def __post_init__(self) -> None:
+        """Refuse ways to ask for an output that there are not."""
+        ways = get_args(Strategy)
+        for strategy in (*self.strategies, self.default_strategy):
+            if strategy not in ways:
+                raise ConfigurationError(
+                    f"strategies of an endpoint must be among {', '.join(map(repr, ways))}, "
+                    f"not {strategy!r}"
+                )
 
     def credentials(self) -> frozenset[str]:
         """Return the headers in which this server may look for a key, in lower case."""
@@ -412,7 +422,7 @@ def _plain_url(url: str, name: str) -> str:
     ...     except ConfigurationError as error:
     ...         print(error)
     base_url holds an '@', as after a password: pass the key as api_key, or in default_headers
-    base_url 'http://h?q' holds a '?' or '#': give the address without them
+    base_url holds a '?' or '#', and perhaps a key there: give the address without them
     base_url 'http://h/a/../b' does not stay in its path
     base_url 'http://h/%2e%2e/b' does not stay in its path
     """
@@ -431,7 +441,7 @@ def _plain_url(url: str, name: str) -> str:
         )
     if "?" in url or "#" in url:
         raise ConfigurationError(
-            f"{name} {url!r} holds a '?' or '#': give the address without them"
+            f"{name} holds a '?' or '#', and perhaps a key there: give the address without them"
         )
     if re.search(r"/(\.|%2e){1,2}(/|$)|%2f|%5c", url, re.IGNORECASE):
         raise ConfigurationError(f"{name} {url!r} does not stay in its path")

@@ -248,6 +248,11 @@ class PlaceInLine:
         """What the server said last when it refused, to this call or another one."""
         return self._line.refusal
 
+    @property
+    def is_sent_away(self) -> bool:
+        """Whether the call was refused for good: it will not have another turn."""
+        return self.ticket is not None and self.ticket.reason != ""
+
     # Waiting
 
     def wait(self, deadline: float | None) -> NotSent | None:

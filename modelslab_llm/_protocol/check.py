@@ -79,6 +79,16 @@ def raise_for(problems: Sequence[str]) -> None:
         raise InvalidRequestError(joined(problems))
 
 
+def refuse_ignored_schema(params: Mapping[str, Any], endpoint: Endpoint) -> None:
+    """Refuse a schema that the server is known to ignore: the answer would look as if it held."""
+    config: object = params.get("output_config")
+    if is_mapping(config) and config.get("format") and "output_config" not in endpoint.strategies:
+        raise InvalidRequestError(
+            f"output_config.format: {endpoint.name} ignores it; messages.parse(output=...) holds "
+            "the answer to a type here, or extra_body sends it all the same"
+        )
+
+
 def _cure(name: str, known: frozenset[str], verb: str) -> str:
     if verb.startswith("parse") and (cure := hint("parse", name)):
         return cure

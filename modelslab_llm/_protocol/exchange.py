@@ -199,6 +199,8 @@ class Sent:
             if self._tab:
                 self._tab.put(failure.partial_message, is_partial=True)
         queue = self._queue_for(failure)
+        if queue is not None and queue.is_sent_away:
+            return  # it is not repeated
         if queue is not None:
             wait = self._hint
         if queue is not None and queue.flow.in_flight + queue.flow.waiting > 1:

@@ -52,6 +52,11 @@ class Place(Protocol):
         """What the server said last when it refused, to this call or another one."""
         ...
 
+    @property
+    def is_sent_away(self) -> bool:
+        """Whether the call was refused for good: it will not have another turn."""
+        ...
+
     def wait(self, deadline: float | None) -> NotSent | None:
         """Wait for the turn of this call; return why it is not to be sent, if it is not."""
         ...

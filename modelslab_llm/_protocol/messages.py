@@ -16,7 +16,7 @@ from ..errors import APIError
 from ..types._base import tolerated
 from ..types.message import Message, TokenCount, counted, made
 from .calls import accepted, not_expected, post, read_as
-from .check import COUNT, MESSAGE, checked
+from .check import COUNT, MESSAGE, checked, refuse_ignored_schema
 from .config import Config
 from .reader import Opened, Reader
 from .refusals import from_payload, parse_body, request_id
@@ -80,6 +80,7 @@ def _message_request(
     if stream:
         body["stream"] = True
     if route is None:
+        refuse_ignored_schema(params, config.endpoint)
         return body, post(config, "/v1/messages", body, params, betas)
     own: Mapping[str, Any] = params.get("extra_body") or {}  # is part of the body by now
     theirs = {**route.write({k: v for k, v in body.items() if k not in own}), **own}

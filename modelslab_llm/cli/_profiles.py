@@ -117,7 +117,9 @@ def _profile(path: Path, name: str, table: object) -> Profile:
         if field not in known:
             raise Fault(f"{where}: {field!r} is unknown; known are {', '.join(sorted(known))}")
         if not isinstance(value, str) or (field == "key" and value not in ("keyring", "file")):
-            raise Fault(f"{where}: {field} = {value!r} is not what it can be; correct it")
+            # Its value is not shown: it may be a key.
+            wanted = "'keyring' or 'file'" if field == "key" else "a string"
+            raise Fault(f"{where}: {field} must be {wanted}; correct it")
         text[field] = value
     if len(text.keys() & {"gguf", "base_url", "llama_server"}) > 1:
         raise Fault(f"{where}: gguf, base_url, llama_server each name a server; keep one of them")
