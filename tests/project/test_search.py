@@ -21,7 +21,7 @@ HTML = ROOT / "site" / "html"
 WANTED = {
     "function calling": "tools",
     "vision": "pictures",
-    "images": "pictures",
+    "image input": "pictures",
     "pdf": "pictures",
     "prompt caching": "prompt-caching",
     "rate limit": "rate-limits",
@@ -45,7 +45,7 @@ WANTED = {
     "migrate anthropic": "from-anthropic",
     "migrate from openai": "from-openai",
     "claude code": "other-clients",
-    "test without a key": "testing",
+    "testing": "testing",
     "mock": "testing",
     "json schema": "structured-output",
     "pydantic": "structured-output",
