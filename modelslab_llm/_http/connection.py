@@ -87,10 +87,10 @@ class _Connection(Generic[StreamT]):
     def __init__(self, route: Route, key: int, context: Context) -> None:
         self.route = route
         self.key = key
-        self.idle_since = 0.0
+        self.idle_since: float = 0.0
         self.is_new = True
         """Whether it is still to be opened."""
-        self.is_hung_up = False
+        self.is_hung_up: bool = False
         """Whether this side has ended it: then its end says nothing of the server."""
         self._context = context
         self._http = Http1()

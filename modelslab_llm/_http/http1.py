@@ -32,9 +32,9 @@ class Head:
     __slots__ = ("fields", "headers", "http_version", "reason", "status")
 
     def __init__(self, event: h11.Response) -> None:
-        self.status = event.status_code
-        self.reason = bytes(event.reason)
-        self.http_version = b"HTTP/" + bytes(event.http_version)
+        self.status: int = event.status_code
+        self.reason: bytes = bytes(event.reason)
+        self.http_version: bytes = b"HTTP/" + bytes(event.http_version)
         self.headers: Headers = event.headers.raw_items()
         """As the server spells them."""
         self.fields: Headers = list(event.headers)

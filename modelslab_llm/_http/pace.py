@@ -40,7 +40,7 @@ class Pace:
         self._stalls = None if self._progress is None else time.monotonic() + self._progress
         self._held_since: float | None = None
         self.timeout: Timeout = attempt.request.timeout
-        self.is_plain = attempt.request.url.startswith("http://")
+        self.is_plain: bool = attempt.request.url.startswith("http://")
         """Whether it is sent without TLS."""
         self.has_heard = has_heard
         """Whether the client has had an answer before, from anywhere."""

@@ -61,7 +61,7 @@ class Waiter:
     __slots__ = ("__weakref__", "bell")
 
     def __init__(self, bell: Callable[[], object]) -> None:
-        self.bell = bell
+        self.bell: Callable[[], object] = bell
 
 
 class Pool(Generic[R, C]):
@@ -88,7 +88,7 @@ class Pool(Generic[R, C]):
         self._idle: dict[Hashable, deque[C]] = {}  # by route, the one used last at the right
         self._line: deque[ref[Waiter]] = deque()
         self._swept = 0.0
-        self.closed = False
+        self.closed: bool = False
         self.gone: deque[C] = deque()
         """Connections to be shut down."""
 

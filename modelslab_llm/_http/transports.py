@@ -25,7 +25,7 @@ class PooledTransport(httpx.HTTPTransport):
     """Send requests over our connections."""
 
     def __init__(self, settings: Settings) -> None:
-        self.network = Network(settings)
+        self.network: Network = Network(settings)
         self._door = Door(self.network)
         set_pool(self, self._door)
 
@@ -49,7 +49,7 @@ class AsyncPooledTransport(httpx.AsyncHTTPTransport):
     """Send requests over our connections, from async code."""
 
     def __init__(self, settings: Settings) -> None:
-        self.network = AsyncNetwork(settings)
+        self.network: AsyncNetwork = AsyncNetwork(settings)
         self._door = AsyncDoor(self.network)
         set_pool(self, self._door)
 
