@@ -158,7 +158,7 @@ def page(
     """Return the page of Markdown."""
     misses = missing(outcomes)
     drawn = f"""
-## Throughput and concurrency
+## Throughput
 
 ![Calls per second over calls in flight]({plot})
 

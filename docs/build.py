@@ -10,6 +10,7 @@ elsewhere. What language models read is added by docs/llms.py.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,7 @@ SHOWN = (".md", ".svg", ".png", ".css", ".js")
 LINK = re.compile(r"((?<=\[)[\w./-]+\.md)?(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 MARKDOWN = re.compile(r"\]\(([^)#\s:]+\.html\.md)(?:#[^)]*)?\)")
 FILE = re.compile(r"[\w./-]+\.(?:md|html)")
+NAME = re.compile(r"<code>\w+</code>")
 PRIVATE = re.compile(r"modelslab_llm(?:\.\w+)*\._(?!_)")
 
 
@@ -156,6 +159,19 @@ def faults(html: Path) -> list[str]:
     return found
 
 
+def rank(index: Path) -> None:
+    """Let a search find the guides first: of the reference and of sources it knows names alone."""
+    found = json.loads(index.read_text(encoding="utf-8"))
+
+    def is_last(item: dict[str, Any]) -> bool:
+        return str(item["location"]).startswith(("reference/", "source/", "changelog"))
+
+    for item in filter(is_last, found["items"]):
+        item["text"] = " ".join(dict.fromkeys(NAME.findall(item["text"])))
+    found["items"].sort(key=is_last)
+    index.write_text(json.dumps(found), encoding="utf-8")
+
+
 def main() -> int:
     lay_out()
     shutil.rmtree(HTML, ignore_errors=True)
@@ -166,6 +182,7 @@ def main() -> int:
     llms = [sys.executable, DOCS / "llms.py"]
     if told := subprocess.run(llms, check=False).returncode:
         return told
+    rank(HTML / "search.json")
     wrong = faults(HTML)
     sys.stdout.write("".join(f"{fault}\n" for fault in wrong))
     return bool(wrong)

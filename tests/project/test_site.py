@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -142,3 +143,14 @@ def test_every_page_says_first_what_it_is_about(place: str) -> None:
         found = file if file.exists() else DOCS.parent / f"{file.stem.upper()}.md"
         text = found.read_text("utf-8")
     assert 10 < len(LLMS["gist"](text)) < 300
+
+
+def test_a_search_knows_the_guides_before_the_reference(tmp_path: Path) -> None:
+    """Of the reference it keeps titles and names: whole docstrings would come before the guides."""
+    reference = {"location": "reference/a.html", "title": "A", "text": "Ask <code>model</code> now"}
+    guide = {"location": "a.html", "title": "a", "text": "Ask <code>model</code> now"}
+    index = tmp_path / "search.json"
+    index.write_text(json.dumps({"items": [reference, guide]}), encoding="utf-8")
+    BUILD["rank"](index)
+    found = json.loads(index.read_text(encoding="utf-8"))["items"]
+    assert found == [guide, {**reference, "text": "<code>model</code>"}]

@@ -1362,7 +1362,7 @@ CONNECTIONS = (
 
 # GGUF deployments
 
-SECTION = "GGUF deployments that are not ready"
+SECTION = "Deployments that are not ready"
 
 
 def not_ready(status: str) -> bytes:
