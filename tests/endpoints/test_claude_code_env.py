@@ -5,6 +5,7 @@ What the real program makes of it is seen by `make claude-code`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,3 +90,11 @@ def test_a_llama_server_of_ones_own() -> None:
         endpoints.llama_server("http://127.0.0.1:8080", auth=wrong)
     assert endpoints.gguf("d").default_strategy == "response_format"
     assert V7.default_strategy == endpoints.gateway("http://h").default_strategy == "tool"
+
+
+@pytest.mark.parametrize(
+    "field", [{"default_strategy": "json_schema"}, {"strategies": ("grammar",)}]
+)
+def test_strategies_that_there_are_not_are_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="strategies of an endpoint must be among 'tool'"):
+        replace(endpoints.gateway("http://h"), **field)

@@ -438,13 +438,23 @@ def test_the_page_changes_a_program_in_the_marked_lines_alone(
 @pytest.mark.parametrize("sample", CARRIED.values(), ids=CARRIED)
 def test_every_carried_body_is_sent(sample: Json, server: LocalServer) -> None:
     params, _ = carried(sample["body"], **sample.get("options", {}))
-    with ModelsLab(server.api_key, endpoint=server.gguf("dep_1")) as client:
+    with ModelsLab(server.api_key, endpoint=server.llm_v7()) as client:
         message = client.messages.create(**params)
     assert to_chat_completion(message)["choices"][0]["finish_reason"] == "stop"
     sent = server.requests[-1].body
     assert sent["messages"] == params["messages"]
     for name, value in (params.get("extra_body") or {}).items():
         assert sent[name] == value
+
+
+@pytest.mark.parametrize("verb", ["create", "stream"])
+def test_a_schema_that_the_endpoint_ignores_is_refused(server: LocalServer, verb: str) -> None:
+    """Else the answer would look as if it were held to it."""
+    params, _ = carried(CARRIED["json_schema"]["body"])
+    with ModelsLab(server.api_key, endpoint=server.gguf("dep_1")) as client:
+        with pytest.raises(InvalidRequestError, match=r"output_config.format: gguf ignores it"):
+            getattr(client.messages, verb)(**params)
+    assert not server.requests
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,26 @@ def test_retries_are_told_with_their_reason(
     assert message.call_info.attempts == 2
 
 
+@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_no_retry_is_told_that_never_comes(
+    variant: Sync | Async,
+    server: LocalServer,
+    notes: Notes,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    max_retries: int,
+) -> None:
+    server.script = ErrorReply(status, headers={"retry-after-ms": "1"})
+    client = client_of(variant, server, notes, max_retries=max_retries)
+    with pytest.raises(APIError) as caught:
+        client.create(**ASK)
+    client.close()
+    assert caught.value.attempts == len(server.requests) == max_retries + 1
+    assert notes.words().count("retry") == max_retries
+    assert sum("retrying in" in line for line in caplog.messages) == max_retries
+
+
 def test_a_call_that_fails(variant: Sync | Async, server: LocalServer, notes: Notes) -> None:
     server.script = ErrorReply(401)
     client = client_of(variant, server, notes)
