@@ -100,7 +100,7 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     told = [line for line in ran.stderr.splitlines() if line.startswith("attempt ")]
-    assert bool(told) == (example.stem == "batch")  # its server is overloaded at first
+    assert not told or example.stem == "batch"  # whose server is overloaded at first
     assert (ran.returncode, ran.stderr.splitlines()) == (0, told)
     assert example.stem in SHOWN, f"say in SHOWN what {example.name} must print"
     for line in SHOWN[example.stem]:
