@@ -13,7 +13,8 @@ test: .venv/.dev browser  ## every test, a real llama-server among them
 quick: .venv/.dev  ## all tests but the slow ones: a minute on two cores
 	$(BIN)/python -m pytest $(CORES) -m 'not slow'
 
-CORES := -n auto --dist worksteal
+# One more than there are cores, for tests wait more than they compute.
+CORES := -n $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal
 # A worker rewrites the asserts of all tests, which takes longer than to list them, unless it finds
 # them as the last run left them.
 test quick oldest: export PYTHONDONTWRITEBYTECODE =
