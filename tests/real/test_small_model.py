@@ -60,7 +60,8 @@ def test_an_answer(variant: Sync | Async, small: LlamaServer, ask: Callable[...,
     assert message.model == SMALL
     assert 0 < message.usage.output_tokens <= 24
     full = message.usage.output_tokens == 24
-    assert message.stop_reason == "max_tokens" if full else "end_turn"
+    # It may also have come to its end with the last token that was allowed.
+    assert message.stop_reason in (("max_tokens", "end_turn") if full else ("end_turn",))
     client.close()
 
 
