@@ -55,7 +55,8 @@ class BulkStore(Generic[T]):
     Args:
         path: the file given as `store=` to a run.
         output: the type given as `output=`, if there was one.
-        last_run: only the rows that the last run came to, not all that are stored.
+        last_run: only the rows that the last run came to, not all that are stored. Of a row whose
+            request changed and then failed it has the failure; without it, the earlier answer.
 
     Raises `StoreError` if there is no such file, or it is something else. Use it as a context
     manager, or close it.
@@ -101,7 +102,7 @@ class BulkStore(Generic[T]):
         Returns:
             The result, or `None` if it is not stored.
         """
-        kept = self._shelf.find(key)
+        kept = self._shelf.find(key, run=self._run)
         return None if kept is None else self._result(kept)
 
     def __len__(self) -> int:
