@@ -271,6 +271,39 @@ def test_an_answer_that_does_not_fit_says_where(here: Here, schema: str) -> None
     assert "$.level: -1 is less than the minimum of 0" in err
 
 
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply("I cannot say."), "I cannot say."),
+        (output({"river": "Tamar", "level": -1}), '{"river": "Tamar", "level": -1}'),
+        (Reply("Well, the", stop_reason="max_tokens"), "Well, the"),
+        (
+            Reply(
+                [
+                    {"type": "text", "text": "Let me see."},
+                    {"type": "tool_use", "id": "t", "name": "output", "input": {"river": 5}},
+                ]
+            ),
+            'Let me see.\n{"river": 5}',
+        ),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_shown(
+    here: Here, schema: str, reply: Reply, text: str
+) -> None:
+    """It was paid for. Standard output stays empty: what is there fits the schema."""
+    with LocalServer(reply) as server:
+        status, out, err = here("ask", "How high?", "--schema", schema, server=server)
+        assert (status, out) == (6, "")
+        assert err.startswith(f"{text}\nmodelslab: ")
+        told = here("ask", "How high?", "--schema", schema, "--json", server=server)
+    assert told.status == 6
+    message = json.loads(told.out)
+    assert message["raw_text"] == text.rpartition("\n")[2]
+    assert message["content"]
+    assert message["error"] in told.err
+
+
 @pytest.mark.parametrize("strategy", ["output_config", "prompt"])
 def test_how_a_schema_is_asked_for_can_be_said(here: Here, schema: str, strategy: str) -> None:
     with LocalServer('{"river": "Exe", "level": 90}') as server:
