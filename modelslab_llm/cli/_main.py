@@ -5,6 +5,7 @@ Must not know any command: those are declared in `_commands`.
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -86,7 +87,9 @@ def _undone(error: OSError) -> int:
     if is_closed_pipe(error):
         return Status.OK
     where = error.filename or "standard output"
-    return _ended(f"modelslab: {where}: {error.strerror or error}", Status.UNWRITTEN)
+    # EBADF is what a stream says that the shell closed (`>&-`).
+    why = "is closed" if error.errno == errno.EBADF else error.strerror or error
+    return _ended(f"modelslab: {where}: {why}", Status.UNWRITTEN)
 
 
 def _ended(line: str, status: Status) -> Status:
