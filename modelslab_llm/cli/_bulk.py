@@ -108,8 +108,10 @@ def bulk(
         target = target_of(where, model)
         if not needs_model and target.model is None:  # each row names its own
             target = replace(target, model="")
-        run = _planned if dry_run else _run
-        return asyncio.run(run(target, table, asked, places, as_json=as_json))
+        if dry_run:
+            return asyncio.run(_planned(target, table, asked, places, as_json=as_json))
+        with _Stop() as stop:
+            return asyncio.run(_run(target, table, asked, places, stop, as_json=as_json))
 
 
 def _checked(table: Table, asked: Asked) -> bool:
@@ -240,12 +242,36 @@ async def _model(target: Target, client: AsyncModelsLab) -> str:
     return "" if target.model == "" else await model_of(target, client)
 
 
+class _Stop:
+    """Say once that a run ended early, and by what.
+
+    In the event loop every signal is a cancellation; which one it was is known outside of it.
+    """
+
+    progress: BulkProgress | None = None
+    """How far the run had come; None while it goes on."""
+
+    def __enter__(self) -> _Stop:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and self.progress is not None:
+            by = _SIGNALS.get(kind, "")
+            note(f"stopped{by}: {self.progress}; the same command goes on where it ended")
+
+
+_SIGNALS: dict[type[BaseException], str] = {
+    KeyboardInterrupt: " by Ctrl-C",
+    SystemExit: " by SIGTERM",  # as `_main` has it
+}
+
+
 async def _run(
-    target: Target, table: Table, asked: Asked, places: Places, *, as_json: bool
+    target: Target, table: Table, asked: Asked, places: Places, stop: _Stop, *, as_json: bool
 ) -> Status:
     failures = _Failures(places)
     async with target.client() as client:
-        run = await _asked(target, client, table, asked, failures, places)
+        run = await _asked(target, client, table, asked, failures, places, stop)
     _write(table, asked, places, failures)
     if as_json:
         told = vars(run.progress).items()
@@ -264,8 +290,9 @@ async def _asked(
     asked: Asked,
     failures: _Failures,
     places: Places,
+    stop: _Stop,
 ) -> AsyncBulkRun[Row, Any]:
-    """Ask about all rows; where that ends early, write what came and say how to go on."""
+    """Ask about all rows; where that ends early, write what came."""
     model = await _model(target, client)
     run: AsyncBulkRun[Row, Any] | None = None
     begun = False
@@ -276,10 +303,11 @@ async def _asked(
                 async for result in run:
                     begun = True
                     failures.add(result)
-    except BaseException:
-        if run is not None and begun:
+    except BaseException as error:
+        if run is not None and (begun or not isinstance(error, Exception)):
+            stop.progress = run.progress
+        if begun:
             _write(table, asked, places, failures)
-            note(f"stopped: {run.progress}; the same command goes on where it ended")
         raise
     return run
 

@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 from modelslab_llm.errors import ModelsLabError
 
 from ._commands import Undone, modelslab
+from ._log import warnings_shown
 from ._status import Fault, Status, line_of, status_of
 from ._terminal import discard_output, is_closed_pipe, note, open_streams
 
@@ -27,7 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments say and return the exit status."""
     open_streams()
     try:
-        with _ended_by_sigterm():
+        with _ended_by_sigterm(), warnings_shown():
             return int(_status(None if arguments is None else list(arguments)))
     finally:
         discard_output()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,3 +370,25 @@ def test_a_schema_fetches_nothing(here: Here, tmp_path: Path) -> None:
         assert not elsewhere.connections
     assert status == 2
     assert "is not in the file" in err
+
+
+def test_a_retry_is_told_as_the_command_speaks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = ErrorReply(529, "Too busy.", headers={"retry-after-ms": "1"})
+    with LocalServer([failing, "Hello."]) as server:
+        status, out, err = here("ask", "Hi", server=server)
+        assert (status, out) == (0, "Hello.\n")
+        (line,) = err.splitlines()
+        assert line.startswith("modelslab: attempt 1 failed, retrying in ")
+    monkeypatch.setenv("MODELSLAB_LOG", "warning")  # then it is as that has it
+    log = logging.getLogger("modelslab_llm")
+    before, level, propagate = [*log.handlers], log.level, log.propagate
+    try:
+        with LocalServer([failing, "Hello."]) as server:
+            (line,) = here("ask", "Hi", server=server).err.splitlines()
+    finally:
+        for handler in {*log.handlers} - {*before}:
+            log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+    assert " WARNING modelslab_llm: attempt 1 failed" in line
+    assert log.handlers == before

@@ -405,8 +405,10 @@ def test_a_budget_ends_the_run(here: Here) -> None:
     with LocalServer(answer) as server:
         status, _, err = here(*BULK, *prices, "--concurrency", "1", server=server)
         assert status == 6
-        assert "the budget is spent" in err
-        assert "the same command goes on where it ended" in err
+        stopped, why = err.splitlines()
+        assert stopped.startswith("stopped: ")
+        assert stopped.endswith("; the same command goes on where it ended")
+        assert why.startswith("modelslab: the budget is spent")
         assert len(lines()) == len(server.requests) < 50
 
 
@@ -466,16 +468,23 @@ def slowly(request: ReceivedRequest) -> ReplyLike:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(here: Here, home: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_a_signal_ends_it_cleanly_and_it_says_how_to_go_on(
+    here: Here, home: Path, sent: signal.Signals, status: int, said: str
+) -> None:
     asked = table(150)
     with LocalServer(slowly) as server:
         with started(server, home) as running:
             wait_for_answers(server, 20)
-            running.send_signal(signal.SIGINT)
+            running.send_signal(sent)
             _, err = running.communicate(timeout=PATIENCE)
-        assert running.returncode == 130
-        assert b"the same command goes on where it ended" in err
-        assert b"Traceback" not in err
+        assert running.returncode == status
+        (line,) = err.decode().strip().splitlines()  # once; click ends the line of a ^C
+        assert line.startswith(f"stopped by {said}: ")
+        assert line.endswith("; the same command goes on where it ended")
         kept = lines()
         assert 0 < len(kept) < 150
         assert here(*BULK, server=server).status == 0
