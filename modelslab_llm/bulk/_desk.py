@@ -187,7 +187,7 @@ class Desk(Generic[R, T]):
     def _place(self, ask: Ask[R]) -> None:
         same = twin = stored = equal = None
         if self._ledger is not None and (same := self._keys.get(ask.key)) is None:
-            stored = self._stored(ask.key)
+            stored = self._stored(ask.key, ask.digest)
             if self.course.deduplicate and (twin := self._digests.get(ask.digest)) is None:
                 equal = self._equal(ask, self._ledger)
         verdict = self.course.verdict(ask, same, stored, twin, equal)
@@ -209,8 +209,10 @@ class Desk(Generic[R, T]):
             why = f"row {ask.index}: another row, with another request, has its key {ask.key!r}"
             self._refuse(ask.index, ask.row, None, InvalidRequestError(why), shown=ask.key)
 
-    def _stored(self, key: Key) -> Kept | None:
-        return self._fresh.get(key) or self._ledger.find(key) if self._ledger is not None else None
+    def _stored(self, key: Key, digest: bytes | None = None) -> Kept | None:
+        if self._ledger is None:
+            return None
+        return self._fresh.get(key) or self._ledger.find(key, digest, self.course.run)
 
     def _equal(self, ask: Ask[R], ledger: Ledger) -> Kept | None:
         return self._fresh_answers.get(ask.digest) or ledger.find_equal(ask.digest)
@@ -252,7 +254,7 @@ class Desk(Generic[R, T]):
             self._file(None, self._from_store(ask, stored, "duplicate"))
             return
         if self._ledger is not None and stored.run != self.course.run:
-            self._ledger.mark(ask.key, ask.index)
+            self._ledger.mark(stored, ask.index)
         result = self._from_store(ask, stored, "stored")
         self.tally.count(result)
         if self._include_stored:

@@ -29,31 +29,46 @@ APPLICATION = 0x4D4C6C6D  # "MLlm": marks the file as ours
 PATIENCE = 30.0  # seconds to wait for a reader that holds the file up, as backups may
 MARKS = 1000  # rows seen again that are noted in one transaction
 
-TABLES = """
-CREATE TABLE results (
+ROW = """(
   id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, digest BLOB NOT NULL,
   position INTEGER NOT NULL, run INTEGER NOT NULL,
   message TEXT, output TEXT, error TEXT, attempts INTEGER NOT NULL, model TEXT NOT NULL,
   request_id TEXT, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
   cache_read_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, finished REAL NOT NULL
-);
+)"""
+TABLES = f"""
+CREATE TABLE results {ROW};
 CREATE TABLE runs (
   id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL,
   process INTEGER NOT NULL, host TEXT NOT NULL, version TEXT NOT NULL
 );
 """
+BESIDE = {"failures": ROW, "files": "(path BLOB PRIMARY KEY)"}
+"""Tables that stores had not from the first. `failures`: of rows whose request changed and then
+failed; their answer to the earlier request stays in `results`. `files`: what was written from the
+store, relative to its folder."""
 COLUMNS = ", ".join(Kept._fields)
-INSERT = f"INSERT OR REPLACE INTO results({COLUMNS}) VALUES ({', '.join('?' * len(Kept._fields))})"
+VALUES = f"({COLUMNS}) VALUES ({', '.join('?' * len(Kept._fields))})"
+INSERT = f"INSERT OR REPLACE INTO results{VALUES}"
+INSERT_BESIDE = f"INSERT OR REPLACE INTO failures{VALUES}"
+FORGET = "DELETE FROM failures WHERE key = ?"
+HAS_ANSWER = "SELECT 1 FROM results WHERE key = ? AND error IS NULL"
 FIND = f"SELECT {COLUMNS} FROM results WHERE key = ?"
+FIND_BESIDE = f"SELECT {COLUMNS} FROM failures WHERE key = ?"
 FIND_EQUAL = f"SELECT {COLUMNS} FROM results WHERE digest = ? AND error IS NULL LIMIT 1"
-COUNT = "SELECT count(*), count(error) FROM results WHERE ? IS NULL OR run = ?"
-ALL = f"SELECT {COLUMNS} FROM results WHERE ? IS NULL OR run = ? ORDER BY position, id"
+OF_A_RUN = """(
+  SELECT * FROM results WHERE ?1 IS NULL OR run = ?1
+  UNION ALL SELECT * FROM failures WHERE run = ?1
+)"""
+COUNT = f"SELECT count(*), count(error) FROM {OF_A_RUN}"
+ALL = f"SELECT {COLUMNS} FROM {OF_A_RUN} ORDER BY position, id"
 NOT_A_NUMBER = "SELECT 1 FROM results WHERE typeof(key) <> 'integer' LIMIT 1"
 INDEX = "CREATE INDEX IF NOT EXISTS by_digest ON results(digest)"
 BEGAN = "INSERT INTO runs(started, process, host, version) VALUES (?, ?, ?, ?)"
 ENDED = "UPDATE runs SET ended = ? WHERE id = ?"
 LAST = "SELECT process, host FROM runs ORDER BY id DESC LIMIT 1"
-MARK = "UPDATE results SET run = ?, position = ? WHERE key = ?"
+MARK = "UPDATE results SET run = ?, position = ? WHERE key = ? AND digest = ?"
+MARK_BESIDE = "UPDATE failures SET run = ?, position = ? WHERE key = ? AND digest = ?"
 
 
 class Shelf:
@@ -88,13 +103,24 @@ class Shelf:
     def counts(self, run: int | None = None) -> Counts:
         """Return how many rows are stored, of one run or in all."""
         with self._using() as db:
-            rows, failed = db.execute(COUNT, (run, run)).fetchone()
+            rows, failed = db.execute(COUNT, (run,)).fetchone()
         return Counts(rows - failed, failed)
 
-    def find(self, key: Key) -> Kept | None:
-        """Return what is stored of a row."""
+    def find(self, key: Key, digest: bytes | None = None, run: int | None = None) -> Kept | None:
+        """Return what is stored of a row.
+
+        Where it has an answer and a later failure, that is the one of `run`, else the one that has
+        the digest, else the answer.
+        """
         with self._lock, _blaming(self.path):
-            return _first(self._db.execute(FIND, (key,)))
+            found = _first(self._db.execute(FIND, (key,)))
+            if found is None or found.error is not None:
+                return found
+            failure = _first(self._db.execute(FIND_BESIDE, (key,)))
+        if failure is None or found.run == run:
+            return found
+        is_asked_for = failure.run == run or digest == failure.digest != found.digest
+        return failure if is_asked_for else found
 
     def find_equal(self, digest: bytes) -> Kept | None:
         """Return the answer that any row has for a request."""
@@ -109,9 +135,19 @@ class Shelf:
     def all(self, run: int | None = None) -> Iterator[Kept]:
         """Yield the rows in the order of the input, of one run or all that are stored."""
         with self._using() as db:
-            found = db.execute(ALL, (run, run))
+            found = db.execute(ALL, (run,))
         while batch := self._fetch(found):
             yield from map(Kept._make, batch)
+
+    def files(self) -> set[bytes]:
+        """Return the files that were written from the store."""
+        with self._using() as db:
+            return {path for (path,) in db.execute("SELECT path FROM files")}
+
+    def add_file(self, path: bytes) -> None:
+        """Note a file that is written from the store."""
+        with self._using() as db:
+            db.execute("INSERT OR IGNORE INTO files(path) VALUES (?)", (path,))
 
     def has_numbers_alone(self) -> bool:
         """Return whether every key is a number."""
@@ -162,6 +198,10 @@ class Shelf:
                 f"store {self.path}: has schema {schema}, and modelslab_llm {__version__} reads "
                 f"{SCHEMA}; use the version that wrote it, or another file"
             )
+        known = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
+        kind = "TABLE IF NOT EXISTS" if create else "TEMP TABLE"  # who reads changes nothing
+        for name in BESIDE.keys() - known:
+            self._db.execute(f"CREATE {kind} {name} {BESIDE[name]}")
 
 
 class Ledger(Shelf):
@@ -192,21 +232,32 @@ class Ledger(Shelf):
         with self._using() as db:
             db.execute(INDEX)
 
-    def mark(self, key: Key, position: int) -> None:
+    def mark(self, stored: Kept, position: int) -> None:
         """Note that this run has a stored row too, and where."""
+        which = (self.run, position, stored.key, stored.digest)
         with self._lock, _blaming(self.path):
             self._begin()
-            self._db.execute(MARK, (self.run, position, key))
+            if not self._db.execute(MARK, which).rowcount:
+                self._db.execute(MARK_BESIDE, which)
             self._marks += 1
             if self._marks >= MARKS:
                 self._commit()
 
     def write(self, batch: Sequence[Kept]) -> None:
-        """Store rows; all of them are safe when this returns."""
+        """Store rows; all of them are safe when this returns.
+
+        An answer is replaced by another answer only: a failure is put beside it.
+        """
+        answers = [kept for kept in batch if kept.error is None]
         with self._using() as db:
             try:
                 self._begin()
-                db.executemany(INSERT, batch)
+                db.executemany(INSERT, answers)
+                db.executemany(FORGET, [(kept.key,) for kept in answers])
+                for kept in batch:
+                    if kept.error is not None:
+                        answered = db.execute(HAS_ANSWER, (kept.key,)).fetchone()
+                        db.execute(INSERT_BESIDE if answered else INSERT, kept)
                 self._commit()
             except sqlite3.Error:
                 if db.in_transaction:

@@ -210,7 +210,7 @@ def _named(end: BaseException) -> str:
     if isinstance(end, KeyboardInterrupt):
         return "Ctrl-C"
     if type(end).__name__ in ("CancelledError", "Cancelled"):
-        return "cancellation (Ctrl-C or a timeout)"
+        return "cancellation"
     return f"{type(end).__name__}: {end}" if str(end) else type(end).__name__
 
 

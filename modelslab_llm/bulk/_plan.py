@@ -78,7 +78,7 @@ class Planner(Generic[R]):
             plan.new += 1
             return
         noted = self._noted.find(ask.key)
-        stored = noted or (self._shelf.find(ask.key) if self._shelf is not None else None)
+        stored = noted or (self._shelf.find(ask.key, ask.digest) if self._shelf else None)
         equal = self._equal(ask) if stored is None or stored.digest != ask.digest else None
         verdict = self._course.verdict(ask, None, stored, None, equal)
         if verdict == "taken":

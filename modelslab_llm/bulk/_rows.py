@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from ..errors import InvalidRequestError
-from ..types._json import is_iterable, is_mapping
+from ..types._json import encodable, is_iterable, is_mapping
 from ..types.requests import MessageCreateParams
 
 R = TypeVar("R")
@@ -80,7 +80,9 @@ class Recipe(Generic[R]):
             digest = self._digest(params, model)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequestError(f"row {index}: cannot be sent as JSON: {error}") from error
-        return Ask(index, row, key, params, digest, model if isinstance(model, str) else "")
+        # The client refuses a model that cannot be encoded; the store must hold the refusal.
+        name = encodable(model) if isinstance(model, str) else ""
+        return Ask(index, row, key, params, digest, name)
 
     def _params(self, index: int, row: R) -> dict[str, Any]:
         made: Any = row

@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 from typing_extensions import Self, TypeForm
 
 from ..errors import ConfigurationError
-from ..types._json import fields_of
+from ..types._json import encodable, fields_of
+from ._files import is_same_file
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
 from ._rows import Key
 
@@ -55,7 +56,8 @@ class BulkStore(Generic[T]):
     Args:
         path: the file given as `store=` to a run.
         output: the type given as `output=`, if there was one.
-        last_run: only the rows that the last run came to, not all that are stored.
+        last_run: only the rows that the last run came to, not all that are stored. Of a row whose
+            request changed and then failed it has the failure; without it, the earlier answer.
 
     Raises `StoreError` if there is no such file, or it is something else. Use it as a context
     manager, or close it.
@@ -101,7 +103,7 @@ class BulkStore(Generic[T]):
         Returns:
             The result, or `None` if it is not stored.
         """
-        kept = self._shelf.find(key)
+        kept = self._shelf.find(key, run=self._run)
         return None if kept is None else self._result(kept)
 
     def __len__(self) -> int:
@@ -116,12 +118,12 @@ class BulkStore(Generic[T]):
         Args:
             path: The file, which is replaced once it is written whole.
         """
-        with _replacing(path) as file:
+        with self._replacing(path) as file:
             for kept in self._shelf.all(self._run):
                 record = _record(kept)
                 for name, text in (("output", kept.output), ("message", kept.message)):
                     record[name] = None if text is None else json.loads(text)
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(encodable(json.dumps(record, ensure_ascii=False)) + "\n")
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table of comma-separated values, with a line of headings.
@@ -129,7 +131,7 @@ class BulkStore(Generic[T]):
         Args:
             path: The file, which is replaced once it is written whole.
         """
-        with _replacing(path) as file:
+        with self._replacing(path) as file:
             import csv
 
             table = csv.DictWriter(file, list(COLUMNS))
@@ -156,13 +158,13 @@ class BulkStore(Generic[T]):
                 raise ConfigurationError(
                     "Parquet needs a further package: pip install pyarrow, or polars"
                 ) from None
-            with _beside(path) as new:
+            with self._beside(path) as new:
                 frame.write_parquet(new)
             return
         arrow: Any = pyarrow
         kinds = {str: arrow.string(), int: arrow.int64()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in self._columns().items()])
-        with _beside(path) as new, arrow.parquet.ParquetWriter(new, schema) as file:
+        with self._beside(path) as new, arrow.parquet.ParquetWriter(new, schema) as file:
             for batch in _batches(self._records()):
                 file.write_table(arrow.Table.from_pylist(batch, schema=schema))
 
@@ -195,6 +197,27 @@ class BulkStore(Generic[T]):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @contextmanager
+    def _replacing(self, path: str | os.PathLike[str]) -> Generator[TextIO]:
+        with self._beside(path) as new, new.open("w", encoding="utf-8", newline="") as file:
+            yield file
+
+    @contextmanager
+    def _beside(self, path: str | os.PathLike[str]) -> Generator[Path]:
+        """Give a file to write, which then takes its place in one step."""
+        place = Path(path).absolute()
+        if place.name in ("", "..") or place.is_dir():
+            raise ConfigurationError(f"path: {os.fspath(path)!r} is not the name of a file")
+        if self._shelf.path is not None and is_same_file(place, self._shelf.path):
+            raise ConfigurationError(f"{place} is the store itself; name another file")
+        new = place.with_name(f".{place.name}.{os.getpid()}.new")
+        try:
+            yield new
+            new.replace(place)
+        finally:
+            with suppress(FileNotFoundError):
+                new.unlink()
+
     def _result(self, kept: Kept) -> BulkResult[None, T]:
         return BulkResult(
             kept.key,
@@ -214,7 +237,11 @@ class BulkStore(Generic[T]):
     def _records(self) -> Iterator[dict[str, Any]]:
         key = self._columns()["key"]
         for kept in self._shelf.all(self._run):
-            yield {**_record(kept), "key": key(kept.key)}
+            record = {**_record(kept), "key": key(kept.key)}
+            yield {
+                name: encodable(value) if isinstance(value, str) else value
+                for name, value in record.items()
+            }
 
 
 def _record(kept: Kept) -> dict[str, Any]:
@@ -243,22 +270,3 @@ def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
     source = iter(records)
     while batch := list(islice(source, BATCH)):
         yield batch
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Generator[TextIO]:
-    with _beside(path) as new, new.open("w", encoding="utf-8", newline="") as file:
-        yield file
-
-
-@contextmanager
-def _beside(path: str | os.PathLike[str]) -> Generator[Path]:
-    """Give a file to write, which then takes its place in one step."""
-    place = Path(path).absolute()
-    new = place.with_name(f".{place.name}.{os.getpid()}.new")
-    try:
-        yield new
-        new.replace(place)
-    finally:
-        with suppress(FileNotFoundError):
-            new.unlink()

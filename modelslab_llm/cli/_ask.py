@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from modelslab_llm.errors import APIError, NotFoundError
+from modelslab_llm.errors import APIError, ModelsLabError, NotFoundError, OutputError
 
 from ._parts import content_of
 from ._screen import screen
@@ -174,16 +174,43 @@ async def _structured(
     *,
     as_json: bool,
 ) -> Status:
-    if strategy is None:
+    if strategy is not None:
+        params["strategy"] = strategy
+    try:
         message = await client.messages.parse(output=output, **params)
-    else:
-        message = await client.messages.parse(output=output, strategy=strategy, **params)
+    except (OutputError, APIError) as error:  # what came was paid for
+        _show_paid(error, as_json=as_json)
+        raise
     if as_json:
         _write_json(message)
     else:
         indent = 2 if is_screen(sys.stdout) else None
         write_json(message.parsed, indent)
     return Status.OK
+
+
+def _show_paid(error: OutputError | APIError, *, as_json: bool) -> None:
+    """Show what came of an output: with `--json` as the message, else on standard error."""
+    message = error.message if isinstance(error, OutputError) else error.partial_message
+    if not as_json:
+        if text := text_of(error):
+            note(text)
+    elif message is not None:
+        raw = error.raw_text if isinstance(error, OutputError) else message.text
+        write_json(message.model_dump(mode="json") | {"raw_text": raw, "error": str(error)})
+
+
+def text_of(error: ModelsLabError) -> str | None:
+    """Return what a failed call brought all the same: text, and the output that does not fit.
+
+    None if nothing came.
+    """
+    if isinstance(error, OutputError):
+        text, raw = error.message.text, error.raw_text
+        return (text if raw in text else f"{text}\n{raw}".strip()) or None
+    if isinstance(error, APIError) and error.partial_message is not None:
+        return error.partial_message.text or None
+    return None
 
 
 def _write_json(message: Message) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,8 +21,10 @@ from typing import IO, TYPE_CHECKING, Any
 from modelslab_llm.bulk import BulkOptions, BulkProgress, BulkResult, BulkStore
 from modelslab_llm.errors import InvalidRequestError, UnsupportedOperationError
 from modelslab_llm.prices import Budget, Price, Prices
+from modelslab_llm.types._json import encodable
 
-from ._ask import MAX_TOKENS, model_of, params_of, strategy_of, type_of
+from ._ask import MAX_TOKENS, model_of, params_of, strategy_of, text_of, type_of
+from ._places import Places
 from ._status import Fault, Status, writing
 from ._table import Row, Table, form_of, maker
 from ._target import Target, Where, target_of
@@ -81,9 +82,10 @@ def bulk(
     as_json: bool,
 ) -> Status:
     """Ask about every row, write what came, and return the exit status."""
-    places = Places(Path(out), store, failures)
+    places = Places(source, out, store, failures)
+    places.check()
     if not dry_run:
-        places.check()
+        places.check_free()
     prices = _prices(input_price, output_price)
     if budget is not None and prices is None:
         raise Fault("--budget: needs --input-price and --output-price, per million tokens")
@@ -106,8 +108,10 @@ def bulk(
         target = target_of(where, model)
         if not needs_model and target.model is None:  # each row names its own
             target = replace(target, model="")
-        run = _planned if dry_run else _run
-        return asyncio.run(run(target, table, asked, places, as_json=as_json))
+        if dry_run:
+            return asyncio.run(_planned(target, table, asked, places, as_json=as_json))
+        with _Stop() as stop:
+            return asyncio.run(_run(target, table, asked, places, stop, as_json=as_json))
 
 
 def _checked(table: Table, asked: Asked) -> bool:
@@ -145,26 +149,6 @@ def _table(source: str, form: str | None) -> Generator[Table]:
         with writing(path), path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield Table(path, form_of(path, form))
-
-
-class Places:
-    """The files that a run writes."""
-
-    def __init__(self, out: Path, store: str | None, failures: str | None) -> None:
-        self.out = out
-        self.store = Path(store) if store else out.with_name(f"{out.name}.sqlite")
-        self.failures = Path(failures) if failures else out.with_name(f"{out.name}.failures")
-
-    def check(self) -> None:
-        """Refuse to overwrite what no run has written. Raises `Fault`."""
-        if self.out.exists() and not self.store.exists():
-            raise Fault(
-                f"{self.out} exists, and there is no store {self.store} that it could be the "
-                "output of; name another file, or remove it first"
-            )
-        folder = self.out.absolute().parent
-        if not folder.is_dir():
-            raise Fault(f"{folder}: there is no such folder")
 
 
 # A dry run
@@ -258,12 +242,36 @@ async def _model(target: Target, client: AsyncModelsLab) -> str:
     return "" if target.model == "" else await model_of(target, client)
 
 
+class _Stop:
+    """Say once that a run ended early, and by what.
+
+    In the event loop every signal is a cancellation; which one it was is known outside of it.
+    """
+
+    progress: BulkProgress | None = None
+    """How far the run had come; None while it goes on."""
+
+    def __enter__(self) -> _Stop:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and self.progress is not None:
+            by = _SIGNALS.get(kind, "")
+            note(f"stopped{by}: {self.progress}; the same command goes on where it ended")
+
+
+_SIGNALS: dict[type[BaseException], str] = {
+    KeyboardInterrupt: " by Ctrl-C",
+    SystemExit: " by SIGTERM",  # as `_main` has it
+}
+
+
 async def _run(
-    target: Target, table: Table, asked: Asked, places: Places, *, as_json: bool
+    target: Target, table: Table, asked: Asked, places: Places, stop: _Stop, *, as_json: bool
 ) -> Status:
-    failures = _Failures(places.failures)
+    failures = _Failures(places)
     async with target.client() as client:
-        run = await _asked(target, client, table, asked, failures, places)
+        run = await _asked(target, client, table, asked, failures, places, stop)
     _write(table, asked, places, failures)
     if as_json:
         told = vars(run.progress).items()
@@ -282,8 +290,9 @@ async def _asked(
     asked: Asked,
     failures: _Failures,
     places: Places,
+    stop: _Stop,
 ) -> AsyncBulkRun[Row, Any]:
-    """Ask about all rows; where that ends early, write what came and say how to go on."""
+    """Ask about all rows; where that ends early, write what came."""
     model = await _model(target, client)
     run: AsyncBulkRun[Row, Any] | None = None
     begun = False
@@ -294,10 +303,11 @@ async def _asked(
                 async for result in run:
                     begun = True
                     failures.add(result)
-    except BaseException:
-        if run is not None and begun:
+    except BaseException as error:
+        if run is not None and (begun or not isinstance(error, Exception)):
+            stop.progress = run.progress
+        if begun:
             _write(table, asked, places, failures)
-            note(f"stopped: {run.progress}; the same command goes on where it ended")
         raise
     return run
 
@@ -308,10 +318,10 @@ _PASSING = frozenset({"in_flight", "in_line", "rate", "left"})
 class _Failures:
     """The rows that failed, in a file that is there only if there are any."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, places: Places) -> None:
         self.count = 0
-        self._scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        self._places = places
+        self._open = ExitStack()
         self._file: IO[str] | None = None
 
     def add(self, result: BulkResult[Row, Any]) -> None:
@@ -321,32 +331,35 @@ class _Failures:
         self.count += 1
         about = {"key": result.key, "row": result.row}
         about |= {"error": type(error).__name__, "message": str(error)}
-        with writing(self.path):
-            if self._file is None:
-                self._file = self._scratch.open("w", encoding="utf-8", newline="\n")
-            self._file.write(json.dumps(about, ensure_ascii=False) + "\n")
+        if (text := text_of(error)) is not None:
+            about["text"] = text
+        path = self._places.failures
+        if self._file is None:
+            self._file = self._open.enter_context(self._places.replacing(path))
+        with writing(path):
+            self._file.write(_line(about))
 
     def close(self) -> None:
         """Put the file in its place; one of an earlier run goes."""
-        with writing(self.path):
-            if self._file is None:
-                self.path.unlink(missing_ok=True)
-                return
-            self._file.close()
-            self._scratch.replace(self.path)
+        if self._file is None:
+            self._places.remove(self._places.failures)
+        self._open.close()
 
 
 def _write(table: Table, asked: Asked, places: Places, failures: _Failures) -> None:
     """Write what the run came to, in the order of the rows. Raises `Fault`."""
-    failures.close()
-    scratch = places.out.with_name(f".{places.out.name}.{os.getpid()}")
-    with writing(places.out), BulkStore(places.store, asked.output, last_run=True) as store:
-        try:
-            with scratch.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_lines(table, store, asked))
-            scratch.replace(places.out)
-        finally:
-            scratch.unlink(missing_ok=True)
+    try:
+        with (
+            BulkStore(places.store, asked.output, last_run=True) as store,
+            places.replacing(places.out) as file,
+        ):
+            file.writelines(_lines(table, store, asked))
+    finally:
+        failures.close()
+
+
+def _line(about: dict[str, Any]) -> str:
+    return encodable(json.dumps(about, ensure_ascii=False)) + "\n"
 
 
 def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:
@@ -361,7 +374,7 @@ def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:
             about["output"] = result.parsed
         about |= {"stop_reason": message.stop_reason, "model": message.model}
         about["usage"] = message.usage.model_dump(mode="json", exclude_none=True)
-        yield json.dumps(about, ensure_ascii=False) + "\n"
+        yield _line(about)
 
 
 # Progress

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelslab_llm import Conversation, InvalidRequestError, ModelsLabError
 from modelslab_llm.errors import APIError
+from modelslab_llm.types._json import encodable
 
 from ._ask import ended, limits, model_of, params_of
 from ._parts import content_of
@@ -244,17 +245,19 @@ class Talk:
         path = _path(rest) or self._file
         if path is None:
             raise Fault("/save FILE: name a file")
-        if path.exists() and path != self._file:
-            raise Fault(f"{path} exists; name another file, or remove it first")
         state = {"model": self._model, "system": self._system, "turns": self._conversation.turns}
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            scratch.write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
-            os.replace(scratch, path)
+            if path.exists() and path != self._file:
+                raise Fault(f"{path} exists; name another file, or remove it first")
+            text = encodable(json.dumps(state, ensure_ascii=False, indent=1))
+            scratch = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                scratch.write_text(text, encoding="utf-8")
+                os.replace(scratch, path)
+            finally:
+                scratch.unlink(missing_ok=True)
         except OSError as error:
             raise Fault(f"{path}: cannot be written: {error.strerror}") from error
-        finally:
-            scratch.unlink(missing_ok=True)
         self._file = path
         note(f"saved: {path}")
 
@@ -287,7 +290,10 @@ def _path(rest: str) -> Path | None:
     words = _words(rest)
     if len(words) > 1:
         raise Fault(f"{rest}: name one file; put quotes around a name with spaces")
-    return Path(words[0]).expanduser() if words else None
+    try:
+        return Path(words[0]).expanduser() if words else None
+    except RuntimeError as error:  # no user has that name
+        raise Fault(f"{rest}: {error}") from None
 
 
 def _words(rest: str) -> list[str]:

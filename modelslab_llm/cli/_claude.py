@@ -6,7 +6,6 @@ The key goes into the environment of that one program and nowhere else.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import NoReturn
 from modelslab_llm.errors import APIError, NotFoundError
 
 from ._env import claude_changes
+from ._log import warnings_hidden
 from ._status import Fault, Status
 from ._target import Target, Where, target_of
 from ._terminal import note
@@ -31,7 +31,9 @@ def claude(*, where: Where, arguments: Sequence[str], model: str | None, wait: f
         raise Fault(
             "claude is not installed, or not on the PATH: npm install -g @anthropic-ai/claude-code"
         )
-    target, window = asyncio.run(_prepared(target_of(where, model), wait))
+    target = target_of(where, model)
+    with warnings_hidden():  # of each try
+        target, window = asyncio.run(_prepared(target, wait))
     changes = claude_changes(target, window)
     env = {name: value for name, value in os.environ.items() if name not in changes}
     env |= {name: value for name, value in changes.items() if value is not None}
@@ -41,8 +43,6 @@ def claude(*, where: Where, arguments: Sequence[str], model: str | None, wait: f
 async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
     """Wait until a cold deployment is there; return what the list of models adds: the name of the
     only model, if none was named, and the size of the model's context."""
-    # Where nobody set logging up, each try would be told; with MODELSLAB_LOG they still are.
-    logging.getLogger("modelslab_llm").addHandler(logging.NullHandler())
     async with target.client() as client:
         patience = asyncio.create_task(_say_that_it_waits(target))
         try:

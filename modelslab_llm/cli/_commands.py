@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -59,7 +60,21 @@ def _profile_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in names_for_completion() if name.startswith(incomplete)]
 
 
+class _Finite(click.FloatRange):
+    """A number in a range; `inf`, `nan` and what is too large for a float are none."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 _AT_LEAST_1 = click.IntRange(min=1)
+_SECONDS = _Finite(min=0, min_open=True)
+_FROM_0 = _Finite(min=0)
 _ENDPOINT = [
     click.option(
         "--profile",
@@ -82,7 +97,7 @@ _ENDPOINT = [
 ]
 _PATIENCE = [
     click.option(
-        "--timeout", metavar="SECONDS", type=float, help="Give up after this much silence."
+        "--timeout", metavar="SECONDS", type=_SECONDS, help="Give up after this much silence."
     ),
     click.option(
         "--retries",
@@ -104,7 +119,7 @@ _THINKING = click.option(
     "--thinking", metavar="N", help="Tokens the model may think first, or `adaptive`."
 )
 _TEMPERATURE = click.option(
-    "--temperature", metavar="T", type=float, help="0 for the likeliest words."
+    "--temperature", metavar="T", type=_Finite(), help="0 for the likeliest words."
 )
 _SCHEMA = [
     click.option("--schema", metavar="FILE", help="A JSON schema that the answer must fit."),
@@ -244,9 +259,9 @@ def count(**given: Any) -> int:
 )
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
 @click.option("--deduplicate", is_flag=True, help="Ask equal requests once.")
-@click.option("--input-price", metavar="X", type=float, help="Price of a million tokens in.")
-@click.option("--output-price", metavar="X", type=float, help="Price of a million tokens out.")
-@click.option("--budget", metavar="X", type=float, help="End the run when so much is spent.")
+@click.option("--input-price", metavar="X", type=_FROM_0, help="Price of a million tokens in.")
+@click.option("--output-price", metavar="X", type=_FROM_0, help="Price of a million tokens out.")
+@click.option("--budget", metavar="X", type=_FROM_0, help="End the run when so much is spent.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it may cost.")
 @_JSON
 @_asks(*_PATIENCE)
@@ -268,7 +283,9 @@ def bulk(**given: Any) -> int:
 @modelslab.command()
 @click.argument("url", required=False)
 @_with(_MODEL, _JSON)
-@_asks(click.option("--timeout", metavar="SECONDS", type=float, help="For each check; default 30."))
+@_asks(
+    click.option("--timeout", metavar="SECONDS", type=_SECONDS, help="For each check; default 30.")
+)
 def doctor(**given: Any) -> int:
     """Check an endpoint and say, with the evidence, what works.
 
@@ -288,7 +305,7 @@ def doctor(**given: Any) -> int:
 @click.option(
     "--wait",
     metavar="SECONDS",
-    type=float,
+    type=_FROM_0,
     default=600.0,
     help="For a cold deployment; default 600.",
 )

@@ -5,6 +5,7 @@ Must not know any command: those are declared in `_commands`.
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 from modelslab_llm.errors import ModelsLabError
 
 from ._commands import Undone, modelslab
+from ._log import warnings_shown
 from ._status import Fault, Status, line_of, status_of
 from ._terminal import discard_output, is_closed_pipe, note, open_streams
 
@@ -26,7 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments say and return the exit status."""
     open_streams()
     try:
-        with _ended_by_sigterm():
+        with _ended_by_sigterm(), warnings_shown():
             return int(_status(None if arguments is None else list(arguments)))
     finally:
         discard_output()
@@ -86,7 +88,9 @@ def _undone(error: OSError) -> int:
     if is_closed_pipe(error):
         return Status.OK
     where = error.filename or "standard output"
-    return _ended(f"modelslab: {where}: {error.strerror or error}", Status.UNWRITTEN)
+    # EBADF is what a stream says that the shell closed (`>&-`).
+    why = "is closed" if error.errno == errno.EBADF else error.strerror or error
+    return _ended(f"modelslab: {where}: {why}", Status.UNWRITTEN)
 
 
 def _ended(line: str, status: Status) -> Status:

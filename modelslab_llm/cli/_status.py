@@ -29,7 +29,8 @@ class Status(IntEnum):
     """An answer came, but cut at a limit, refused by the model, or not what the schema wants; or a
     budget was spent before all was done."""
     UNWRITTEN = 7
-    """The output could not be written: the disk is full, a folder is read-only."""
+    """The output could not be written: the disk is full, a folder is read-only, standard output is
+    closed."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

@@ -35,17 +35,20 @@ def shown(text: str) -> str:
 def open_streams() -> None:
     """Make sure that all three standard streams exist and can write any character.
 
-    A shell may close them (`>&-`); the next file or socket would then take their place. What the
-    encoding of a stream lacks is written as an escape, as Python does on standard error.
+    A shell may close them (`>&-`); the next file or socket would then take their place. What is
+    written to a closed standard output is lost, and fails as on a full disk; messages are not
+    missed. What the encoding of a stream lacks is written as an escape, as Python does on standard
+    error.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             try:
                 os.fstat(number)
-            except OSError:
-                os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number: this one
-            nowhere = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - it stays open
-            setattr(sys, name, nowhere)
+            except OSError:  # it takes the lowest free number: this one
+                os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
+            # It stays open, and its number is not ours to close.
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # a test may have put another one there
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""Tell what a JSON value is, to Python and to type checkers at once. Looks no deeper than that.
+"""Tell what a JSON value is, to Python and to type checkers at once, and what a file can hold.
 
 `isinstance(value, dict)` leaves a type checker with a dict of unknown things, and every use of it
 with a cast; these say what JSON says: names are strings, and what they name can be anything.
@@ -6,6 +6,7 @@ with a cast; these say what JSON says: names are strings, and what they name can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,3 +41,15 @@ def is_iterable(value: object) -> TypeIs[Iterable[Any]]:
 def fields_of(value: object) -> dict[str, Any]:
     """Return the fields of a JSON object; none for anything else."""
     return value if is_object(value) else {}
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    r"""Return text that can be encoded as UTF-8: a lone surrogate becomes its JSON escape.
+
+    >>> encodable('{"half": "a\ud83d"}')
+    '{"half": "a\\ud83d"}'
+    """
+    return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)

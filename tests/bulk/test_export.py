@@ -295,3 +295,57 @@ def test_a_kept_row_may_hold_anything(tmp_path: Path) -> None:
         assert found.usage.output_tokens == -5
         kept.write_csv(tmp_path / "out.csv")
         kept.write_parquet(tmp_path / "out.parquet")
+
+
+def test_half_a_character_can_be_exported(tmp_path: Path) -> None:
+    """A lone surrogate, which no file can hold, is written as its escape."""
+    rows = [
+        {"id": "a", "model": "m\udc80"},
+        {"id": "b", "model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+        {"id": "c\ud83d"},
+    ]
+
+    def make(row: dict[str, Any]) -> dict[str, Any]:
+        if "messages" not in row:
+            raise ValueError("half \ud83d")
+        return {"model": "m", "messages": row["messages"]}
+
+    path = tmp_path / "run.sqlite"
+    with LocalServer("Hi.") as server, server.client(max_retries=0) as client:
+        for way in (make, None):
+            run = client.messages.bulk(
+                rows, make=way, key="id", defaults={"max_tokens": 9}, store=path
+            )
+            run.plan()
+            assert [result.error is None for result in run].count(True) == 1
+            with BulkStore(path) as kept:
+                kept.write_jsonl(tmp_path / "out.jsonl")
+                kept.write_csv(tmp_path / "out.csv")
+                kept.write_parquet(tmp_path / "out.parquet")
+                frames = [kept.to_pandas(), kept.to_polars()]
+            if way is make:
+                said = "row 0: make failed: ValueError: half "
+                lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+                assert json.loads(lines[0])["error_message"] == f"{said}\ud83d"
+                assert rf"{said}\ud83d" in (tmp_path / "out.csv").read_text(encoding="utf-8")
+                for frame in frames:
+                    assert frame["error_message"][0] == rf"{said}\ud83d"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+@pytest.mark.parametrize("write", ["write_jsonl", "write_csv", "write_parquet"])
+def test_a_store_is_not_replaced_by_what_is_written_from_it(
+    store: Path, tmp_path: Path, write: str
+) -> None:
+    before = store.read_bytes()
+    os.symlink(store, tmp_path / "symbolic")
+    os.link(store, tmp_path / "hard")
+    with BulkStore(store) as kept:
+        for path in (store, tmp_path / "symbolic", tmp_path / "hard"):
+            with pytest.raises(ConfigurationError, match="is the store itself"):
+                getattr(kept, write)(path)
+        for path in ("/", str(tmp_path), ".."):
+            with pytest.raises(ConfigurationError, match="is not the name of a file"):
+                getattr(kept, write)(path)
+    assert store.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["hard", "run.sqlite", "symbolic"]

@@ -182,6 +182,86 @@ def test_failures_are_stored_and_asked_again_if_so_wanted(bulk: Bulk, server: Lo
     assert (last.message.text, last.attempts) == ("Well.", 3)
 
 
+@pytest.mark.parametrize("why", ["the server", "make"])
+def test_a_failure_does_not_replace_an_answer(bulk: Bulk, server: LocalServer, why: str) -> None:
+    """It is kept beside it: as what the run came to, and as what the changed request came to."""
+
+    def make(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "messages": 5} if row["id"] == "r1" and why == "make" else row
+
+    def take_back(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name != "id"}
+
+    def failing(row: dict[str, Any]) -> dict[str, Any]:
+        return take_back(make(row))
+
+    bulk(rows(1, 2))
+    changed = [{"id": "r1", **params("changed")}, rows(2)[0]]
+    server.script = lambda request: (
+        ErrorReply(400, "No.") if request.text == "changed" else "Never seen."
+    )
+    for options in ({}, {"retry_failed": True}):
+        failed = bulk(changed, make=failing, **options)["r1"]
+        assert (failed.source, type(failed.error)) == (
+            "asked",
+            BadRequestError if why == "the server" else InvalidRequestError,
+        )
+        with BulkStore(bulk.store) as kept:
+            found = kept.get("r1")
+            assert found is not None
+            assert found.message.text == "You said: 1"
+            assert [result.error for result in kept] == [None, None]
+            assert (len(kept), kept.answered, kept.failed) == (2, 2, 0)
+        with BulkStore(bulk.store, last_run=True) as kept:
+            found = kept.get("r1")
+            assert found is not None
+            assert type(found.error) is type(failed.error)
+            assert [result.error is None for result in kept] == [False, True]
+            assert (len(kept), kept.answered, kept.failed) == (2, 1, 1)
+    asked(server)
+    if why == "the server":  # what was sent is not sent again by itself
+        again = bulk(changed)["r1"]
+        assert (again.source, type(again.error)) == ("stored", BadRequestError)
+        with BulkStore(bulk.store, last_run=True) as kept:
+            assert [result.error is None for result in kept] == [False, True]
+    first = bulk(rows(1, 2))["r1"]  # the earlier request has its answer still
+    assert (first.source, first.message.text) == ("stored", "You said: 1")
+    assert asked(server) == []
+    server.script = "Well."
+    assert bulk(changed, retry_failed=True)["r1"].message.text == "Well."
+    assert bulk(changed)["r1"].message.text == "Well."
+    assert asked(server) == ["changed"]
+
+
+def test_a_key_that_has_a_failure_beside_its_answer_is_still_one_row(
+    bulk: Bulk, server: LocalServer
+) -> None:
+    bulk(rows(1))
+    server.script = ErrorReply(400, "No.")
+    changed = {"id": "r1", **params("changed")}
+    bulk([changed])
+    for both in ([changed, rows(1)[0]], [rows(1)[0], changed]):
+        run = bulk.client.bulk(both, key="id", defaults=SHARED, store=bulk.store, max_in_flight=1)
+        first, second = sorted(run.results(), key=lambda result: result.index)
+        assert first.source == "stored"
+        assert isinstance(second.error, InvalidRequestError)
+        with BulkStore(bulk.store, last_run=True) as kept:
+            assert len(kept) == 1
+
+
+def test_a_store_of_an_earlier_version_gets_what_it_lacks(bulk: Bulk, server: LocalServer) -> None:
+    bulk(rows(1))
+    _database(bulk.store, "DROP TABLE failures; DROP TABLE files")
+    before = bulk.store.read_bytes()
+    with BulkStore(bulk.store, last_run=True) as kept:
+        assert [result.key for result in kept] == ["r1"]
+    assert bulk.store.read_bytes() == before  # who reads changes nothing
+    server.script = ErrorReply(400, "No.")
+    bulk([{"id": "r1", **params("changed")}])
+    with BulkStore(bulk.store) as kept:
+        assert [result.message.text for result in kept] == ["You said: 1"]
+
+
 def test_a_row_refused_before_sending_is_looked_at_anew(bulk: Bulk, server: LocalServer) -> None:
     def make(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "max_tokens": most}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,15 @@ def test_a_server_that_is_silent(here: Here) -> None:
         (["ask", "Hi", "--max-tokens", "many"], "'many' is not a valid integer"),
         (["ask", "Hi", "--thinking", "hard"], "must be a number of tokens"),
         (["ask", "Hi", "--tempature", "1"], "no such option"),
-        (["ask", "Hi", "--timeout", "-1"], "timeout must be above 0"),
+        (["ask", "Hi", "--timeout", "-1"], "--timeout': -1.0 is not in the range x>0"),
+        (["ask", "Hi", "--timeout", "1e400"], "--timeout': 1e400 is not a finite number"),
+        (["ask", "Hi", "--timeout", "nan"], "--timeout': nan is not a finite number"),
+        (["ask", "Hi", "--timeout", "long"], "--timeout': 'long' is not a valid number"),
+        (["ask", "Hi", "--temperature", "inf"], "--temperature': inf is not a finite number"),
+        (["doctor", "--timeout", "1e400"], "--timeout': 1e400 is not a finite number"),
+        (["claude", "--wait", "1e400"], "--wait': 1e400 is not a finite number"),
+        (["bulk", "i", "o", "--budget", "inf"], "--budget': inf is not a finite number"),
+        (["bulk", "i", "o", "--input-price", "-1"], "--input-price': -1.0 is not in the range"),
         (["ask", "Hi", "--v7", "--gguf", "d"], "each name a server"),
         (["ask", "Hi", "--gguf", "a/b"], "is not a deployment id"),
         (["ask", "Hi", "--base-url", "relay"], "does not start with http"),
@@ -271,6 +280,39 @@ def test_an_answer_that_does_not_fit_says_where(here: Here, schema: str) -> None
     assert "$.level: -1 is less than the minimum of 0" in err
 
 
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply("I cannot say."), "I cannot say."),
+        (output({"river": "Tamar", "level": -1}), '{"river": "Tamar", "level": -1}'),
+        (Reply("Well, the", stop_reason="max_tokens"), "Well, the"),
+        (
+            Reply(
+                [
+                    {"type": "text", "text": "Let me see."},
+                    {"type": "tool_use", "id": "t", "name": "output", "input": {"river": 5}},
+                ]
+            ),
+            'Let me see.\n{"river": 5}',
+        ),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_shown(
+    here: Here, schema: str, reply: Reply, text: str
+) -> None:
+    """It was paid for. Standard output stays empty: what is there fits the schema."""
+    with LocalServer(reply) as server:
+        status, out, err = here("ask", "How high?", "--schema", schema, server=server)
+        assert (status, out) == (6, "")
+        assert err.startswith(f"{text}\nmodelslab: ")
+        told = here("ask", "How high?", "--schema", schema, "--json", server=server)
+    assert told.status == 6
+    message = json.loads(told.out)
+    assert message["raw_text"] == text.rpartition("\n")[2]
+    assert message["content"]
+    assert message["error"] in told.err
+
+
 @pytest.mark.parametrize("strategy", ["output_config", "prompt"])
 def test_how_a_schema_is_asked_for_can_be_said(here: Here, schema: str, strategy: str) -> None:
     with LocalServer('{"river": "Exe", "level": 90}') as server:
@@ -336,3 +378,25 @@ def test_a_schema_fetches_nothing(here: Here, tmp_path: Path) -> None:
         assert not elsewhere.connections
     assert status == 2
     assert "is not in the file" in err
+
+
+def test_a_retry_is_told_as_the_command_speaks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = ErrorReply(529, "Too busy.", headers={"retry-after-ms": "1"})
+    with LocalServer([failing, "Hello."]) as server:
+        status, out, err = here("ask", "Hi", server=server)
+        assert (status, out) == (0, "Hello.\n")
+        (line,) = err.splitlines()
+        assert line.startswith("modelslab: attempt 1 failed, retrying in ")
+    monkeypatch.setenv("MODELSLAB_LOG", "warning")  # then it is as that has it
+    log = logging.getLogger("modelslab_llm")
+    before, level, propagate = [*log.handlers], log.level, log.propagate
+    try:
+        with LocalServer([failing, "Hello."]) as server:
+            (line,) = here("ask", "Hi", server=server).err.splitlines()
+    finally:
+        for handler in {*log.handlers} - {*before}:
+            log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+    assert " WARNING modelslab_llm: attempt 1 failed" in line
+    assert log.handlers == before

@@ -193,6 +193,167 @@ def test_what_no_run_has_written_is_not_overwritten(here: Here, server: LocalSer
     assert Path("out.jsonl").read_text() == "mine\n"
 
 
+POSIX = pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+TWO = '{"id": "a", "text": "x"}\n{"id": "b", "text": "y"}\n'
+ROWS = ("-p", "{text}", "--id", "id")
+
+
+def everything() -> dict[str, bytes]:
+    """Return every file of the folder."""
+    return {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["in.jsonl", "in.jsonl"],
+        ["in.jsonl", "out.jsonl", "--store", "out.jsonl"],
+        ["in.jsonl", "out.jsonl", "--failures", "out.jsonl"],
+        ["in.jsonl", "out.jsonl", "--failures", "in.jsonl"],
+        ["in.jsonl", "out.jsonl", "--store", "in.jsonl"],
+        ["in.jsonl", "out.jsonl", "--store", "s", "--failures", "s"],
+        ["in.jsonl", "out.jsonl", "--store", "s", "--failures", "s-wal"],
+        ["in.jsonl", "out.jsonl", "--store", "s", "--failures", "s-lock"],
+        ["in.jsonl", "home/../out.jsonl", "--failures", "out.jsonl"],
+        ["in.jsonl", "soft.jsonl"],
+        ["in.jsonl", "hard.jsonl"],
+        ["in.jsonl", "out.jsonl", "--failures", "soft.jsonl"],
+        ["in.jsonl", "out.jsonl", "--failures", "hard.jsonl"],
+        ["soft.jsonl", "hard.jsonl"],
+        ["in.jsonl", "folder/out.jsonl", "--failures", "home/out.jsonl"],
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@POSIX
+def test_one_file_in_two_parts_is_refused(
+    here: Here, server: LocalServer, arguments: list[str], more: list[str]
+) -> None:
+    Path("in.jsonl").write_text(TWO)
+    os.symlink("in.jsonl", "soft.jsonl")
+    os.link("in.jsonl", "hard.jsonl")
+    os.symlink("home", "folder")
+    before = everything()
+    status, out, err = here("bulk", *arguments, *ROWS, *more, server=server)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "are the same file" in err
+    assert not server.requests
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["mine.txt"],
+        ["out.jsonl", "--failures", "mine.txt"],
+        ["mine.txt", "--store", "old.jsonl.sqlite"],
+        ["out.jsonl", "--store", "old.jsonl.sqlite", "--failures", "mine.txt"],
+        ["old.jsonl"],
+        ["old.jsonl", "--store", "new.sqlite"],
+        ["out.jsonl", "--failures", "old.jsonl"],
+        ["link.txt"],
+        ["other"],
+        ["out.jsonl", "--failures", "other"],
+        ["/dev/null", "--store", "null.sqlite", "--failures", "null.failures"],
+    ],
+)
+@POSIX
+def test_a_file_that_the_store_has_not_written_is_not_replaced(
+    here: Here, server: LocalServer, more: list[str]
+) -> None:
+    Path("in.jsonl").write_text(TWO)
+    assert here("bulk", "in.jsonl", "old.jsonl", *ROWS, server=server).status == 0
+    if more == ["old.jsonl"]:  # a store of the same name, which has not written it
+        Path("old.jsonl.sqlite").unlink()
+        assert here("bulk", "in.jsonl", "o2.jsonl", *ROWS, server=server).status == 0
+        Path("o2.jsonl.sqlite").rename("old.jsonl.sqlite")
+    Path("mine.txt").write_text("mine")
+    os.symlink("mine.txt", "link.txt")
+    os.mkfifo("other")
+    before, sent = everything(), len(server.requests)
+    status, out, err = here("bulk", "in.jsonl", *more, *ROWS, server=server)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "name another" in err
+    assert len(server.requests) == sent
+    assert everything() == before
+
+
+@POSIX
+def test_a_file_that_the_store_has_written_is_replaced(here: Here) -> None:
+    """Wherever the folder is moved to; an empty file and a link to nowhere are free."""
+    Path("a").mkdir()
+    Path("a/in.jsonl").write_text(TWO)
+    Path("a/out.jsonl").write_text("")
+    os.symlink("failed", "a/out.jsonl.failures")
+    bad = {"x"}
+
+    def some(request: ReceivedRequest) -> ReplyLike:
+        return ErrorReply(400, "No.") if request.text in bad else answer(request)
+
+    with LocalServer(some) as server:
+        assert here("bulk", "a/in.jsonl", "a/out.jsonl", *ROWS, server=server).status == 1
+        assert lines("a/failed")[0]["key"] == "a"
+        assert Path("a/out.jsonl.failures").is_symlink()
+        Path("a").rename("b")
+        bad.clear()
+        more = [*ROWS, "--retry-failed"]
+        assert here("bulk", "b/in.jsonl", "b/out.jsonl", *more, server=server).status == 0
+        assert len(server.requests) == 3
+    assert len(lines("b/out.jsonl")) == 2
+    assert not Path("b/failed").exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "./", "home", "home/", "none/", "home/.."])
+@pytest.mark.parametrize("option", ["OUT", "--store", "--failures"])
+def test_what_names_no_file_is_refused(
+    here: Here, server: LocalServer, name: str, option: str
+) -> None:
+    Path("in.jsonl").write_text(TWO)
+    places = [name] if option == "OUT" else ["out.jsonl", option, name]
+    status, out, err = here("bulk", "in.jsonl", *places, *ROWS, server=server)
+    assert (status, out) == (2, "")
+    assert err == f"modelslab: {option}: {name!r} is not the name of a file\n"
+    assert not server.requests
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.parquet", "x.jsonl.gz"])
+def test_a_name_of_another_form_is_refused(here: Here, server: LocalServer, name: str) -> None:
+    Path("in.jsonl").write_text(TWO)
+    for places in ([name], ["out.jsonl", "--failures", name]):
+        status, _, err = here("bulk", "in.jsonl", *places, *ROWS, server=server)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"{name}: would have JSON lines" in err
+    assert sorted(os.listdir()) == ["home", "in.jsonl"]
+
+
+def test_half_a_character_is_written_as_its_escape(here: Here) -> None:
+    """A lone surrogate in a column that nobody asked about: JSON can hold it, a file cannot."""
+    text = '{"id": "a", "text": "x", "more": "\\ud83d"}\n{"id": "b", "text": "y\\udc00"}\n'
+    Path("in.jsonl").write_text(text)
+    with LocalServer(answer) as server:
+        assert here("bulk", "in.jsonl", "out.jsonl", *ROWS, server=server).status == 1
+        assert len(server.requests) == 1
+    assert lines()[0]["row"] == {"id": "a", "text": "x", "more": "\ud83d"}
+    assert lines("out.jsonl.failures")[0]["row"]["text"] == "y\udc00"
+
+
+def test_a_changed_row_that_fails_is_not_shown_with_its_old_answer(here: Here) -> None:
+    table(2)
+
+    def some(request: ReceivedRequest) -> ReplyLike:
+        return ErrorReply(400, "No.") if "Was" in request.text else answer(request)
+
+    with LocalServer(some) as server:
+        assert here(*BULK, server=server).status == 0
+        changed = ("bulk", "in.csv", "out.jsonl", "--prompt", "Was {text}?", "--id", "id")
+        for _ in range(2):
+            assert here(*changed, server=server).status == 1
+            assert Path("out.jsonl").read_bytes() == b""
+            assert {line["key"] for line in lines("out.jsonl.failures")} == {"r0", "r1"}
+        assert here(*BULK, server=server).status == 0
+        assert len(server.requests) == 4  # the answers are still there
+    assert [line["text"] for line in lines()] == ["To Is text 0?", "To Is text 1?"]
+
+
 def test_an_output_that_fits_a_schema(here: Here) -> None:
     table(2)
     Path("s.json").write_text(
@@ -206,7 +367,9 @@ def test_an_output_that_fits_a_schema(here: Here) -> None:
     with LocalServer(reply) as server:
         assert here(*BULK, "--schema", "s.json", server=server).status == 1
     assert [line["output"] for line in lines()] == [{"fine": True}]
-    assert lines("out.jsonl.failures")[0]["error"] == "OutputInvalidError"
+    (failed,) = lines("out.jsonl.failures")
+    assert failed["error"] == "OutputInvalidError"
+    assert failed["text"] == '{"fine": "yes"}'
 
 
 def test_a_dry_run_asks_nothing_and_estimates(here: Here) -> None:
@@ -242,8 +405,10 @@ def test_a_budget_ends_the_run(here: Here) -> None:
     with LocalServer(answer) as server:
         status, _, err = here(*BULK, *prices, "--concurrency", "1", server=server)
         assert status == 6
-        assert "the budget is spent" in err
-        assert "the same command goes on where it ended" in err
+        stopped, why = err.splitlines()
+        assert stopped.startswith("stopped: ")
+        assert stopped.endswith("; the same command goes on where it ended")
+        assert why.startswith("modelslab: the budget is spent")
         assert len(lines()) == len(server.requests) < 50
 
 
@@ -303,16 +468,23 @@ def slowly(request: ReceivedRequest) -> ReplyLike:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(here: Here, home: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_a_signal_ends_it_cleanly_and_it_says_how_to_go_on(
+    here: Here, home: Path, sent: signal.Signals, status: int, said: str
+) -> None:
     asked = table(150)
     with LocalServer(slowly) as server:
         with started(server, home) as running:
             wait_for_answers(server, 20)
-            running.send_signal(signal.SIGINT)
+            running.send_signal(sent)
             _, err = running.communicate(timeout=PATIENCE)
-        assert running.returncode == 130
-        assert b"the same command goes on where it ended" in err
-        assert b"Traceback" not in err
+        assert running.returncode == status
+        (line,) = err.decode().strip().splitlines()  # once; click ends the line of a ^C
+        assert line.startswith(f"stopped by {said}: ")
+        assert line.endswith("; the same command goes on where it ended")
         kept = lines()
         assert 0 < len(kept) < 150
         assert here(*BULK, server=server).status == 0
@@ -357,15 +529,33 @@ def test_a_bar_at_a_terminal(home: Path, columns: int, tmp_path: Path) -> None:
     assert terminal.text.startswith("60 of 60 done, 0 failed")  # the bar is gone
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_an_output_that_cannot_be_written_names_its_file(here: Here, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.failures"])
+@pytest.mark.parametrize("foreign", ["a folder", "a file"])
+def test_what_comes_while_a_run_goes_on_is_not_overwritten(
+    here: Here, name: str, foreign: str
+) -> None:
+    """The run ends with 7 and names it; the other file is written, and the store has the rest."""
     table(2)
-    (tmp_path / "out.jsonl.failures").mkdir()
-    (tmp_path / "out.jsonl.failures" / "x").write_text("")
-    with LocalServer(answer) as server:
+
+    def reply(request: ReceivedRequest) -> ReplyLike:
+        if foreign == "a folder":
+            Path(name).mkdir(exist_ok=True)
+        else:
+            Path(name).write_text("mine")
+        return ErrorReply(400, "No.") if "0" in request.text else answer(request)
+
+    with LocalServer(reply) as server:
         status, _, err = here(*BULK, server=server)
-    assert status == 7
-    assert err.startswith("modelslab: out.jsonl.failures: cannot be written")
+        assert status == 7
+        assert err.startswith(f"modelslab: {name}")
+        assert Path(name).is_dir() or Path(name).read_text() == "mine"
+        other = {"out.jsonl": "out.jsonl.failures"}.get(name, "out.jsonl")
+        assert len(lines(other)) == 1
+        Path(name).rmdir() if foreign == "a folder" else Path(name).unlink()
+        server.script = answer
+        assert here(*BULK, "--retry-failed", server=server).status == 0
+        assert len(server.requests) == 3
+    assert not [path for path in os.listdir() if path.startswith(".")]
 
 
 @pytest.mark.slow

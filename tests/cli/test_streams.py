@@ -86,7 +86,7 @@ def test_a_full_disk_is_told(home: Path, command: str) -> None:
 
 @POSIX
 @pytest.mark.parametrize(
-    ("closed", "status"), [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0)]
+    ("closed", "status"), [("<&-", 0), (">&-", 7), ("2>&-", 0), ("<&- >&- 2>&-", 7)]
 )
 def test_a_stream_that_the_shell_closed(home: Path, closed: str, status: int) -> None:
     with LocalServer() as server:
@@ -100,8 +100,38 @@ def test_a_stream_that_the_shell_closed(home: Path, closed: str, status: int) ->
         )
         assert len(server.requests) == 1  # and nothing was written into its connection
     assert ran.returncode == status
-    assert ran.stdout == (b"" if ">&- 2" in closed or closed == ">&-" else b"You said: Hi\n")
-    assert ran.stderr == b""
+    assert ran.stdout == (b"" if status else b"You said: Hi\n")
+    assert ran.stderr == (b"modelslab: standard output: is closed\n" if closed == ">&-" else b"")
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("models", 7),
+        ("ask Hi --json", 7),
+        ("--help", 7),
+        ("env modelslab", 7),
+        ("completion bash", 7),
+        ("profile list --json", 7),
+        ("profile add x --base-url https://x.example --no-key", 0),  # which prints nothing there
+    ],
+)
+def test_an_output_that_the_shell_closed_is_not_success(
+    home: Path, command: str, status: int
+) -> None:
+    with LocalServer() as server:
+        ran = subprocess.run(
+            f'"{sys.executable}" -m modelslab_llm {command} >&-',
+            shell=True,
+            env=environment(server, home),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+    assert ran.returncode == status
+    if status:
+        assert ran.stderr == b"modelslab: standard output: is closed\n"
 
 
 @POSIX
