@@ -25,9 +25,9 @@ ENDS = (AuthenticationError, PaymentRequiredError, ConfigurationError, BudgetSpe
 """Errors that every other row would raise too."""
 
 Verdict: TypeAlias = Literal["ask", "stored", "equal", "follow", "taken"]
-"""What happens to a row: it is asked; it gets its stored result; it gets the stored answer of another
-row; it shares the answer that another row waits for; it is refused, because another row of this run
-has its key."""
+"""What happens to a row: it is asked; it gets its stored result; it gets the stored answer of
+another row; it shares the answer that another row waits for; it is refused, because another row of
+this run has its key."""
 
 
 @dataclass

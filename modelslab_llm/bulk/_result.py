@@ -79,8 +79,8 @@ class BulkResult(Generic[R, T]):
     attempts: int
     """How many times the row's request was sent, in all runs; 0 if never."""
     usage: Usage
-    """The tokens of the row: its answer, and earlier answers that did not fit `output`. All zero for
-    a duplicate, which costs nothing."""
+    """The tokens of the row: its answer, and earlier answers that did not fit `output`. All zero
+    for a duplicate, which costs nothing."""
     cost: float | None
     """The cost of the row by `prices`; `None` without prices, or if they lack the model."""
 
