@@ -1,7 +1,7 @@
-"""Play a company's network on this machine, for `private_gateway.py`: nothing to copy is in here.
+"""Simulate a company network on this machine for `private_gateway.py`; copy nothing from here.
 
-There is a certificate authority, made on the spot by the command `openssl`, a gateway that has its
-certificate from it, and a proxy.
+It has a certificate authority, created with the command `openssl`, a gateway with a certificate
+from it, and a proxy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modelslab_llm.testing import LocalServer
 
 @dataclass(frozen=True)
 class Network:
-    """What the network's people would tell you, and what the proxy has seen."""
+    """What the network's administrators would tell you, and what the proxy has seen."""
 
     api_key: str
     gateway: str
@@ -75,7 +75,7 @@ def port_of(listener: socket.socket) -> int:
 async def connect(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]
 ) -> None:
-    """Be a proxy: open a tunnel to where the client wants, on this machine only."""
+    """Act as a proxy: open a tunnel to the port the client asks for, on this machine only."""
     head = await reader.readuntil(b"\r\n\r\n")
     seen.append(head.split(b"\r\n")[0].decode())
     port = int(seen[-1].split()[1].rpartition(":")[2])
@@ -84,7 +84,7 @@ async def connect(
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    """Carry bytes both ways between a client and a port of this machine, until one side ends."""
+    """Copy bytes both ways between a client and a local port until one side ends."""
     other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
     ways = [
         asyncio.ensure_future(pump(reader, other_writer)),
@@ -107,7 +107,7 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
 
 
 def make_certificates(folder: Path) -> None:
-    """Make `ca.pem`, and `gateway.pem` with `gateway.key`, signed by it, for 127.0.0.1."""
+    """Create `ca.pem`, and `gateway.pem` with `gateway.key`, signed by it, for 127.0.0.1."""
     new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     (folder / "gateway.ext").write_text(
         "subjectAltName=IP:127.0.0.1\n"

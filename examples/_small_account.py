@@ -1,7 +1,7 @@
-"""A stand-in for an account of modest means, which the examples on clusters ask without a key.
+"""A simulated account with little credit, for running the cluster examples without a key.
 
-Its server answers by echo, refuses the first calls as too many at once, does not take question 13,
-and has credit for so many answers.
+Its server echoes questions, refuses the first calls with 429, rejects question 13, and has credit
+for a given number of answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ QUESTIONS = [f"How high is river {number}?" for number in range(200)]
 
 
 class SmallAccount:
-    """A script for a `LocalServer`, which runs in the program that starts the cluster."""
+    """A script for a `LocalServer` that runs in the program that starts the cluster."""
 
     def __init__(self, credit: int) -> None:
         self.credit = credit

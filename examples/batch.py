@@ -1,12 +1,12 @@
-"""Many questions at once: a bulk run with a progress bar, resumed where it ended.
+"""Bulk runs: ask many questions with a progress bar, and resume where the last run ended.
 
 pip install tqdm
 python examples/batch.py                               # no key: a local server answers, by echo
 MODELSLAB_API_KEY=… python examples/batch.py questions.txt answers.jsonl
 
-Questions stand one on a line. Answers are kept in answers.sqlite as they come; run the same again,
-and only what has no answer yet is asked. In the end they are written to answers.jsonl, in the order
-of the questions.
+`questions.txt` has one question per line. Each answer is saved in answers.sqlite as it arrives. Run
+the same command again to ask only what has no answer yet. At the end, all answers are written to
+answers.jsonl, in the order of the questions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together
 
 
 def batch(client: ModelsLab, questions: Iterable[str], answers: Path) -> None:
-    """Answer what has no answer yet, and write all of it to a file of JSON lines.
+    """Answer the questions that have no answer yet, and write all answers to a JSON lines file.
 
-    Raises `AuthenticationError` and `PaymentRequiredError`, which every other call would meet too;
-    all that was answered before is kept.
+    Raises `AuthenticationError` and `PaymentRequiredError`, because every other call would fail
+    too; the answers so far are kept.
     """
     run = client.messages.bulk(
-        list(dict.fromkeys(questions)),  # each once
+        list(dict.fromkeys(questions)),  # without duplicates
         make=request,
         key=str,
         defaults={"model": MODEL, "max_tokens": 500},
@@ -73,7 +73,7 @@ def demonstrate() -> None:
     with ExitStack() as stack:
         file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "answers.jsonl")
         server = stack.enter_context(LocalServer(overloaded_at_first(calls=3)))
-        # Without its retries, which would leave no failure to see.
+        # No retries: they would leave no failure to show.
         client = stack.enter_context(server.client(max_retries=0))
         batch(client, questions, file)
         print("Once more, with the same file:")

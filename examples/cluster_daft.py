@@ -1,12 +1,12 @@
-"""A column of answers with Daft: an async UDF, typed errors by row, resumed by what was written.
+"""A column of answers with Daft: an async UDF, typed errors per row, resuming from the output.
 
 pip install 'modelslab-llm' daft
 python examples/cluster_daft.py                        # no key: a local server answers, by echo
 MODELSLAB_API_KEY=… python examples/cluster_daft.py questions.csv answers/
 
-`questions.csv` has the columns `id` and `question`; answers are added to the Parquet files of
-`answers/`. Run the same again, and only what has no answer there yet is asked. The key is not sent
-to the workers: each has to have it in its environment, as Daft's own processes on this machine do.
+`questions.csv` has the columns `id` and `question`. Answers are added to the Parquet files in
+`answers/`. Run the same command again to ask only what has no answer there yet. The key is not sent
+to the workers: each reads it from its own environment, as Daft's processes on this machine do.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from modelslab_llm import APIError, AuthenticationError, ClientSpec, PaymentRequ
 from modelslab_llm.testing import LocalServer
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
-SLICE = 50  # rows after which answers are written; thousands, where there are more
+SLICE = 50  # rows per write; use thousands for a large table
 ANSWER = DataType.struct(
     {"text": DataType.string(), "error": DataType.string(), "tokens": DataType.int64()}
 )
 
 
-@daft.cls(max_concurrency=50)  # calls of a worker; how many the account takes, its client finds
+@daft.cls(max_concurrency=50)  # calls per worker; the client finds the limit of the account
 class Model:
-    """One client in each worker, for all rows that it gets."""
+    """One client in each worker, for all its rows."""
 
     def __init__(self, spec: ClientSpec) -> None:
         self.client = spec.async_client()  # with the key of the worker's environment
 
     @daft.method(return_dtype=ANSWER)
     async def answer(self, question: str) -> dict[str, Any]:
-        """Answer one row. What would fail for every row ends the query."""
+        """Answer one row. An error that every row would raise ends the query."""
         try:
             message = await self.client.messages.create(
                 model=MODEL, max_tokens=500, messages=[{"role": "user", "content": question}]
@@ -55,11 +55,11 @@ class Model:
 
 
 def answer_all(spec: ClientSpec, questions: DataFrame, folder: Path) -> None:
-    """Answer what has no answer in the folder yet."""
+    """Answer the questions that have no answer in the folder yet."""
     if any(folder.glob("*.parquet")):
         done = daft.read_parquet(f"{folder}/*.parquet").where(col("error").is_null())
         questions = questions.join(done.select("id"), on="id", how="anti")
-    questions = questions.collect()  # in memory; each use of a lazy one would run it again
+    questions = questions.collect()  # in memory; each use of a lazy frame would run it again
     model = Model(spec)
     for start in range(0, len(questions), SLICE):
         rows = questions.offset(start).limit(SLICE)
@@ -69,7 +69,7 @@ def answer_all(spec: ClientSpec, questions: DataFrame, folder: Path) -> None:
 
 
 def tell(folder: Path) -> None:
-    """Print what the folder holds; of a row that was asked again, the last answer counts."""
+    """Print what the folder contains; if a row was asked twice, the last answer counts."""
     rows = daft.read_parquet(f"{folder}/*.parquet").to_pylist()
     print(f"{sum(row['error'] is None for row in rows)} rows answered")
     for error in {row["error"] for row in rows} - {None}:
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("questions", help="a CSV file with the columns id and question")
     parser.add_argument("answers", type=Path, help="a folder for Parquet files")
     given = parser.parse_args()
-    # daft.set_runner_ray("ray://...") for a cluster; without it, this machine works alone.
+    # For a cluster: daft.set_runner_ray("ray://..."). Without it, Daft uses this machine only.
     answer_all(ClientSpec(), daft.read_csv(given.questions), given.answers)
     tell(given.answers)
 

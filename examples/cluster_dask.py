@@ -1,13 +1,13 @@
-"""Many questions on a Dask cluster: each worker builds a client, each part keeps a store.
+"""Many questions on a Dask cluster: each worker builds a client, each part has a store.
 
 pip install 'modelslab-llm' distributed
 python examples/cluster_dask.py                        # no key: a local server answers, by echo
 MODELSLAB_API_KEY=… python examples/cluster_dask.py questions.txt answers/
 
-Questions stand one on a line. They are cut into parts; a part is a bulk run on some worker, with a
-store and a file of JSON lines in `answers/`, which all workers must see. Run the same again, and
-only what has no answer yet is asked. The key is not sent to the workers: each has to have it in its
-environment, as workers on this machine do.
+`questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
+run on a worker, with a store and a JSON lines file in `answers/`, which all workers must see. Run
+the same command again to ask only what has no answer yet. The key is not sent to the workers: each
+reads it from its own environment, as workers on this machine do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS = 8
 
 
 class Model(WorkerPlugin):
-    """One client in each worker, for all tasks that run there."""
+    """One client in each worker, for all its tasks."""
 
     name = "model"
 
@@ -48,10 +48,10 @@ class Model(WorkerPlugin):
 
 
 def answer(questions: Sequence[str], part: Path) -> list[tuple[str, ModelsLabError | None]]:
-    """Answer the questions of a part, and return what became of each: a task of Dask.
+    """Answer the questions of a part, and return the error of each, or None: a Dask task.
 
-    Raises `AuthenticationError` and `PaymentRequiredError`, which ends the part; what was answered
-    before is kept.
+    Raises `AuthenticationError` and `PaymentRequiredError`, which end the part; the answers so far
+    are kept.
     """
     client: ModelsLab = get_worker().plugins["model"].client
     run = client.messages.bulk(
@@ -73,11 +73,11 @@ def request(question: str) -> dict[str, Any]:
 
 
 def answer_all(dask: Client, questions: Sequence[str], folder: Path) -> None:
-    """Answer what has no answer yet, on all workers."""
+    """Answer the questions that have no answer yet, on all workers."""
     parts = [questions[first::PARTS] for first in range(PARTS)]
     files = [folder / f"part-{number}" for number in range(PARTS)]
     futures = dask.map(answer, parts, files, pure=False)
-    wait(futures)  # also for the others, if one has failed: a store takes one run at a time
+    wait(futures)  # even if one has failed: a store can be used by one run at a time
     for ended in dask.gather(futures):
         for question, error in ended:
             if error is not None:
@@ -107,7 +107,7 @@ def demonstrate() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(account))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)  # which the workers inherit
+        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)  # the workers inherit it
         dask = stack.enter_context(Client(stack.enter_context(local_cluster())))
         dask.register_plugin(Model(ClientSpec(endpoint=server.llm_v7())))
         try:
@@ -126,7 +126,7 @@ def local_cluster() -> LocalCluster:
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,  # errors of tasks, which are raised here anyway
+        silence_logs=logging.CRITICAL,  # errors of tasks are raised here anyway
     )
 
 

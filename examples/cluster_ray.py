@@ -4,10 +4,10 @@ pip install 'modelslab-llm' 'ray[data]'
 python examples/cluster_ray.py                         # no key: a local server answers, by echo
 MODELSLAB_API_KEY=… python examples/cluster_ray.py questions.txt answers/
 
-Questions stand one on a line. They are cut into parts; a part is a bulk run in some actor, with a
-store in `answers/`, which all actors must see. Run the same again, and only what has no answer yet
-is asked. In the end all answers are written there as Parquet. The key is not sent to the actors:
-each node has to have it in its environment when Ray starts there, as this machine does.
+`questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
+run in an actor, with a store in `answers/`, which all actors must see. Run the same command again
+to ask only what has no answer yet. At the end, all answers are written there as Parquet. The key is
+not sent to the actors: each node needs it in its environment when Ray starts there, as here.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ACTORS, PARTS = 2, 8
 
 
 class Model:
-    """One client in each actor, for all parts that it gets."""
+    """One client in each actor, for all its parts."""
 
     def __init__(self, spec: ClientSpec, folder: Path) -> None:
         self.client = spec.async_client()  # with the key of the node's environment
         self.folder = folder
 
     async def __call__(self, part: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Answer the questions of a part. What would fail for every one of them ends the job."""
+        """Answer the questions of a part. An error that every row would raise ends the job."""
         run = self.client.messages.bulk(
             part["questions"],
             make=request,
@@ -65,7 +65,7 @@ def request(question: str) -> dict[str, Any]:
 
 
 def answer_all(spec: ClientSpec, questions: Sequence[str], folder: Path) -> Dataset:
-    """Answer what has no answer yet, in all actors, and return all answers."""
+    """Answer the questions that have no answer yet, in all actors, and return all answers."""
     parts = [{"id": first, "questions": questions[first::PARTS]} for first in range(PARTS)]
     answered = (
         ray.data.from_items(parts, override_num_blocks=PARTS)
@@ -75,7 +75,7 @@ def answer_all(spec: ClientSpec, questions: Sequence[str], folder: Path) -> Data
             compute=ActorPoolStrategy(size=ACTORS),
             num_cpus=0.5,  # it waits for the server most of the time
         )
-        .materialize()  # each use of a lazy one would run it again
+        .materialize()  # each use of a lazy dataset would run it again
     )
     for row in answered.iter_rows():
         if row["error"]:
@@ -94,7 +94,7 @@ def main() -> None:
     given = parser.parse_args()
     given.answers.mkdir(exist_ok=True)
     questions = given.questions.read_text(encoding="utf-8").splitlines()
-    ray.init(logging_level="ERROR")  # the cluster of RAY_ADDRESS, or one of this machine
+    ray.init(logging_level="ERROR")  # the cluster of RAY_ADDRESS, or this machine
     folder: Path = given.answers.absolute()
     answered = answer_all(ClientSpec(), list(dict.fromkeys(questions)), folder)
     answered.write_parquet(str(folder / "answers"), mode=ray.data.SaveMode.OVERWRITE)
@@ -107,13 +107,13 @@ def demonstrate() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(account))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)  # which actors here inherit
+        os.environ["MODELSLAB_API_KEY"] = str(server.api_key)  # the actors inherit it
         ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
         stack.callback(ray.shutdown)
         spec = ClientSpec(endpoint=server.llm_v7())
         try:
             answer_all(spec, QUESTIONS, folder)
-        except ray.exceptions.RayTaskError as error:  # around what the actor raised, as text
+        except ray.exceptions.RayTaskError as error:  # contains the text of the actor's error
             print(f"It ends early: {str(error).partition('PaymentRequiredError')[1]}")
         account.credit = 1000
         print("Once more, with the same folder:")

@@ -1,4 +1,4 @@
-"""A GGUF deployment that is not up yet: wait until it is, or learn at once that it never will be.
+"""A GGUF deployment that is starting: wait until it is ready, or fail at once if it never will.
 
 python examples/cold_start.py                          # no key: a local server starts up slowly
 MODELSLAB_API_KEY=… MODELSLAB_DEPLOYMENT_ID=… python examples/cold_start.py
@@ -17,7 +17,7 @@ from modelslab_llm.testing import LocalServer
 
 
 def main() -> None:
-    # The package's logger says what is waited for, one line per try.
+    # The package's logger logs one line per try.
     logging.basicConfig(stream=sys.stdout, format="   %(message)s")
     logging.getLogger("modelslab_llm").setLevel(logging.INFO)
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def greet(client: ModelsLab) -> None:
     except EndpointNotReadyError as error:
         print(f"It is {error.endpoint_status}: {error}")
         return
-    # On GGUF deployments `model` may be left out: there is only one.
+    # `model` is optional on GGUF deployments, which have only one.
     message = client.messages.create(
         max_tokens=100, messages=[{"role": "user", "content": "Good morning!"}]
     )

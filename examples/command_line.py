@@ -1,9 +1,9 @@
-"""A command for the shell: arguments and a pipe in, an answer as it comes, a status at the end.
+"""A shell command: reads arguments and a pipe, streams the answer, and sets an exit status.
 
 python examples/command_line.py What is a fjord?       # no key: a local server answers, by echo
 git diff | MODELSLAB_API_KEY=… python examples/command_line.py --system "Be brief." Explain this.
 
-Only the answer goes to stdout. The exit status says what to do about a failure: see STATUS.
+Only the answer goes to stdout. The exit status tells what kind of failure it was: see STATUS.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from modelslab_llm.testing import LocalServer
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 
 STATUS: dict[type[ModelsLabError], int] = {
-    InvalidRequestError: 2,  # the command was wrong: the same status as for an unknown option
+    InvalidRequestError: 2,  # the command is wrong: the same status as for an unknown option
     ConfigurationError: 2,
     BadRequestError: 2,
-    AuthenticationError: 3,  # the account is: somebody has to see to the key or the bill
+    AuthenticationError: 3,  # the account is wrong: somebody has to fix the key or the bill
     PermissionDeniedError: 3,
     PaymentRequiredError: 3,
-    RateLimitError: 4,  # only the moment is: try again later
+    RateLimitError: 4,  # temporary: try again later
     InternalServerError: 4,
     APIConnectionError: 4,
-    APIStatusError: 5,  # the server said no in another way
+    APIStatusError: 5,  # any other error status from the server
     ModelsLabError: 5,
 }
-"""Exit statuses; the first class that fits counts. 0 is a whole answer, 6 one that was cut."""
+"""Exit statuses; the first class that matches counts. 0 is a complete answer, 6 a truncated one."""
 CUT = 6
 
 
@@ -74,8 +74,8 @@ def main() -> int:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return next(status for kind, status in STATUS.items() if isinstance(error, kind))
     except KeyboardInterrupt:
-        return 130  # as shells have it: 128, and 2 for SIGINT
-    except BrokenPipeError:  # whoever read stdout has seen enough, as in `… | head -1`
+        return 130  # the shell convention: 128, and 2 for SIGINT
+    except BrokenPipeError:  # the reader of stdout has closed it, as in `… | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it fails again
         return 141
 

@@ -1,4 +1,4 @@
-"""A conversation that can always go on: after tool calls, after a reply that was cut, trimmed.
+"""A conversation that stays valid after tool calls, after a truncated reply, and when trimmed.
 
 python examples/conversation.py                        # no key: a local server answers, by script
 MODELSLAB_API_KEY=… python examples/conversation.py    # the real service
@@ -61,7 +61,7 @@ def main() -> None:
         conversation.add("Go on.")
         say(client, conversation)
 
-        fork = Conversation(conversation.turns[:1])  # plain list operations
+        fork = Conversation(conversation.turns[:1])  # ordinary list operations
         fork.add("And the Dart?")
         print(f"\nA fork, its questions merged into one turn: {fork.messages}")
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def say(client: ModelsLab, conversation: Conversation) -> None:
-    """Send what there is, and add the answer, or what came of it."""
+    """Send the conversation, and add the answer, or the part that arrived before an error."""
     try:
         with client.messages.stream(
             model=MODEL, max_tokens=100, messages=conversation, tools=[RIVER_LEVEL]

@@ -1,9 +1,9 @@
-"""Documents in, typed rows out: a model reads each file, and what it found goes to a CSV.
+"""Data extraction: a model reads each file, and the typed rows that it finds are written as CSV.
 
 python examples/extraction.py                          # no key: a local server plays the model
 MODELSLAB_API_KEY=… python examples/extraction.py letters/*.txt scans/*.pdf > readings.csv
 
-What could not be read goes to stderr, and makes the exit status 1.
+Files that could not be read are reported on stderr, and make the exit status 1.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def extract(client: ModelsLab, files: Iterable[Path]) -> int:
 def read(client: ModelsLab, file: Path) -> list[Reading]:
     message = client.messages.parse(
         output=list[Reading],
-        # An answer that does not fit the types is shown to the model, which is asked to fix it.
+        # The model sees an answer that does not fit the types, and is asked to fix it.
         validation_retries=2,
         model=MODEL,
         max_tokens=2000,
@@ -79,13 +79,13 @@ def read(client: ModelsLab, file: Path) -> list[Reading]:
 
 
 def block_of(file: Path) -> ContentBlockParam:
-    """Return a PDF as a document, but text as text: some servers drop documents unread."""
+    """Return a PDF as a document, but text as text: some servers silently drop documents."""
     if file.suffix.lower() == ".pdf":
         return document(file, title=file.name)
     return {"type": "text", "text": f"<document>\n{file.read_text(encoding='utf-8')}\n</document>"}
 
 
-# What follows is for the run without a key
+# For the run without a key
 
 
 def write_letters(folder: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def write_letters(folder: Path) -> list[Path]:
 
 
 def play_model(request: ReceivedRequest) -> Reply:
-    """Find the readings; take no notice of the unit before the first answer is sent back."""
+    """Find the readings; ignore the unit until the first answer is sent back."""
     text = request.body["messages"][0]["content"][0]["text"]
     river = re.search(r"Tamar|Exe", text)
     found: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A program of the OpenAI chat format, tool call and all, answered by a Messages endpoint.
+"""An OpenAI chat program, tool calls included, answered by a Messages endpoint.
 
 python examples/from_openai.py                         # no key: a local server answers, by script
 MODELSLAB_API_KEY=… python examples/from_openai.py     # the real service

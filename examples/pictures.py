@@ -1,7 +1,7 @@
-"""A picture and a document in one question. The picture is drawn here, so nothing is needed.
+"""Vision: ask about an image and a document. The image is drawn here, so you need no files.
 
 python examples/pictures.py                                # no key: a local server answers
-MODELSLAB_API_KEY=… python examples/pictures.py            # the real service, a model that sees
+MODELSLAB_API_KEY=… python examples/pictures.py            # the real service, a vision model
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
             print("No MODELSLAB_API_KEY: a local server answers, with what it was sent.")
         path = folder / "sunset.jpg"
-        path.write_bytes(sunset())  # a PNG, whatever its name says
+        path.write_bytes(sunset())  # a PNG, despite its name
         look(client, path)
         read(client)
         asyncio.run(look_async(client, path))
@@ -99,9 +99,9 @@ def refuse(folder: Path) -> None:
 
 
 def sunset(width: int = 96, height: int = 64) -> bytes:
-    """Draw a PNG: rows of pixels from red to violet, packed by zlib."""
+    """Draw a PNG: rows of pixels from red to violet, compressed with zlib."""
     rows = b"".join(
-        b"\0" + bytes((255 - 2 * y, 100 - y, 2 * y)) * width  # 0: each row is for itself
+        b"\0" + bytes((255 - 2 * y, 100 - y, 2 * y)) * width  # 0: no filter
         for y in range(height)
     )
 
@@ -119,7 +119,7 @@ def sunset(width: int = 96, height: int = 64) -> bytes:
 
 
 def describe(request: ReceivedRequest) -> str:
-    """Answer for the local server, which cannot see: by what it was sent."""
+    """Answer for the local server, which cannot see: describe the blocks it received."""
     content: list[dict[str, Any]] = request.body["messages"][-1]["content"]
     sources = [(block["type"], block["source"]) for block in content if "source" in block]
     seen = [

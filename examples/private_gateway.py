@@ -1,10 +1,10 @@
-"""A gateway whose certificate only your company's authority vouches for, behind a proxy.
+"""A gateway with a certificate from your company's own authority, behind a proxy.
 
-python examples/private_gateway.py                     # no key: a network of its own, with TLS
+python examples/private_gateway.py                     # no key: a simulated network, with TLS
 MODELSLAB_API_KEY=… python examples/private_gateway.py --gateway https://llm.corp.example \\
     --ca /etc/ssl/corp.pem --proxy http://user:password@proxy.corp.example:3128
 
-Where `SSL_CERT_FILE` and `HTTPS_PROXY` say the same, a plain `ModelsLab()` does: it heeds both.
+If `SSL_CERT_FILE` and `HTTPS_PROXY` are set, a plain `ModelsLab()` does the same.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def main() -> None:
 
 
 def ask(api_key: str, gateway: str, ca_file: str, proxy: str | None) -> None:
-    # Trusts this authority alone. `ssl.create_default_context()` and then
-    # `.load_verify_locations(ca_file)` trust it besides the public ones.
+    # Trusts only this authority. To trust the public ones too, use `ssl.create_default_context()`
+    # and then `.load_verify_locations(ca_file)`.
     trust = ssl.create_default_context(cafile=ca_file)
-    # Where the gateway wants a certificate of yours too: trust.load_cert_chain("me.pem", "me.key")
+    # If the gateway requires a client certificate: trust.load_cert_chain("me.pem", "me.key")
     with (
         DefaultHttpxClient(verify=trust, proxy=proxy) as http,
         ModelsLab(api_key, endpoint=endpoints.gateway(gateway), http_client=http) as client,
@@ -61,7 +61,7 @@ def ask_without_the_authority(api_key: str, gateway: str) -> None:
     with ModelsLab(api_key, endpoint=endpoints.gateway(gateway)) as client:
         try:
             client.models.list()
-        except APIConnectionError as error:  # at once: no other try would change a certificate
+        except APIConnectionError as error:  # at once: a retry would not change the certificate
             print(f"Refused: {error}")
 
 

@@ -1,4 +1,4 @@
-"""The main job in one page: an answer, a stream, a conversation, and an error.
+"""The basics on one page: an answer, a stream, a conversation, and an error.
 
 make demo                                              # no key: a local server answers
 MODELSLAB_API_KEY=… python examples/quickstart.py      # the real service
@@ -51,7 +51,7 @@ def stream(client: ModelsLab) -> None:
     ) as answer:
         for text in answer.text_stream:
             print(text, end="", flush=True)
-        message = answer.get_final_message()  # whole, or an error: never half an answer
+        message = answer.get_final_message()  # the complete message, or an error
     print(f"\n   stopped by {message.stop_reason}\n")
 
 
@@ -74,14 +74,14 @@ def fail(client: ModelsLab) -> None:
             stranger.messages.create(
                 model=MODEL, max_tokens=10, messages=[{"role": "user", "content": "Hello?"}]
             )
-        except AuthenticationError as error:  # one class for each thing to do about it …
+        except AuthenticationError as error:  # one class for each thing you can do about it …
             print(f"   {type(error).__name__}: {error}")
         except APIError as error:  # … and one for all of them
             print(f"   unexpected: {error}")
 
 
 def as_a_model(request: ReceivedRequest) -> str:
-    """Answer as a model would that knows only what stands in the request."""
+    """Answer as a model would that knows only the request."""
     if request.text == "What is my name?":
         first = str(request.messages[0]["content"])
         return f"Your name is {first.removeprefix('My name is ')}"

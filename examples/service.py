@@ -1,7 +1,7 @@
-"""A service that reports latency, first token, tokens, retries and cost of each request: FastAPI.
+"""A FastAPI service that records latency, first token, tokens, retries and cost of each request.
 
 pip install fastapi
-python examples/service.py        # asks itself twice, against a local server
+python examples/service.py        # sends itself two requests, against a local server
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from modelslab_llm import AsyncModelsLab, Observer
 from modelslab_llm.observers import CallEnd, ObservedCall, RetryPlan
 from modelslab_llm.testing import ErrorReply, LocalServer
 
-PRICE_IN, PRICE_OUT = 0.9, 0.9  # dollars for a million tokens
+PRICE_IN, PRICE_OUT = 0.9, 0.9  # dollars per million tokens
 
 
 class Metrics(Observer):
-    """Keep a row for each call; a real service would hand it to its metrics library."""
+    """Keep one row per call; a real service would pass it to its metrics library."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
@@ -42,7 +42,7 @@ class Metrics(Observer):
 
 
 def create_app(client: AsyncModelsLab) -> FastAPI:
-    """Build the app around a client, which it closes at its end."""
+    """Build the app around a client, which it closes on shutdown."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -62,13 +62,13 @@ def create_app(client: AsyncModelsLab) -> FastAPI:
 
 
 async def main() -> None:
-    logging.getLogger("modelslab_llm").setLevel(logging.ERROR)  # the metrics tell of retries
+    logging.getLogger("modelslab_llm").setLevel(logging.ERROR)  # the metrics include retries
     metrics = Metrics()
     with LocalServer(
         [ErrorReply(529, headers={"retry-after-ms": "1"}), "Paris.", "Rome."]
     ) as server:
         client = server.async_client(observers=[metrics])
-        transport = httpx.ASGITransport(create_app(client))  # which runs no lifespan
+        transport = httpx.ASGITransport(create_app(client))  # does not run the lifespan
         async with client, httpx.AsyncClient(transport=transport, base_url="http://app") as browser:
             for country in ("France", "Italy"):
                 answer = await browser.get("/ask", params={"question": f"Capital of {country}?"})

@@ -1,4 +1,4 @@
-"""Answers as values of a type: a model, a list, one that grows, and what can go wrong.
+"""Structured output: a model, a list, a value that grows while it streams, and errors.
 
 python examples/structured_output.py                              # no key: a local server answers
 MODELSLAB_API_KEY=… python examples/structured_output.py          # the real service
@@ -55,7 +55,7 @@ def one(client: ModelsLab) -> None:
     message = client.messages.parse(
         output=Recipe, model=MODEL, max_tokens=500, messages=ask("A recipe for pancakes.")
     )
-    recipe = message.parsed  # a Recipe, to the type checker too
+    recipe = message.parsed  # type checkers know it is a Recipe
     print(f"   {recipe.title}, {recipe.difficulty}")
     for ingredient in recipe.ingredients:
         print(f"   {ingredient.grams:6.0f} g {ingredient.name}")
@@ -80,7 +80,7 @@ def growing(client: ModelsLab) -> None:
     ) as stream:
         for partial in stream.partial_stream:  # plain dicts, not validated yet
             print(f"   {partial}")
-        recipe = stream.get_final_message().parsed  # whole and valid, or an error
+        recipe = stream.get_final_message().parsed  # complete and valid, or an error
     print(f"   → {recipe.title} of {len(recipe.ingredients)} ingredients")
 
 
@@ -110,7 +110,7 @@ def cut(client: ModelsLab) -> None:
 
 
 def called(given: object, stop_reason: str = "tool_use", tokens: int = 60) -> Reply:
-    """What a model answers that calls the tool of the output."""
+    """Build the answer of a model that calls the output tool."""
     block: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "output", "input": given}
     return Reply(
         [block], stop_reason=stop_reason, usage={"input_tokens": 200, "output_tokens": tokens}

@@ -1,4 +1,4 @@
-"""A conversation in a terminal: answers as they come, and Ctrl-C stops the answer, not the program.
+"""A terminal chat that streams answers; Ctrl-C stops the answer, not the program.
 
 python examples/terminal_chat.py                       # no key: a local server answers, by echo
 MODELSLAB_API_KEY=… python examples/terminal_chat.py   # the real service
@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from modelslab_llm import APIError, Conversation, InvalidRequestError, ModelsLab
 from modelslab_llm.testing import LocalServer
 
-with suppress(ImportError):  # Windows has none, and needs none
+with suppress(ImportError):  # Windows has no readline, and does not need it
     import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]  # lines can be edited
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
@@ -47,7 +47,7 @@ def converse(client: ModelsLab) -> None:
             elif said:
                 conversation.add(said)
                 answer(client, conversation)
-        except KeyboardInterrupt:  # at the prompt it drops the line, as in a shell
+        except KeyboardInterrupt:  # at the prompt it discards the line, as in a shell
             continue
         except EOFError:
             print()
@@ -55,7 +55,7 @@ def converse(client: ModelsLab) -> None:
 
 
 def answer(client: ModelsLab, conversation: Conversation) -> None:
-    """Print an answer as it comes, and add to the conversation as much of it as came."""
+    """Print an answer as it arrives, and add what arrived to the conversation."""
     try:
         with client.messages.stream(model=MODEL, max_tokens=4000, messages=conversation) as stream:
             try:
@@ -74,7 +74,7 @@ def answer(client: ModelsLab, conversation: Conversation) -> None:
 
 
 def forget(conversation: Conversation, *, everything: bool) -> None:
-    """Take back all turns from the last question on, or from the first."""
+    """Remove all turns from the last question on, or from the first."""
     questions = [i for i, turn in enumerate(conversation.turns) if turn["role"] == "user"]
     if questions:
         del conversation.turns[questions[0 if everything else -1] :]

@@ -1,4 +1,4 @@
-"""A model that thinks first: its thinking as it comes, sent back, and left behind.
+"""Extended thinking: stream it, send it back, and remove it for another server.
 
 python examples/thinking.py                            # no key: a local server answers
 MODELSLAB_API_KEY=… MODELSLAB_MODEL=… python examples/thinking.py

@@ -1,4 +1,4 @@
-"""Tools: the model calls functions of yours, and answers with what they gave.
+"""Function calling: the model calls your functions and answers with their results.
 
 python examples/tools.py                            # no key: a local server plays the model
 MODELSLAB_API_KEY=… python examples/tools.py        # the real service
@@ -28,7 +28,7 @@ def river_level(
     river: Annotated[str, "Its name, without 'River'"], unit: Literal["cm", "m"] = "cm"
 ) -> str:
     """Say how high a river stands."""
-    level = LEVELS[river]  # what is raised here is told to the model
+    level = LEVELS[river]  # the model is told of exceptions raised here
     return f"{level} cm" if unit == "cm" else f"{level / 100} m"
 
 
@@ -93,7 +93,7 @@ def by_hand(client: ModelsLab) -> None:
         else tool_result(use, "not known", is_error=True)
         for use in message.tool_uses
     ]
-    if results:  # else the model has answered already
+    if results:  # otherwise the model has answered already
         history.append(message.to_param())
         history.append({"role": "user", "content": results})
         message = client.messages.create(
@@ -111,11 +111,11 @@ async def at_the_same_time(client: AsyncModelsLab) -> None:
     print(f"   → {message.text}")
 
 
-SLUICE: Any = open_sluice.to_param()  # a definition alone: its calls are answered by hand
+SLUICE: Any = open_sluice.to_param()  # only a definition: its calls are answered by hand
 
 
 def play_model(request: Request) -> Reply:
-    """Do what a model would: call each tool, then tell what came of it."""
+    """Act as a model: call each tool, then report the results."""
     last = request.body["messages"][-1]["content"]
     if isinstance(last, str):
         calls = [_call("river_level", river="Tamar"), _call("river_level", river="Styx")]

@@ -1,4 +1,4 @@
-"""A page in a browser that shows answers as they come: FastAPI, and one file of HTML.
+"""A web page that streams answers: FastAPI, and one HTML file.
 
 pip install fastapi uvicorn
 python examples/web_app.py                             # no key: a local server answers, by echo
@@ -33,13 +33,13 @@ class Turn(BaseModel):
 
 
 class Chat(BaseModel):
-    """What the page sends: all that was said, so that nothing is kept here between questions."""
+    """What the page sends: the whole conversation, so that the server is stateless."""
 
     turns: Annotated[list[Turn], Field(min_length=1)]
 
 
 def create_app(client: AsyncModelsLab, *, model: str = MODEL, max_tokens: int = 1000) -> FastAPI:
-    """Build the app around a client, which it closes at its end."""
+    """Build the app around a client, which it closes on shutdown."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -54,15 +54,15 @@ def create_app(client: AsyncModelsLab, *, model: str = MODEL, max_tokens: int = 
 
     @app.post("/answer")
     async def answer(chat: Chat) -> StreamingResponse:
-        # Proxies such as nginx would keep the lines until there are enough of them.
+        # Otherwise proxies such as nginx buffer the lines.
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(lines(chat), headers=headers, media_type="application/x-ndjson")
 
     async def lines(chat: Chat) -> AsyncIterator[str]:
-        """Yield lines of JSON: pieces of thinking and text, then the stop reason or an error.
+        """Yield JSON lines: pieces of thinking and text, then the stop reason or an error.
 
-        When the browser goes away this is cancelled, wherever it is: the block closes the stream,
-        and the model stops.
+        When the browser disconnects, this is cancelled; the `async with` block then closes the
+        stream, and the model stops.
         """
         conversation = Conversation()
         for turn in chat.turns:
@@ -86,9 +86,9 @@ def line(value: dict[str, Any]) -> str:
 
 
 def as_json(error: ModelsLabError) -> dict[str, str | None]:
-    """Tell an error as it is: its text is one line, and never holds the key.
+    """Return an error as the page shows it: its text is one line and never contains the key.
 
-    It names the server that was asked: tell strangers the type alone, and log the rest.
+    It names the server. Tell strangers only the type, and log the rest.
     """
     request_id = error.request_id if isinstance(error, APIError) else None
     return {"type": type(error).__name__, "message": str(error), "request_id": request_id}

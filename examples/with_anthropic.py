@@ -1,4 +1,4 @@
-"""The `anthropic` package at the same endpoints, set up by the values of an `Endpoint`.
+"""The `anthropic` package at the same endpoints, configured from an `Endpoint`.
 
 pip install anthropic
 python examples/with_anthropic.py                      # no key: a local server answers, by echo

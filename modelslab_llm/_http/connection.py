@@ -1,8 +1,8 @@
 """One connection to a server, sync and async: a socket, perhaps TLS, and HTTP/1.1 on it.
 
-A connection knows by itself whether it can carry another request (`is_clean`), and is never waited
-for when it is let go of: `shut` hangs up and returns. So no cancellation and no signal can come in
-between, and none is caught here.
+A connection knows whether it can carry another request (`is_clean`). Nothing waits when it is
+dropped: `shut` closes it and returns. So no cancellation or signal can interrupt that, and none is
+caught here.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from .tls import PIECE, Layers
 
 Context: TypeAlias = Callable[[], ssl.SSLContext]
 
-JOINED = 64 * 1024  # bytes of a body that are sent with the head, in one go
+JOINED = 64 * 1024  # bytes of a body that are sent together with the head
 
 
 class Waits(Protocol):
-    """How long may be waited."""
+    """How long to wait."""
 
     def seconds(self, phase: Phase) -> float | None:
-        """Return how long a wait may last that begins now; None for as long as it takes.
+        """Return how long a wait that begins now may last; None for no limit.
 
-        Raises if it may not last at all.
+        Raises if no time is left.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it goes out: all its headers, and its body as bytes or piece by piece."""
+    """A request to send: all its headers, and its body as bytes or in pieces."""
 
     url: Route
-    """Where it goes."""
+    """Where to send it."""
     method: bytes
     target: bytes
     headers: Headers
@@ -62,7 +62,7 @@ class Asked:
 
 
 class _Stream(Protocol):
-    """What streams have in common that need not wait."""
+    """The methods of a stream that do not wait."""
 
     @property
     def socket(self) -> sockets.Socket | None: ...
@@ -80,7 +80,7 @@ StreamT = TypeVar("StreamT", bound=_Stream)
 
 
 class _Connection(Generic[StreamT]):
-    """What is the same in sync and async: what is known of it, and what is made of what comes."""
+    """The part that sync and async share: the state of a connection, and how its bytes are read."""
 
     _stream: StreamT | None = None
 
@@ -89,33 +89,33 @@ class _Connection(Generic[StreamT]):
         self.key = key
         self.idle_since: float = 0.0
         self.is_new = True
-        """Whether it is still to be opened."""
+        """Whether it still has to be opened."""
         self.is_hung_up: bool = False
-        """Whether this side has ended it: then its end says nothing of the server."""
+        """Whether this side closed it: then its end says nothing about the server."""
         self._context = context
         self._http = Http1()
         self._layers = Layers()
 
     @property
     def is_clean(self) -> bool:
-        """Whether its answer was read to the end, and nothing was left over by either side."""
+        """Whether its response was read to the end, with nothing left over on either side."""
         return self._http.is_clean and not self._layers.has_ended and not self.is_hung_up
 
     @property
     def has_heard(self) -> bool:
-        """Whether a byte of an answer has come."""
+        """Whether a byte of a response has arrived."""
         return self._http.heard
 
     @property
     def head(self) -> Head:
-        """The head of the answer, after `ask`."""
+        """The head of the response, after `ask`."""
         head = self._http.head
         if head is None:
             raise RuntimeError("the answer has no head yet")
         return head
 
     def _words(self, asked: Asked) -> Iterator[bytes]:
-        """Yield what is to be sent of a request whose body is there in one piece."""
+        """Yield the bytes of a request whose body is in one piece."""
         http, body = self._http, asked.body
         head = http.ask(asked.method, asked.target, asked.headers)
         if not isinstance(body, bytes):
@@ -130,7 +130,7 @@ class _Connection(Generic[StreamT]):
         yield from self._sealed(http.ask_no_more())
 
     def _sealed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what is to be sent through the socket for these bytes."""
+        """Yield what to send through the socket for these bytes."""
         if self._layers.is_plain:
             if data:
                 yield data
@@ -139,15 +139,15 @@ class _Connection(Generic[StreamT]):
             yield self._layers.encode(data[at : at + PIECE])
 
     def _check_quiet(self, stream: _Stream) -> None:
-        """Raise if a server speaks before it is asked: that would pass for the first answer."""
+        """Raise if a server sends before it is asked: that would pass for the first response."""
         came = stream.look()
         if came is not None and self._layers.decode(came):
             raise httpcore.RemoteProtocolError("the server spoke before it was asked")
 
     def look(self) -> bool:
-        """Make ready for another request; tell whether nothing has come that would be in its way.
+        """Prepare for another request; return whether nothing that would disturb it has arrived.
 
-        What came since the last answer nobody asked for, or it is the end.
+        Anything that arrived since the last response is unsolicited, or the end of the connection.
         """
         if not self.is_clean:
             return False
@@ -159,42 +159,42 @@ class _Connection(Generic[StreamT]):
                 return not self.is_hung_up
             try:
                 data = self._layers.decode(came)
-            except httpcore.ReadError:  # TLS that breaks off
+            except httpcore.ReadError:  # TLS that was cut off
                 return False
             if data or self._layers.has_ended:
-                return False  # and so it stays: what came is gone
+                return False  # and it stays so: what arrived is gone
         return False
 
     def _check_whole(self, piece: bytes) -> None:
-        """Raise where nothing more comes of a body, but not because that was its end."""
+        """Raise if a body ended before it was complete."""
         if not piece and self._http.state != "done":
             raise httpcore.ReadError("the answer broke off")
 
     def hang_up(self) -> None:
-        """End the connection, whoever uses it: who waits wakes up. For any thread."""
+        """Close the connection and wake its user. Callable from any thread."""
         self.is_hung_up = True
         if stream := self._stream:
             stream.hang_up()
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket. It waits for nothing."""
+        """Close the connection and the socket, without waiting."""
         self.is_hung_up = True
         if stream := self._stream:
             stream.shut()
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it is another process's."""
+        """Drop the socket without closing the connection: it belongs to another process."""
         self.is_hung_up = True
         if stream := self._stream:
             stream.forget()
 
     def about(self, info: str) -> Any:
-        """Return what httpx's `network_stream` tells of a connection."""
+        """Return what httpx's `network_stream` says about a connection."""
         sock = None if self._stream is None else self._stream.socket
         return about(sock, self._layers, info)
 
     def _clock(self, waits: Waits) -> sockets.Left:
-        """Return what is left of the time to connect, whatever that takes: names, TLS, a proxy."""
+        """Return the time left to connect: DNS, TCP, proxy and TLS together."""
         seconds = waits.seconds("connect")
         until = None if seconds is None else time.monotonic() + seconds
 
@@ -213,7 +213,7 @@ class _Connection(Generic[StreamT]):
 
 @contextmanager
 def _failing_to_connect() -> Generator[None]:
-    """Say of whatever fails here that no connection could be made."""
+    """Turn any failure here into an error that no connection could be made."""
     try:
         yield
     except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
@@ -223,29 +223,29 @@ def _failing_to_connect() -> Generator[None]:
 
 
 class Connection(_Connection[sockets.Stream]):
-    """A connection for one thread at a time."""
+    """A connection, used by one thread at a time."""
 
     def open(self, waits: Waits) -> None:
-        """Connect, through a proxy if one stands before it, up to the end of the TLS handshake."""
+        """Connect, through a proxy if there is one, including the TLS handshake."""
         left = self._clock(waits)
         if self.route.wants_context:
-            self._context()  # what is wrong with the certificates is no failure to connect
+            self._context()  # bad certificates are not a connection failure
         with _failing_to_connect():
             self._stream = stream = sockets.connect(*self.route.address, left)
-            left()  # it may have been hung up before there was a socket to shut down
+            left()  # it may have been closed before there was a socket
             sockets.carry(opening(self.route, self._layers, self._context), stream, left)
         self._check_quiet(stream)
         self.is_new = False
 
     def ask(self, asked: Asked, waits: Waits) -> None:
-        """Send a request, and receive the head of its answer."""
+        """Send a request and receive the head of its response."""
         try:
             for words in self._words(asked):
                 self._send(words, waits)
             if not isinstance(asked.body, bytes):
                 self._send_pieces(asked, waits)
         except httpcore.WriteError:
-            pass  # a server may answer, and go, before it has read the whole request
+            pass  # a server may respond and close before it has read the whole request
         while self._http.hear(self._receive(waits)) is None:
             pass
 
@@ -258,7 +258,7 @@ class Connection(_Connection[sockets.Stream]):
             self._send(words, waits)
 
     def read(self, waits: Waits) -> bytes:
-        """Return the next piece of the body, as much as has come; b"" at its end."""
+        """Return the next piece of the body, whatever has arrived; b"" at its end."""
         http = self._http
         piece = http.begin()
         while not piece and http.state == "answered":
@@ -275,7 +275,7 @@ class Connection(_Connection[sockets.Stream]):
         self._stream.send(words, waits.seconds("write"))
 
     def _receive(self, waits: Waits) -> bytes:
-        """Return what comes, decrypted; b"" at the end of it."""
+        """Return the next bytes, decrypted; b"" at the end."""
         layers = self._layers
         while not layers.has_ended:
             if self._stream is None:
@@ -289,7 +289,7 @@ class Connection(_Connection[sockets.Stream]):
 
 
 class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio`
-    """A connection for one task at a time, on the event loop that opened it."""
+    """A connection, used by one task at a time, on the event loop that opened it."""
 
     def __init__(
         self,
@@ -304,13 +304,13 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
         self.pool = pool
 
     async def open(self, waits: Waits) -> None:
-        """Connect, through a proxy if one stands before it, up to the end of the TLS handshake."""
+        """Connect, through a proxy if there is one, including the TLS handshake."""
         left = self._clock(waits)
         if self.route.wants_context:
-            self._context()  # what is wrong with the certificates is no failure to connect
+            self._context()  # bad certificates are not a connection failure
         with _failing_to_connect():
             self._stream = stream = await self._connected(left)
-            left()  # it may have been hung up before there was a socket to shut down
+            left()  # it may have been closed before there was a socket
             await _carry(opening(self.route, self._layers, self._context), stream, left)
         self._check_quiet(stream)
         self.is_new = False
@@ -338,14 +338,14 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
         return lookup.addresses()
 
     async def ask(self, asked: Asked, waits: Waits) -> None:
-        """Send a request, and receive the head of its answer."""
+        """Send a request and receive the head of its response."""
         try:
             for words in self._words(asked):
                 await self._send(words, waits)
             if not isinstance(asked.body, bytes):
                 await self._send_pieces(asked, waits)
         except httpcore.WriteError:
-            pass  # a server may answer, and go, before it has read the whole request
+            pass  # a server may respond and close before it has read the whole request
         while self._http.hear(await self._receive(waits)) is None:
             pass
 
@@ -358,7 +358,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
             await self._send(words, waits)
 
     async def read(self, waits: Waits) -> bytes:
-        """Return the next piece of the body, as much as has come; b"" at its end."""
+        """Return the next piece of the body, whatever has arrived; b"" at its end."""
         http = self._http
         piece = http.begin()
         while not piece and http.state == "answered":
@@ -375,7 +375,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
         await self._stream.send(words, waits.seconds("write"))
 
     async def _receive(self, waits: Waits) -> bytes:
-        """Return what comes, decrypted; b"" at the end of it."""
+        """Return the next bytes, decrypted; b"" at the end."""
         layers = self._layers
         while not layers.has_ended:
             if self._stream is None:
@@ -389,7 +389,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
 
 
 async def _carry(talk: sockets.Talk, stream: Any, left: sockets.Left) -> None:
-    """Say what a talk wants said and tell it what comes back, until it is over."""
+    """Run a handshake: send what it wants to send and pass it the replies, until it is over."""
     came = b""
     try:
         words = next(talk)
@@ -404,7 +404,7 @@ async def _carry(talk: sockets.Talk, stream: Any, left: sockets.Left) -> None:
 
 
 def about(sock: sockets.Socket | None, layers: Layers, info: str) -> Any:
-    """Return what httpcore's `get_extra_info` is asked for."""
+    """Return what httpcore's `get_extra_info` returns."""
     if info == "ssl_object":
         return layers.innermost and layers.innermost.ssl_object
     if info == "socket" or sock is None:

@@ -1,11 +1,11 @@
-"""HTTP/1.1 on one connection, as far as it can be known without a socket. Pure: bytes in and out.
+"""Speak HTTP/1.1 on one connection, without a socket. Pure: bytes in and out.
 
-Heads are h11's to write and to read, and are checked as strictly as it does. Bodies are read here:
-all that a socket holds in one go, where h11 makes several events of each chunk.
+h11 writes and reads heads, as strictly as it always does. Bodies are read here, everything that a
+socket holds at once, because h11 makes several events of each chunk.
 
-What counts is that nothing is lost or left over unnoticed: `is_clean` says that the answer was read
-to its end, that both sides keep the connection, and that no byte more has come. Whatever breaks off
-in the middle, be it between two instructions, leaves it False.
+Nothing may be lost or left over unnoticed. `is_clean` means that the response was read to its end,
+that both sides keep the connection open, and that no further byte has arrived. If anything is
+interrupted in the middle, even between two instructions, it stays False.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import httpcore
 
 Headers = list[tuple[bytes, bytes]]
 
-MOST_HEAD = 100 * 1024  # bytes of a head that are waited for, as httpcore does
-MOST_LINE = 16 * 1024  # bytes of a chunk's size line, and of the trailers after the last chunk
-MOST_EARLY = 100  # answers of the kind "100 Continue" before the real one
+MOST_HEAD = 100 * 1024  # maximum bytes of a head, as in httpcore
+MOST_LINE = 16 * 1024  # maximum bytes of a chunk's size line, and of the trailers
+MOST_EARLY = 100  # maximum responses such as "100 Continue" before the real one
 
 State = Literal["idle", "asking", "answered", "done", "broken"]
 
 
 class Head:
-    """What comes before a body."""
+    """The status and headers of a response."""
 
     __slots__ = ("fields", "headers", "http_version", "reason", "status")
 
@@ -38,10 +38,10 @@ class Head:
         self.headers: Headers = event.headers.raw_items()
         """As the server spells them."""
         self.fields: Headers = list(event.headers)
-        """With names in lower case."""
+        """With lower-case names."""
 
     def by_name(self) -> dict[str, str]:
-        """Return the headers by their names in lower case; those of one name are joined."""
+        """Return the headers by their lower-case names; those with one name are joined."""
         found: dict[str, str] = {}
         for raw_name, raw_value in self.fields:
             name, value = raw_name.decode("ascii"), _text(raw_value)
@@ -51,19 +51,19 @@ class Head:
 
 def _text(value: bytes) -> str:
     try:
-        return value.decode("utf-8")  # what few servers send beside ASCII
+        return value.decode("utf-8")  # the few servers that send more than ASCII use it
     except UnicodeDecodeError:
         return value.decode("latin-1")
 
 
 class Http1:
-    """One connection: a request goes out, its answer comes in, and then perhaps another."""
+    """One connection: a request, its response, and possibly another."""
 
     def __init__(self) -> None:
         self.state: State = "idle"
         self.head: Head | None = None
         self.heard = False
-        """Whether a byte has come since the request began."""
+        """Whether a byte has arrived since the request began."""
         self._rest = b""
         self._body: Length | Chunked | UntilEnd = Length(0)
         self._keeps = True
@@ -86,11 +86,11 @@ class Http1:
         return sent or b""
 
     def ask_more(self, data: bytes) -> bytes:
-        """Return what is to be sent for the next part of the request's body."""
+        """Return the bytes to send for the next part of the request's body."""
         return self._sent(h11.Data(data=data))
 
     def ask_no_more(self) -> bytes:
-        """Return what is to be sent at the end of the request."""
+        """Return the bytes to send at the end of the request."""
         return self._sent(h11.EndOfMessage())
 
     def _sent(self, event: h11.Data | h11.EndOfMessage) -> bytes:
@@ -101,7 +101,7 @@ class Http1:
             raise httpcore.LocalProtocolError(str(error)) from None
 
     def hear(self, data: bytes) -> Head | None:
-        """Take what came, b"" at the end of it; return the head of the answer once it is whole."""
+        """Take received bytes, b"" at the end; return the head of the response once complete."""
         self.state = "broken"
         if not data:
             raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
@@ -129,18 +129,18 @@ class Http1:
 
     def _answered(self, event: h11.Response) -> None:
         rest, _ = self._h11.trailing_data
-        # h11 knows both sides' words on it; an answer before the whole request ends it too.
+        # h11 knows what both sides said; a response before the request is complete ends it too.
         self._keeps = self._h11.our_state is h11.DONE
         names = [name for name, _ in event.headers]
         if b"transfer-encoding" in names and b"content-length" in names:
-            self._keeps = False  # RFC 9112, section 6.3: perhaps an attack
+            self._keeps = False  # RFC 9112, section 6.3: possibly an attack
         self._body = _framing(self._method, event)
         self._rest = bytes(rest)
         self.head = Head(event)
         self.state = "done" if self._body.done else "answered"
 
     def begin(self) -> bytes:
-        """Return what of the body came with the head, or raise what the last piece ended with."""
+        """Return the part of the body that came with the head; raise the last piece's error."""
         if self._body.fault is not None:
             self.state = "broken"
             raise self._body.fault
@@ -151,7 +151,7 @@ class Http1:
         return b""
 
     def read(self, data: bytes) -> bytes:
-        """Take what came; return what it has of the body. `state` says when that is whole."""
+        """Take received bytes; return their part of the body. `state` says when it is complete."""
         self.state = "broken"  # until every byte is accounted for
         body = self._body
         piece = body.feed(data)
@@ -163,7 +163,7 @@ class Http1:
         return piece
 
     def end(self) -> None:
-        """Take the end of what comes, which only some bodies may be ended by."""
+        """Take the end of the connection, which ends only some kinds of bodies."""
         self.state = "broken"
         self._keeps = False
         self._body.end()
@@ -171,25 +171,25 @@ class Http1:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the answer was read to its end, and the connection can carry another."""
+        """Whether the response was read to its end, and the connection can be reused."""
         return self.state == "done" and self._keeps and not self._rest
 
     def take_up(self) -> None:
-        """Take the connection up again: it is no use until `begin_anew`."""
+        """Reserve the connection: it is not usable until `begin_anew`."""
         self.state = "broken"
 
     def begin_anew(self) -> None:
-        """Make ready for another request."""
+        """Prepare for another request."""
         self.state = "idle"
 
     @property
     def left_over(self) -> bytes:
-        """What came after the answer."""
+        """The bytes after the response."""
         return self._rest
 
 
 def _framing(method: bytes, event: h11.Response) -> Length | Chunked | UntilEnd:
-    """Say how the body of an answer is framed (RFC 9112, section 6.3); h11 checked the headers."""
+    """Return how the body of a response is framed (RFC 9112, 6.3); h11 checked the headers."""
     no_body = event.status_code in (204, 304) or method == b"HEAD"
     if no_body or (method == b"CONNECT" and 200 <= event.status_code < 300):
         return Length(0)
@@ -203,7 +203,7 @@ def _framing(method: bytes, event: h11.Response) -> Length | Chunked | UntilEnd:
 
 
 class Length:
-    """A body of so many bytes."""
+    """A body of a known length."""
 
     __slots__ = ("_length", "_missing", "done", "rest")
     fault = None
@@ -250,18 +250,18 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r\n")
 
 
 class Chunked:
-    """A body in chunks, each after a line with its size; one of no bytes is the last."""
+    """A body in chunks, each after a line with its size; an empty one is the last."""
 
     __slots__ = ("_held", "_in_trailers", "_missing", "_trailers", "done", "fault", "rest")
 
     def __init__(self) -> None:
-        self._missing = 0  # bytes of the chunk that is being read, its line end included
+        self._missing = 0  # bytes missing from the current chunk, including its line end
         self._in_trailers = False
-        self._trailers = 0  # bytes of them so far
-        self._held = b""  # half a line
+        self._trailers = 0  # bytes of trailers so far
+        self._held = b""  # part of a line
         self.done = False
         self.fault: httpcore.RemoteProtocolError | None = None
-        """What is wrong after the piece that was returned last, which is not lost for it."""
+        """The error found after the piece that was returned last, so that the piece is not lost."""
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -321,7 +321,7 @@ class Chunked:
         return self._hold(data, at, "illegal trailer")
 
     def _hold(self, data: bytes, at: int, fault: str) -> int:
-        """Keep half a line until the rest of it comes."""
+        """Keep part of a line until the rest arrives."""
         if len(data) - at > MOST_LINE or b"\n" in data[at:]:
             raise httpcore.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
         self._held = data[at:]

@@ -1,7 +1,7 @@
-"""Send through a client of httpx's or httpx2's, the caller's or our own: one `Wire` over both.
+"""Send through a client of httpx or httpx2, the caller's or our own: one `Wire` over both.
 
-What the client adds to a request (headers, cookies, parameters, a login, hooks) is sent too; what
-comes of redirects and retries is not the client's to decide.
+What the client adds to a request (headers, cookies, parameters, auth, hooks) is sent too, but
+redirects and retries are not left to the client.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ T = TypeVar("T")
 
 
 def wire_of(http: HTTPClient | None) -> Wire:
-    """Return the wire over the caller's client, or over one of our own.
+    """Return the wire over the caller's client, or over our own.
 
-    Raises `ConfigurationError` for anything else, and for proxies of the environment that cannot
-    be.
+    Raises `ConfigurationError` for anything else, and for unusable proxies of the environment.
     """
     if http is None:
         http = DefaultHttpxClient()
@@ -56,7 +55,7 @@ def wire_of(http: HTTPClient | None) -> Wire:
 
 
 def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
-    """Return the wire over the caller's client, or over one of our own; see `wire_of`."""
+    """Return the wire over the caller's client, or over our own; see `wire_of`."""
     if http is None:
         http = DefaultAsyncHttpxClient()
     elif not is_client(http, "AsyncClient"):
@@ -99,7 +98,7 @@ class HttpxWire:
                     response = http.send(built, stream=True, follow_redirects=False)
         except RuntimeError:
             _check_open(http)
-            raise  # out of a hook of the caller's
+            raise  # from a hook of the caller
         self.has_heard = True
         return HttpxIncoming(http, response, pace)
 
@@ -140,7 +139,7 @@ class AsyncHttpxWire:
             response.request = built
         except RuntimeError:
             _check_open(http)
-            raise  # out of a hook of the caller's
+            raise  # from a hook of the caller
         self.has_heard = True
         return AsyncHttpxIncoming(http, response, pace)
 
@@ -149,13 +148,13 @@ class AsyncHttpxWire:
         await self.http.aclose()
 
     def close_from_outside(self) -> None:
-        """Close the connections of a client of our own where no event loop runs."""
+        """Close the connections of our own client where no event loop runs."""
         if isinstance(self.http, DefaultAsyncHttpxClient) and (network := self.http.network):
             close_from_outside(network)
 
 
 class HttpxIncoming:
-    """An answer of a sync client."""
+    """A response of a sync client."""
 
     def __init__(self, http: HTTPClient, response: Any, pace: Pace) -> None:
         self._http = http
@@ -163,9 +162,9 @@ class HttpxIncoming:
         self._pace = pace
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        if response.is_stream_consumed:  # a mock's answer, which was read already, and unpacked
+        if response.is_stream_consumed:  # a mock's response, already read and decompressed
             self._source: Iterator[bytes] = response.iter_bytes()
-        else:  # the stream's own chunks: the library's cost a generator more, and unpack unbounded
+        else:  # raw chunks: the library's decoders cost a generator and have no size limit
             self._source = iter(response.stream)
             if encoding := response.headers.get("content-encoding"):
                 self._source = unpacked(self._source, encoding)
@@ -175,13 +174,13 @@ class HttpxIncoming:
         return self._http.is_closed
 
     def chunks(self) -> Iterator[bytes]:
-        """Return the body, decompressed, within the limits of time."""
+        """Return the body, decompressed, within the timeouts."""
         return _timed(self._source, self._pace) if self._pace.limited else self._source
 
     def finish(self) -> None:
-        """Read what follows the message, so that the connection can be used again.
+        """Read what follows the message, so that the connection can be reused.
 
-        Only where the wait can be bounded: a server may keep the body open.
+        Only if the wait can be bounded: a server may keep the body open.
         """
         if self._stream is not None:
             with suppress(APIError, *foreign()), waits_end_at(time.monotonic() + LAST_BYTES):
@@ -202,7 +201,7 @@ class HttpxIncoming:
 
 
 class AsyncHttpxIncoming:
-    """An answer of an async client."""
+    """A response of an async client."""
 
     def __init__(self, http: AsyncHTTPClient, response: Any, pace: Pace) -> None:
         self._http = http
@@ -223,11 +222,11 @@ class AsyncHttpxIncoming:
         return self._http.is_closed
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body, decompressed, within the limits of time."""
+        """Return the body, decompressed, within the timeouts."""
         return _Timed(self._source, self._pace) if self._pace.limited else self._source
 
     async def finish(self) -> None:
-        """Read what follows the message for a moment, so that the connection can be used again."""
+        """Read what follows the message, briefly, so that the connection can be reused."""
         import anyio
 
         with suppress(StopAsyncIteration, *foreign()), anyio.move_on_after(LAST_BYTES):
@@ -237,14 +236,14 @@ class AsyncHttpxIncoming:
     async def close(self) -> None:
         """Close the response and the generators that read it.
 
-        The libraries read through a chain of them. Left early they would lie about until the
-        garbage collector finds them; on a closed connection one more look ends them all. A mock has
-        no connection to close, and then the outer one is all there is.
+        The libraries read through a chain of generators. If it is left early, they wait for the
+        garbage collector; on a closed connection, one more read ends them all. A mock has no
+        connection to close, so only the outer generator is closed.
         """
         await self._response.aclose()
         extensions = self._response.extensions
         with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
-            # One connection of HTTP/2 carries other streams and is not closed: a look would wait.
+            # An HTTP/2 connection carries other streams and stays open: a read would wait.
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:
                     pass
@@ -265,7 +264,7 @@ def _timed(source: Iterator[bytes], pace: Pace) -> Iterator[bytes]:
 
 
 class _Timed(AsyncIterator[bytes]):
-    """`_timed` for async. No generator: one that is left early needs closing, this does not."""
+    """`_timed` for async. Not a generator, which would need closing when it is left early."""
 
     def __init__(self, source: AsyncIterator[bytes], pace: Pace) -> None:
         self._source = source
@@ -282,8 +281,8 @@ class _Timed(AsyncIterator[bytes]):
 def _bare_request(request: Request, pace: Pace) -> httpx.Request:
     """Make a request for a transport alone.
 
-    What a client would do to it costs more than the rest, and takes a lock for its cookies, which a
-    fork could find held, and a signal's exception leave held.
+    Building it through a client costs more than the rest, and takes a lock for cookies, which could
+    be held during a fork or left held by a signal's exception.
     """
     url = httpx.URL(request.url)
     headers = {"host": url.netloc.decode("ascii"), **headers_of(request)}  # theirs wins
@@ -296,14 +295,14 @@ def _bare_request(request: Request, pace: Pace) -> httpx.Request:
         stream=_sent(library_of(None))(request.content or b""),
         extensions={"timeout": waits_of(request, pace)},
     )
-    made.read()  # so that who mocks the transport finds its `content`
+    made.read()  # so that a mocked transport finds `content`
     return made
 
 
 def _built_request(http: HTTPClient | AsyncHTTPClient, request: Request, pace: Pace) -> Any:
-    """Let a client make the request of the same headers: it may add some, and cookies."""
+    """Let a client build the request with the same headers: it may add some, and cookies."""
     headers = headers_of(request)
-    del headers["connection"]  # as the client is set: "keep-alive" if nobody said otherwise
+    del headers["connection"]  # the client's own setting: "keep-alive" by default
     built = http.build_request(
         request.method,
         request.url,
@@ -318,7 +317,7 @@ def _built_request(http: HTTPClient | AsyncHTTPClient, request: Request, pace: P
 
 @lru_cache(maxsize=2)
 def _sent(library: ModuleType) -> Callable[[bytes], Any]:
-    """Return the kind of a request's body in one piece, as one library takes it.
+    """Return the class that one library takes for a request body in one piece.
 
     The libraries' own are generators, which a failed send leaves open.
     """
@@ -340,8 +339,8 @@ def _sent(library: ModuleType) -> Callable[[bytes], Any]:
 
 
 class _Ready(AsyncIterator[T]):
-    """Iterate asynchronously over what is there already; no generator, which would
-    want closing when it is left early."""
+    """Iterate asynchronously over available items; not a generator, which would need closing when
+    it is left early."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = iter(items)

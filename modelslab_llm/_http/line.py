@@ -1,7 +1,7 @@
-"""Stand in line before a client's gate, from threads, tasks and several event loops at once.
+"""Wait in a client's queue, from threads, tasks and several event loops at once.
 
-What is decided is decided in `_protocol/flow`. Here is what that leaves to do: one lock around it,
-the clock, and waking those whose turn it is. Nothing here sends a request.
+All decisions are made in `_protocol/flow`. This module adds a lock, the clock, and waking the calls
+whose turn it is. It sends no request.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from ..errors import APIError, APIStatusError
 T = TypeVar("T")
 
 GRACE, LONGEST_SLEEP = 5.0, 30.0
-"""Seconds, after a look is due and in all, after which any waiting call looks by itself. One of
-them looks for all, in time; but its event loop may have stopped."""
+"""Seconds after a due look, and in total, after which any waiting call looks by itself. Usually one
+call looks for all in time, but its event loop may have stopped."""
 
 MANY = 1000
-"""Accounts of one client after which what was learned of those without a call is forgotten: a
-service may send each request with a key of its own."""
+"""When a client has more accounts than this, the state of those without calls is dropped: a service
+may send each request with a different key."""
 
 _open_streams: ContextVar[tuple[PlaceInLine, ...]] = ContextVar("open_streams", default=())
 """The open streams of this task or thread, the innermost last."""
 
 
 class Lines:
-    """The lines of a client and its `with_options` copies: one for each account they use."""
+    """The queues of a client and its `with_options` copies: one for each account they use."""
 
     def __init__(self) -> None:
         self._start()
@@ -51,17 +51,17 @@ class Lines:
     def place(
         self, origin: str, headers: Mapping[str, str], rules: LineRules
     ) -> PlaceInLine | None:
-        """Return what a call needs to stand in line; None if nothing is to limit it."""
+        """Return the place of a call, for queueing; None if nothing limits the call."""
         line = self._line(origin, headers, rules)
         return PlaceInLine(line, rules) if line else None
 
     def flow(self, origin: str, headers: Mapping[str, str], rules: LineRules) -> Flow:
-        """Return how the calls of an account flow now."""
+        """Return the current state of an account's queue."""
         line = self._line(origin, headers, rules)
         return line.flow if line else Flow(None, 0, 0, 0)
 
     def close(self) -> None:
-        """Let everybody go who waits: the wire is closed, and tells them."""
+        """Release all waiting calls; the closed wire then raises their errors."""
         if self._pid == os.getpid():
             for line in list(self._lines.values()):
                 line.dissolve()
@@ -70,8 +70,8 @@ class Lines:
         if not rules.flow_control and rules.max_concurrency is None:
             return None
         if self._pid != os.getpid():
-            self._start()  # the lines are the parent's, and so are the locks
-        # By hash, so that no key is kept here. The salt is Python's own, new in each process.
+            self._start()  # the queues and locks belong to the parent
+        # Hashed, so that no key is kept here. The salt is Python's own, new in each process.
         keys = tuple(sorted(keys_in(headers)))
         account = hash((origin, keys, rules.flow_control, rules.max_concurrency))
         line = self._lines.get(account)
@@ -85,27 +85,27 @@ class Lines:
 
 
 class Line:
-    """One gate, the lock around it, and who waits before it."""
+    """One gate, the lock around it, and the calls that wait."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._lock = threading.Lock()
         self._waiting: dict[Ticket, PlaceInLine] = {}
         self._watch: PlaceInLine | None = None
-        """Who looks when the gate asks for it; the others wait to be woken."""
+        """The call that looks when the gate asks for it; the others wait to be woken."""
         self._abandoned: deque[Ticket] = deque()
         self.refusal: APIError | None = None
-        """What the server said last when it refused."""
+        """The latest refusal of the server."""
         self.pid: int = os.getpid()
 
     @property
     def flow(self) -> Flow:
-        """How the calls flow now."""
+        """The current state of the queue."""
         return self._gate.flow
 
     @property
     def is_used(self) -> bool:
-        """Whether a call is in it, waiting or at the server."""
+        """Whether it has a call, waiting or at the server."""
         return self.flow.in_flight + self.flow.waiting > 0
 
     def enter(self, place: PlaceInLine, deadline: float) -> Ticket:
@@ -132,7 +132,7 @@ class Line:
         return ticket
 
     def tell(self, report: Callable[..., T], ticket: Ticket, *said: float | None) -> T:
-        """Report to the gate what came of a request, and wake whose turn it is."""
+        """Report the outcome of a request to the gate, and wake the calls whose turn it is."""
         with self._lock:
             now = time.monotonic()
             told = report(self._gate, ticket, now, *said)
@@ -141,13 +141,13 @@ class Line:
         return told
 
     def look(self, *, due: bool) -> None:
-        """Wake whose turn it is by now; `due` if nothing but the time has led here."""
+        """Wake the calls whose turn it is; `due` if only the passing of time led here."""
         with self._lock:
             woken = self._moved(time.monotonic(), due=due)
         self._finish(woken)
 
     def leave(self, ticket: Ticket) -> None:
-        """Expect nobody at this ticket any more."""
+        """Forget a ticket: nobody waits with it any more."""
         with self._lock:
             now = time.monotonic()
             self._waiting.pop(ticket, None)
@@ -156,21 +156,21 @@ class Line:
         self._finish(woken)
 
     def may_retry(self) -> bool:
-        """Take one retry after a failure from the client's budget, if one is left."""
+        """Take one retry after a failure from the client's retry budget, if one is left."""
         with self._lock:
             return self._gate.may_retry(time.monotonic())
 
     def abandon(self, ticket: Ticket) -> None:
-        """Free the place of a stream that nobody holds any more.
+        """Free the slot of a stream that nobody holds any more.
 
-        The garbage collector calls this, perhaps in the middle of what this thread does with the
-        lock: so it never waits for it. Whoever has the lock looks here afterwards.
+        The garbage collector calls this, perhaps while this thread holds the lock, so it never
+        waits for the lock. Whoever has the lock looks here afterwards.
         """
         self._abandoned.append(ticket)
         self._sweep()
 
     def dissolve(self) -> None:
-        """Let everybody go who waits."""
+        """Release all waiting calls."""
         with self._lock:
             now = time.monotonic()
             left, self._waiting, self._watch = self._waiting, {}, None
@@ -192,7 +192,7 @@ class Line:
         return max(0.0, min(place.armed_for - now, threading.TIMEOUT_MAX))
 
     def _moved(self, now: float, *, due: bool = False) -> list[PlaceInLine]:
-        """Return who is to be woken. The lock is held."""
+        """Return the places to wake. The lock is held."""
         gate, waiting = self._gate, self._waiting
         while self._abandoned:
             gate.leave(self._abandoned.popleft(), now)
@@ -202,7 +202,7 @@ class Line:
         woken = [place for ticket in moved if (place := waiting.pop(ticket, None))]
         watch = self._watch
         if waiting and (watch is None or watch.ticket not in waiting):
-            # Whoever came last waits longest, and has to hand this on least often.
+            # The last one waits longest, and so hands this on least often.
             self._watch = watch = next(reversed(waiting.values()))
             watch.armed_for = INFINITY
         if waiting and watch and (gate.next_look or INFINITY) < watch.armed_for:
@@ -224,39 +224,39 @@ class Line:
 
 
 class PlaceInLine:
-    """What one call has of a line: where it stands, and how it waits."""
+    """A call's place in the queue, and how it waits."""
 
     def __init__(self, line: Line, rules: LineRules) -> None:
         self.rules = rules
         self.ticket: Ticket | None = None
         self.waited: float = 0.0
-        """Seconds in line, all times together."""
+        """Total seconds in the queue."""
         self.armed_for: float = INFINITY
         """When this place looks by itself."""
         self.let_go: bool = False
-        """Whether the line was dissolved."""
+        """Whether the queue was dissolved."""
         self.wake: Callable[[], object] = bool
         self._line = line
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this line flow now."""
+        """The current state of the queue."""
         return self._line.flow
 
     @property
     def last_refusal(self) -> APIError | None:
-        """What the server said last when it refused, to this call or another one."""
+        """The server's latest refusal, of this call or another one."""
         return self._line.refusal
 
     @property
     def is_sent_away(self) -> bool:
-        """Whether the call was refused for good: it will not have another turn."""
+        """Whether the call was refused for good and will not be sent again."""
         return self.ticket is not None and self.ticket.reason != ""
 
     # Waiting
 
     def wait(self, deadline: float | None) -> NotSent | None:
-        """Wait for the turn of this call; return why it is not to be sent, if it is not."""
+        """Wait until this call may be sent; return why it may not, if it may not."""
         if self._goes_at_once(deadline):
             return None
         bell = threading.Lock()
@@ -272,7 +272,7 @@ class PlaceInLine:
         return None if end == "sent" else NotSent(end)
 
     async def await_turn(self, deadline: float | None) -> NotSent | None:
-        """Wait for the turn of this call; `wait` for async."""
+        """Wait until this call may be sent; `wait` for async."""
         if self._goes_at_once(deadline):
             return None
         import anyio  # where httpx is, so is anyio
@@ -294,11 +294,11 @@ class PlaceInLine:
 
     def _goes_at_once(self, deadline: float | None) -> bool:
         if self.ticket is not None and self.ticket.may_go:
-            return True  # a redirect: the place is still ours
+            return True  # a redirect: the slot is still ours
         return self._line.enter(self, INFINITY if deadline is None else deadline).may_go
 
     def _end(self) -> WhyNotSent | Literal["sent"] | None:
-        """Return why waiting is over; None if it is not."""
+        """Return why the wait is over; None if it is not."""
         ticket = self.ticket
         assert ticket is not None
         if ticket.may_go or self.let_go:
@@ -317,10 +317,10 @@ class PlaceInLine:
         if self.ticket is not None and self.ticket.is_waiting:
             self._line.leave(self.ticket)
 
-    # What came of the request
+    # Outcomes of the request
 
     def refused(self, failure: APIStatusError) -> float:
-        """Note a refusal: the call waits in line again, or is sent away. Return the hint."""
+        """Note a refusal: the call queues again, or is sent away. Return the hint."""
         self._line.refusal = failure
         return self._tell(Gate.refused, failure.retry_after) or 0.0
 
@@ -329,30 +329,30 @@ class PlaceInLine:
         self._tell(Gate.answered)
 
     def failed(self) -> None:
-        """Note that the request is over without telling whether the server lets one in."""
+        """Note that the request is over, without learning whether the server accepts any."""
         self._tell(Gate.failed)
 
     def opened(self) -> None:
-        """Note that a stream has begun, which holds the place until it ends."""
+        """Note that a stream has begun, which holds its slot until it ends."""
         self._tell(Gate.admitted)
         _open_streams.set((*_still_open(), self))
 
     def abandoned(self) -> None:
-        """Free the place from the garbage collector, which must not wait for a lock."""
+        """Free the slot from the garbage collector, which must not wait for a lock."""
         if self.ticket is not None and self.ticket.may_go:
             self._line.abandon(self.ticket)
 
     def leave(self) -> None:
-        """Give up, wherever the call stands; once it is over this does nothing."""
+        """Give up, in whatever state; does nothing after the call is over."""
         if self.ticket is not None and self._is_ours():
             self._line.leave(self.ticket)
 
     def may_retry(self) -> bool:
-        """Take one retry after a failure from the client's budget, if one is left."""
+        """Take one retry after a failure from the client's retry budget, if one is left."""
         return not self.rules.flow_control or self._line.may_retry()
 
     def inside(self) -> Ticket | None:
-        """Return the open stream of this task or thread that is to lend its place, if there is."""
+        """Return the open stream of this task or thread that should lend its slot, if any."""
         tickets = [place.ticket for place in _still_open() if place._line is self._line]
         free = (ticket for ticket in reversed(tickets) if ticket and not ticket.lends_to)
         return next(free, tickets[-1] if tickets else None)
@@ -363,7 +363,7 @@ class PlaceInLine:
         return self._line.tell(report, self.ticket, *said)
 
     def _is_ours(self) -> bool:
-        return self._line.pid == os.getpid()  # else the lock is the parent's, and may be held
+        return self._line.pid == os.getpid()  # otherwise the lock is the parent's, and may be held
 
 
 def _still_open() -> tuple[PlaceInLine, ...]:
@@ -373,12 +373,12 @@ def _still_open() -> tuple[PlaceInLine, ...]:
 
 
 def _ring(bell: threading.Lock) -> None:
-    with suppress(RuntimeError):  # it rings already
+    with suppress(RuntimeError):  # already ringing
         bell.release()
 
 
 def _soon() -> Callable[[Callable[[], object]], object]:
-    """Return what calls a function in the event loop that runs here, from any thread."""
+    """Return a function that schedules callbacks in the current event loop, from any thread."""
     if (trio := sys.modules.get("trio")) is not None:
         with suppress(RuntimeError):  # another loop runs here
             token: Any = trio.lowlevel.current_trio_token()
@@ -392,5 +392,5 @@ def _wake(places: Iterable[PlaceInLine]) -> None:
     for place in places:
         try:
             place.wake()
-        except RuntimeError:  # its event loop is gone, and so is whoever waited
+        except RuntimeError:  # its event loop is gone, and so is the waiting call
             place.leave()

@@ -1,10 +1,10 @@
-"""Send requests over connections of our own: who takes one, who waits, and what is sent again.
+"""Send requests over our own connections: which connection to use, who waits, what is sent again.
 
 `Network` is thread-safe; an `AsyncNetwork` keeps the connections of each event loop apart. Nothing
 here knows the protocol above HTTP.
 """
 
-# ruff: noqa: SIM105  (contextlib.suppress runs Python code, which a signal can break into)
+# ruff: noqa: SIM105  (contextlib.suppress runs Python code, which a signal can interrupt)
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _DIED = (httpcore.ReadError, httpcore.RemoteProtocolError)
 
 
 class ClosedError(httpcore.ReadError):
-    """The client was closed before the request was over, or before it began."""
+    """The client was closed before or during the request."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the connections of one client are made with: those of `httpx.Client` it is about."""
+    """The connection settings of one client; they mean what they mean for `httpx.Client`."""
 
     verify: Any = True
     cert: Any = None
@@ -54,12 +54,12 @@ class Settings:
     proxy: Any = None
 
     def context(self) -> ssl.SSLContext:
-        """Return the certificates to trust. They are read only when they are needed."""
+        """Return the TLS context. Certificates are not read until they are needed."""
         return context_of(self.verify, self.cert, trust_env=self.trust_env)
 
 
 class _Network:
-    """What is the same in sync and async."""
+    """The part that sync and async share."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -78,7 +78,7 @@ class _Network:
         raise NotImplementedError
 
     def route(self, scheme: str, host: str, port: int | None) -> Route:
-        """Return the way to a server; always the same for the same server."""
+        """Return the route to a server; always the same for the same server."""
         if scheme not in PORTS:
             words = f"an unsupported protocol {scheme!r}" if scheme else "no protocol"
             raise httpcore.UnsupportedProtocol(f"the URL has {words}, not http:// or https://")
@@ -91,7 +91,7 @@ class _Network:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The certificates to trust."""
+        """The TLS context."""
         if self._context_kept is None:
             self._context_kept = self._settings.context()
         return self._context_kept
@@ -109,21 +109,21 @@ class _Network:
         )
 
     def forget(self) -> None:
-        """Start afresh in a child of a fork: the connections are the parent's."""
+        """Start afresh in a forked child: the connections belong to the parent."""
         for connection in self._all():
             connection.forget()
         self._start()
 
 
 class _Line:
-    """A place in the line for a connection, and how long it may be held."""
+    """A wait for a connection, and how long it may last."""
 
     def __init__(self, waits: Waits) -> None:
         seconds = waits.seconds("pool")
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds until the next look. Raises when it took too long."""
+        """Return the seconds until the next look. Raises if the wait took too long."""
         left = None if self._until is None else self._until - time.monotonic()
         if left is not None and left <= 0:
             raise httpcore.PoolTimeout("every connection is in use")
@@ -143,11 +143,11 @@ class Network(_Network):
         return [*self._connections.everything()]
 
     def send(self, asked: Asked, waits: Waits) -> Connection:
-        """Send a request; return its connection, once it has the head of the answer.
+        """Send a request; return its connection once the head of the response has arrived.
 
-        A connection that was used before may have been ended by the server, without a word, before
-        it read this request. Where it dies before the first byte of an answer the request is sent
-        again, once, on a new one.
+        The server may have closed a reused connection before it read this request. If such a
+        connection dies before the first byte of a response, the request is sent again once, on a
+        new connection.
         """
         connection = self._take(asked.url, waits)
         if not connection.is_new:
@@ -161,7 +161,7 @@ class Network(_Network):
         return self._asked(connection, asked, waits)
 
     def give(self, connection: Connection) -> None:
-        """Give a connection back; unless its answer was read to the end, it is hung up."""
+        """Give a connection back; it is closed unless its response was read to the end."""
         self._connections.give(connection)
         _tidy(self._connections)
 
@@ -171,7 +171,7 @@ class Network(_Network):
         return not self._connections.is_empty
 
     def close(self) -> None:
-        """Close every connection; who uses one is woken. For any thread."""
+        """Close every connection and wake their users. Callable from any thread."""
         self.is_closed = True
         for connection in self._connections.close():
             connection.hang_up()
@@ -217,7 +217,7 @@ class Network(_Network):
 
 
 class AsyncNetwork(_Network):
-    """The connections of an async client; those of each event loop are apart."""
+    """The connections of an async client, separate for each event loop."""
 
     _by_loop: dict[object, tuple[ModuleType, Pool[Route, AsyncConnection]]]
 
@@ -228,9 +228,9 @@ class AsyncNetwork(_Network):
         return [c for _, pool in list(self._by_loop.values()) for c in pool.everything()]
 
     async def send(self, asked: Asked, waits: Waits) -> AsyncConnection:
-        """Send a request; return its connection once it has the head of the answer.
+        """Send a request; return its connection once the head of the response has arrived.
 
-        What is sent again is as in `Network.send`.
+        Sends again as `Network.send` does.
         """
         net, pool = self._here()
         connection = await self._take(net, pool, asked.url, waits)
@@ -245,7 +245,7 @@ class AsyncNetwork(_Network):
         return await self._asked(pool, connection, asked, waits)
 
     def give(self, connection: AsyncConnection) -> None:
-        """Give a connection back; unless its answer was read to the end, it is hung up."""
+        """Give a connection back; it is closed unless its response was read to the end."""
         connection.pool.give(connection)
         _tidy(connection.pool)
 
@@ -255,7 +255,7 @@ class AsyncNetwork(_Network):
         return any(not pool.is_empty for _, pool in list(self._by_loop.values()))
 
     def close(self) -> None:
-        """Close every connection, in every event loop; who uses one is woken. For any thread."""
+        """Close every connection in every event loop and wake their users. For any thread."""
         self.is_closed = True
         for _, pool in list(self._by_loop.values()):
             for connection in pool.close():
@@ -263,7 +263,7 @@ class AsyncNetwork(_Network):
             _tidy(pool)
 
     def _here(self) -> tuple[ModuleType, Pool[Route, AsyncConnection]]:
-        """Return the pool of this event loop; those of loops that ended are let go of."""
+        """Return the pool of this event loop, and drop the pools of loops that ended."""
         net, loop = _running()
         known = self._by_loop.get(loop)
         if known is None:
@@ -276,7 +276,7 @@ class AsyncNetwork(_Network):
         return known
 
     def _let_go_of_the_ended(self) -> None:
-        for loop, (net, _) in list(self._by_loop.items()):  # other threads have loops of their own
+        for loop, (net, _) in list(self._by_loop.items()):  # other threads have their own loops
             if net.has_ended(loop) and (ended := self._by_loop.pop(loop, None)):
                 for connection in ended[1].close():
                     connection.shut()
@@ -333,7 +333,7 @@ class AsyncNetwork(_Network):
 
 
 def _tidy(pool: Pool[Route, Any]) -> None:
-    """Shut down what a pool let go of."""
+    """Close the connections that a pool dropped."""
     while pool.gone:
         try:
             pool.gone.popleft().shut()
@@ -344,8 +344,8 @@ def _tidy(pool: Pool[Route, Any]) -> None:
 def _running() -> tuple[ModuleType, object]:
     """Return the module for the kind of event loop that runs here, and the loop.
 
-    No async library is loaded to find out: one of them has to be there. trio is asked first, as it
-    may run inside asyncio.
+    This loads no async library, because one must be loaded already. trio is checked first, because
+    it may run inside asyncio.
     """
     if "trio" in sys.modules:
         on_trio = net_for("trio")

@@ -1,5 +1,5 @@
-"""Send over our own connections, with nothing of httpx's in between: the `Wire` of the clients
-that the package uses by itself, as long as nobody has put anything around them.
+"""Send over our own connections without httpx: the `Wire` of the package's own clients, as long as
+nobody has wrapped them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .requests import headers_of
 from .unpack import aunpacked, unpacked
 
 LAST_READS = 8
-LAST_BYTES = 0.1  # seconds a server has to end the body after the message, to keep a connection
+LAST_BYTES = 0.1  # seconds to wait for the end of the body, to keep the connection
 
 
 def send(network: Network, request: Request, pace: Pace) -> OwnIncoming:
@@ -36,7 +36,7 @@ async def asend(network: AsyncNetwork, request: Request, pace: Pace) -> OwnAsync
 
 def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
     scheme, host, port, netloc, target = _parsed(request.url)
-    headers = {"host": netloc, **headers_of(request)}  # theirs wins
+    headers = {"host": netloc, **headers_of(request)}  # the request's own host wins
     if request.content is not None:
         headers["content-length"] = str(len(request.content))
     raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
@@ -47,13 +47,13 @@ def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
 
 @lru_cache(maxsize=64)
 def _parsed(url: str) -> tuple[str, str, int | None, str, bytes]:
-    parsed = httpx.URL(url)  # which knows names of other scripts, and what is to be escaped
+    parsed = httpx.URL(url)  # handles international names and escaping
     host = parsed.raw_host.decode("ascii")
     return parsed.scheme, host, parsed.port, parsed.netloc.decode("ascii"), parsed.raw_path
 
 
 class _Shortly:
-    """Wait for a moment only."""
+    """Waits for a short time only."""
 
     def __init__(self, seconds: float) -> None:
         self._until = monotonic() + seconds
@@ -63,7 +63,7 @@ class _Shortly:
 
 
 class OwnIncoming:
-    """An answer that comes over a connection of ours."""
+    """A response over one of our own connections."""
 
     def __init__(self, network: Network, connection: Connection, pace: Pace) -> None:
         self._network = network
@@ -78,7 +78,7 @@ class OwnIncoming:
         return self._network.is_closed
 
     def chunks(self) -> Iterator[bytes]:
-        """Return the body, decompressed, within the limits of time."""
+        """Return the body, decompressed, within the timeouts."""
         source = iter(self._read_in_time if self._pace.limited else self._read, b"")
         encoding = self.headers.get("content-encoding")
         return unpacked(source, encoding) if encoding else source
@@ -96,7 +96,7 @@ class OwnIncoming:
         return piece
 
     def finish(self) -> None:
-        """Read what follows the message for a moment, so that the connection can be used again."""
+        """Read what follows the message, briefly, so that the connection can be reused."""
         waits = _Shortly(LAST_BYTES)
         if (connection := self._connection) is not None:
             with suppress(APITimeoutError, *foreign()):
@@ -105,19 +105,19 @@ class OwnIncoming:
                         break
 
     def close(self) -> None:
-        """Give the connection back; if the answer has not come to its end, that hangs up."""
+        """Give the connection back; it is closed unless the response was read to the end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._network.give(connection)
 
     def hang_up(self) -> None:
-        """Wake the thread that reads, and stop the server. For any other thread."""
+        """Wake the thread that reads, and stop the server. Callable from any other thread."""
         if connection := self._connection:
             connection.hang_up()
 
 
 class OwnAsyncIncoming(AsyncIterator[bytes]):
-    """An answer that comes over a connection of ours, in async; it iterates over its own body."""
+    """An async response over one of our own connections; it iterates over its own body."""
 
     def __init__(self, network: AsyncNetwork, connection: AsyncConnection, pace: Pace) -> None:
         self._network = network
@@ -132,7 +132,7 @@ class OwnAsyncIncoming(AsyncIterator[bytes]):
         return self._network.is_closed
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body, decompressed, within the limits of time."""
+        """Return the body, decompressed, within the timeouts."""
         encoding = self.headers.get("content-encoding")
         return aunpacked(self, encoding) if encoding else self
 
@@ -151,7 +151,7 @@ class OwnAsyncIncoming(AsyncIterator[bytes]):
         return piece
 
     async def finish(self) -> None:
-        """Read what follows the message for a moment, so that the connection can be used again."""
+        """Read what follows the message, briefly, so that the connection can be reused."""
         waits = _Shortly(LAST_BYTES)
         if (connection := self._connection) is not None:
             with suppress(*foreign()):
@@ -160,7 +160,7 @@ class OwnAsyncIncoming(AsyncIterator[bytes]):
                         break
 
     async def close(self) -> None:
-        """Give the connection back; if the answer has not come to its end, that hangs up."""
+        """Give the connection back; it is closed unless the response was read to the end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._network.give(connection)

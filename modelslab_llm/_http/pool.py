@@ -1,17 +1,17 @@
-"""Which connection a request gets, and how many there may be. Never waits, does no I/O.
+"""Decide which connection a request gets, and limit their number. Never waits, does no I/O.
 
-There is no count that could go wrong. A connection in use is held by its user alone; the pool knows
-it by a weak reference, which goes when the connection does, however that is: given back, dropped by
-a signal's exception between two instructions, or left in a circle for the garbage collector. What
-lives and is not idle is in use, and nothing else is.
+No counter can go wrong, because there is none. Only its user holds a connection that is in use.
+The pool has a weak reference, which disappears with the connection: given back, dropped by a
+signal's exception between two instructions, or collected as garbage. A connection that exists and
+is not idle is in use.
 
-The lock is held for a few steps of bookkeeping and never while anything waits. It is an `RLock`: a
-signal's handler or the garbage collector may give a connection back in the middle of those steps.
-It is taken inside `try` and let go of in `finally`, which a signal cannot come between; a thread
-that was interrupted before it had the lock is told so by `release`.
+The lock is held for a few steps of bookkeeping and never during a wait. It is an `RLock`, because a
+signal handler or the garbage collector may give a connection back in the middle of those steps. It
+is acquired inside `try` and released in `finally`, so a signal cannot come between; a thread that
+was interrupted before it had the lock gets an error from `release`.
 """
 
-# ruff: noqa: SIM105  (contextlib.suppress runs Python code, which a signal can break into)
+# ruff: noqa: SIM105  (contextlib.suppress runs Python code, which a signal can interrupt)
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 from weakref import ref
 
-_KEYS = count()  # no two connections share one, of whatever pool and on either side of a fork
-SWEEP = 1.0  # seconds between looks for connections that were idle for too long
+_KEYS = count()  # unique among all pools, also across a fork
+SWEEP = 1.0  # seconds between checks for connections that were idle for too long
 
 
 class Pooled(Protocol):
-    """What the pool has to know of a connection."""
+    """What the pool needs to know about a connection."""
 
     key: int
     idle_since: float
 
     @property
     def route(self) -> Hashable:
-        """Where it leads."""
+        """The route of the connection."""
         ...
 
     @property
     def is_clean(self) -> bool:
-        """Whether it can carry another request, by its own word."""
+        """Whether the connection can carry another request."""
         ...
 
 
@@ -56,7 +56,7 @@ class PoolClosedError(Exception):
 
 
 class Waiter:
-    """Someone who waits for a connection; `bell` is called when it is time to ask again."""
+    """A wait for a connection; `bell` is called when it is time to ask again."""
 
     __slots__ = ("__weakref__", "bell")
 
@@ -67,8 +67,8 @@ class Waiter:
 class Pool(Generic[R, C]):
     """The connections of one client; in async, those of one event loop.
 
-    `make(route, key)` returns a new connection, which is opened by whoever gets it. What is to be
-    shut down is put into `gone`, for whoever used the pool to do after the lock is let go.
+    `make(route, key)` returns a new connection, which the caller opens. Connections to be closed
+    are put into `gone`; whoever used the pool closes them after the lock is released.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Pool(Generic[R, C]):
         self._swept = 0.0
         self.closed: bool = False
         self.gone: deque[C] = deque()
-        """Connections to be shut down."""
+        """Connections to be closed."""
 
     def take(self, route: R, waiter: Waiter | None = None, *, new: bool = False) -> C | None:
-        """Return a connection, the idle one that was used last or a new one; None to `queue`.
+        """Return the idle connection used last, or a new one; None means: `queue`.
 
-        `waiter` is for those who stand in line already. With `new` it is not one used before.
+        Waiters pass `waiter`. With `new`, the connection is never a reused one.
         Raises `PoolClosedError`.
         """
         bell = None
@@ -109,7 +109,7 @@ class Pool(Generic[R, C]):
             found = found or self._made(route)
             if found is not None and waiter is not None:
                 self._line.popleft()
-                bell = self._next_bell()  # there may be room for the next too
+                bell = self._next_bell()  # there may be room for the next one too
         finally:
             try:
                 self._lock.release()
@@ -120,13 +120,13 @@ class Pool(Generic[R, C]):
         return found
 
     def queue(self, bell: Callable[[], object]) -> Waiter:
-        """Stand in line; those who came first are served first."""
+        """Wait for a connection, first come, first served."""
         waiter = Waiter(bell)
         self._line.append(ref(waiter))
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Leave the line."""
+        """Stop waiting."""
         bell = None
         try:
             self._lock.acquire()
@@ -142,7 +142,7 @@ class Pool(Generic[R, C]):
             bell()
 
     def give(self, connection: C) -> None:
-        """Give a connection back. It is kept if it is clean, and else let go of."""
+        """Give a connection back. It is kept if it is clean, and dropped otherwise."""
         bell = None
         try:
             self._lock.acquire()
@@ -165,7 +165,7 @@ class Pool(Generic[R, C]):
             bell()
 
     def close(self) -> list[C]:
-        """Close the pool; return the connections in use, which the caller is to hang up."""
+        """Close the pool; return the connections in use, which the caller must close."""
         bells: list[Callable[[], object]] = []
         try:
             self._lock.acquire()
@@ -188,7 +188,7 @@ class Pool(Generic[R, C]):
         return in_use
 
     def everything(self) -> list[C]:
-        """Return every connection there is, idle or not."""
+        """Return every connection, idle or in use."""
         return [found for known in list(self._live.values()) if (found := known()) is not None]
 
     @property
@@ -197,7 +197,7 @@ class Pool(Generic[R, C]):
         return not self._live and not self.gone
 
     def _first(self) -> Waiter | None:
-        """Return the first in line; who is gone without a word stands there no more."""
+        """Return the first waiter, skipping those that are gone."""
         while self._line:
             waiter = self._line[0]()
             if waiter is not None:
@@ -206,7 +206,7 @@ class Pool(Generic[R, C]):
         return None
 
     def _next_bell(self) -> Callable[[], object] | None:
-        """Return how to tell the first in line to ask again, if there may be something for it."""
+        """Return the bell of the first waiter, if there may be a connection for it."""
         waiter = self._first()
         if waiter is not None and (len(self._live) < self._most or self._idle):
             return waiter.bell
@@ -231,15 +231,15 @@ class Pool(Generic[R, C]):
             return None
         key = next(_KEYS)
         made = self._make(route, key)
-        # The callback is all C: the entry goes with the connection, and nothing can break into it.
+        # The callback is all in C: it runs with the connection's end, and nothing can interrupt it.
         self._live[key] = ref(made, partial(self._live.pop, key))
-        if len(self._live) > self._most:  # a signal's handler took one in the middle of this
+        if len(self._live) > self._most:  # a signal handler took one meanwhile
             self._live.pop(key, None)
             return None
         return made
 
     def _oust(self) -> bool:
-        """Let go of the connection that is idle for longest, to make room."""
+        """Drop the connection that was idle longest, to make room."""
         oldest = min(
             (connections[0] for connections in list(self._idle.values()) if connections),
             key=lambda connection: connection.idle_since,
@@ -250,7 +250,7 @@ class Pool(Generic[R, C]):
         return oldest is not None
 
     def _sweep(self, now: float) -> None:
-        """Let go of what is idle for too long, or one too many."""
+        """Drop connections that were idle for too long, or exceed the limit."""
         idle = [c for connections in list(self._idle.values()) for c in list(connections)]
         idle.sort(key=lambda connection: connection.idle_since)
         too_many = len(idle) - self._most_idle
@@ -272,5 +272,5 @@ class Pool(Generic[R, C]):
 
     def _let_go(self, connection: C) -> None:
         if connection.key in self._live:
-            self.gone.append(connection)  # first: nothing is lost between the two
+            self.gone.append(connection)  # first, so that an interruption loses nothing
             self._live.pop(connection.key, None)

@@ -1,7 +1,7 @@
 """Join the events of a stream into a message, and know whether it is complete (protocol.md §6).
 
-Parts are kept in lists and joined when somebody looks: cost is linear in the stream's length.
-Reads no bytes and raises only for what cannot be one message.
+Parts are kept in lists and joined on demand, so the cost is linear in the stream's length. Reads
+no bytes, and raises only for events that cannot belong to one message.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ..types.message import Message, give_own_ids, made, mark_cut_arguments
 from ..types.seams import Seam
 from ..types.usage import Usage
 
-_FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it, and its field
+_FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that extends it, and its field
     TextBlock: (TextDelta, "text"),
     ThinkingBlock: (ThinkingDelta, "thinking"),
     ToolUseBlock: (InputJSONDelta, "partial_json"),
@@ -54,11 +54,11 @@ _FED_BY: dict[type, tuple[type, str]] = {  # block: the delta that lengthens it,
 }
 
 
-BLOCK = 2000  # bytes that a block takes beside its content
+BLOCK = 2000  # estimated bytes of a block in addition to its content
 
 
 class _Growing:
-    """One block and the parts that have come for it."""
+    """One block and the parts received for it."""
 
     __slots__ = ("_fed_by", "_field", "_own", "block", "citations", "closed", "parts", "signature")
 
@@ -72,11 +72,11 @@ class _Growing:
         self.closed = False
 
     def take(self, delta: Delta) -> bool:
-        """Add a delta; False if it is not of this block's kind."""
+        """Add a delta; return False if it does not fit this kind of block."""
         if type(delta) is self._fed_by:
             self.parts.append(getattr(delta, self._field))
         elif isinstance(delta, SignatureDelta) and isinstance(self.block, ThinkingBlock):
-            self.signature = delta.signature  # whole, so the last one counts
+            self.signature = delta.signature  # sent complete, so the last one counts
         elif isinstance(delta, CitationsDelta) and isinstance(self.block, TextBlock):
             self.citations.append(delta.citation)
         else:
@@ -84,14 +84,14 @@ class _Growing:
         return True
 
     def weigh(self) -> int:
-        """Return about how many bytes this block takes, its parts joined to one."""
+        """Return the approximate size of this block in bytes, and join its parts."""
         self.parts = ["".join(self.parts)]
         if self._own is None:
             self._own = BLOCK + len(self.block.model_dump_json())
         return self._own + len(self.parts[0]) + sum(len(str(found)) for found in self.citations)
 
     def joined(self, message_complete: bool) -> ContentBlock:
-        """Return the block as far as it has come."""
+        """Return the block as received so far."""
         block, more = self.block, "".join(self.parts)
         changes: dict[str, Any] = {}
         if isinstance(block, TextBlock):
@@ -108,7 +108,7 @@ class _Growing:
                 return block.with_arguments(more)
             if not (self.closed or message_complete):
                 return block.with_arguments(None)
-        elif isinstance(block, UnknownBlock) and more:  # a call of a kind of its own
+        elif isinstance(block, UnknownBlock) and more:  # an unknown kind of tool call
             found = read_arguments(more)
             changes["input"] = more if found is None else found
         return block.model_copy(update=changes)
@@ -117,7 +117,7 @@ class _Growing:
 class Accumulator:
     """Take events one by one; give the message at any time.
 
-    `model` is what was asked for, shown until the server says otherwise.
+    `model` is the requested model, shown until the server names one.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ class Accumulator:
     ) -> None:
         self._tolerated = tolerated
         self.request_id = request_id
-        """The id of the request that is answered."""
+        """The ID of the request."""
         self.seams: list[Seam] = []
         """Where the message was resumed or continued."""
-        # Unvalidated: to validate would build a schema that a stream has no other use for.
+        # Unvalidated: validation would build a schema that a stream does not need otherwise.
         self._start = Message.model_construct({"model"}, model=model, usage=Usage.model_construct())
         self._started = False
         self._blocks: list[tuple[int, _Growing]] = []
@@ -139,18 +139,18 @@ class Accumulator:
         self._end: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self.has_content: bool = False
-        """Whether anything of the answer itself has come."""
+        """Whether any part of the answer itself has arrived."""
         self.complete: bool = False
         """Whether the server said that the message is over."""
 
     @property
     def stop_reason_seen(self) -> bool:
-        """Whether the server said why it stopped, which it does when all content is out."""
+        """Whether the server gave a stop reason, which it does after all content."""
         return bool(self._end.get("stop_reason"))
 
     @property
     def usage(self) -> Usage:
-        """The tokens that were counted so far."""
+        """The tokens counted so far."""
         return Usage.model_validate(self._usage)
 
     def add(self, event: Event) -> None:
@@ -175,7 +175,7 @@ class Accumulator:
             self.finish()
 
     def finish(self) -> None:
-        """Take the message for complete, and tell what is missing of it all the same."""
+        """Treat the message as complete, and log what is missing."""
         self.complete = True
         if not self._started and not self._blocks:
             self._tolerated("message_start missing")
@@ -187,7 +187,7 @@ class Accumulator:
             self._tolerated("usage missing")
 
     def message(self, info: CallInfo | None = None) -> Message:
-        """Return a snapshot of the message. It costs a copy of what has come."""
+        """Return a snapshot of the message. Copies what has arrived."""
         in_order = sorted(self._blocks, key=lambda entry: entry[0])
         content = [growing.joined(self.complete) for _, growing in in_order]
         changes = {
@@ -197,19 +197,19 @@ class Accumulator:
         }
         known = self.request_id or self._start.request_id
         message = made(Message, self._start, known, changes, info, self.seams)
-        # Where arguments came in pieces, it is known whether they were cut.
+        # Only arguments that came in parts show whether they were cut off.
         came_whole = bool(in_order and in_order[-1][1].parts)
         mark_cut_arguments(message, came_whole=came_whole)
-        give_own_ids(message)  # a call that was cut is not the same as one without arguments
+        give_own_ids(message)  # a call that was cut off differs from one without arguments
         return message
 
     def weigh(self) -> int:
-        """Return about how many bytes are kept, and join the parts, which costs as many."""
+        """Return the approximate size in bytes, and join the parts, at the same cost."""
         beside = sum(len(str(value)) for kept in (self._end, self._usage) for value in kept.items())
         return beside + sum(growing.weigh() for _, growing in self._blocks)
 
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
-        """Lose nothing: begin a block for a delta without a start, or unlike the open block."""
+        """Begin a block for a delta that has no start, or does not fit the open block."""
         if (block := _block_for(event.delta)) is None:
             self._tolerated("a delta of unknown kind, which changes nothing")
             return
@@ -232,7 +232,7 @@ class Accumulator:
             self.count(Usage.model_validate(beside))
 
     def _open(self, index: int, block: ContentBlock) -> None:
-        # Servers open an empty block at once; what fails then may still be asked again.
+        # Servers open an empty block at once; a failure after that may still be retried.
         if block.type not in ("text", "thinking") or is_begun(block):
             self.has_content = True
         now = self._latest.get(index)
@@ -251,7 +251,7 @@ class Accumulator:
         return growing
 
     def _take_end(self, event: MessageDeltaEvent) -> None:
-        """Set what is known now; a later null or empty text takes nothing back."""
+        """Set what is known now; a later null or empty value overwrites nothing."""
         for name in MessageDelta.model_fields:
             if (value := getattr(event.delta, name)) not in (None, ""):
                 self._end[name] = value
@@ -261,14 +261,14 @@ class Accumulator:
         self.count(event.usage)
 
     def count(self, usage: Usage) -> None:
-        """Take totals, which overwrite; but a 0 does not take back what was counted before."""
+        """Take totals, which overwrite earlier ones; but a 0 does not."""
         for name, value in usage.model_dump(exclude_unset=True).items():
             if value != 0 or not self._usage.get(name):
                 self._usage[name] = value
 
 
 def is_begun(block: ContentBlock) -> bool:
-    """Tell whether a text or thinking block brings some of its text with its start."""
+    """Tell whether a text or thinking block already contains text when it starts."""
     return bool(getattr(block, "text", "") or getattr(block, "thinking", ""))
 
 
@@ -277,7 +277,7 @@ def _same(one: ContentBlock, other: ContentBlock) -> bool:
 
 
 def _block_for(delta: Delta) -> ContentBlock | None:
-    """Return an empty block of the kind that such a delta fills (protocol.md §6.3)."""
+    """Return an empty block of the kind that this delta extends (protocol.md §6.3)."""
     if isinstance(delta, (TextDelta, CitationsDelta)):
         return TextBlock()
     if isinstance(delta, (ThinkingDelta, SignatureDelta)):

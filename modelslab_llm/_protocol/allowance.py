@@ -1,29 +1,29 @@
-"""Estimate how much a server lets in, and say whether one more request may be sent now.
+"""Estimate how many requests a server accepts, and decide whether one more may be sent now.
 
-Pure: it never reads a clock, sleeps or sends. The `Gate` of `flow` tells it the time and what
-became of each sending, and asks it `admits`. It knows nothing of callers, retries or the line.
+Pure: it never reads a clock, sleeps or sends. The `Gate` of `flow` passes the time, reports what
+became of each request, and asks `admits`. It knows nothing of callers, retries or the queue.
 
-Servers refuse in the same words for two reasons, and a client is not told which. A limit on
-*places* (requests at a time) lets the next request in when one of ours ends. A limit on *time* (so
-many a second or a minute) lets it in when time has passed. `Allowance` weighs the evidence for
-either:
+Servers refuse with the same response for two reasons, and do not say which. A limit on *places*
+(concurrent requests) accepts the next request when one of ours ends. A limit on *time* (requests
+per second or minute) accepts it when time has passed. `Allowance` weighs the evidence for either:
 
-- Nothing is limited until the first refusal, but a burst is let out along a short ramp, so that the
-  first refusal arrives before the rest was sent.
-- The first refusals set the limit to what the server kept. Everything sent before a cut belongs to
-  the same episode: one episode, one cut.
-- Refusals come soon, so a request that is out for clearly longer than they take was let in, though
-  its answer may take minutes.
-- A refusal shuts the door for as long as the server asked. If a call of ours ends meanwhile, one
-  early try goes out. Let in: the limit is on places and the hint is coarse. Refused: the limit is
-  on time and the hint is real, so that early tries are spaced by doubling.
-- With a limit on places, an answer lets the next request go, and now and then one more than the
-  limit is tried. A try that fails is followed by giving a few places up for a moment: without that
-  a second client on the same account would find every place taken, for ever.
-- With a limit on time, the limit on places stays as it is. Requests go until the server refuses, or
-  at a pace, where each opening of the door lets only one or two in.
-- Tries are paid from a purse that fills with what is let in: that bounds the refusals per answer.
-- A refusal after several requests were let in under the same conditions says nothing about either
+- Nothing is limited until the first refusal, but a burst is ramped up, so that the first refusal
+  arrives before the rest is sent.
+- The first refusals set the limit to the number of requests that the server kept. All requests sent
+  before a cut belong to one episode, and an episode cuts the limit once.
+- Refusals come soon, so a request that is in flight for clearly longer than a refusal takes was
+  accepted, even if its answer takes minutes.
+- A refusal shuts the door for as long as the server asked. If one of our calls ends meanwhile, one
+  early try is sent. If it is accepted, the limit is on places and the hint is coarse. If it is
+  refused, the limit is on time and the hint is real, so early tries are spaced by doubling.
+- With a limit on places, each answer lets the next request go, and now and then a probe goes one
+  beyond the limit. After a failed probe, a few places stay free for a moment; otherwise a second
+  client on the same account would never find one.
+- With a limit on time, the limit on places stays as it is. Requests go until the server refuses,
+  or, if each opening of the door accepts only one or two, at a pace.
+- Probes and early tries are paid from a budget (the purse) that accepted requests fill. This bounds
+  the refusals per answer.
+- A refusal after several requests were accepted under the same conditions says nothing about either
   limit: some servers refuse at random.
 """
 
@@ -35,68 +35,67 @@ from random import Random
 from typing import Literal
 
 INFINITY = math.inf
-SLIVER = 1e-9  # seconds; a moment that was computed may be a rounding error early
+SLIVER = 1e-9  # seconds; tolerance for rounding errors in computed times
 
 RAMP = 0.25
-"""Seconds within which a first burst is let out, in all. A client that was never refused pays them
-once in its life."""
+"""Seconds over which a first burst is ramped up. A client that was never refused pays them once."""
 AT_ONCE = 8
-"""Requests that go at once before anything is known; the ramp grows from here."""
+"""Requests sent at once before anything is known; the ramp grows from here."""
 RAMP_TOP = 512
-"""Requests in flight beyond which the ramp grows no faster: the rest goes when it ends."""
+"""Requests in flight beyond which the ramp grows no faster; the rest is sent when it ends."""
 RAMP_STEP, RAMP_LATE = 0.005, 0.005
-"""Seconds: the least between two looks at the ramp, and how late one may be and count in full."""
+"""Seconds: the minimum between two looks at the ramp, and how late one may be and count fully."""
 
 LEAST_PATIENCE = 0.02
-"""Seconds; a busy event loop is no more punctual than this."""
+"""Seconds; a busy event loop is not more punctual than this."""
 
 PROBE, ANSWERS_A_PROBE = 3.0, 8
-"""A stable limit is probed once in so many mean service times, and once in so many answers."""
+"""A stable limit is probed after this many mean service times and this many answers."""
 PROBE_CONTENDED, ANSWERS_A_PROBE_CONTENDED = 2.0, 5
-"""The same where somebody else seems to use the account: who has few places must find more."""
+"""The same if another client seems to use the account: with few places, find more sooner."""
 GIVEN, GIVEN_CONTENDED = 0.05, 0.15
-"""The share of the throughput that is given up so that another client can get in."""
+"""The share of the throughput that is left free so that another client can get in."""
 CONTENDED = 20.0
 """Mean service times for which a sign of another client counts."""
 
 LEAST_GAP = 0.05
-"""Seconds, the least between early tries."""
+"""The minimum number of seconds between early tries."""
 
 PURSE, DEBT = 4.0, -2.0
-"""How many probes and early tries may be saved up, and owed. A refusal costs 1."""
+"""The maximum of saved probes and early tries, and of debt. A refusal costs 1."""
 EARNED, EARNED_CONTENDED = 0.12, 0.4
-"""What a request that is let in adds to the purse; where contended, divided by the limit."""
+"""What an accepted request adds to the purse; if contended, divided by the limit."""
 
 BY_CHANCE = 3
-"""Requests let in since the last refusal, with as many in flight or more, after which a refusal
+"""Requests accepted since the last refusal, with as many or more in flight, after which a refusal
 says nothing about either limit: some servers refuse at random."""
 
 PACE_CUT = 0.8
-"""The least that is left of a pace after a refusal."""
+"""The share of a pace that a refusal leaves at least."""
 SLOWEST_PACE = 1.5
-"""The slowest pace sends one request in so many hints: to obey each hint is no slower."""
+"""The slowest pace, in hints per request: obeying each hint is no slower."""
 
 BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
-"""Seconds to wait where the server refuses without a hint: the first time, and at most."""
+"""Seconds to wait after a refusal without a hint: the first time, and at most."""
 HINT_JITTER = 0.1
-"""The share of a hint that is added at random. Never subtracted: a hint is a lower bound."""
+"""The maximum share of a hint that is added as jitter. Never subtracted: a hint is a minimum."""
 
 PLACES, UNDECIDED, TIME = 2, 0, -2
-"""What `belief` says at its ends: the limit is on places, nobody knows, it is on time."""
+"""The values of `belief`: the limit is on places, undecided, on time."""
 
 Kind = Literal["", "alone", "early", "trial", "probe"]
 
 
 class Sending:
-    """One request on its way: what the allowance must remember of it."""
+    """One request in flight, as far as the allowance has to remember it."""
 
-    # At the class, and set when they change: a call pays for each at every creation.
+    # Class attributes, set when they change, because instance attributes cost at every creation.
     kind: Kind = ""
     sent_at: float = 0.0
     order: int = 0
-    """The number of this sending, counting all."""
+    """The number of this request, counting all."""
     rank: int = 0
-    """How many requests were in flight with it, itself included."""
+    """How many requests were in flight with it, including itself."""
     let_in: bool = False
     silently: bool = False
     """Whether that was concluded from silence."""
@@ -108,14 +107,14 @@ class Allowance:
     def __init__(self, random: Random) -> None:
         self._random = random
         self.limit: int | None = None
-        """How many requests the server takes at a time, as far as is known; None for no limit."""
+        """The number of concurrent requests the server accepts, if known; None for no limit."""
         self.admitted: int = 0
-        """Requests that were let in so far."""
+        """Requests accepted so far."""
         self.answers: bool = False
-        """Whether the server was ever seen to let a request in, as an answer shows."""
-        self._silently = 0  # requests at the server that silence alone says it let in
+        """Whether the server was ever seen to accept a request, as an answer shows."""
+        self._silently = 0  # requests in flight that count as accepted only because of silence
         self.hint: float = 0.0
-        """Seconds the last refusal asked to wait, or the backoff where it did not ask."""
+        """Seconds the last refusal asked to wait, or the backoff if it had no hint."""
         self.look_at: float = INFINITY
         """When to ask again after `admits` said no; infinite if only an event can change that."""
 
@@ -123,7 +122,7 @@ class Allowance:
         self._ramped = 0.0  # seconds the ramp has run
         self._ramping_since: float | None = None
         self._ramp_step = 0.0
-        self._proven = AT_ONCE // 2  # requests in flight that were all let in
+        self._proven = AT_ONCE // 2  # a number of requests in flight that were all accepted
 
         self._unsure: OrderedDict[int, Sending] = OrderedDict()
         self._latency: float | None = None  # of a refusal, smoothed
@@ -134,7 +133,7 @@ class Allowance:
         self._was_places = False
         self._cut_order = 0
         self._limit_before = 0
-        self._ranks = deque[int](maxlen=32)  # of what was let in since the last refusal
+        self._ranks = deque[int](maxlen=32)  # of requests accepted since the last refusal
         self._refused_at = 0.0
         self._contended_until = -INFINITY
 
@@ -144,28 +143,28 @@ class Allowance:
         self._try_gap = 0.0
         self._next_try = 0.0
         self._vain = 0  # refused trials in a row, each after its hint
-        self._ended = False  # whether a call of ours ended since the last refusal
+        self._ended = False  # whether one of our calls ended since the last refusal
         self._ended_since_shut = False
-        self._cautious = INFINITY  # how many may be out unsure at a time
+        self._cautious = INFINITY  # the maximum number of unsure requests in flight
         self._purse = PURSE / 2
 
         self._step = 1
-        self._floor: int | None = None  # the limit before the probe that is out
+        self._floor: int | None = None  # the limit before the probe in flight
         self._probe_gap: float | None = None
         self._next_probe = INFINITY
-        self._given = 0  # places left free for somebody else
+        self._given = 0  # places left free for another client
         self._given_for = 0.0
         self._given_until = -INFINITY
 
-        self._pace: float | None = None  # requests a second
+        self._pace: float | None = None  # requests per second
         self._next_send = 0.0
         self._by_pace_alone = False
         self._exhaustions: deque[tuple[float, int]] = deque(maxlen=4)
-        self._thin = 0  # openings in a row that let only one or two in
-        self._timed = 0  # hints in a row that came true with no end of ours
-        self._calm = 0  # let in since the last refusal
+        self._thin = 0  # consecutive openings that accepted only one or two
+        self._timed = 0  # consecutive hints that came true without an end of one of our calls
+        self._calm = 0  # accepted since the last refusal
 
-    # May one more go?
+    # May one more be sent?
 
     def admits(self, now: float, in_flight: int, waiting: int) -> bool:
         """Tell whether one more request may be sent now; else `look_at` says when to ask again."""
@@ -193,11 +192,11 @@ class Allowance:
 
     @property
     def ever(self) -> bool:
-        """Whether the server has ever let a request in, as far as is known."""
+        """Whether the server is known to have accepted a request."""
         return self.answers or self._silently > 0
 
     def takes(self, in_flight: int) -> bool:
-        """Tell whether a request may be sent that waits for a place and for no hint."""
+        """Tell whether a request that waits for a place, not for a hint, may be sent."""
         return self.limit is not None and in_flight < self.limit
 
     def _later(self, moment: float) -> None:
@@ -207,7 +206,7 @@ class Allowance:
         self.look_at = INFINITY
         if self._ramped >= RAMP - SLIVER:
             return True
-        # The fewer wait, the slower it may grow: all are to have gone when the ramp ends.
+        # The fewer wait, the slower it may grow: all should be sent by the end of the ramp.
         demand = min(RAMP_TOP, max(AT_ONCE + 1, in_flight + waiting))
         growth = math.log(demand / AT_ONCE) / RAMP
         if in_flight < int(AT_ONCE * math.exp(growth * self._ramped) + 1e-6):
@@ -220,18 +219,18 @@ class Allowance:
         return False
 
     def _may_try(self, now: float, in_flight: int, waiting: int, shut_until: float) -> bool:
-        """Tell whether one may knock at the shut door: after the hint, or early."""
+        """Tell whether a request may be tried at the shut door: after the hint, or early."""
         if self._unsure:
-            return False  # of what is out already, some may yet be refused
+            return False  # some requests in flight may still be refused
         if now >= shut_until - SLIVER:
             return True
         self._later(shut_until)
         if not self.ever:
-            return False  # nothing is known: obey
+            return False  # nothing is known: obey the hint
         if not self._ended and not (in_flight == 0 and waiting > 1 and self._was_places):
-            return False  # nothing that is known has changed
+            return False  # nothing has changed
         if self._purse < 1 and in_flight:
-            return False  # our own calls will end, and the door opens by itself
+            return False  # our own calls will end, and that opens the door
         if now >= self._next_try - SLIVER:
             return True
         self._later(self._next_try)
@@ -249,10 +248,10 @@ class Allowance:
         self.limit = limit + self._step
         return True
 
-    # What becomes of a request
+    # Outcomes of a request
 
     def sent(self, sending: Sending, now: float, in_flight: int, alone: bool) -> None:
-        """Note a request that is sent now; `in_flight` counts it. `alone`: it waited for nobody."""
+        """Note that a request is sent; `in_flight` counts it. `alone`: it waited for no other."""
         self._orders += 1
         sending.order = self._orders
         sending.sent_at = now
@@ -277,14 +276,14 @@ class Allowance:
 
     @property
     def unsure(self) -> int:
-        """How many requests are out that may yet be refused."""
+        """The number of requests in flight that may still be refused."""
         return len(self._unsure)
 
     def tick(self, now: float) -> None:
-        """Let time pass: only when the driver looks because `look_at` has come.
+        """Let time pass, only when the driver looks because `look_at` has come.
 
-        Where a program is too busy to look in time, it has not read what the server said either,
-        and no conclusion may be drawn from silence.
+        A program that is too busy to look in time has not read the server's responses either, so
+        silence means nothing.
         """
         if (since := self._ramping_since) is not None and now >= since + self._ramp_step - SLIVER:
             self._ramped += min(now - since, self._ramp_step + RAMP_LATE)
@@ -297,10 +296,10 @@ class Allowance:
             self._forget_time(now)
 
     def silent_at(self) -> float:
-        """Return when the oldest request without a verdict counts as let in.
+        """Return when the oldest undecided request counts as accepted.
 
-        A refusal comes soon; whatever is out for clearly longer than refusals take was let in,
-        though its answer may take minutes.
+        A refusal comes soon. A request in flight for clearly longer than refusals take was
+        accepted, even if its answer takes minutes.
         """
         if not self._unsure or self._latency is None:
             return INFINITY
@@ -308,7 +307,7 @@ class Allowance:
         return next(iter(self._unsure.values())).sent_at + patience
 
     def let_in(self, sending: Sending, now: float, *, by_silence: bool = False) -> None:
-        """Note that the server let a request in: its answer begins, or silence says so."""
+        """Note that the server accepted a request: its answer begins, or silence says so."""
         if not by_silence:
             self._silently -= sending.silently
             sending.silently, self.answers = False, True
@@ -331,7 +330,7 @@ class Allowance:
             earned = max(earned, EARNED_CONTENDED / self.limit)
         self._purse = min(PURSE, self._purse + earned)
         if sending.order <= self._cut_order:
-            return  # what was let in before the cut says nothing about the time after it
+            return  # a request accepted before the cut says nothing about the time after it
         if self._cautious < INFINITY:
             self._cautious += 1
             if self._cautious > self.limit and not self._by_pace_alone:
@@ -355,7 +354,7 @@ class Allowance:
         self._vain = 0
         if sending.kind == "early":
             self._try_gap /= 2
-            if self._tries == 1:  # a later one was let in by time as much as by a place
+            if self._tries == 1:  # a later one may be accepted because of time or a place
                 self._believe(2)
                 self._was_places = True
         elif not self._ended_since_shut:
@@ -383,7 +382,7 @@ class Allowance:
         self._purse = min(PURSE, self._purse + 1)
         self._probe_gap = None
         service = self._service or 0.0
-        # Time is found out in whole service times; places within one.
+        # A limit on time shows within whole service times, one on places within a fraction.
         self._next_probe = now + (service / 3 if self._belief > 0 else service)
 
     def ended(self, sending: Sending, now: float, answered: bool) -> None:
@@ -413,7 +412,7 @@ class Allowance:
     def refused(self, sending: Sending, now: float, hint: float | None, in_flight: int) -> float:
         """Note a refusal; `in_flight` no longer counts it. Return the seconds to wait."""
         if sending.let_in:
-            self.admitted -= 1  # its silence was mistaken for a yes
+            self.admitted -= 1  # its silence was mistaken for acceptance
             self._silently -= sending.silently
             sending.silently = False
         else:
@@ -451,12 +450,12 @@ class Allowance:
     def _learn_latency(self, took: float) -> None:
         if self._latency is None:
             self._latency, self._spread = took, took / 2
-        else:  # as TCP smooths its round trips
+        else:  # as TCP smooths round-trip times
             self._spread += 0.25 * (abs(took - self._latency) - self._spread)
             self._latency += 0.125 * (took - self._latency)
 
     def _believe(self, evidence: int) -> None:
-        """Add to what is believed of the kind of limit: above 0 for places, below for time."""
+        """Add evidence for the kind of limit: above 0 for places, below for time."""
         self._belief = max(TIME, min(PLACES, self._belief + evidence))
         if self._belief > 0:
             self._pace, self._by_pace_alone = None, False
@@ -465,7 +464,7 @@ class Allowance:
     # Places
 
     def _cut(self, sending: Sending, now: float, in_flight: int, new: bool) -> None:
-        """Take the limit down to what the server kept, once an episode."""
+        """Cut the limit to what the server kept, once per episode."""
         service = self._service or 0.2
         if self.limit is None:
             self.limit = max(1, in_flight)
@@ -484,7 +483,7 @@ class Allowance:
             return
         probe = sending.kind == "probe"
         if in_flight == 0 or (sending.kind in ("", "trial") and self._belief > 0):
-            self._contended_until = now + CONTENDED * service  # somebody else took a place
+            self._contended_until = now + CONTENDED * service  # another client took a place
         contended = now < self._contended_until
         apart = PROBE_CONTENDED if contended else PROBE
         answers = ANSWERS_A_PROBE_CONTENDED if contended else ANSWERS_A_PROBE
@@ -497,9 +496,9 @@ class Allowance:
         self._next_probe = now + gap * self._random.uniform(0.8, 1.2)
 
     def _give(self, share: float, gap: float) -> None:
-        """Leave a few places free, for most of the time until the next probe.
+        """Leave a few places free for most of the time until the next probe.
 
-        From when a call of ours ends: before, no place is free.
+        This begins when one of our calls ends, because no place is free before.
         """
         assert self.limit is not None
         longest = 0.8 * gap
@@ -514,7 +513,7 @@ class Allowance:
         self._tries = 0
         self._ended = self._ended_since_shut = False
         self._next_try = now + (self._try_gap if self._belief < 0 else 0.0)
-        if in_flight == 0:  # no end of ours tells when a place gets free
+        if in_flight == 0:  # none of our calls will end and show a free place
             self._next_try = now + max(LEAST_GAP, (self._service or 0.2) / 2, self._try_gap)
 
     def _refused_inside(self, sending: Sending, now: float, in_flight: int, wait: float) -> None:
@@ -542,14 +541,14 @@ class Allowance:
         if sending.kind == "early":
             if self._tries == 1:
                 self._believe(-2)
-                if self._belief < 0:  # then the cut was for nothing
+                if self._belief < 0:  # then the cut was unnecessary
                     self.limit = max(self.limit or 1, self._limit_before)
             self._ended = False
             self._try_gap = max(LEAST_GAP, service / 2, 2 * self._try_gap)
             if in_flight == 0 and self._was_places and now < self._contended_until:
                 self._try_gap = min(self._try_gap, 2 * service)
             self._next_try = now + self._try_gap
-            return  # the hint before it still holds: a try must not put the end off
+            return  # the earlier hint still applies: a try must not extend it
         self._vain += 1
         if not self._ended_since_shut:
             self._timed = 0
@@ -562,7 +561,7 @@ class Allowance:
     # Time
 
     def _measure(self, now: float) -> None:
-        """Set the pace to what the server let in between refusals."""
+        """Set the pace to the rate the server accepted between refusals."""
         if len(self._exhaustions) < 2:
             return
         (start, before), (end, after) = self._exhaustions[0], self._exhaustions[-1]
@@ -572,13 +571,13 @@ class Allowance:
         if self._pace is None:
             self._pace, self._next_send = measured, now
         else:
-            # Bounded, for our own waiting is in what was measured, and would pull it down for ever.
+            # Bounded: the measurement includes our own waiting, and would lower the pace for ever.
             self._pace = max(PACE_CUT * self._pace, min(0.99 * self._pace, measured))
         slowest = SLOWEST_PACE * max(self.hint, self._service or 0.0, LEAST_GAP)
         self._pace = max(self._pace, 1 / slowest)
 
     def _forget_time(self, now: float) -> None:
-        """Be undecided again: the server has not refused for long."""
+        """Become undecided again: the server has not refused for long."""
         self._belief = UNDECIDED
         self._pace, self._by_pace_alone = None, False
         self._timed = self._thin = 0

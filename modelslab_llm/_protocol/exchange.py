@@ -1,6 +1,7 @@
-"""Run one call as a generator: attempts out, outcomes in. Decides all, waits and sends nothing.
+"""Run one call as a generator that yields attempts and receives outcomes.
 
-A driver takes an `Attempt`, waits its `pause`, sends its `request` and hands back what came of it:
+This module makes every decision of a call, but never waits or sends. A driver takes an `Attempt`,
+waits its `pause`, sends its `request` and sends back the outcome:
 
     flow = exchange(call, Deadline.of(config, clock))
     attempt = next(flow)
@@ -8,7 +9,7 @@ A driver takes an `Attempt`, waits its `pause`, sends its `request` and hands ba
         outcome = …                      # wait(attempt.pause); send(attempt.request)
         attempt = flow.send(outcome)     # until StopIteration brings the result
 
-So it is tested with `next()` and `send()` alone: no socket, no clock but the one handed in.
+Tests need only `next()` and `send()`: no socket, and no clock except the one passed in.
 """
 
 from __future__ import annotations
@@ -66,24 +67,23 @@ def exchange(
 ) -> Generator[Attempt, Outcome, T]:
     """Send a call until it has a result or cannot have one; raise the last failure.
 
-    Every attempt and what came of it passes here: whoever wants to see them all stands at the
-    `yield`.
+    Every attempt and its outcome pass through the `yield`: to see them all, look there.
 
     Raises `BudgetSpentError` before anything is sent if the client's budget is spent.
     """
-    # Who brings a way of retrying waits for a server that is coming up, and not in line.
+    # A call with its own retry policy waits for a server that is starting up, and does not queue.
     sent = Sent(call, deadline, place_of(call) if retry is None else None)
     return (yield from exchanged(call, sent, retry or call.config.retry))
 
 
 def exchanged(call: Call[T], sent: Sent, retry: Retry) -> Generator[Attempt, Outcome, T]:
-    """Do what `exchange` does, for who needs what is known of the call afterwards."""
+    """Do what `exchange` does, for callers that need the state of the call afterwards."""
     try:
         return (yield from attempts(call, sent, retry))
     except APIError as failure:
         sent.ends("failed", failure)
         raise
-    except ConfigurationError:  # found when the connection was to be made
+    except ConfigurationError:  # found when the connection was opened
         sent.ends("failed")
         raise
     except BaseException:
@@ -94,7 +94,7 @@ def exchanged(call: Call[T], sent: Sent, retry: Retry) -> Generator[Attempt, Out
 def attempts(
     call: Call[T], sent: Sent, retry: Retry, pause: float = 0.0
 ) -> Generator[Attempt, Outcome, T]:
-    """Send a request until it has a result; whoever watches the call is not told of its end."""
+    """Send a request until it has a result, without telling observers that the call has ended."""
     try:
         return (yield from _attempts(call, sent, retry, pause))
     except BaseException:
@@ -136,14 +136,14 @@ def _attempts(
         if wait is None or not deadline.allows(wait):
             try:
                 raise failure
-            finally:  # its traceback holds this frame: no circle, for its body may be large
+            finally:  # break the cycle of traceback and frame: the body may be large
                 del failure, outcome
         pause = wait
         sent.retries(failure, wait)
 
 
 def place_of(call: Call[Any]) -> Place | None:
-    """Return where a call stands in line before it is sent; None where nothing limits it."""
+    """Return the place of a call in the queue before it is sent; None if nothing limits it."""
     config = call.config
     if not call.queues or config.lines is None:
         return None
@@ -151,7 +151,7 @@ def place_of(call: Call[Any]) -> Place | None:
 
 
 class Sent:
-    """What is known of a call on its way: what was asked, how often, and for how long."""
+    """The state of a call: the request, the attempts so far and the time they took."""
 
     def __init__(self, call: Call[Any], deadline: Deadline, place: Place | None) -> None:
         self._tab = Tab.of(call)  # first: if the budget is spent, there is no call
@@ -172,18 +172,18 @@ class Sent:
         self._received = 0
         self._reader: Reader | None = None
         self._if_lost: list[finalize[..., Any]] = []
-        """What is done when an open stream is garbage, and was never closed."""
+        """Callbacks for when an open stream is garbage-collected without being closed."""
         self.watch = watching(call, self._started) if is_watched(call) else None
         """Who is told what happens; None if nobody is."""
 
     def starts(self) -> None:
-        """Note that the request is sent now: its pause and its wait in line are over."""
+        """Note that the request is being sent: its pause and its wait in the queue are over."""
         self._sent = self._clock()
         if self.watch:
             self.watch.attempt_starts(self.tries + 1)
 
     def attempted(self, outcome: Outcome, failure: APIError | None) -> None:
-        """Tell who watches what came of an attempt."""
+        """Tell observers the outcome of an attempt."""
         if self.watch:
             elapsed, known = self._clock() - self._sent, failure or self._info
             status: int | None = getattr(known, "status_code", None)
@@ -192,7 +192,7 @@ class Sent:
             self.watch.attempt_ends(end)
 
     def retries(self, failure: APIError, wait: float) -> None:
-        """Tell that the call is repeated: to the log always, for somebody waits."""
+        """Tell observers that the call is retried. It is always logged, because somebody waits."""
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
@@ -200,7 +200,7 @@ class Sent:
                 self._tab.put(failure.partial_message, is_partial=True)
         queue = self._queue_for(failure)
         if queue is not None and queue.is_sent_away:
-            return  # it is not repeated
+            return  # not retried
         if queue is not None:
             wait = self._hint
         if queue is not None and queue.flow.in_flight + queue.flow.waiting > 1:
@@ -212,7 +212,7 @@ class Sent:
             self.watch.retries(RetryPlan(self.tries + 1, wait, failure))
 
     def stream_is_over(self, *, whole: bool) -> None:
-        """Free the place of a stream that ended, though its call goes on."""
+        """Free the slot of a stream that ended, although its call continues."""
         if self.place and whole:
             self.place.answered()
         elif self.place:
@@ -224,7 +224,7 @@ class Sent:
 
     def goes_on(self, request: Request, plan: ResumePlan) -> None:
         """Note that another request of the same call will ask for the rest of its answer."""
-        for lost in self._if_lost:  # or a stream that ended would end the call, once it is garbage
+        for lost in self._if_lost:  # otherwise collecting the old stream would end the call
             lost.detach()
         self._if_lost.clear()
         if self._reader:
@@ -240,11 +240,11 @@ class Sent:
 
     @property
     def failures(self) -> int:
-        """How many attempts failed by more than a refusal, which uses up no retry."""
+        """The number of failed attempts, without refusals, which use up no retry."""
         return self.tries - self._refusals - self._before
 
     def pause_after(self, failure: APIError, retry: Retry) -> float | None:
-        """Tell the line what came of an attempt; return the seconds to wait, None to give up."""
+        """Report a failure to the queue; return the seconds to wait, or None to give up."""
         place = self.place
         if place is None:
             return retry.pause(failure, self.failures)
@@ -252,7 +252,7 @@ class Sent:
             assert isinstance(failure, APIStatusError)
             self._refusals += 1
             self._hint = queue.refused(failure)
-            return 0.0  # it waits in line, for as long as that takes
+            return 0.0  # it waits in the queue, for as long as that takes
         if isinstance(failure, APIStatusError) and failure.status_code < 500:
             place.answered()
         else:
@@ -264,11 +264,11 @@ class Sent:
         return wait
 
     def _queue_for(self, failure: APIError) -> Place | None:
-        """Return where the call waits after this failure, if it was a refusal and there is one."""
+        """Return the place where the call queues after this failure; None if it does not."""
         return self.place if is_refusal(failure) and self._config.flow_control else None
 
     def not_sent(self, why: WhyNotSent, failure: APIError | None) -> APIError:
-        """Return the error of a call whose turn never came, or not again."""
+        """Return the error of a call that was not sent, or not sent again, after the queue."""
         self._tell_wait()
         config = self._config
         reason = WHY_NOT_SENT.get(why, "").format(
@@ -284,7 +284,7 @@ class Sent:
     def _turn_never_came(self, why: WhyNotSent, reason: str) -> APIError:
         refusal = self.place.last_refusal if self.place else None
         if refusal is not None and why != "deadline":
-            refusal = copy(refusal)  # which was somebody else's
+            refusal = copy(refusal)  # it belongs to another call
             refusal.partial_message = None
             return refusal
         error = APITimeoutError(reason)
@@ -292,7 +292,7 @@ class Sent:
         return error
 
     def _tell_wait(self) -> None:
-        """Tell the log how long the call stood in line, and for what."""
+        """Log how long the call waited in the queue, and why."""
         if self.place and (waited := self.place.waited - self._waited) > 0:
             self._waited = self.place.waited
             flow = self.place.flow
@@ -301,12 +301,12 @@ class Sent:
             log.log(level, line, waited, flow.limit, flow.waiting)
 
     def succeeds(self, outcome: Outcome, result: object) -> None:
-        """Note that the call has its result: the line is told when its place is free."""
+        """Note that the call has its result, and tell the queue if its slot is free."""
         if isinstance(outcome, Opened):
             if self.place:
                 self.place.opened()
                 self._note_if_lost(outcome, self.place.abandoned)
-            if self._tab:  # for a stream that is dropped, and never closed
+            if self._tab:  # for a stream that is dropped without being closed
                 self._note_if_lost(outcome, self._tab.settle_left, outcome.reader.message)
             return
         if self.place:
@@ -314,7 +314,7 @@ class Sent:
         self.ends("complete", result=result)
 
     def lends(self, outer: Opened[Any]) -> None:
-        """Note that this stream, made of several, is what the caller has, and may drop."""
+        """Note that the caller holds this stream, which joins several, and may drop it."""
         if self._tab:
             finalize(outer, self._tab.settle_left, outer.message).atexit = False
 
@@ -324,7 +324,7 @@ class Sent:
         self._if_lost.append(lost)
 
     def ends(self, outcome: How, failure: APIError | None = None, *, result: object = None) -> None:
-        """Tell who watches that the call is over; only the first time counts."""
+        """Tell observers that the call is over; only the first time counts."""
         message = result if isinstance(result, Message) else None
         if self._tab:
             partial = failure.partial_message if failure else None
@@ -334,7 +334,7 @@ class Sent:
             self.watch.ends(outcome, elapsed, self.tries, failure, self._info, lambda: message)
 
     def described(self, outcome: Outcome) -> Outcome:
-        """Return what arrived with what is known of the call, for the result to carry."""
+        """Return the outcome with the state of the call, which the result will carry."""
         if isinstance(outcome, Answer):
             elapsed, body = self._clock() - self._started, len(outcome.body)
             self._info = outcome.info = CallInfo(
@@ -392,7 +392,7 @@ class Sent:
         opened.describe, opened.end = describe, end
 
     def note(self, outcome: Outcome) -> None:
-        """Count an attempt, and tell who wants to know (DEBUG) what came of it."""
+        """Count an attempt, and log its outcome at DEBUG."""
         self._tell_wait()
         self.tries += 1
         if isinstance(outcome, APIError):
@@ -405,15 +405,15 @@ class Sent:
             log.debug("%s %s: %r, %.3f s", self.request.method, url, outcome, elapsed)
 
     def follow(self, target: str) -> None:
-        """Ask at another address next; what led there was no try."""
+        """Send to another address next; the attempt that was redirected does not count as a try."""
         self.request = replace(self.request, url=target)
         self.tries -= 1
 
     def sign(self, failure: APIError) -> APIError:
-        """Write on an error all of this, and take the key out of it.
+        """Add the state of the call to an error, and remove the key from it.
 
-        Where it was raised inside the package is no news to a caller, and the variables there
-        hold what the server said.
+        The internal traceback is dropped: it does not help a caller, and its variables contain what
+        the server said.
         """
         failure.__traceback__ = None
         hide = self._config.hide_key
@@ -434,7 +434,7 @@ def _read(call: Call[T], outcome: Outcome) -> T:
 
 
 def _same_origin_target(request: Request, outcome: Outcome) -> str | None:
-    """Return where a redirect leads if the key may go there: the same scheme, host and port."""
+    """Return the target of a redirect if the key may be sent there: same scheme, host and port."""
     followed = (307, 308) if request.method == "POST" else (301, 302, 307, 308)
     if not isinstance(outcome, Answer) or outcome.status not in followed:
         return None
@@ -448,7 +448,7 @@ def _same_origin_target(request: Request, outcome: Outcome) -> str | None:
 
 
 def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
-    """Say in which header the server was given the key: they differ in where they look."""
+    """Say which header carried the key: servers differ in where they look."""
     places = sorted(endpoint.credentials())
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:

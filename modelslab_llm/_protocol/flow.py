@@ -1,10 +1,9 @@
-"""Keep the calls of one client in line before a server that refuses some: who goes, who waits, who
-gives up.
+"""Queue the calls of one client to a server that refuses some: who is sent, waits or gives up.
 
 Pure: no clock, no sleep, no lock, no I/O. A driver holds a lock around every call, passes the time
-in, waits, and sends. Each call `join`s and has a `Ticket`; the driver sends when its `may_go` is
-true, reports what came of it, and after each report takes from `look` the tickets that moved on and
-from `next_look` when to look again. How much the server takes is decided in `allowance`.
+in, waits, and sends. Each call `join`s and gets a `Ticket`. The driver sends the request when
+`may_go` is true and reports the outcome. After each report, `look` returns the tickets whose state
+has changed, and `next_look` is when to look again. `allowance` decides how much the server accepts.
 """
 
 from __future__ import annotations
@@ -18,46 +17,46 @@ from typing import Literal, NamedTuple
 from .allowance import SLIVER, Allowance, Sending
 
 DRY = 60.0
-"""Seconds beyond its last hint in which a server lets nothing in, until the calls in line fail."""
+"""Seconds beyond its last hint without an accepted request until the calls in the queue fail."""
 SPREAD = 0.5
-"""The share of a hint over which calls come back that were refused together."""
+"""The spread, as a share of the hint, of calls that were refused together and come back."""
 BACKOFF = 0.5
 
 RETRIES = 50.0
-"""Retries after failures that a client makes in a row, with no answer between them."""
+"""Retries after failures that a client makes in a row without an answer between them."""
 RETRIES_A_SECOND = 0.5
 
 Reason = Literal["", "refused", "spent", "inside", "dry", "long", "late"]
-"""Why a call was sent away. `refused`: it was, and is to fail as it would alone. `spent`: the
-server let nothing in since the client was made. `inside`: the call's own open stream may be in its
-way. `dry`: the server let nothing in for a minute. `long`, `late`: it asks for a longer wait than
-the call allows, or has time for."""
+"""Why a call is not sent again. `refused`: it was refused, and fails as it would alone. `spent`:
+the server has accepted nothing since the client was created. `inside`: the call's own open stream
+may occupy its slot. `dry`: the server has accepted nothing for a minute. `long`, `late`: it asks
+for a longer wait than the call allows, or has time for."""
 
 
 class Flow(NamedTuple):
-    """How a client's calls flow at this moment."""
+    """The current state of a client's flow control."""
 
     limit: int | None
-    """Requests that the server is known to take at a time; None while nothing limits them."""
+    """The number of concurrent requests that the server is known to accept; None if unlimited."""
     in_flight: int
-    """Requests at the server, open streams included."""
+    """Requests in flight, open streams included."""
     waiting: int
-    """Calls that stand in line."""
+    """Calls that wait in the queue."""
     refused: int
-    """Refusals so far: 429, 529, and their like inside streams."""
+    """Refusals so far: 429, 529 and similar errors, also inside streams."""
 
 
 class Ticket(Sending):
-    """A call's place in line and at the server."""
+    """A call's place in the queue, and its request at the server."""
 
     state: Literal["waiting", "alone", "sent", "over"] = "waiting"
     reason: Reason = ""
     refusals: int = 0
     """How often this call was refused."""
     lends_to: Ticket | None = None
-    """The call that this stream let past the line."""
+    """The call that this stream let bypass the queue."""
     waits_inside: tuple[Ticket, ...] = ()
-    """Calls made inside this stream that found it lending already."""
+    """Calls made inside this stream while it already lets another one bypass the queue."""
 
     def __init__(
         self,
@@ -74,16 +73,16 @@ class Ticket(Sending):
         self.max_retries = max_retries
         self.max_retry_wait = max_retry_wait
         self.inside = inside
-        """The open stream of the same task or thread, during which this call is made."""
+        """The open stream of the same task or thread during which this call is made."""
 
     @property
     def may_go(self) -> bool:
-        """Whether the request is to be sent now."""
+        """Whether to send the request now."""
         return self.state == "sent"
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the call stands in line."""
+        """Whether the call waits in the queue."""
         return self.state in ("waiting", "alone")
 
     def __lt__(self, other: Ticket) -> bool:
@@ -91,12 +90,12 @@ class Ticket(Sending):
 
 
 class Gate:
-    """The one gate of a client, for all its calls; see the module.
+    """The queue of a client, for all its calls; see the module.
 
     Args:
-        max_concurrency: The most requests in flight, whatever the server takes; default no cap.
-        learns: Whether refusals set a limit; `False` leaves it at the cap.
-        random: Where jitter comes from; by default a generator of its own.
+        max_concurrency: The maximum number of requests in flight; by default no maximum.
+        learns: Whether refusals set a limit; with `False` only `max_concurrency` counts.
+        random: The source of jitter; by default a new generator.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class Gate:
         self._refused = 0
         self._numbers = 0
         self._line: list[Ticket] = []
-        self._hasty: list[Ticket] = []  # never retried: they wait for a place, not for a hint
+        self._hasty: list[Ticket] = []  # never retried: they wait for a slot, not for a hint
         self._alone: list[tuple[float, Ticket]] = []  # each waits for its own hint
         self._alone_out = 0
         self._moved: list[Ticket] = []
@@ -124,17 +123,17 @@ class Gate:
         self._retries = RETRIES
         self._retries_at = 0.0
         self.next_look: float | None = None
-        """When to call `look` again if nothing happens before; None if only an event matters."""
+        """When to call `look` if nothing is reported before; None if no time is set."""
 
     @property
     def flow(self) -> Flow:
-        """How the calls flow now."""
+        """The current state."""
         limit = self._allowance.limit
         if self._most < (INFINITY if limit is None else limit):
             limit = int(self._most)
         return Flow(limit, self._in_flight, self._waiting, self._refused)
 
-    # The line
+    # The queue
 
     def join(
         self,
@@ -145,15 +144,16 @@ class Gate:
         max_retry_wait: float = 60.0,
         inside: Ticket | None = None,
     ) -> Ticket:
-        """Take a place at the end of the line; `may_go` tells whether that is at its head already.
+        """Take a place at the end of the queue; `may_go` tells whether it can be sent already.
 
         Args:
-            now: Seconds on the driver's clock, here and everywhere.
+            now: Seconds on the driver's clock, here and in all methods.
             until: The moment at which the call must be over.
-            max_retries: With 0 the call is sent once and never queues after a refusal.
+            max_retries: With 0, the call is sent once and does not queue after a refusal.
             max_retry_wait: The longest hint, in seconds, that the call obeys when it is alone.
-            inside: The open stream during which the same task or thread makes this call. Its place
-                cannot get free while this call waits, so it lends the call one more: one at a time.
+            inside: The open stream during which the same task or thread makes this call. Its slot
+                cannot get free while this call waits, so the call bypasses the queue, one at a
+                time.
         """
         self._numbers += 1
         ticket = Ticket(self._numbers, now, until, max_retries, max_retry_wait, inside)
@@ -166,7 +166,7 @@ class Gate:
         return ticket
 
     def rejoin(self, ticket: Ticket, now: float) -> None:
-        """Take the old place again after a failure that is worth another try."""
+        """Take the same place again after a failure that is worth another try."""
         ticket.joined = now
         ticket.kind = ""
         lender = ticket.inside
@@ -174,7 +174,7 @@ class Gate:
             self._queue(ticket)
 
     def leave(self, ticket: Ticket, now: float) -> None:
-        """Give up: the call was cancelled, or its time is over, wherever it stands."""
+        """Give up, in whatever state: the call was cancelled, or its time is over."""
         if ticket.state == "sent":
             self.failed(ticket, now)
         elif ticket.is_waiting:
@@ -214,13 +214,13 @@ class Gate:
             self._allowance.sent(ticket, now, self._in_flight, alone)
             self._alone_out += alone
 
-    # Who moves on
+    # Which calls move on
 
     def look(self, now: float, *, due: bool = False) -> list[Ticket]:
-        """Return the tickets that moved on: those that may go, and those that are sent away.
+        """Return the tickets whose state changed: those that may go, and those that were sent away.
 
         Args:
-            now: The moment.
+            now: The current time.
             due: Whether the driver looks because `next_look` has come, and not after a report.
         """
         self.next_look = None
@@ -252,7 +252,7 @@ class Gate:
         if alone:
             due, ticket = alone[0]
             if self._allowance.unsure > self._alone_out:
-                self._look_again(self._allowance.silent_at())  # what is out may be let in
+                self._look_again(self._allowance.silent_at())  # some in flight may be accepted
             elif due <= now + SLIVER:
                 heappop(alone)
                 self._send(ticket, now, True)
@@ -278,11 +278,11 @@ class Gate:
         if not self._learns:
             return True
         if self._alone and not self._allowance.ever:
-            return False  # the calls that were refused find out for all
+            return False  # the refused calls find out for all
         return self._allowance.admits(now, self._in_flight, self._waiting)
 
     def _may_hurry(self, ticket: Ticket) -> bool:
-        """Tell whether a call may go that is never retried: it waits for a place and no hint."""
+        """Tell whether a call that is never retried may go: it waits for a slot, not for a hint."""
         free = self._in_flight < self._most and self._allowance.takes(self._in_flight)
         return not ticket.max_retries and free
 
@@ -295,7 +295,7 @@ class Gate:
         self._admitted = allowance.admitted
 
     def _end_obedience(self) -> None:
-        """Put the calls back in line that waited each for its own hint: the server lets some in."""
+        """Put calls that each obey their own hint back in the queue: the server accepts some."""
         for _, ticket in self._alone:
             if ticket.state == "alone" and not self._is_lent(ticket):
                 self._waiting -= 1
@@ -304,10 +304,10 @@ class Gate:
     def _is_lent(self, ticket: Ticket) -> bool:
         return ticket.inside is not None and ticket.inside.lends_to is ticket
 
-    # What came of a request
+    # Outcomes
 
     def admitted(self, ticket: Ticket, now: float) -> None:
-        """Note that the server let a request in whose answer is still to come: a stream opened."""
+        """Note that the server accepted a request that is not answered yet: a stream opened."""
         if self._learns and ticket.state == "sent":
             self._allowance.let_in(ticket, now)
 
@@ -318,7 +318,7 @@ class Gate:
         self._over(ticket, now, True)
 
     def failed(self, ticket: Ticket, now: float) -> None:
-        """Note that the request is over without telling whether the server would let one in."""
+        """Note that the request is over, without learning whether the server accepts any."""
         self._over(ticket, now, False)
 
     def _over(self, ticket: Ticket, now: float, answered: bool) -> None:
@@ -329,7 +329,7 @@ class Gate:
         self._end(ticket, now)
 
     def _lend_on(self, lender: Ticket, now: float) -> None:
-        """Let the next call past the line that was made inside an open stream."""
+        """Let the next call that was made inside an open stream bypass the queue."""
         while lender.waits_inside and lender.state == "sent" and lender.lends_to is None:
             ticket, *later = lender.waits_inside
             lender.waits_inside = tuple(later)
@@ -340,10 +340,10 @@ class Gate:
                 self._moved.append(ticket)
 
     def refused(self, ticket: Ticket, now: float, hint: float | None) -> float:
-        """Note a refusal. The ticket waits in line again, or is sent away: `look` tells.
+        """Note a refusal. The ticket queues again or is sent away; `look` returns it.
 
-        `hint` is how many seconds the server asked to wait, where it did. Returns them, or what is
-        waited instead; the turn of the call may come sooner or later.
+        `hint` is the number of seconds the server asked to wait, if it did. Returns the hint, or
+        the backoff in its place; the call may be sent sooner or later.
         """
         self._refused += 1
         ticket.refusals += 1
@@ -361,7 +361,7 @@ class Gate:
         else:
             self._obey_alone(ticket, now, wait)
         if self._in_flight == 0:
-            # Nothing of ours is let in, so nothing but the hint can be waited for.
+            # The server accepts none of our requests, so only the hint can be waited for.
             if hint is not None:
                 self._send_all_away(now, "long", lambda waiting: waiting.max_retry_wait < hint)
             if self._waiting == 1:
@@ -369,7 +369,7 @@ class Gate:
         return wait
 
     def _borrows(self, ticket: Ticket) -> bool:
-        """Tell whether a refused call is one that its own stream may keep out, and see to it."""
+        """Tell whether the call's own stream may be the reason for a refusal, and note that."""
         lender = ticket.inside
         if lender is None or lender.state != "sent" or lender.lends_to not in (None, ticket):
             return False
@@ -377,10 +377,10 @@ class Gate:
         return True
 
     def _obey_alone(self, ticket: Ticket, now: float, hint: float, *, lent: bool = False) -> None:
-        """Have a call wait for its hint, as often as `max_retries` says, and then fail.
+        """Let a call wait for its hint up to `max_retries` times, and then fail.
 
-        That is for a server that never let anything in, and for a call whose own stream may be
-        what fills the server.
+        This is for a server that has never accepted anything, and for a call whose own stream may
+        occupy the slot it needs.
         """
         if ticket.refusals > ticket.max_retries:
             if lent:
@@ -390,7 +390,7 @@ class Gate:
                 self._send_all_away(now, "spent", lambda other: other.max_retries < ticket.refusals)
             return None
         others = sum(other.state == "alone" for _, other in self._alone)
-        if self._waiting:  # somebody else may hold every place for now: ask over a longer time
+        if self._waiting:  # another client may hold every slot for now: spread the tries
             hint = max(hint, BACKOFF * 2.0 ** (ticket.refusals - 1))
         spread = SPREAD * (others % 8 + self._random.random()) / 8
         return self._queue_alone(ticket, now + hint * (1 + spread))
@@ -400,7 +400,7 @@ class Gate:
         if now < end - SLIVER:
             return self._look_again(end)
         self._dry_since = None
-        self._allowance.answers = False  # the next call is told as one to a new server
+        self._allowance.answers = False  # treat the next call as one to a new server
         return self._send_all_away(now, "dry")
 
     def _send_away(self, ticket: Ticket, now: float, reason: Reason) -> None:
@@ -419,9 +419,9 @@ class Gate:
     # Failures
 
     def may_retry(self, now: float) -> bool:
-        """Take one retry after a failure from the client's budget, if one is left.
+        """Take one retry after a failure from the client's retry budget, if one is left.
 
-        A server that is down fails every call; without a budget each of them asks it again.
+        A server that is down fails every call; without the budget, each call would be retried.
         """
         refilled = RETRIES_A_SECOND * (now - self._retries_at)
         self._retries = min(RETRIES, self._retries + refilled)
@@ -433,7 +433,7 @@ class Gate:
 
 
 def _head(line: list[Ticket]) -> Ticket | None:
-    """Return who stands first, dropping those who left or moved on."""
+    """Return the first ticket of a queue, dropping those that left or moved on."""
     while line and line[0].state != "waiting":
         heappop(line)
     return line[0] if line else None

@@ -1,13 +1,13 @@
-"""Make one answer of several streams: what of each is handed out, and when another one is opened.
+"""Join several streams into one answer: what to hand out of each, and when to open another.
 
-The caller sees one stream of events and one message. Pure: whoever drives it reads the streams and
-sends the requests, sync or async:
+The caller sees one stream of events and one message. Pure: a sync or async driver reads the streams
+and sends the requests:
 
     joining = Joining(call, deadline, allowed)
     drive(joining.begin())
-    # Each event of joining.opened goes to joining.take(), and its end, or its error, to
-    # joining.went(); if that is True: drive(joining.go_on()). Then joining.out has what to hand
-    # out, until joining.over.
+    # Pass each event of joining.opened to joining.take(), and its end or error to joining.went().
+    # If that returns True: drive(joining.go_on()). Then hand out what is in joining.out, until
+    # joining.over.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ from .values import Attempt, Call, Deadline, Outcome
 OfBlock = TypeVar("OfBlock", ContentBlockStartEvent, ContentBlockDeltaEvent, ContentBlockStopEvent)
 
 LIMIT_REACHED = frozenset({"max_tokens", "length"})
-"""The stop reasons of an answer that reached `max_tokens`; the last is OpenAI's word."""
+"""The stop reasons of an answer that reached `max_tokens`; the last is OpenAI's name."""
 
 NOT_CONTINUED = "the answer reached max_tokens and could not be continued"
 CLOSED = "the stream was closed"
 
 
 class Joining:
-    """One answer, from as many streams as it takes."""
+    """One answer from one or more streams."""
 
     def __init__(self, call: Call[Opened[Any]], deadline: Deadline, allowed: Allowed) -> None:
         self._call = call
@@ -71,27 +71,27 @@ class Joining:
         self.opened: Opened[Any]
         """The stream to read."""
         self.message: Accumulator
-        """What was handed out, as a message."""
+        """The message handed out so far."""
         self.out: deque[Event] = deque()
-        """What is to be handed out."""
+        """Events to hand out."""
         self.failure: APIError | None = None
-        """What is to be raised when that is done."""
+        """The error to raise after them."""
         self.over = False
-        """Whether nothing is to be read any more."""
+        """Whether there is nothing left to read."""
         self.closed = False
-        """Set by whoever leaves the stream."""
+        """Set when the caller leaves the stream."""
         self._plan: ResumePlan
         self._prefill = ""
         self._next = call
         self._begun = False
         self._cannot = "the output has to fit a schema" if is_structured(call.asked) else ""
-        # The one block that can be continued, where the answer has no other: its index as it is
-        # handed out, and in the stream that is read.
+        # The index of the one block that can be continued, if the answer has no other: as handed
+        # out, and in the stream being read.
         self._index: int | None = None
         self._theirs: int | None = None
         self._shift = 0
-        self._stop: ContentBlockStopEvent | None = None  # held back: the text may go on
-        self._limit: MessageDeltaEvent | None = None  # held back: the answer may go on
+        self._stop: ContentBlockStopEvent | None = None  # held back: the text may continue
+        self._limit: MessageDeltaEvent | None = None  # held back: the answer may continue
         self._cut: MessageDeltaEvent | None = None  # where it did
         self._check: Continuation | None = None
         self._broken: APIError | None = None
@@ -104,7 +104,7 @@ class Joining:
         self.opened = opened
 
     def lend(self, outer: Opened[Any]) -> None:
-        """Let the stream that is handed out tell what is known of the call."""
+        """Let the stream that the caller holds report the state of the call."""
         outer.first_event = self.opened.first_event
         outer.sign = self._sent.sign
         outer.describe = lambda outer: self.opened.describe(outer)
@@ -122,7 +122,7 @@ class Joining:
             self._finish()
             return False
         if error:
-            self._sent.sign(error)  # it is shown to observers and the log, and is kept
+            self._sent.sign(error)  # observers and the log see it, and it is kept
         try:
             text = self._text_so_far(error)
             self._prefill, self._next = self._request(text, error)
@@ -135,7 +135,7 @@ class Joining:
         return True
 
     def go_on(self) -> Generator[Attempt, Outcome, None]:
-        """Open another stream. Where that fails, what ended the last one is what is raised."""
+        """Open another stream. If that fails, raise the error that ended the last one."""
         plan, call = self._plan, self._next
         self._sent.goes_on(call.request, plan)
         try:
@@ -158,9 +158,9 @@ class Joining:
         return self.message.message().text + held
 
     def _request(self, text: str, error: APIError | None) -> tuple[str, Call[Opened[Any]]]:
-        """Return what the next request ends in, and its call."""
+        """Return the text that the next request ends with, and its call."""
         manner = self._call.config.endpoint.continues_prefill
-        assert manner is not None  # refused before anything was sent
+        assert manner is not None  # otherwise refused before anything was sent
         prefill = prefill_of(self._call.asked, text, manner)
         most: int = self._call.asked["max_tokens"]
         left = most - self._tokens.since_limit if error else most
@@ -180,7 +180,7 @@ class Joining:
         return wait
 
     def _join(self, opened: Opened[Any], plan: ResumePlan) -> None:
-        """Go on with another stream."""
+        """Continue with another stream."""
         estimated = self._tokens.over(self.opened.message.usage, whole=plan.error is None)
         seam = Seam(
             at=plan.at,
@@ -214,7 +214,7 @@ class Joining:
         self.over = True
 
     def _fail(self, error: APIError | None, reason: str, later: APIError | None = None) -> None:
-        """End with the failure that broke the stream; after `max_tokens` with the later one."""
+        """End with the error that broke the stream; after `max_tokens`, with the later one."""
         self._flush()
         if error is None:
             error = later or StreamInterruptedError(f"{NOT_CONTINUED}: {reason}")
@@ -261,7 +261,7 @@ class Joining:
         """Tell whether a text delta belongs to the block that can be continued."""
         if self._cannot or self._stop:
             return False
-        if self._theirs is None:  # the delta of a block that never began
+        if self._theirs is None:  # the delta has no block start
             self._adopt(index)
         return index == self._theirs
 
@@ -272,7 +272,7 @@ class Joining:
         self._shift = self._index - index
 
     def _grow(self, given: str, event: ContentBlockDeltaEvent | None = None) -> None:
-        """Take text of the block that can be continued, and the event that brought it alone."""
+        """Take text of the block that can be continued, and its event if it has no other text."""
         text = given
         if self._check:
             text = self._check.take(text)
@@ -306,10 +306,10 @@ class Joining:
         if self._theirs is None and self._check:
             raise NotContinued(f"the server began with a {block.type} block")
         if event.index == self._theirs and text is not None and not self._stop:
-            return  # the same start again
+            return  # a repeated start
         self._end_check()
         self._leave_text()
-        if self._theirs is None and self._index is not None:  # the text before was but white space
+        if self._theirs is None and self._index is not None:  # the text before was only white space
             self._put(ContentBlockStopEvent(index=self._index))
             self._shift = self._index + 1 - event.index
         self._theirs = event.index if self._theirs is None else self._theirs
@@ -347,7 +347,7 @@ class Joining:
             self._put(self._summed(event))
 
     def _stopped(self, event: MessageDeltaEvent, stop: str) -> MessageDeltaEvent:
-        """Take the end at a stop sequence; return it with the one that came first."""
+        """Take the end at a stop sequence; return it with the sequence that came first."""
         if text := self._tail.end_at(stop):
             self._put_text(text)
         first = self._tail.stopped or stop
@@ -355,7 +355,7 @@ class Joining:
         return event if first == stop else event.model_copy(update={"delta": delta})
 
     def _summed(self, event: MessageDeltaEvent) -> MessageDeltaEvent:
-        """Return the end of a message with the tokens of all its streams."""
+        """Return the end of a message with the total tokens of all its streams."""
         if not self.message.seams:
             return event
         total = self._tokens.counted + self.opened.message.usage
@@ -366,13 +366,13 @@ class Joining:
         return left and not self._cannot and self._index is not None
 
     def _end_check(self) -> None:
-        """Take the end of the text that should continue another one."""
+        """Take the end of text that should continue an earlier text."""
         if self._check:
             check, self._check = self._check, None
             self._grow(check.end())
 
     def _stop_across_the_seam(self, stop: str) -> None:
-        """End the message at a stop sequence that no server could see."""
+        """End the message at a stop sequence that spans two streams, which no server could see."""
         estimated = self._tokens.over(self.opened.message.usage, whole=False)
         seam = self.message.seams[-1]
         known = {"estimated_tokens": seam.estimated_tokens + estimated}
@@ -414,13 +414,13 @@ class Joining:
 
 
 class Tokens:
-    """Count the tokens of an answer, as far as the servers do and the text tells."""
+    """Count the tokens of an answer, from the servers' counts and the text."""
 
     def __init__(self) -> None:
         self.prompt = 0
         """Of the first request."""
         self.counted = Usage()
-        """Of the streams that are over."""
+        """Of the finished streams."""
         self.size = 0
         """Characters of the whole text."""
         self._finished = 0
@@ -438,13 +438,13 @@ class Tokens:
         return self._finished + estimated_tokens(self._deltas, self._bytes)
 
     def said_again(self, deltas: int) -> None:
-        """Take back deltas that the next stream will bring once more."""
+        """Take back deltas that the next stream will repeat."""
         self._finished -= deltas
 
     def over(self, usage: Usage, *, whole: bool) -> int:
-        """Take the end of a stream; return how many of its tokens are an estimate.
+        """Take the end of a stream; return how many of its tokens are estimated.
 
-        A stream that broke had no time to count them all.
+        A stream that broke did not report its final count.
         """
         came = estimated_tokens(self._deltas, self._bytes)
         estimated = 0 if whole else max(0, came - usage.output_tokens)
@@ -467,7 +467,7 @@ def _prompt(usage: Usage) -> int:
 
 
 def _in_short(error: APIError) -> str:
-    """Return an error in the words of its cause alone."""
+    """Return the cause of an error, in its own words."""
     if isinstance(error, APIStatusError):
         return f"HTTP {error.status_code}: {error.message}"
     return error.message

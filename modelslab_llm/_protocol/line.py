@@ -1,6 +1,6 @@
-"""What the exchange has of a client's line: the rules of a call, its place, and how that may end.
+"""Define what the exchange needs from a client's queue: rules, places, and why a call is not sent.
 
-Pure. Who goes and who waits is decided in `flow`; who fulfils `Lines` and `Place` is `_http/line`.
+Pure. `flow` decides who is sent and who waits; `_http/line` implements `Lines` and `Place`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .flow import Flow
 WhyNotSent: TypeAlias = Literal[
     "refused", "spent", "inside", "dry", "long", "late", "deadline", "queue"
 ]
-"""A reason of `flow`, or the time that was over first: the call's, or that of `max_queue_wait`."""
+"""A reason of `flow`, or the limit that was reached first: the deadline or `max_queue_wait`."""
 
 
 @dataclass(frozen=True)
 class NotSent:
-    """An attempt that stood in line and was not made."""
+    """An attempt that waited in the queue and was not made."""
 
     why: WhyNotSent
 
 
 @dataclass(frozen=True)
 class LineRules:
-    """What a call may ask of its line."""
+    """The limits of one call in the queue."""
 
     flow_control: bool
     max_concurrency: int | None
@@ -37,38 +37,38 @@ class LineRules:
 
 
 class Place(Protocol):
-    """A call's place in the line of its client: the exchange reports to it, the driver waits."""
+    """A call's place in the queue of its client: the exchange reports to it, the driver waits."""
 
     waited: float
-    """Seconds in line, all times together."""
+    """Total seconds in the queue."""
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this line flow now."""
+        """The current state of the queue."""
         ...
 
     @property
     def last_refusal(self) -> APIError | None:
-        """What the server said last when it refused, to this call or another one."""
+        """The server's latest refusal, of this call or another one."""
         ...
 
     @property
     def is_sent_away(self) -> bool:
-        """Whether the call was refused for good: it will not have another turn."""
+        """Whether the call was refused for good and will not be sent again."""
         ...
 
     def wait(self, deadline: float | None) -> NotSent | None:
-        """Wait for the turn of this call; return why it is not to be sent, if it is not."""
+        """Wait until this call may be sent; return why it may not, if it may not."""
         ...
 
     async def await_turn(self, deadline: float | None) -> NotSent | None:
-        """Wait for the turn of this call; `wait` for async."""
+        """Wait until this call may be sent; `wait` for async."""
         ...
 
     def refused(self, failure: APIStatusError) -> float:
-        """Note a refusal: the call waits in line again, or is sent away.
+        """Note a refusal: the call queues again, or is sent away.
 
-        Returns the seconds that the server asked to wait, or what is waited instead.
+        Returns the seconds that the server asked to wait, or the backoff in their place.
         """
         ...
 
@@ -77,40 +77,40 @@ class Place(Protocol):
         ...
 
     def failed(self) -> None:
-        """Note that the request is over without telling whether the server lets one in."""
+        """Note that the request is over, without learning whether the server accepts any."""
         ...
 
     def opened(self) -> None:
-        """Note that a stream has begun, which holds the place until it ends."""
+        """Note that a stream has begun, which holds its slot until it ends."""
         ...
 
     def abandoned(self) -> None:
-        """Free the place from the garbage collector, which must not wait for a lock."""
+        """Free the slot from the garbage collector, which must not wait for a lock."""
         ...
 
     def leave(self) -> None:
-        """Give up, wherever the call stands; once it is over this does nothing."""
+        """Give up, in whatever state; does nothing after the call is over."""
         ...
 
     def may_retry(self) -> bool:
-        """Take one retry after a failure from the client's budget, if one is left."""
+        """Take one retry after a failure from the client's retry budget, if one is left."""
         ...
 
 
 class Lines(Protocol):
-    """The lines of a client and its copies: one for each account they use."""
+    """The queues of a client and its copies: one for each account they use."""
 
     def place(self, origin: str, headers: Mapping[str, str], rules: LineRules) -> Place | None:
-        """Return what a call needs to stand in line; None if nothing is to limit it.
+        """Return the place of a call, for queueing; None if nothing limits the call.
 
-        `headers` are the request's: they tell the account, whose key is not kept.
+        `headers` are the request's: they identify the account. The key is not kept.
         """
         ...
 
     def flow(self, origin: str, headers: Mapping[str, str], rules: LineRules) -> Flow:
-        """Return how the calls of an account flow now."""
+        """Return the current state of an account's queue."""
         ...
 
     def close(self) -> None:
-        """Let everybody go who waits: the wire is closed, and tells them."""
+        """Release all waiting calls; the closed wire then raises their errors."""
         ...

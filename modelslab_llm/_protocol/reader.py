@@ -1,6 +1,6 @@
-"""Read the answer to a stream request: from bytes to events, to a message, to how it ended.
+"""Read the response to a stream request: from bytes to events to a message.
 
-Pure: whoever has the bytes feeds them. Nothing here names an HTTP library.
+Pure: the caller feeds the bytes. Nothing here names an HTTP library.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .accumulate import Accumulator
 from .replay import replay
 from .sse import BLANK, EventDecoder, Translator, is_called_stream, is_stream, too_large
 
-WEIGH = 4 * 1024 * 1024  # bytes of a stream after which the message is weighed again
+WEIGH = 4 * 1024 * 1024  # bytes of a stream between two checks of the message's size
 
 Events = TypeVar("Events", bound="Iterator[Event] | AsyncIterator[Event]")
 
 
 class Reader:
-    """Read the answer to a stream request into events, accumulating on the way.
+    """Read the response to a stream request into events, and accumulate the message.
 
-    `label` is its content type, which may be wrong (protocol.md §6.9): what looks like a stream is
-    read as one, and anything else is read by `whole` as a message, whose events then come at once.
+    `label` is its content type, which may be wrong (protocol.md §6.9). Anything that looks like a
+    stream is read as one; anything else is read by `whole` as a message, whose events come at once.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Reader:
         self._begun = bytearray()
         self._weighed = 0
         self.fed: int = 0
-        """Bytes that came so far."""
+        """Bytes received so far."""
         self.message: Accumulator = Accumulator(model, self._tolerated, request_id)
         self.moved: bool = False
-        """Whether anything but pings came since somebody last set this to False."""
+        """Whether anything except pings has arrived since this was last set to False."""
 
     def feed(self, chunk: bytes) -> Iterable[Event]:
         """Return the events a chunk completes, up to the end of the message."""
@@ -94,7 +94,7 @@ class Reader:
             self.moved = True
 
     def end(self) -> Iterator[Event]:
-        """Yield what the end of the body completes; raise if the message is not whole then."""
+        """Yield the events that the end of the body completes; raise if the message is not."""
         if not self._is_stream and (self._begun or not is_called_stream(self._label)):
             message = self._whole(bytes(self._begun))
             self._tolerated("a whole message in reply to a stream request")
@@ -120,7 +120,7 @@ class Reader:
             self.message.finish()
 
     def _look(self, chunk: bytes) -> bytes:
-        """Hold back what comes until it is known to be a stream; return what may be decoded."""
+        """Hold back bytes until it is clear that they are a stream; return what may be decoded."""
         if begun := chunk if self._begun else chunk.lstrip(BLANK):
             self._begun += begun
             self.moved = True
@@ -139,7 +139,7 @@ class Reader:
 
 
 class Opened(Generic[Events]):
-    """A stream whose answer has begun, and that will not be sent again."""
+    """A stream whose answer has begun, and that will not be retried."""
 
     def __init__(
         self,
@@ -150,22 +150,22 @@ class Opened(Generic[Events]):
     ) -> None:
         self.reader = reader
         self.message: Accumulator = message or reader.message
-        """What came, as the caller sees it."""
+        """The events, as the caller sees them."""
         self.events = events
         self.close = close
         self.held: deque[Event] = deque()
-        """Events that were read while looking for the first content."""
+        """Events read while looking for the first content."""
         self.first_event: float | None = None
         """When the first event came, on the clock of `time.monotonic`."""
         self.sign: Callable[[APIError], object] = lambda _: None
-        """Write on an error what was asked, how often, and for how long."""
+        """Adds the state of the call to an error."""
         self.describe: Callable[[Opened[Any]], CallInfo | None] = _unknown
-        """Return what is known of the call by now."""
+        """Returns what is known of the call so far."""
         self.end: Callable[[Opened[Any], Outcome, APIError | None], None] = _no_end
-        """Tell who watches the call how it ended; only the first time counts."""
+        """Tells observers how the call ended; only the first time counts."""
 
     def hold(self, event: Event) -> None:
-        """Keep an event for later; of pings one after the other, which can be many, only one."""
+        """Keep an event for later; of consecutive pings, which can be many, keep only one."""
         self.first_event = self.first_event or time.monotonic()
         if not (
             self.held and isinstance(event, PingEvent) and isinstance(self.held[-1], PingEvent)
@@ -174,27 +174,27 @@ class Opened(Generic[Events]):
 
     @property
     def request_id(self) -> str | None:
-        """The id under which the server or its proxy knows the request."""
+        """The ID under which the server or its proxy knows the request."""
         return self.message.request_id
 
     def blame(self, error: APIError) -> APIError:
-        """Return the error with all that is known, the part of the message that came included."""
+        """Return the error with everything known, including the partial message."""
         self.sign(error)
         error.request_id = error.request_id or self.request_id
         error.partial_message = self.snapshot()
         return error
 
     def snapshot(self) -> Message:
-        """Return the message as far as it has come."""
+        """Return the message as received so far."""
         return self.message.message(self.describe(self))
 
     def close_ends(self) -> None:
-        """Tell who watches that nothing more will be read."""
+        """Tell observers that nothing more will be read."""
         self.end(self, "complete" if self.message.complete else "left", None)
 
 
 def _unknown(opened: Opened[Any]) -> None:
-    """Know nothing of the call: nobody sent it."""
+    """Return an empty description: the call was never sent."""
 
 
 def _no_end(opened: Opened[Any], outcome: Outcome, error: APIError | None) -> None:

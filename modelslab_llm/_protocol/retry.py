@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from ..errors import APIConnectionError, APIError, APIStatusError, EndpointNotReadyError
 
-FIRST, LONGEST = 0.5, 8.0  # seconds, before jitter; the field's usual backoff (protocol.md §7.5)
+FIRST, LONGEST = 0.5, 8.0  # seconds, before jitter; the usual backoff (protocol.md §7.5)
 
 NAMELESS = 6
-"""Tries, ten seconds of them, until a host without a name is given up while waiting for a server: a
-container gets its name when it starts, a misspelt one never."""
+"""Tries, over ten seconds, before an unresolvable hostname fails while waiting for a server: a
+container gets its name when it starts; a misspelled name never resolves."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Answer "how many seconds, or no" for one failure. `tries` counts what was sent so far."""
+    """Decide how many seconds to wait after a failure. `tries` counts the requests sent so far."""
 
     max_retries: int = 2
     max_wait: float = 60.0
@@ -31,7 +31,7 @@ class Retry:
         return hint if hint <= self.max_wait else None
 
     def given_up(self, failure: APIError, tries: int) -> str:
-        """Say why a failure that is worth another try gets none, where the wait is the reason."""
+        """Say why a failure that could be retried is not, if the wait is the reason."""
         wait = failure.retry_after if isinstance(failure, APIStatusError) else None
         if tries > self.max_retries or not self.worth_it(failure) or (wait or 0) <= self.max_wait:
             return ""
@@ -50,10 +50,10 @@ class Retry:
 
 @dataclass(frozen=True)
 class UntilReady(Retry):
-    """Keep asking a server that is coming up; the deadline of the call is what ends it."""
+    """Keep asking a server that is starting up, until the deadline of the call."""
 
     def pause(self, failure: APIError, tries: int) -> float | None:
-        """Return the seconds to wait: half a second to five, or more if the server asks for it."""
+        """Return the seconds to wait: 0.5 to 5, or more if the server asks for more."""
         if not self.worth_it(failure):
             return None
         if isinstance(failure, APIConnectionError) and failure.unknown_host and tries > NAMELESS:
@@ -62,11 +62,11 @@ class UntilReady(Retry):
         return max(hint or 0.0, min(FIRST * 1.5 ** min(tries - 1, 10), 5.0))
 
     def given_up(self, failure: APIError, tries: int) -> str:
-        """Say nothing: no wait is too long for it."""
+        """Return nothing: no wait is too long."""
         return ""
 
     def worth_it(self, failure: APIError) -> bool:
-        """Tell whether this is what a server says, or does, while it comes up."""
+        """Tell whether a server may respond like this while it starts up."""
         return not failure.permanent and (
             isinstance(failure, (APIConnectionError, EndpointNotReadyError))
             or (isinstance(failure, APIStatusError) and failure.status_code in (502, 503, 504))

@@ -1,6 +1,6 @@
-"""Tell observers and the log what happens to a call: the one place for sync and async.
+"""Tell observers and the log what happens to a call, in one place for sync and async.
 
-Pure but for the log. It never decides anything, and nothing an observer does reaches the call.
+Pure except for logging. It decides nothing, and no exception of an observer reaches the call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "service_tier")
 
 
 class Watch:
-    """What watches one call. Made only where somebody looks: see `watching`."""
+    """The observers and the log of one call. Created only if somebody looks: see `watching`."""
 
     def __init__(self, call: ObservedCall, observers: Sequence[Observer]) -> None:
         self._call = call
@@ -57,7 +57,7 @@ class Watch:
         info: CallInfo | None = None,
         message: Callable[[], Message | None] = lambda: None,
     ) -> None:
-        """Tell the end, the first time this is called. `message` is asked for only then."""
+        """Report the end; only the first call counts. `message` is called only then."""
         if self._ended:
             return
         self._ended = True
@@ -70,7 +70,7 @@ class Watch:
         for observer in self._observers:
             try:
                 getattr(observer, method)(self._call, *told)
-            except Exception:  # noqa: BLE001 - no fault of an observer reaches the call
+            except Exception:  # noqa: BLE001 - no exception of an observer reaches the call
                 name = f"{type(observer).__name__}.{method}"
                 log.warning("an observer failed: %s", name, exc_info=True)
 
@@ -81,7 +81,7 @@ def is_watched(call: Call[Any]) -> bool:
 
 
 def watching(call: Call[Any], started: float) -> Watch:
-    """Return what watches a call, which begins now."""
+    """Return the `Watch` of a call that begins now."""
     request, asked = call.request, call.asked
     parameters = {
         name: value
@@ -102,7 +102,7 @@ def watching(call: Call[Any], started: float) -> Watch:
 
 
 def _log_end(call: ObservedCall, end: CallEnd) -> None:
-    """Write one line for a call, with its values as fields of the record."""
+    """Log one line for a call, with its values as fields of the record."""
     usage, info = end.usage, end.info
     status = info.status_code if info else getattr(end.error, "status_code", None)
     fields: dict[str, object] = {

@@ -1,7 +1,7 @@
-"""Ask many rows at once, keep what comes, and lose nothing: `client.messages.bulk`.
+"""Bulk runs: ask many rows concurrently and store every result (`client.messages.bulk`).
 
-It is built on the public client alone: every request is a `messages.create` or `messages.parse`.
-`BulkStore` reads what a run has stored, and writes it to files.
+This room uses only the public client: every request is a `messages.create` or `messages.parse`.
+`BulkStore` reads what a run has stored and exports it to files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decide what is asked, what is handed out, and when a run ends. Pure: no clock, thread or file.
 
-The drivers (`_threads`, `_tasks`) and the desk between them do what is decided here.
+The drivers (`_threads`, `_tasks`) and the desk between them carry out these decisions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ._result import Kept
 from ._rows import GOING_ON, PARAMETERS, Ask
 
 ENDS = (AuthenticationError, PaymentRequiredError, ConfigurationError, BudgetSpentError)
-"""Errors that every other row would meet too."""
+"""Errors that every other row would raise too."""
 
 Verdict: TypeAlias = Literal["ask", "stored", "equal", "follow", "taken"]
-"""What becomes of a row: it is asked; its stored result is its result; the stored answer of another
-row is its answer; it shares the answer that another row is waiting for; its key is taken by another
-row of this run, and it is refused."""
+"""What happens to a row: it is asked; it gets its stored result; it gets the stored answer of
+another row; it shares the answer that another row waits for; it is refused, because another row of
+this run has its key."""
 
 
 @dataclass
 class Course:
-    """Hold what a run is told to do, and what decides whether it goes on."""
+    """The options of a run, and the state that decides whether it continues."""
 
     run: int = 0
     retry_failed: bool = False
@@ -44,7 +44,7 @@ class Course:
     end: BaseException | None = None
     """Why no more rows are asked; None while the run goes on."""
     rows_raised: BaseException | None = None
-    """What the caller's rows raised; the rows before it are asked all the same."""
+    """The error that the caller's rows raised; the rows before it are still asked."""
 
     def verdict(
         self,
@@ -54,11 +54,11 @@ class Course:
         twin: Ask[Any] | None,
         equal: Kept | None,
     ) -> Verdict:
-        """Return what becomes of a row.
+        """Return what happens to a row.
 
-        `same` is the row in flight with its key, `stored` what the store has under its key. Where
-        duplicates are asked once, `twin` is a row in flight with its request, and `equal` a stored
-        answer to it.
+        `same` is the row in flight with its key, `stored` the stored row with its key. With
+        `deduplicate`, `twin` is a row in flight with the same request, and `equal` a stored answer
+        to it.
         """
         if same is not None:
             return "follow" if same.digest == ask.digest else "taken"
@@ -76,7 +76,7 @@ class Course:
 
     @property
     def why(self) -> BaseException | None:
-        """What the run ends with; None for a run that comes to its end."""
+        """The error that ends the run; None if it runs to its end."""
         return self.end or self.rows_raised
 
     def may_ask(self, model: str) -> bool:
@@ -100,12 +100,12 @@ class Course:
         return error
 
     def stop(self, why: BaseException) -> None:
-        """Ask nothing more; the first reason is the one that is told."""
+        """Ask nothing more; the first reason is the one reported."""
         self.end = self.end or why
 
 
 def blamed(ask: Ask[Any], error: BaseException) -> BaseException:
-    """Return what a failed call is: a parameter that does not exist is a mistake in the row."""
+    """Return the error to report: an unknown parameter is a mistake in the row."""
     if isinstance(error, TypeError) and not ask.params.keys() <= PARAMETERS - GOING_ON:
         return InvalidRequestError(str(error))
     return error

@@ -1,6 +1,6 @@
-"""Show how far a run has come: by tqdm or rich where one is installed, else by a log line.
+"""Show the progress of a run: with tqdm or rich if one is installed, otherwise in log lines.
 
-A bar goes to standard error, and only where somebody is looking: at a terminal or in a notebook.
+A bar goes to standard error, and only at a terminal or in a notebook.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from ._progress import BulkProgress
 
 log = logging.getLogger("modelslab_llm.bulk")
 
-EVERY = 0.2  # seconds between two looks at a bar
-LOGGED = 10.0  # seconds between two lines in a log
+EVERY = 0.2  # seconds between two updates of a bar
+LOGGED = 10.0  # seconds between two log lines
 
 
 class Display(Protocol):
-    """What a run shows its progress on."""
+    """Where a run shows its progress."""
 
     def show(self, progress: BulkProgress) -> None:
-        """Show how far it has come."""
+        """Show the progress."""
         ...
 
     def close(self, progress: BulkProgress) -> None:
-        """Show how far it came, and leave the screen."""
+        """Show the final progress and close the display."""
         ...
 
 
 class Screen:
-    """Show progress now and then, on what there is; `wanted` is what the caller asked for."""
+    """Show progress at intervals on what is available; `wanted` is the caller's option."""
 
     def __init__(
         self, wanted: bool | Callable[[BulkProgress], None], clock: Callable[[], float]
@@ -43,7 +43,7 @@ class Screen:
         self._every = EVERY
 
     def open(self, total: int | None) -> None:
-        """Begin to show."""
+        """Start the display."""
         if callable(self._wanted):
             self._display = _Told(self._wanted)
         elif self._wanted:
@@ -54,11 +54,11 @@ class Screen:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look again."""
+        """Whether it is time for an update."""
         return self._display is not None and self._clock() >= self._next
 
     def show(self, progress: BulkProgress) -> None:
-        """Show how far it has come."""
+        """Show the progress if an update is due."""
         if self._display is not None:
             self._next = self._clock() + self._every
             self._display.show(progress)
@@ -71,7 +71,7 @@ class Screen:
 
 
 def display_for(total: int | None) -> Display:
-    """Return what there is to show progress on."""
+    """Return the best available display."""
     if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
         for bar in (TqdmBar, RichBar):
             try:
@@ -82,17 +82,17 @@ def display_for(total: int | None) -> Display:
 
 
 class LogLines:
-    """Progress as lines of the log `modelslab_llm.bulk`, at INFO."""
+    """Progress in the log `modelslab_llm.bulk`, at INFO."""
 
     def show(self, progress: BulkProgress) -> None:
         log.info("bulk run: %s", progress)
 
     def close(self, progress: BulkProgress) -> None:
-        pass  # the run's own last line says it
+        pass  # the run itself logs its end
 
 
 class TqdmBar:
-    """Progress as a bar of tqdm's."""
+    """Progress as a tqdm bar."""
 
     def __init__(self, total: int | None) -> None:
         from tqdm import tqdm
@@ -110,7 +110,7 @@ class TqdmBar:
 
 
 class RichBar:
-    """Progress as a bar of rich's."""
+    """Progress as a rich bar."""
 
     def __init__(self, total: int | None) -> None:
         from rich.console import Console
@@ -145,7 +145,7 @@ class RichBar:
 
 
 class _Told:
-    """A function of the caller's that is told the progress."""
+    """A function of the caller that receives the progress."""
 
     def __init__(self, tell: Callable[[BulkProgress], None]) -> None:
         self._tell = tell
@@ -158,7 +158,7 @@ class _Told:
 
 
 def details(progress: BulkProgress) -> str:
-    """Return what a bar does not say by itself."""
+    """Return what a bar does not show by itself."""
     facts = [f"{progress.failed:,} failed", f"{progress.in_flight} in flight"]
     facts.append(f"{progress.in_line} in line")
     facts.append(f"{progress.input_tokens + progress.output_tokens:,} tokens")

@@ -1,7 +1,7 @@
-"""Keep results in SQLite, so that a killed run loses none of them. Decides nothing, asks nobody.
+"""Store results in SQLite, so that a killed run loses none. Decides nothing, asks nothing.
 
-A batch of results is one transaction in WAL mode: once `write` returns, a process that is killed
-has lost none of it. (`synchronous=NORMAL`: after a power failure the last seconds may be missing.)
+A batch of results is one transaction in WAL mode: once `write` returns, killing the process loses
+none of it. (`synchronous=NORMAL`: a power failure may lose the last seconds.)
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ._rows import Key
 
 SCHEMA = 1
 APPLICATION = 0x4D4C6C6D  # "MLlm": marks the file as ours
-PATIENCE = 30.0  # seconds to wait for a reader that holds the file up, as backups may
-MARKS = 1000  # rows seen again that are noted in one transaction
+PATIENCE = 30.0  # seconds to wait for a reader that blocks the file, such as a backup
+MARKS = 1000  # rows per transaction that are marked as seen again
 
 ROW = """(
   id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, digest BLOB NOT NULL,
@@ -72,9 +72,9 @@ MARK_BESIDE = "UPDATE failures SET run = ?, position = ? WHERE key = ? AND diges
 
 
 class Shelf:
-    """A store to read from, also while a run writes to it. Thread-safe.
+    """A store opened for reading, even while a run writes to it. Thread-safe.
 
-    Raises `StoreError` for a file that is not there, or is something else.
+    Raises `StoreError` if the file does not exist or is something else.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -83,13 +83,13 @@ class Shelf:
     def _open(self, path: Path | None, mode: str) -> None:
         self.path = path
         self._lock = Lock()
-        # By its URI a file that is not there is not made, and no name is special.
+        # A URI does not create a missing file, and gives no name a special meaning.
         name = "" if path is None else f"{path.as_uri()}?mode={mode}"
         with _blaming(path):
             self._db = sqlite3.connect(
                 name,
                 timeout=PATIENCE,
-                isolation_level=None,  # transactions begin where it is said
+                isolation_level=None,  # transactions begin only where the code says so
                 check_same_thread=False,
                 uri=path is not None,
             )
@@ -101,7 +101,7 @@ class Shelf:
             raise
 
     def counts(self, run: int | None = None) -> Counts:
-        """Return how many rows are stored, of one run or in all."""
+        """Return the number of stored rows, of one run or in total."""
         with self._using() as db:
             rows, failed = db.execute(COUNT, (run,)).fetchone()
         return Counts(rows - failed, failed)
@@ -123,7 +123,7 @@ class Shelf:
         return failure if is_asked_for else found
 
     def find_equal(self, digest: bytes) -> Kept | None:
-        """Return the answer that any row has for a request."""
+        """Return any row's answer to a request."""
         with self._lock, _blaming(self.path):
             return _first(self._db.execute(FIND_EQUAL, (digest,)))
 
@@ -133,7 +133,7 @@ class Shelf:
             return int(db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0])
 
     def all(self, run: int | None = None) -> Iterator[Kept]:
-        """Yield the rows in the order of the input, of one run or all that are stored."""
+        """Yield the rows in input order, of one run or all."""
         with self._using() as db:
             found = db.execute(ALL, (run,))
         while batch := self._fetch(found):
@@ -150,19 +150,19 @@ class Shelf:
             db.execute("INSERT OR IGNORE INTO files(path) VALUES (?)", (path,))
 
     def has_numbers_alone(self) -> bool:
-        """Return whether every key is a number."""
+        """Return whether all keys are numbers."""
         with self._using() as db:
             return db.execute(NOT_A_NUMBER).fetchone() is None
 
     def who(self) -> str:
-        """Return which process used the store last."""
+        """Return the process that used the store last."""
         with self._using() as db:
             for process, host in db.execute(LAST):
                 return f" (process {process} on {host})"
         return ""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -181,7 +181,7 @@ class Shelf:
             yield self._db
 
     def _check(self, *, create: bool) -> None:
-        """Make sure that this is a store that this version can use."""
+        """Check that this version can use the store."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (schema,) = self._db.execute("PRAGMA user_version").fetchone()
         is_empty = not self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -205,10 +205,10 @@ class Shelf:
 
 
 class Ledger(Shelf):
-    """A store that one run writes to, and no other run meanwhile.
+    """A store that one run writes to, exclusively.
 
-    `path` may be `None` for one that lasts as long as the run, on disk where it grows large. Raises
-    `StoreError` for a file that is in use, or is something else.
+    With `path=None` it lasts as long as the run, on disk if it grows large. Raises `StoreError` for
+    a file that is in use, or is something else.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -265,7 +265,7 @@ class Ledger(Shelf):
                 raise
 
     def close(self) -> None:
-        """Note the end of the run, and let go of the file."""
+        """Note the end of the run and close the file."""
         try:
             with self._using() as db:
                 self._begin()
@@ -290,7 +290,7 @@ class Ledger(Shelf):
 
 
 class _blaming:
-    """Turn what SQLite raises into a `StoreError` that names the file."""
+    """Turn SQLite errors into a `StoreError` that names the file."""
 
     __slots__ = ("_path",)
 

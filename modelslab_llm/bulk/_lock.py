@@ -1,4 +1,4 @@
-"""Hold a file that only one run may hold, until it lets go or its process ends, however that is."""
+"""Lock a file for one run, until it is released or the process ends in any way."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ else:
 
 
 class FileLock:
-    """A lock that a process keeps by having a file open. Raises `BlockingIOError` if it is taken.
+    """A lock held by keeping a file open. Raises `BlockingIOError` if it is taken.
 
-    The system takes it away when the process ends, so a killed one leaves nothing to clean up.
+    The system releases it when the process ends, so a killed process leaves nothing to clean up.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,11 +30,11 @@ class FileLock:
             except BaseException:
                 os.close(self._file)
                 raise
-            os.close(self._file)  # another run removed it between our opening and locking it
+            os.close(self._file)  # another run removed it between our open and our lock
 
     def release(self) -> None:
-        """Let go, and remove the file."""
-        with suppress(OSError):  # Windows removes no open file; then it stays, and is used again
+        """Release the lock and remove the file."""
+        with suppress(OSError):  # Windows does not remove an open file; then it stays and is reused
             self._path.unlink()
         os.close(self._file)
 

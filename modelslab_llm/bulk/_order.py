@@ -1,6 +1,6 @@
-"""Check what a run is told, set up its desk, and say what it will do and what came of it.
+"""Check the options of a run, set up its desk, and log its beginning and end.
 
-All that is the same for sync and async and happens once a run. It sends nothing.
+Sync and async share all of this; it happens once per run. Sends nothing.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ IN_FLIGHT = 50
 
 
 class BulkOptions(TypedDict, total=False):
-    """The options of `messages.bulk`, beside its rows and what is asked of them."""
+    """The options of `messages.bulk`, in addition to the rows and the request parameters."""
 
     store: str | os.PathLike[str] | None
-    """File that keeps the results, created or continued; what it has an answer for is not asked
-    again. Default None: nothing is kept."""
+    """File that stores the results, created or continued. Rows that it has an answer for are not
+    asked again. Default None: nothing is stored."""
     max_in_flight: int
-    """Most rows in flight at a time. Default 50."""
+    """Maximum number of rows in flight. Default 50."""
     max_failures: int | None
     """End the run with `TooManyFailuresError` once this many of its rows have failed. Default None,
     no limit."""
     retry_failed: bool
-    """Ask again what failed in an earlier run. Default False: the stored failure is the result."""
+    """Ask rows again that failed in an earlier run. Default False: use the stored failure."""
     include_stored: bool
-    """Hand out the results that the store has, too. Default True."""
+    """Also hand out results that were stored before. Default True."""
     deduplicate: bool
-    """Send identical requests once, and give all their rows the one answer. Default False."""
+    """Send identical requests once and share the answer among their rows. Default False."""
     prices: Prices | None
-    """What tokens cost, for `result.cost` and the progress. Default: those of `budget`."""
+    """Token prices, for `result.cost` and the progress. Default: the prices of `budget`."""
     budget: Budget | None
     """End the run with `BudgetSpentError` before the next request once this is spent. Default None,
     no limit."""
     progress: bool | Callable[[BulkProgress], None]
-    """Show a progress bar (tqdm or rich, else log lines), or call a function with the
-    `BulkProgress`, five times a second at most. Default False."""
+    """Show a progress bar (tqdm or rich, otherwise log lines), or call a function with the
+    `BulkProgress`, at most five times a second. Default False."""
     total: int | None
-    """How many rows there are, where `len(rows)` does not tell. Default None."""
+    """The number of rows, if `len(rows)` does not tell. Default None."""
 
 
 class Order(Generic[R, T]):
-    """Everything that one run is told, checked. Raises `ConfigurationError` or `TypeError`."""
+    """All options of one run, checked. Raises `ConfigurationError` or `TypeError`."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Order(Generic[R, T]):
             self._total = len(self.rows)
 
     def begin(self) -> Desk[R, T]:
-        """Open the store, say what will be done, and return the desk. Raises `StoreError`."""
+        """Open the store, log what will be done, and return the desk. Raises `StoreError`."""
         desk = self._desk()
         stored = Counts(0, 0)
         if self.ledger is not None:
@@ -113,11 +113,11 @@ class Order(Generic[R, T]):
         return desk
 
     def planner(self) -> Planner[R]:
-        """Return what counts the rows, and asks none of them."""
+        """Return the planner, which counts the rows without asking."""
         return Planner(self._course(), self.recipe, self.store)
 
     def close(self, desk: Desk[R, T], why: BaseException | None = None) -> None:
-        """Close the store, and say what came of the run; `why` it was left before its end."""
+        """Close the store and log the result; `why` says why the run was left early."""
         if self.ledger is not None:
             self.ledger.close()
         progress = desk.progress(time.monotonic())
@@ -197,11 +197,11 @@ class Order(Generic[R, T]):
 
 
 class LeftEarly(Exception):
-    """Stands for a caller who closed the run before its end. Never raised."""
+    """Marks that the caller closed the run before its end. Never raised."""
 
 
 class Abandoned(LeftEarly):
-    """Stands for a caller who is gone: the loop was left by `break`, or by an exception in it."""
+    """Marks that the caller is gone: the loop was left by `break` or an exception."""
 
 
 def _named(end: BaseException) -> str:

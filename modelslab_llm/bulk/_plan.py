@@ -1,4 +1,4 @@
-"""Say what a run would do, row by row, and ask nothing: the same decisions, on a copy in memory."""
+"""Count what a run would do with each row, without asking: same decisions, on a copy in memory."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ R = TypeVar("R")
 
 @dataclass
 class BulkPlan:
-    """Say what a run would do with its rows."""
+    """What a run would do with its rows."""
 
     rows: int = 0
-    """How many rows there are."""
+    """The number of rows."""
     to_ask: int = 0
-    """Rows that would be asked; the three below are among them."""
+    """Rows that would be asked, including the three groups below."""
     new: int = 0
-    """Rows that the store does not have."""
+    """Rows that are not in the store."""
     changed: int = 0
-    """Rows that the store has with another request."""
+    """Rows that the store has with a different request."""
     failed_before: int = 0
-    """Rows that failed, and are asked again because of `retry_failed`."""
+    """Rows that failed and would be asked again because of `retry_failed`."""
     stored: int = 0
-    """Rows whose stored result is their result."""
+    """Rows that would get their stored result."""
     duplicates: int = 0
-    """Rows that get the answer of another row."""
+    """Rows that would get the answer of another row."""
     refused: int = 0
-    """Rows that fail without being sent: no key, no request, or the key of another row."""
+    """Rows that would fail without being sent: no key, no request, or a key used twice."""
     first_refusal: str = ""
-    """Why the first of them is refused."""
+    """Why the first of them would be refused."""
 
     def __str__(self) -> str:
         text = (
@@ -49,7 +49,7 @@ class BulkPlan:
 
 
 class Planner(Generic[R]):
-    """Count rows. What it would ask it notes in a store of its own, so memory is bounded."""
+    """Count rows. Asked rows are noted in a temporary store, so memory is bounded."""
 
     def __init__(self, course: Course, recipe: Recipe[R], store: Path | None) -> None:
         from ._ledger import Ledger, Shelf  # SQLite, as in `_order`
@@ -61,7 +61,7 @@ class Planner(Generic[R]):
         self._keeps = store is not None or course.deduplicate
         self._noted = Ledger(None)
         self._noted.index_digests()
-        course.run = -1  # no run of the store's has this number
+        course.run = -1  # no run in the store has this number
 
     def take(self, row: R) -> None:
         """Count a row."""
@@ -113,7 +113,7 @@ class Planner(Generic[R]):
         return found or (self._shelf.find_equal(ask.digest) if self._shelf is not None else None)
 
     def _note(self, ask: Ask[Any]) -> None:
-        """Note a row as if it had been answered."""
+        """Note a row as answered."""
         nothing = (None, None, None, 0, ask.model, None, 0, 0, 0, 0, 0.0)
         self._noted.write([Kept(ask.key, ask.digest, ask.index, self._course.run, *nothing)])
 

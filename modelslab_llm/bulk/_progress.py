@@ -1,4 +1,4 @@
-"""Count what happens to the rows of a run, and say it in words. Pure: the clock is handed in."""
+"""Count what happens to the rows of a run, and put it in words. Pure: the clock is passed in."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from ._result import BulkResult
 
-WINDOW = 60.0  # seconds that a rate is taken over
+WINDOW = 60.0  # seconds over which a rate is measured
 SAMPLE = 1.0  # seconds between two samples
 
 
 class Counts(NamedTuple):
-    """How many rows a store holds."""
+    """The number of rows in a store."""
 
     answered: int
     failed: int
@@ -21,34 +21,34 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class BulkProgress:
-    """Say how far a run has come, at one moment."""
+    """The progress of a run at one moment."""
 
     total: int | None
-    """How many rows there are; `None` where `rows` has no length and no `total=` was given."""
+    """The number of rows; `None` if `rows` has no length and no `total=` was given."""
     done: int
-    """Rows that have an answer, stored ones and duplicates included."""
+    """Rows with an answer, including stored ones and duplicates."""
     failed: int
-    """Rows that failed, stored failures included."""
+    """Rows that failed, including stored failures."""
     stored: int
-    """Of all these, the rows whose result was found in the store."""
+    """Of these rows, those whose result was found in the store."""
     duplicates: int
-    """Of all these, the rows that took the result of another row."""
+    """Of these rows, those that took the result of another row."""
     in_flight: int
-    """Requests that are at the server."""
+    """Requests in flight."""
     in_line: int
-    """Rows that are prepared and wait for their turn: here, or in the client's line."""
+    """Rows that are prepared and wait: in the run, or in the client's queue."""
     input_tokens: int
-    """Tokens of the prompts of this run, cached ones included."""
+    """Input tokens of this run, including cached ones."""
     output_tokens: int
-    """Tokens of the answers of this run."""
+    """Output tokens of this run."""
     cost: float | None
-    """What this run has cost; `None` without prices."""
+    """The cost of this run; `None` without prices."""
     elapsed: float
     """Seconds since the first row was taken."""
     rate: float
-    """Rows per second, over the last minute."""
+    """Rows per second over the last minute."""
     left: float | None
-    """Seconds to go at that rate; `None` where that is not known."""
+    """Estimated seconds left; `None` if unknown."""
 
     def __str__(self) -> str:
         of = f" of {self.total:,}" if self.total is not None else ""
@@ -83,7 +83,7 @@ class Tally:
         self._samples: deque[tuple[float, int]] = deque()
 
     def count(self, result: BulkResult[Any, Any]) -> None:
-        """Count a row that has its result."""
+        """Count a row when it has its result."""
         if result.error is None:
             self.done += 1
         else:
@@ -101,7 +101,7 @@ class Tally:
                 self.cost += result.cost
 
     def snapshot(self, now: float, in_line: int, waiting: int = 0) -> BulkProgress:
-        """Return how far it has come; `waiting` of those in flight wait for their turn."""
+        """Return the progress; `waiting` of the rows in flight wait in the client's queue."""
         began = now if self.began is None else self.began
         rate = self._rate(now, began)
         left = None
@@ -137,7 +137,7 @@ class Tally:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people write it.
+    """Return a duration for people.
 
     >>> duration(59.6), duration(3725), duration(200_000)
     ('1:00', '1:02:05', '2 d 7:33:20')

@@ -1,6 +1,6 @@
-"""What came of one row, and the JSON in which the store keeps it. Pure.
+"""The result of one row, and the JSON in which the store keeps it. Pure.
 
-The store holds data only: nothing that is read from it is run.
+The store contains only data: nothing read from it is executed.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Source: TypeAlias = Literal["asked", "stored", "duplicate"]
-"""Where a result comes from: asked for in this run, found in the store, or taken from another row
-that asks the same (`deduplicate=True`)."""
+"""The source of a result: asked in this run, found in the store, or taken from another row with the
+same request (`deduplicate=True`)."""
 
 
 class Kept(NamedTuple):
-    """One row as the store keeps it."""
+    """One row as stored."""
 
     key: Key
     digest: bytes
     position: int
     run: int
     message: str | None
-    """The answer as JSON; of a failed row what had come, if anything."""
+    """The answer as JSON; of a failed row the partial answer, if any."""
     output: str | None
     """The parsed output as JSON."""
     error: str | None
-    """The failure as JSON; None for a row that was answered."""
+    """The failure as JSON; None for an answered row."""
     attempts: int
     model: str
     request_id: str | None
@@ -52,7 +52,7 @@ class Kept(NamedTuple):
 
 
 class BulkResult(Generic[R, T]):
-    """What came of one row: an answer, or the error that the row failed with."""
+    """The result of one row: an answer, or the error that the row failed with."""
 
     __slots__ = (
         "_error",
@@ -69,20 +69,20 @@ class BulkResult(Generic[R, T]):
     )
 
     key: Key | None
-    """The row's key; `None` only where a row failed for want of one."""
+    """The row's key; `None` only if the row failed because it has no key."""
     index: int
-    """The row's position among the rows, from 0 on."""
+    """The row's position, starting at 0."""
     row: R
-    """The row as you gave it; `None` where the result is read from a `BulkStore`."""
+    """The row as you passed it; `None` if the result is read from a `BulkStore`."""
     source: Source
     """`"asked"` in this run, `"stored"` by an earlier one, or `"duplicate"` of another row."""
     attempts: int
-    """How many times the row's request was sent, in all runs; 0 if it never was."""
+    """How many times the row's request was sent, in all runs; 0 if never."""
     usage: Usage
-    """What the row used: its answer, and the answers before it that did not fit `output`. All zero
+    """The tokens of the row: its answer, and earlier answers that did not fit `output`. All zero
     for a duplicate, which costs nothing."""
     cost: float | None
-    """What the row cost by `prices`; `None` without prices, or where they lack the model."""
+    """The cost of the row by `prices`; `None` without prices, or if they lack the model."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class BulkResult(Generic[R, T]):
     def error(self) -> ModelsLabError | None:
         """The error that the row failed with; `None` if it was answered.
 
-        Of a stored error `body` and `headers` are not kept.
+        `body` and `headers` of a stored error are not kept.
         """
         if self._error is None and self._kept is not None and self._kept.error is not None:
             self._error = error_from(self._kept.error, self._kept.message)
@@ -135,7 +135,7 @@ class BulkResult(Generic[R, T]):
 
     @property
     def parsed(self) -> T:
-        """The output that was asked for, or `None` without `output=`. Raises the row's error."""
+        """The output, or `None` without `output=`. Raises the row's error."""
         message = self.message
         if isinstance(message, ParsedMessage):
             return cast("ParsedMessage[T]", message).parsed
@@ -149,7 +149,7 @@ class BulkResult(Generic[R, T]):
 
 
 def usage_of(message: Message | None, error: ModelsLabError | None) -> Usage:
-    """Return what an answer or a failure used, with the answers that came before it."""
+    """Return the usage of an answer or a failure, including earlier answers to the row."""
     answers = answers_of(message, error)
     if len(answers) == 1:
         return answers[0].usage
@@ -164,7 +164,7 @@ def usage_of(message: Message | None, error: ModelsLabError | None) -> Usage:
 
 
 def answers_of(message: Message | None, error: ModelsLabError | None) -> list[Message]:
-    """Return all that came for a row, oldest first: also what did not fit, or was cut."""
+    """Return all answers to a row, oldest first, including invalid and truncated ones."""
     if isinstance(error, OutputError):
         return [*error.previous_attempts, error.message]
     if isinstance(error, APIError):
@@ -175,7 +175,7 @@ def answers_of(message: Message | None, error: ModelsLabError | None) -> list[Me
 
 
 def usage_from(kept: Kept) -> Usage:
-    """Return what a stored row used."""
+    """Return the usage of a stored row."""
     return Usage(
         input_tokens=kept.input_tokens,
         output_tokens=kept.output_tokens,
@@ -197,7 +197,7 @@ def message_from(text: str, request_id: str | None) -> Message:
 
 
 def adapter_of(output: Any) -> TypeAdapter[Any]:
-    """Return what writes and reads an output. Raises `ConfigurationError` for what is no type."""
+    """Return the adapter of an output. Raises `ConfigurationError` if it is not a type."""
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(output)
         adapter.json_schema()
@@ -208,7 +208,7 @@ def adapter_of(output: Any) -> TypeAdapter[Any]:
 
 
 def error_json(error: ModelsLabError) -> str:
-    """Return a failure as JSON: its class, its text, and what of it is a plain value."""
+    """Return a failure as JSON: its class, its text, and its plain values."""
     plain = {
         name: value
         for name, value in vars(error).items()
@@ -219,7 +219,7 @@ def error_json(error: ModelsLabError) -> str:
 
 
 def error_from(text: str, message: str | None) -> ModelsLabError:
-    """Return a stored failure: an error of the same class, with what was kept of it."""
+    """Return a stored failure: an error of the same class with the stored values."""
     kept: dict[str, Any] = json.loads(text)
     known = kept["class"] in errors.__all__
     kind: type[ModelsLabError] = getattr(errors, kept["class"]) if known else ModelsLabError

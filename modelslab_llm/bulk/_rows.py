@@ -1,7 +1,7 @@
 """Turn the caller's rows into requests, each with a key and a digest. Pure: nothing is sent.
 
-The key says which row it is, the digest what it asks: a stored answer counts for a row whose key
-and digest are the same.
+The key identifies the row, and the digest its request. A stored answer belongs to a row with the
+same key and digest.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..types.requests import MessageCreateParams
 R = TypeVar("R")
 
 Key: TypeAlias = str | int
-"""What names a row for good: a text, or a whole number."""
+"""The permanent name of a row: a string or an integer."""
 
 GOING_ON = frozenset({"resume", "continue_at_max_tokens"})
-"""What `create` takes besides, and `parse` does not."""
+"""What `create` accepts and `parse` does not."""
 PARAMETERS = frozenset(MessageCreateParams.__annotations__) | GOING_ON
 NOT_ASKED = frozenset({"extra_headers", "timeout", "resume"})
-"""What says how a request is sent, and not what it asks."""
+"""Options about how a request is sent, not what it asks."""
 LARGEST = 2**63
 
 
 @dataclass
 class Ask(Generic[R]):
-    """Hold one row and its request."""
+    """A row and its request."""
 
     index: int
     row: R
@@ -45,22 +45,22 @@ class Ask(Generic[R]):
     attempts: int = 0
     """How often it was sent in earlier runs."""
     followers: list[Ask[R]] = field(default_factory=list["Ask[R]"])
-    """Rows that get the same answer when it comes."""
+    """Rows that share the answer of this one."""
 
 
 @dataclass(frozen=True)
 class Recipe(Generic[R]):
-    """Say how a row becomes a request."""
+    """How a row becomes a request."""
 
     make: Callable[[R], Mapping[str, Any]] | None = None
     key: str | Callable[[R], Key] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     default_model: str | None = None
     output: Mapping[str, Any] | None = None
-    """What makes equal parameters different requests: the schema of an output."""
+    """What distinguishes requests with equal parameters: the schema of an output."""
 
     def key_of(self, index: int, row: R) -> Key:
-        """Return the key of a row: its position where none was asked for.
+        """Return the key of a row: its position if no `key` was given.
 
         Raises `InvalidRequestError` for a row without a key.
         """
@@ -73,7 +73,7 @@ class Recipe(Generic[R]):
         return _checked_key(index, found)
 
     def ask(self, index: int, row: R, key: Key) -> Ask[R]:
-        """Return the request of a row. Raises `InvalidRequestError` where there is none."""
+        """Return the request of a row. Raises `InvalidRequestError` if it has none."""
         params = self._params(index, row)
         model = params.get("model", self.default_model)
         try:
@@ -110,16 +110,16 @@ class Recipe(Generic[R]):
             asked["(output)"] = self.output
         try:
             text = _encoded(asked)
-        except _OneShotError:  # somewhere inside; what is read for the digest is then sent
+        except _OneShotError:  # nested somewhere; the copy made for the digest is then sent
             params.update({name: _solid(value) for name, value in params.items()})
             text = _encoded({name: params.get(name, value) for name, value in asked.items()})
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def records(rows: Any) -> Any:
-    """Return what to iterate over: the rows themselves, or of a table its rows as dicts.
+    """Return what to iterate over: the rows, or the rows of a table as dicts.
 
-    A pandas or polars DataFrame, and an Arrow table, are iterated by column otherwise.
+    Without this, a pandas or polars DataFrame and an Arrow table are iterated by column.
     """
     if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
         return _Again(lambda: rows.iter_rows(named=True), len(rows))
@@ -165,7 +165,7 @@ def _checked_key(index: int, key: Any) -> Key:
         if key.isascii() or _is_text(key):
             return key
         raise InvalidRequestError(f"row {index}: its key {key!r} is not text that can be stored")
-    if hasattr(key, "__index__") and not isinstance(key, bool):  # numpy has integers of its own
+    if hasattr(key, "__index__") and not isinstance(key, bool):  # numpy has its own integers
         number = operator.index(key)
         if -LARGEST <= number < LARGEST:
             return number
@@ -188,16 +188,16 @@ def _said(error: Exception) -> str:
 
 
 class _OneShotError(Exception):
-    """An iterator stands in a request: to digest it would use it up."""
+    """A request contains an iterator: computing the digest would use it up."""
 
 
 def _lasting(value: Any) -> Any:
-    """Return a list for what can be iterated once only, such as a generator of turns."""
+    """Return a list for an iterator, such as a generator of turns."""
     return list(value) if is_iterable(value) and isinstance(value, Iterator) else value
 
 
 def _solid(value: Any) -> Any:
-    """Return a value without iterators in it, at any depth."""
+    """Return a value with all iterators in it replaced by lists."""
     if is_mapping(value):
         return {k: _solid(v) for k, v in value.items()}
     if is_iterable(value) and not isinstance(value, (bytearray, memoryview)):
@@ -206,7 +206,7 @@ def _solid(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return the JSON form of what is not JSON by itself, as the client sends it."""
+    """Return the JSON form of a value that is not JSON, as the client sends it."""
     if hasattr(value, "to_param"):  # a tool, a message, a block
         return value.to_param()
     if isinstance(value, BaseModel):
@@ -217,8 +217,8 @@ def _plain(value: Any) -> Any:
         raise _OneShotError
     if is_iterable(value) and not isinstance(value, (bytearray, memoryview)):
         return list(value)
-    return repr(value)  # the client refuses it before sending, and says where it stands
+    return repr(value)  # the client refuses it before sending, and says where it is
 
 
-# Keys are sorted: the same request, written in another order, is not asked again.
+# Keys are sorted: the same request with its keys in another order is not asked again.
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain).encode

@@ -1,7 +1,7 @@
-"""The runs that users hold, sync and async: one line each. Loaded with the client, so kept light.
+"""The run objects that users hold, sync and async. Loaded with the client, so kept light.
 
-What is asked and handed out is decided in `_course`; who does it are the crews, in `_threads` and
-`_tasks`, which are loaded when a run begins.
+`_course` decides what is asked and handed out. The crews in `_threads` and `_tasks` do it; they are
+loaded when a run begins.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ USED_UP = "rows is an iterator, which plan() has used up: pass a list, or new ro
 
 
 class BulkRun(Generic[R, T]):
-    """The results of many rows, each as soon as it is there; made by `client.messages.bulk`.
+    """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
-    Iterate it once. Nothing is asked before that. Where you leave it early, use it as a context
-    manager, so that it ends there; rows in flight are then given up, stored ones are not asked
-    again. It belongs to one thread.
+    Iterate it once; nothing is asked before. To leave it early, use it as a context manager: the
+    run ends with the block, rows in flight are cancelled, and stored ones are not asked again. Use
+    it in one thread.
     """
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
@@ -49,7 +49,7 @@ class BulkRun(Generic[R, T]):
 
     @property
     def progress(self) -> BulkProgress:
-        """How far the run has come."""
+        """The current progress of the run."""
         return self._order.nothing_yet() if self._crew is None else self._crew.progress()
 
     def plan(self) -> BulkPlan:
@@ -58,10 +58,10 @@ class BulkRun(Generic[R, T]):
         It reads all rows, so they must be a list or another iterable that can be read again.
 
         Returns:
-            The plan: how many rows, and what would become of them.
+            The plan: the number of rows, and what would happen to them.
 
         Raises:
-            ConfigurationError: The run has begun.
+            ConfigurationError: The run has already begun.
         """
         if self._crew is not None:
             raise ConfigurationError(LATE)
@@ -73,20 +73,20 @@ class BulkRun(Generic[R, T]):
         return planner.plan
 
     def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone.
+        """Run to the end, when you need the results only in the store.
 
         Returns:
             The counts.
 
         Raises:
-            ModelsLabError: What ends the run early, as iterating raises it.
+            ModelsLabError: The error that ends the run early, as raised by iterating.
         """
         for _ in self:
             pass
         return self.progress
 
     def close(self) -> None:
-        """End the run; rows in flight are given up. A run that has ended is left as it is."""
+        """End the run and cancel rows in flight. Does nothing if the run has ended."""
         if self._crew is not None:
             self._crew.leave()
 
@@ -121,11 +121,11 @@ class BulkRun(Generic[R, T]):
 
 
 class AsyncBulkRun(Generic[R, T]):
-    """The results of many rows, each as soon as it is there; made by `client.messages.bulk`.
+    """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
-    Iterate it once, with `async for`. Nothing is asked before that. Where you leave it early, use
-    it as an async context manager, so that it ends there; rows in flight are then given up, stored
-    ones are not asked again. It belongs to one task.
+    Iterate it once, with `async for`; nothing is asked before. To leave it early, use it as an
+    async context manager: the run ends with the block, rows in flight are cancelled, and stored
+    ones are not asked again. Use it in one task.
     """
 
     def __init__(self, ask: Callable[[Any], Awaitable[Message]], order: Order[R, T]) -> None:
@@ -136,7 +136,7 @@ class AsyncBulkRun(Generic[R, T]):
 
     @property
     def progress(self) -> BulkProgress:
-        """How far the run has come."""
+        """The current progress of the run."""
         return self._order.nothing_yet() if self._crew is None else self._crew.progress()
 
     async def plan(self) -> BulkPlan:
@@ -145,10 +145,10 @@ class AsyncBulkRun(Generic[R, T]):
         It reads all rows, so they must be a list or another iterable that can be read again.
 
         Returns:
-            The plan: how many rows, and what would become of them.
+            The plan: the number of rows, and what would happen to them.
 
         Raises:
-            ConfigurationError: The run has begun.
+            ConfigurationError: The run has already begun.
         """
         from ._tasks import Rows
 
@@ -162,20 +162,20 @@ class AsyncBulkRun(Generic[R, T]):
         return planner.plan
 
     async def finish(self) -> BulkProgress:
-        """Run to the end, where the results are wanted in the store alone.
+        """Run to the end, when you need the results only in the store.
 
         Returns:
             The counts.
 
         Raises:
-            ModelsLabError: What ends the run early, as iterating raises it.
+            ModelsLabError: The error that ends the run early, as raised by iterating.
         """
         async for _ in self:
             pass
         return self.progress
 
     async def close(self) -> None:
-        """End the run; rows in flight are given up. A run that has ended is left as it is."""
+        """End the run and cancel rows in flight. Does nothing if the run has ended."""
         if self._crew is not None:
             await self._crew.leave()
 

@@ -1,9 +1,9 @@
-"""Run a bulk run on tasks of asyncio or trio: one brings rows, some ask, one stores.
+"""Execute a bulk run on tasks of asyncio or trio: one reads rows, some ask, one stores.
 
-What is asked and handed out is decided in `_course` and kept in order by the desk; here is only who
-waits for whom. All tasks are children of one, which belongs to the event loop and not to the
-caller's task: an `async for` that is left with `break` tells nobody, and no scope of the caller's
-is open across a `yield`.
+`_course` decides what is asked and handed out, and the desk keeps it in order; this module only
+makes tasks wait for each other. All tasks are children of one task, which belongs to the event loop
+instead of the caller's task, because an `async for` that is left with `break` notifies nobody, and
+no cancel scope may be open across a `yield`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from ._threads import GATHER, TICK
 R = TypeVar("R")
 T = TypeVar("T")
 
-WITHOUT_A_PAUSE = 100  # rows that are taken before other tasks have a turn
+WITHOUT_A_PAUSE = 100  # rows taken before other tasks get a turn
 
 
 class AsyncCrew(Generic[R, T]):
-    """The tasks of one run. They know nothing of the `AsyncBulkRun`, which may be garbage."""
+    """The tasks of one run. They do not hold the `AsyncBulkRun`, so that it can be collected."""
 
     def __init__(self, ask: Callable[[Any], Awaitable[Message]], order: Order[R, T]) -> None:
         self._send = ask
@@ -57,7 +57,7 @@ class AsyncCrew(Generic[R, T]):
         self._news = anyio.Event()
         self._ended = anyio.Event()
         self._why: BaseException | None = None
-        self._told = False  # whether the caller knows why it ended
+        self._told = False  # whether the caller knows why the run ended
         self._waits = False
         self._soon = spawn(self._run)
 
@@ -95,7 +95,7 @@ class AsyncCrew(Generic[R, T]):
         return self._desk.progress(time.monotonic())
 
     async def leave(self, error: BaseException | None = None) -> None:
-        """Give up what is in flight; store what is done. Does nothing once the run has ended."""
+        """Cancel what is in flight and store what is done. Does nothing if the run has ended."""
         if not self._ended.is_set():
             self._why = self._why or error or LeftEarly()
             self._scope.cancel()
@@ -120,9 +120,9 @@ class AsyncCrew(Generic[R, T]):
         except BaseException as error:
             cause = _cause(error)
             self._why = self._why or cause
-            if isinstance(cause, anyio.get_cancelled_exc_class()):  # with the loop
+            if isinstance(cause, anyio.get_cancelled_exc_class()):  # together with the loop
                 raise
-            # Ctrl-C may strike in any task, but it is the caller's.
+            # Ctrl-C may strike in any task, but belongs to the caller.
             self._desk.course.stop(cause)
         finally:
             self._finish()
@@ -149,7 +149,7 @@ class AsyncCrew(Generic[R, T]):
             tasks.cancel_scope.cancel()
 
     async def _bring(self, tasks: Any) -> None:
-        """Take rows while there is room, and put their requests in line."""
+        """Take rows while there is room, and queue their requests."""
         desk, in_a_row = self._desk, 0
         rows = Rows(self._order.rows)
         try:
@@ -180,7 +180,7 @@ class AsyncCrew(Generic[R, T]):
         return True
 
     def _spread(self, tasks: Any) -> None:
-        """Let somebody know of what has come: who asks, who stores, or who waits for results."""
+        """Wake the tasks that ask or store, and the caller if it waits for results."""
         desk = self._desk
         if desk.line:
             if self._idle:
@@ -214,7 +214,7 @@ class AsyncCrew(Generic[R, T]):
     async def _ask(self, ask: Ask[R]) -> Message | BaseException:
         try:
             return await self._send(ask.params)
-        except Exception as error:  # noqa: BLE001  the desk says what it is
+        except Exception as error:  # noqa: BLE001  the desk decides what it means
             return error
 
     async def _store(self) -> None:
@@ -228,7 +228,7 @@ class AsyncCrew(Generic[R, T]):
             self._room.set()
 
     def _write(self) -> None:
-        """Store results; where that fails the run ends, and they are handed out all the same."""
+        """Store results; if that fails, the run ends, and the results are still handed out."""
         batch = self._desk.take_unstored()
         try:
             if self._ledger is not None:
@@ -249,7 +249,7 @@ class AsyncCrew(Generic[R, T]):
 
 
 class Rows(AsyncIterator[R]):
-    """The caller's rows, sync or async. No generator: one that is left early needs closing."""
+    """The caller's rows, sync or async. Not a generator, which would need closing if left early."""
 
     def __init__(self, rows: Iterable[R] | AsyncIterable[R]) -> None:
         if isinstance(rows, AsyncIterable):
@@ -266,14 +266,14 @@ class Rows(AsyncIterator[R]):
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        """Close an async generator of the caller's: nobody else can while it is in this task."""
+        """Close the caller's async generator: nobody else can while it is in this task."""
         source: Any = self._async
         if isinstance(source, AsyncGenerator):
             await source.aclose()
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what a group of errors is about; tasks that were cancelled by it say nothing."""
+    """Return the cause in a group of errors, ignoring tasks that it cancelled."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     cancelled = anyio.get_cancelled_exc_class()
     causes = [cause for cause in map(_cause, inner) if not isinstance(cause, cancelled)]
@@ -281,11 +281,11 @@ def _cause(error: BaseException) -> BaseException:
 
 
 _RUNNING: set[Any] = set()
-"""asyncio itself holds tasks weakly."""
+"""asyncio itself holds tasks only weakly."""
 
 
 def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> Any:
-    """Start a task that belongs to the running event loop; return what calls a function there."""
+    """Start a task that belongs to the event loop; return what calls a function in the loop."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())

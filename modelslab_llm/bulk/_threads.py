@@ -1,7 +1,7 @@
-"""Run a bulk run on threads: the caller's brings rows and takes results, others ask and store.
+"""Execute a bulk run on threads: the caller's reads rows and takes results, others ask and store.
 
-What is asked and handed out is decided in `_course` and kept in order by the desk; here is only who
-waits for whom. The caller's rows, `key=` and `make=` are used in the caller's own thread.
+`_course` decides what is asked and handed out, and the desk keeps it in order; this module only
+makes threads wait for each other. The caller's rows, `key=` and `make=` run in the caller's thread.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from ._rows import Ask
 R = TypeVar("R")
 T = TypeVar("T")
 
-GATHER = 0.005  # seconds in which results are gathered into one transaction
-TICK = 0.5  # seconds until a caller who waits looks up: at the progress, and for Ctrl-C on Windows
+GATHER = 0.005  # seconds in which results are collected into one transaction
+TICK = 0.5  # seconds between checks by a waiting caller: progress, and Ctrl-C on Windows
 
 
 class Crew(Generic[R, T]):
-    """The threads of one run. They know nothing of the `BulkRun`, which may be garbage."""
+    """The threads of one run. They do not hold the `BulkRun`, so that it can be collected."""
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         self._send = ask
         self._order = order
         self._rows: Iterator[R] = iter(order.rows)
-        # A plain lock, and no condition: Ctrl-C cannot strike between its being taken and the block
-        # that lets go of it, since both are in C.
+        # A plain lock instead of a condition: Ctrl-C cannot strike between acquiring it and
+        # entering the block that releases it, because both are in C.
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._caller_waits = False
         self._news: SimpleQueue[bool] = SimpleQueue()
         self._permits: SimpleQueue[bool] = SimpleQueue()
-        """One for each request in line; False sends a thread home."""
+        """One item per queued request; False ends a thread."""
         self._permitted = 0
         self._workers = 0
         self._unsafe: SimpleQueue[bool] = SimpleQueue()
-        """Something in it: there are results to be stored. False sends the writer home."""
+        """One item when there are results to store; False ends the writer."""
         self._told_writer = False
         self._threads: set[int] = set()
         self._left = False
@@ -98,7 +98,7 @@ class Crew(Generic[R, T]):
             return self._desk.progress(time.monotonic())
 
     def leave(self, error: BaseException | None = None) -> None:
-        """Give up what is in flight; store what is done. Does nothing once the run has ended."""
+        """Cancel what is in flight and store what is done. Does nothing if the run has ended."""
         why = error or LeftEarly()
         with self._lock:
             if self._left:
@@ -113,12 +113,12 @@ class Crew(Generic[R, T]):
             self._order.close(self._desk, why)
 
     def abandon(self) -> None:
-        """Leave from wherever the garbage collector runs: that may be a thread of the run's own,
-        which may hold the lock."""
+        """Leave from wherever the garbage collector runs, which may be a thread of this run that
+        holds the lock."""
         if self._left:
             return
         if threading.get_ident() in self._threads:
-            with suppress(RuntimeError):  # the interpreter is ending
+            with suppress(RuntimeError):  # the interpreter is shutting down
                 _thread.start_new_thread(self.leave, (Abandoned(),))
         else:
             self.leave(Abandoned())
@@ -167,7 +167,7 @@ class Crew(Generic[R, T]):
     def _ask(self, ask: Ask[R]) -> Message | BaseException:
         try:
             return self._send(ask.params)
-        except BaseException as error:  # noqa: BLE001  the desk says what it is
+        except BaseException as error:  # noqa: BLE001  the desk decides what it means
             return error
 
     def _store(self) -> None:
@@ -183,7 +183,7 @@ class Crew(Generic[R, T]):
                 self._wake()
 
     def _write(self, batch: list[Any]) -> None:
-        """Store results; where that fails the run ends, and they are handed out all the same."""
+        """Store results; if that fails, the run ends, and the results are still handed out."""
         assert self._ledger is not None
         try:
             self._ledger.write([kept for kept, _ in batch if kept is not None])
@@ -220,7 +220,7 @@ class Crew(Generic[R, T]):
             self._writer.join()
 
     def _start(self, work: Any, name: str) -> threading.Thread:
-        # Daemons: a call that takes minutes does not hold up a program that wants to end.
+        # Daemons: a call that takes minutes must not delay the end of the program.
         context = contextvars.copy_context()
 
         def run() -> None:
