@@ -378,13 +378,13 @@ class Messages(StaysInProcess, HintsAtNames):
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
             strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
             validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that stores the results, created or continued. Rows that it has an answer for
-                are not asked again. Default None: nothing is stored.
+            store: File that stores the results, created or continued. Rows that it has an answer
+                for are not asked again. Default None: nothing is stored.
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the stored
-                failure.
+            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+                stored failure.
             include_stored: Also hand out results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
@@ -798,13 +798,13 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
             strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
             validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that stores the results, created or continued. Rows that it has an answer for
-                are not asked again. Default None: nothing is stored.
+            store: File that stores the results, created or continued. Rows that it has an answer
+                for are not asked again. Default None: nothing is stored.
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the stored
-                failure.
+            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+                stored failure.
             include_stored: Also hand out results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
