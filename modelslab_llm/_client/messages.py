@@ -378,23 +378,23 @@ class Messages(StaysInProcess, HintsAtNames):
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
             strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
             validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that keeps the results, created or continued; what it has an answer for is
-                not asked again. Default None: nothing is kept.
-            max_in_flight: Most rows in flight at a time. Default 50.
+            store: File that stores the results, created or continued. Rows that it has an answer
+                for are not asked again. Default None: nothing is stored.
+            max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask again what failed in an earlier run. Default False: the stored failure
-                is the result.
-            include_stored: Hand out the results that the store has, too. Default True.
-            deduplicate: Send identical requests once, and give all their rows the one answer.
-                Default False.
-            prices: What tokens cost, for `result.cost` and the progress. Default: those of
+            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+                stored failure.
+            include_stored: Also hand out results that were stored before. Default True.
+            deduplicate: Send identical requests once and share the answer among their rows. Default
+                False.
+            prices: Token prices, for `result.cost` and the progress. Default: the prices of
                 `budget`.
             budget: End the run with `BudgetSpentError` before the next request once this is spent.
                 Default None, no limit.
-            progress: Show a progress bar (tqdm or rich, else log lines), or call a function with
-                the `BulkProgress`, five times a second at most. Default False.
-            total: How many rows there are, where `len(rows)` does not tell. Default None.
+            progress: Show a progress bar (tqdm or rich, otherwise log lines), or call a function
+                with the `BulkProgress`, at most five times a second. Default False.
+            total: The number of rows, if `len(rows)` does not tell. Default None.
 
         Returns:
             The run, to be iterated once.
@@ -798,23 +798,23 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
             strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
             validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that keeps the results, created or continued; what it has an answer for is
-                not asked again. Default None: nothing is kept.
-            max_in_flight: Most rows in flight at a time. Default 50.
+            store: File that stores the results, created or continued. Rows that it has an answer
+                for are not asked again. Default None: nothing is stored.
+            max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask again what failed in an earlier run. Default False: the stored failure
-                is the result.
-            include_stored: Hand out the results that the store has, too. Default True.
-            deduplicate: Send identical requests once, and give all their rows the one answer.
-                Default False.
-            prices: What tokens cost, for `result.cost` and the progress. Default: those of
+            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+                stored failure.
+            include_stored: Also hand out results that were stored before. Default True.
+            deduplicate: Send identical requests once and share the answer among their rows. Default
+                False.
+            prices: Token prices, for `result.cost` and the progress. Default: the prices of
                 `budget`.
             budget: End the run with `BudgetSpentError` before the next request once this is spent.
                 Default None, no limit.
-            progress: Show a progress bar (tqdm or rich, else log lines), or call a function with
-                the `BulkProgress`, five times a second at most. Default False.
-            total: How many rows there are, where `len(rows)` does not tell. Default None.
+            progress: Show a progress bar (tqdm or rich, otherwise log lines), or call a function
+                with the `BulkProgress`, at most five times a second. Default False.
+            total: The number of rows, if `len(rows)` does not tell. Default None.
 
         Returns:
             The run, to be iterated once.

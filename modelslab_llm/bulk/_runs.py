@@ -35,7 +35,7 @@ class BulkRun(Generic[R, T]):
     """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
     Iterate it once; nothing is asked before. To leave it early, use it as a context manager: the
-    run ends with the block, rows in flight are cancelled, and stored ones are not asked again. Use
+    run ends with the block, rows in flight are abandoned, and stored ones are not asked again. Use
     it in one thread.
     """
 
@@ -86,7 +86,7 @@ class BulkRun(Generic[R, T]):
         return self.progress
 
     def close(self) -> None:
-        """End the run and cancel rows in flight. Does nothing if the run has ended."""
+        """End the run and abandon rows in flight. Does nothing if the run has ended."""
         if self._crew is not None:
             self._crew.leave()
 
@@ -124,7 +124,7 @@ class AsyncBulkRun(Generic[R, T]):
     """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
     Iterate it once, with `async for`; nothing is asked before. To leave it early, use it as an
-    async context manager: the run ends with the block, rows in flight are cancelled, and stored
+    async context manager: the run ends with the block, rows in flight are abandoned, and stored
     ones are not asked again. Use it in one task.
     """
 
@@ -175,7 +175,7 @@ class AsyncBulkRun(Generic[R, T]):
         return self.progress
 
     async def close(self) -> None:
-        """End the run and cancel rows in flight. Does nothing if the run has ended."""
+        """End the run and abandon rows in flight. Does nothing if the run has ended."""
         if self._crew is not None:
             await self._crew.leave()
 

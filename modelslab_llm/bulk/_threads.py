@@ -98,7 +98,7 @@ class Crew(Generic[R, T]):
             return self._desk.progress(time.monotonic())
 
     def leave(self, error: BaseException | None = None) -> None:
-        """Cancel what is in flight and store what is done. Does nothing if the run has ended."""
+        """Abandon what is in flight and store what is done. Does nothing if the run has ended."""
         why = error or LeftEarly()
         with self._lock:
             if self._left:

@@ -1,7 +1,7 @@
-"""Conversations that can always be sent (`Conversation`), and the loop that runs tools in them.
+"""Conversations that are always valid (`Conversation`), and the loop that runs tools in them.
 
-The public face of the room: `_conversation` holds turns, `_tool_loop` decides how a conversation
-with tools goes on, and the runners of `_runner` do it. Knows no HTTP library.
+The public face of the room: `_conversation` holds the turns, `_tool_loop` decides how a
+conversation with tools continues, and `_runner` sends and runs. Knows no HTTP library.
 """
 
 from ._conversation import Conversation

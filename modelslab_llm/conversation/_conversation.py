@@ -1,7 +1,7 @@
-"""Keep a conversation that can always be sent: whatever was added, cut off or trimmed, it is valid.
+"""Keep a conversation that can always be sent: it stays valid after any addition, cut or trimming.
 
-Pure: it sends nothing and knows no endpoint. What was said stands in a plain list, to be changed
-by list operations; the rules of a valid history, in `_history`, are applied when it is read.
+Pure: it sends nothing and knows no endpoint. The turns are a plain list that you can edit; the
+rules of a valid history, in `_history`, are applied when it is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Conversation"]
 
 
 class Conversation:
-    """What was said so far, turn by turn; iterate over it for the history to send.
+    """The turns of a conversation; iterate over it for the history to send.
 
     >>> conversation = Conversation()
     >>> conversation.add("How high is the Tamar?")
@@ -31,15 +31,14 @@ class Conversation:
     >>> [turn["role"] for turn in conversation]
     ['user', 'assistant', 'user']
 
-    It is sent as `messages=conversation`, by `create`, `stream` and `count_tokens` alike. `turns`
-    is a plain list: trim with `del conversation.turns[:2]`, fork with
-    `Conversation(conversation.turns)`, save with `json.dumps(conversation.turns)`, and load with
-    `Conversation(json.loads(text))`.
+    Pass it as `messages=conversation` to `create`, `stream` and `count_tokens`. `turns` is a plain
+    list: trim with `del conversation.turns[:2]`, fork with `Conversation(conversation.turns)`, save
+    with `json.dumps(conversation.turns)`, and load with `Conversation(json.loads(text))`.
     """
 
     def __init__(self, turns: Iterable[MessageParam | Message | LoadedParam] = ()) -> None:
         self.turns: list[MessageParam] = []
-        """Every turn as it was added, in plain dicts. Reading the history changes nothing here."""
+        """Every turn as it was added, as plain dicts. Reading the history changes nothing here."""
         for turn in turns:
             self.add(turn)
 
@@ -49,13 +48,12 @@ class Conversation:
     ) -> None:
         """Add a turn to the end.
 
-        A reply may be whole, refused, cut by `max_tokens`, empty, or the `partial_message` of a
-        stream that broke off. Calls whose arguments did not arrive whole must not be run; they are
-        answered here, with an error that shows the model what did arrive.
+        A reply may be complete, refused, truncated by `max_tokens`, empty, or the `partial_message`
+        of a stream that broke off. Calls with incomplete arguments must not be run; they are
+        answered here, with an error that shows the model what arrived.
 
         Args:
-            turn: A reply of the model; text, a block or blocks of the user's; or any turn as a
-                dict.
+            turn: A reply of the model; the user's text, block or blocks; or any turn as a dict.
 
         Raises:
             InvalidRequestError: It is not a turn.
@@ -78,16 +76,16 @@ class Conversation:
     def messages(self) -> list[MessageParam]:
         """The history to send, by these rules (protocol.md §3, §4, §10, §13); `[]` if none is left.
 
-        - It begins with the user, and the roles alternate: neighbours of one role become one turn.
-        - No empty text, no empty turn, and no thinking at the end of a turn, where it led to
-          nothing.
-        - Each tool call is answered in the very next turn, results first: by the last result added
-          for it there, or else by one that says that it was not run.
-        - No result without its call, as trimming leaves behind; no call without an id or a name,
-          which nobody could answer.
+        - It begins with the user, and the roles alternate: adjacent turns of one role are merged.
+        - No empty text, no empty turn, and no thinking at the end of a turn, where nothing follows
+          from it.
+        - Each tool call is answered in the very next turn, results first: with the last result
+          added for it there, or with one that says that it was not run.
+        - No result without its call, as left behind by trimming; no call without an ID or a name,
+          because nobody could answer it.
         """
         history: list[Turn] = []
-        asked: list[str] = []  # the calls of the turn before
+        asked: list[str] = []  # the calls of the previous turn
         for role, parts in self._sound_turns():
             if role == "user":
                 parts = _history.answered(parts, asked)
@@ -101,7 +99,7 @@ class Conversation:
 
     @property
     def pending(self) -> list[ToolUseBlock]:
-        """The calls of the last reply for which no result was added yet."""
+        """The calls of the last reply that have no result yet."""
         turns = self._sound_turns()
         given = _history.results_in(turns.pop()[1]) if turns and turns[-1][0] == "user" else {}
         calls = [part for part in turns[-1][1] if is_a(part, "tool_use")] if turns else []
@@ -111,8 +109,9 @@ class Conversation:
     def without_thinking(self) -> Conversation:
         """Return a copy without thinking, for another server or model.
 
-        Thinking is only for where it came from. Keep it otherwise, and move while no tool call is
-        pending: where a call follows from thinking, Anthropic wants both (protocol.md §4).
+        Only the server and model that produced thinking can use it. Keep it otherwise, and do not
+        move while a tool call is pending: if a call follows thinking, Anthropic requires both
+        (protocol.md §4).
 
         Returns:
             The copy.

@@ -1,7 +1,7 @@
-"""The rules of a history that every server takes, turn by turn (protocol.md §3, §4, §10, §13).
+"""The rules of a history that every server accepts, turn by turn (protocol.md §3, §4, §10, §13).
 
-Pure functions on blocks as plain dicts. `Conversation` puts a whole history right by them, and a
-`ToolLoop` what it adds to one.
+Pure functions on blocks as plain dicts. `Conversation` applies them to a whole history, and a
+`ToolLoop` to what it adds to one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..types.message import CUT, own_id
 from ..types.requests import MessageParam, ToolResultBlockParam
 
 Part: TypeAlias = Union[str, Mapping[str, Any]]
-"""A block; text that was given as a plain string stays one where it is all there is."""
+"""A block; text passed as a plain string stays one if it is the only part."""
 Turn: TypeAlias = tuple[str, list[Part]]
 
 THINKING = ("thinking", "redacted_thinking")
-SHOWN = 1000  # characters of broken arguments that the model is shown
+SHOWN = 1000  # characters of broken arguments shown to the model
 
 
 def is_a(part: object, *kinds: str) -> bool:
@@ -30,7 +30,7 @@ def is_a(part: object, *kinds: str) -> bool:
 
 
 def sound(given: Iterable[MessageParam]) -> list[Turn]:
-    """Return the turns that say something, each without what no server takes."""
+    """Return the turns that have content, each without the parts that no server accepts."""
     turns: list[Turn] = []
     for turn in _with_own_ids(given):
         append(turns, turn)
@@ -38,12 +38,12 @@ def sound(given: Iterable[MessageParam]) -> list[Turn]:
 
 
 def _with_own_ids(given: Iterable[MessageParam]) -> Iterator[MessageParam]:
-    """Give calls that share an id in one turn ids of their own, and their results the same.
+    """Give calls that share an ID in one turn their own IDs, and their results the same.
 
-    Replies have such ids when they are read; this is for histories kept as dicts. Which result is
-    whose is told by their order. The same call again keeps its id.
+    Replies get such IDs when they are read; this is for histories saved as dicts. Results are
+    matched to calls by their order. A repeated call keeps its ID.
     """
-    calls: dict[str, list[Mapping[str, Any]]] = {}  # by the id that they share, each with its own
+    calls: dict[str, list[Mapping[str, Any]]] = {}  # by the ID that they share
     results: Counter[str] = Counter()
     before = ""
     for turn in given:
@@ -79,10 +79,10 @@ def _with_own_id(
 
 
 def append(turns: list[Turn], turn: MessageParam) -> None:
-    """Add a turn without what no server takes; neighbours of one role become one, empty ones none.
+    """Add a turn without parts that no server accepts; merge adjacent turns of one role.
 
-    Left out are empty text, calls that nobody could answer (without a name, without an id, or with
-    the id of another one of that turn), and thinking at the end of a turn, where it led to nothing.
+    Empty turns are dropped. So are empty text, calls that nobody could answer (no name, no ID, or
+    the ID of another call in that turn), and thinking at the end of a turn, where nothing follows.
     """
     content, role = turn["content"], turn["role"]
     given: Iterable[Any] = [content] if isinstance(content, str) else content
@@ -98,18 +98,18 @@ def append(turns: list[Turn], turn: MessageParam) -> None:
 
 
 def call_ids(parts: list[Part]) -> list[str]:
-    """Return the ids of the calls that a turn makes."""
+    """Return the IDs of the calls in a turn."""
     return [_id(part) for part in parts if is_a(part, "tool_use")]
 
 
 def results_in(parts: list[Part]) -> dict[str, Part]:
-    """Return the results among the parts by the ids of their calls; of several, the last."""
+    """Return the results among the parts by the IDs of their calls; of several, the last."""
     results = [part for part in parts if not isinstance(part, str) and is_a(part, "tool_result")]
     return {part.get("tool_use_id", ""): part for part in results}
 
 
 def answered(parts: list[Part], asked: list[str]) -> list[Part]:
-    """Return a user's parts with exactly one result for each call asked, before all else."""
+    """Return a user's parts with exactly one result for each call, before everything else."""
     given = results_in(parts)
     others = [part for part in parts if not is_a(part, "tool_result")]
     unanswered = "the call was not run"
@@ -120,7 +120,7 @@ def answered(parts: list[Part], asked: list[str]) -> list[Part]:
 
 
 def turn_param(turn: Turn) -> MessageParam:
-    """Return a turn as a request takes it."""
+    """Return a turn in the form of a request."""
     role, parts = turn
     content: Any = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
     if len(parts) == 1 and isinstance(parts[0], str):
@@ -129,12 +129,12 @@ def turn_param(turn: Turn) -> MessageParam:
 
 
 def not_run(use: ToolUseBlock, stop_reason: str | None) -> ToolResultBlockParam:
-    """Return the answer to a call whose arguments did not arrive whole, which must not be run."""
+    """Return the answer to a call with incomplete arguments, which must not be run."""
     return tool_result(use, why_not_run(use, stop_reason), is_error=True)
 
 
 def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
-    """Tell the model why a call was not run, what had come of it, and what to do."""
+    """Tell the model why a call was not run, what arrived of it, and what to do."""
     came = f": {use.raw_input[:SHOWN]}" if use.raw_input else ""
     if stop_reason in CUT:
         return (
@@ -145,7 +145,7 @@ def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
 
 
 def not_run_after_cut(stop_reason: str | None) -> str:
-    """Tell the model why a call that came whole was not run in a turn that was cut after it."""
+    """Tell the model why a complete call was not run in a turn that was cut off after it."""
     return (
         f"not run, because the answer was cut off ({stop_reason}) and its other calls may be "
         "missing; call it again in a shorter answer"

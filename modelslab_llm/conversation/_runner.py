@@ -1,6 +1,6 @@
-"""Run conversations with tools: `ToolRunner` and its async twin, side by side.
+"""Run conversations with tools: `ToolRunner` and its async version, side by side.
 
-They send requests and run functions, and decide nothing: what comes next is `ToolLoop`'s business.
+They send requests and run functions, but decide nothing: `ToolLoop` decides what comes next.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ S = TypeVar("S", MessageStream, AsyncMessageStream)
 
 
 class _State(HintsAtNames, Generic[S]):
-    """What sync and async share: the conversation, and the answer that is streaming in."""
+    """The part that sync and async share: the conversation, and the answer being streamed."""
 
     def __init__(self, loop: ToolLoop) -> None:
         self._loop = loop
@@ -35,9 +35,9 @@ class _State(HintsAtNames, Generic[S]):
 
     @property
     def total_usage(self) -> Usage:
-        """All tokens that the turns so far cost, those of answers that broke off included.
+        """The total tokens of all turns so far, including answers that broke off.
 
-        What broke off counts as far as the server had counted it.
+        Those count as far as the server had counted them.
         """
         usages = list(self._loop.usages)
         if self._stream and self._stream.has_failed:
@@ -46,17 +46,17 @@ class _State(HintsAtNames, Generic[S]):
 
     @property
     def messages(self) -> list[MessageParam]:
-        """The conversation so far, as a request takes it.
+        """The conversation so far, in the form of a request.
 
-        The answer with calls that are not answered yet is not part of it.
+        An answer whose calls are not answered yet is not part of it.
         """
         return list(self._loop.messages)
 
     @property
     def calls(self) -> list[ToolCall]:
-        """The calls in the last answer, which run when the runner goes on.
+        """The calls in the last answer, which run when the runner continues.
 
-        Raises `ToolError` while that answer is still streaming in: its calls come at its end.
+        Raises `ToolError` while that answer is still streaming: its calls come at its end.
         """
         if self._stream and not self._heard:
             if not self._stream.is_complete:
@@ -65,7 +65,7 @@ class _State(HintsAtNames, Generic[S]):
         return self._loop.calls
 
     def _take_stream(self) -> S | None:
-        """Return the answer that streams in, if it is still worth reading, and let go of it."""
+        """Return the answer being streamed, if it is still worth reading, and release it."""
         stream, self._stream = self._stream, None
         if stream and stream.has_failed:
             self._loop.usages.append(stream.current_message.total_usage)
@@ -84,11 +84,11 @@ class _State(HintsAtNames, Generic[S]):
 
 
 class ToolRunner(_State[MessageStream]):
-    """A conversation in which tools are run: iterate for the model's messages, one a turn.
+    """A conversation in which tools are run: iterate over the model's messages, one per turn.
 
-    It is one iterator, so each way of reading goes on where the last one stopped. Between two
-    turns the calls in `calls` run, one after the other. Use `with` if you may leave it early while
-    an answer streams in. An `APIError` leaves it as it was before the request: go on to try again.
+    It is one iterator, so each way of reading continues where the last one stopped. Between two
+    turns, the calls in `calls` run one after the other. Use `with` if you may leave it early while
+    an answer is streaming. After an `APIError`, it is as before the request: continue to try again.
     """
 
     def __init__(
@@ -116,25 +116,25 @@ class ToolRunner(_State[MessageStream]):
         return message
 
     def stream(self) -> Iterator[MessageStream]:
-        """Iterate over the turns as streams, which are opened for you and read to their end.
+        """Iterate over the turns as streams, which are opened and read to their end for you.
 
         Returns:
-            An iterator of one stream a turn.
+            An iterator of one stream per turn.
         """
         return _Streams(self)
 
     def get_final_message(self) -> Message:
         """Run the conversation to its end and return the last message.
 
-        That is the first message without calls, one that the model refused to go on with (its calls
-        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        It is the first message without calls, one that the model refused to continue (its calls are
+        not run), or one with a call that you have to answer yourself (see `calls`) because its
         definition has no function.
 
         Returns:
             The message.
 
         Raises:
-            TooManyTurnsError: `max_turns` messages brought no answer.
+            TooManyTurnsError: `max_turns` messages brought no final answer.
             ToolError: A tool failed, with `on_error="raise"`.
             APIError: No usable response; the runner is as it was before the request, so call this
                 again to try again.
@@ -144,7 +144,7 @@ class ToolRunner(_State[MessageStream]):
         return self._final()
 
     def close(self) -> None:
-        """Close the connection of an answer that is streaming in."""
+        """Close the connection of an answer that is being streamed."""
         if self._stream:
             self._stream.close()
 
@@ -199,7 +199,7 @@ def _run(call: ToolCall) -> None:
 
 
 def _within(seconds: float | None, run: Callable[[], Any]) -> Any:
-    """Run a function, at most for so long. A thread cannot be ended: it is left to itself."""
+    """Run a function with a timeout. A thread cannot be stopped, so it is abandoned."""
     if seconds is None:
         return run()
     from concurrent.futures import Future, wait
@@ -209,7 +209,7 @@ def _within(seconds: float | None, run: Callable[[], Any]) -> Any:
     def work() -> None:
         try:
             future.set_result(run())
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - passed to the thread that waits
             future.set_exception(error)
 
     Thread(target=copy_context().run, args=(work,), daemon=True).start()
@@ -223,12 +223,12 @@ def _too_slow(seconds: float | None) -> TimeoutError:
 
 
 class AsyncToolRunner(_State[AsyncMessageStream]):
-    """A conversation in which tools are run: iterate for the model's messages, one a turn.
+    """A conversation in which tools are run: iterate over the model's messages, one per turn.
 
-    It is one iterator, so each way of reading goes on where the last one stopped. Between two
-    turns the calls in `calls` run at the same time, functions that are not async in threads. Use
-    `async with` if you may leave it early while an answer streams in. An `APIError` leaves it as
-    it was before the request: go on to try again.
+    It is one iterator, so each way of reading continues where the last one stopped. Between two
+    turns, the calls in `calls` run concurrently, functions that are not async in threads. Use
+    `async with` if you may leave it early while an answer is streaming. After an `APIError`, it is
+    as before the request: continue to try again.
     """
 
     def __init__(
@@ -253,25 +253,25 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
         return message
 
     def stream(self) -> AsyncIterator[AsyncMessageStream]:
-        """Iterate over the turns as streams, which are opened for you and read to their end.
+        """Iterate over the turns as streams, which are opened and read to their end for you.
 
         Returns:
-            An iterator of one stream a turn.
+            An iterator of one stream per turn.
         """
         return _AsyncStreams(self)
 
     async def get_final_message(self) -> Message:
         """Run the conversation to its end and return the last message.
 
-        That is the first message without calls, one that the model refused to go on with (its calls
-        are not run), or one with a call that you have to answer yourself (see `calls`) because its
+        It is the first message without calls, one that the model refused to continue (its calls are
+        not run), or one with a call that you have to answer yourself (see `calls`) because its
         definition has no function.
 
         Returns:
             The message.
 
         Raises:
-            TooManyTurnsError: `max_turns` messages brought no answer.
+            TooManyTurnsError: `max_turns` messages brought no final answer.
             ToolError: A tool failed, with `on_error="raise"`.
             APIError: No usable response; the runner is as it was before the request, so call this
                 again to try again.
@@ -281,7 +281,7 @@ class AsyncToolRunner(_State[AsyncMessageStream]):
         return self._final()
 
     async def close(self) -> None:
-        """Close the connection of an answer that is streaming in."""
+        """Close the connection of an answer that is being streamed."""
         if self._stream:
             await self._stream.close()
 
@@ -326,7 +326,7 @@ class _AsyncStreams(AsyncIterator[AsyncMessageStream]):
 
 
 async def _arun_all(calls: list[ToolCall]) -> None:
-    """Run calls at the same time. What ends a program, such as `SystemExit`, ends all of them."""
+    """Run calls concurrently. An exception that ends a program, such as `SystemExit`, ends all."""
     if not calls:
         return
     import anyio  # where httpx is, so is anyio
@@ -338,7 +338,7 @@ async def _arun_all(calls: list[ToolCall]) -> None:
             await _arun(call)
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException as error:  # noqa: BLE001 - raised below, and not inside a group
+        except BaseException as error:  # noqa: BLE001 - raised below, outside the group
             ended_by.append(error)
             group.cancel_scope.cancel()
 
@@ -358,14 +358,14 @@ async def _arun(call: ToolCall) -> None:
 
 
 async def _awithin(seconds: float | None, tool: Any, input: dict[str, Any]) -> Any:
-    """Run a tool, at most for so long: an async one is cancelled, a thread is left to itself."""
+    """Run a tool with a timeout: an async one is cancelled, a thread is abandoned."""
     import anyio
     from anyio import to_thread
 
     with anyio.move_on_after(seconds):
         if tool.is_async:
             return await tool.call(input)
-        # In a tuple, because trio takes no awaitable from a thread.
+        # In a tuple, because trio accepts no awaitable from a thread.
         (found,) = await to_thread.run_sync(lambda: (tool.call(input),), abandon_on_cancel=True)
         return await found if isawaitable(found) else found
     raise _too_slow(seconds)

@@ -1,7 +1,7 @@
-"""Decide how a conversation with tools goes on: what to send next, which calls to run, when to end.
+"""Decide how a conversation with tools continues: what to send, which calls to run, when to end.
 
-Pure: sends nothing, runs no tool, waits for nothing. A `ToolLoop` is told what the model answered
-and what the tools gave; the runners in `_runner` do the rest, sync and async.
+Pure: sends nothing, runs no tool, waits for nothing. The runners in `_runner`, sync and async, pass
+in the model's answers and the tools' results, and do the rest.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ log = logging.getLogger("modelslab_llm")
 
 OnError: TypeAlias = Literal["report", "raise"]
 OnCut: TypeAlias = Literal["report", "run"]
-SAID = 1000  # characters of an exception that the model is told
+SAID = 1000  # characters of an exception that the model is shown
 
 
 class ToolCall(HintsAtNames):
-    """A call the model made. Look at it, change its `input`, or answer it yourself.
+    """A tool call of the model. Look at it, change its `input`, or answer it yourself.
 
-    What is neither answered nor refused is run when the runner goes on.
+    If you neither answer nor refuse it, it runs when the runner continues.
     """
 
     tool_use: ToolUseBlock
     """The call as the model made it."""
     tool: Tool[..., Any] | None
-    """The tool that will run; None where a definition without a function was called."""
+    """The tool that will run; None if the definition has no function."""
     input: dict[str, Any]
-    """The arguments the tool will get; the conversation keeps those the model gave."""
+    """The arguments for the tool; the conversation keeps the model's arguments."""
     result: ToolResultBlockParam | None
-    """The answer, once there is one."""
+    """The answer, if there is one yet."""
     error: Exception | None
     """Why the call failed, if it did."""
 
@@ -61,12 +61,12 @@ class ToolCall(HintsAtNames):
 
     @property
     def input_complete(self) -> bool:
-        """False when the arguments were cut off or are not JSON, until you set `input`."""
+        """False if the arguments were cut off or are not JSON, until you set `input`."""
         return self.tool_use.input_complete or self.input_changed
 
     @property
     def input_changed(self) -> bool:
-        """True once you set or changed `input`: the call then runs, whatever came of it."""
+        """True after you set or changed `input`: the call then runs, even if incomplete."""
         return self.input is not self._given or self.input != self.tool_use.input
 
     def answer(self, content: object, is_error: bool = False) -> None:
@@ -83,18 +83,18 @@ class ToolCall(HintsAtNames):
         self.error = None
 
     def refuse(self, reason: str) -> None:
-        """Answer the call with an error, which tells the model why it was not run.
+        """Answer the call with an error that tells the model why it was not run.
 
         Args:
-            reason: What the model is told.
+            reason: The reason, for the model.
         """
         self.answer(reason, is_error=True)
 
     def fail(self, error: Exception) -> None:
-        """Answer the call with what went wrong: type and message, never the traceback.
+        """Answer the call with an exception: its type and message, never the traceback.
 
         Args:
-            error: What the tool raised.
+            error: The exception of the tool.
         """
         log.info("tool %s failed", self.name, exc_info=error)
         said = str(error)[:SAID]
@@ -117,7 +117,7 @@ class ToolLoop:
         on_error: OnError,
         on_cut: OnCut = "report",
     ) -> None:
-        """Raise `InvalidRequestError` for what is ruled out, before anything is sent."""
+        """Raise `InvalidRequestError` for what is not allowed, before anything is sent."""
         if type(max_turns) is not int or max_turns < 1:
             raise InvalidRequestError(f"max_turns: must be at least 1, not {max_turns!r}")
         if on_error not in ("report", "raise"):
@@ -125,7 +125,7 @@ class ToolLoop:
         if on_cut not in ("report", "run"):
             raise InvalidRequestError(f"on_cut: must be 'report' or 'run', not {on_cut!r}")
         given = params.get("tools")
-        if is_iterable(given):  # an iterator too, and it is looked at twice
+        if is_iterable(given):  # also if it is an iterator, because it is read twice
             params = {**params, "tools": list(given)}
         body = checked(params, MESSAGE, endpoint, "run_tools")
         tools: list[Any] = list(params.get("tools") or ())
@@ -139,13 +139,13 @@ class ToolLoop:
         self._unanswered = False
         self._reply: list[MessageParam] = []
         self.messages: list[MessageParam] = body["messages"]
-        """The conversation, with all calls in it answered: a request can go on from it."""
+        """The conversation with all its calls answered, so that a request can continue it."""
         self.message: Message | None = None
         """The last answer of the model."""
         self.usages: list[Usage] = []
-        """What each answer cost, those that broke off included."""
+        """The usage of each answer, including those that broke off."""
         self.calls: list[ToolCall] = []
-        """The calls in it that can be answered: each with a name, and an id of its own."""
+        """The calls in it that can be answered: each has a name and its own ID."""
 
     def add_reply(self, message: Message) -> None:
         """Take the model's answer to the last request."""
@@ -175,7 +175,7 @@ class ToolLoop:
     def calls_to_run(self) -> list[ToolCall]:
         """Return the calls that must be run before the next request; answer those that must not.
 
-        None is to run while another one waits for the caller, because it has no function.
+        None is run while another one, without a function, waits for the caller.
         """
         stopped = self.message.stop_reason if self.message else None
         if stopped in CUT and self._on_cut == "report":
@@ -197,12 +197,11 @@ class ToolLoop:
         return [call for call in self.calls if call.result is None]
 
     def next_request(self) -> dict[str, Any] | None:
-        """Return the parameters of the next request, or None when there is none to make.
+        """Return the parameters of the next request, or None if there is none to make.
 
-        That is after an answer without calls or one that the model refused to go on with, and while
-        a call waits for the caller. Raises
-        `TooManyTurnsError`, and `ToolError` for a call that failed if errors are to be raised;
-        the conversation is in order then, and can go on.
+        There is none after an answer without calls, after one that the model refused to continue,
+        and while a call waits for the caller. Raises `TooManyTurnsError`, and `ToolError` for a
+        failed call if errors are to be raised; the conversation is valid then, and can continue.
         """
         if self._unanswered and not self._answered():
             return None
@@ -242,14 +241,14 @@ class ToolLoop:
         return True
 
     def _paused(self) -> bool:
-        """Tell whether the server wants its turn back to go on with it (protocol.md §5)."""
+        """Tell whether the server wants its turn back to continue it (protocol.md §5)."""
         return self.message is not None and self.message.stop_reason == "pause_turn"
 
     def _refused(self) -> bool:
         return self.message is not None and self.message.stop_reason in REFUSED
 
     def _choice(self) -> Any:
-        """Return the choice of tools: forced for good, the model could never give an answer."""
+        """Return the choice of tools: if it stayed forced, the model could never give an answer."""
         choice = self._params.get("tool_choice")
         if not self._turns or not is_mapping(choice) or choice.get("type") not in ("any", "tool"):
             return choice

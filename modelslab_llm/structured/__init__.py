@@ -1,6 +1,6 @@
-"""Structured output: how it is asked for (`_ask`), read (`_read`) and streamed (`_stream`).
+"""Structured output: how to ask for it (`_ask`), read it (`_read`) and stream it (`_stream`).
 
-The public face of the room. Knows no HTTP library; `_client` sends what is asked here.
+The public face of the room. Knows no HTTP library; `_client` sends the requests.
 """
 
 from ..endpoints import Strategy

@@ -1,7 +1,7 @@
-"""Decide how to ask for an output, and ask until an answer fits. Sends nothing itself.
+"""Decide how to ask for an output, and ask until an answer is valid. Sends nothing itself.
 
-`output_request` turns a type and the caller's parameters into those that are sent; `parsing` is the
-flow behind `parse`: it yields each attempt, and is sent its outcome.
+`output_request` turns a type and the caller's parameters into the parameters to send. `parsing` is
+the flow behind `parse`: it yields each attempt and receives its outcome.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def output_request(
     endpoint: Endpoint,
     verb: str = "parse",
 ) -> OutputRequest[Any]:
-    """Return the request for an output. Raises `InvalidRequestError` for what cannot be asked."""
-    refuse_unknown(params, MESSAGE, verb)  # first: of an output under another name
+    """Return the request for an output. Raises `InvalidRequestError` if it cannot be asked for."""
+    refuse_unknown(params, MESSAGE, verb)  # first: a misspelled `output`
     adapter = adapter_of(output)
     schema, wrapped = schema_of(adapter)
     strategy = endpoint.default_strategy if strategy is None else strategy
@@ -61,7 +61,7 @@ def output_request(
         params["output_config"] = {**params.get("output_config", {}), "format": form}
     else:
         params = _in_words(params, schema)
-        if strategy == "response_format":  # which the route makes of it
+        if strategy == "response_format":  # the route converts it
             form = {"type": "json_schema", "schema": for_response_format(schema)}
             params["output_config"] = {**params.get("output_config", {}), "format": form}
     return OutputRequest(
@@ -80,10 +80,10 @@ def parsing(
     clock: Callable[[], float],
     route: Route | None = None,
 ) -> Generator[Attempt, Outcome, ParsedMessage[T]]:
-    """Ask until an answer fits, `validation_retries` times again at most, before one deadline.
+    """Ask until an answer is valid, with up to `validation_retries` retries and one deadline.
 
-    Only an invalid answer is asked for again: one that was cut or refused would be again. If the
-    budget is spent by then, the error of the answer is the cause of the one that says so.
+    Only an invalid answer is retried: a truncated or refused one would be the same again. If the
+    budget is spent by then, the cause of `BudgetSpentError` is the error of the answer.
     """
     if type(validation_retries) is not int or validation_retries < 0:
         given = repr(validation_retries)
@@ -108,10 +108,10 @@ def parsing(
 
 
 def _by_tool(params: Mapping[str, Any], schema: Mapping[str, Any], alone: bool) -> dict[str, Any]:
-    """Force a call (protocol.md §10); `disable_parallel_tool_use` is for those who heed it.
+    """Force a call (protocol.md §10); some servers honor `disable_parallel_tool_use`.
 
-    llama-server takes it for a call of any tool, so there the tool stands `alone`: a history that
-    used others needs none of them. Its grammar holds a call to the schema, but no model to a call.
+    llama-server forces a call of any tool, so the tool is sent `alone` there; a history with other
+    tools does not need them. Its grammar holds a call to the schema, but does not force a call.
     """
     others: Any = params.get("tools", ())
     description = "Give the answer by calling this, once."
@@ -132,7 +132,7 @@ def _name(tool: Any) -> object:
 
 
 def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the model what to answer; the schema is not shown to it by llama-server either."""
+    """Describe the answer to the model in words; llama-server does not show it the schema."""
     words = (
         "Answer with one JSON object and nothing else: no words before or after it. "
         f"It must fit this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
@@ -141,7 +141,7 @@ def _in_words(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
     if isinstance(system, str) and system:
         system = f"{system}\n\n{words}"
     elif is_iterable(system):
-        # llama-server joins the blocks with nothing between them (protocol.md §3)
+        # llama-server joins the blocks without a separator (protocol.md §3)
         system = [*system, {"type": "text", "text": f"\n\n{words}"}]
     elif not system:
         system = words
@@ -152,7 +152,7 @@ def _check_turns(params: dict[str, Any]) -> None:
     """Refuse a prefilled answer: servers differ in whether they repeat it (protocol.md §3)."""
     turns: Any = params.get("messages")
     if not is_iterable(turns):
-        return  # said in full when the request is checked
+        return  # reported in full when the request is checked
     params["messages"] = turns = list(turns)
     last: object = turns[-1] if turns else None
     role = last.get("role") if is_mapping(last) else None
@@ -168,11 +168,11 @@ _SETS: Mapping[Strategy, tuple[str, ...]] = {
     "output_config": ("output_config",),
     "prompt": (),
 }
-"""The fields of a request that a strategy fills, or that would undo what it asks for."""
+"""The fields of a request that a strategy sets, or that would prevent its output."""
 
 
 def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
-    """Refuse what would take the place of what the strategy sends."""
+    """Refuse parameters that would replace what the strategy sends."""
     fields = _SETS[strategy]
     extra: Any = params.get("extra_body", {})
     taken = [
@@ -189,7 +189,7 @@ def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
 
 
 def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
-    """Refuse what Anthropic does (protocol.md §4); llama-server, behind GGUF, thinks and calls."""
+    """Refuse what Anthropic refuses (protocol.md §4); llama-server, behind GGUF, allows both."""
     thinking: Any = params.get("thinking")
     enabled = is_mapping(thinking) and thinking.get("type") == "enabled"
     if enabled and not endpoint.thinks_before_forced_tool:

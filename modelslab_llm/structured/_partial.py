@@ -1,8 +1,8 @@
 """Read a JSON object while it is still arriving, at a cost linear in its length. Pure.
 
-To read the whole text again at each piece would be quadratic. So it is read only when it has grown
-by a part of what was read before: small objects are seen at every piece, large ones in ever larger
-steps, and all the readings together take no more than `1 + 1 / STEP` times the text.
+Parsing the whole text again for each piece would be quadratic. So it is parsed only after it has
+grown by a fraction of its size: small objects are seen at every piece, large ones in growing steps,
+and all parses together take at most `1 + 1 / STEP` times the text.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from pydantic_core import from_json
 from ..types._json import is_object
 
 STEP = 1 / 64
-"""By which part of itself a text has to grow before it is read again."""
+"""The fraction by which a text has to grow before it is parsed again."""
 
 _NUMBER = "0123456789+-.eE"
-"""What a number may go on with: 1 may become 12."""
+"""Characters that may continue a number: 1 may become 12."""
 
-_ESCAPE = (  # after an even number of backslashes, which are characters by themselves
+_ESCAPE = (  # after an even number of backslashes, which are escaped themselves
     r"(?<!\\)(?:\\\\)*"
     r"((?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?)\Z"
 )
-"""An escape that is not whole at the end of a text, or that is half of a character."""
+"""An escape at the end of a text that is incomplete, or half of a surrogate pair."""
 _SURROGATE = (
     r"(?<!\\)((?:\\\\)*)(?:"
     r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-"""An escape of a surrogate; the second group is there where it is a whole pair."""
+"""An escape of a surrogate; the second group matches if the pair is complete."""
 
 
 class PartialObject:
-    """A JSON object of which some has come. What stands before its first brace is skipped."""
+    """A JSON object that is still arriving. Text before its first brace is skipped."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -49,10 +49,10 @@ class PartialObject:
         self._size += len(piece)
 
     def news(self, *, whole: bool = False) -> dict[str, Any] | None:
-        """Return the object as far as it has come; None if there is no more to see than last time.
+        """Return the object as received so far; None if it has not changed since the last call.
 
-        Each name and item stays as it was first returned, but the last: that one may still grow.
-        `whole` says that no more will come, which makes a last reading.
+        Every returned name and item is final, except the last, which may still grow. `whole` says
+        that nothing more will arrive, and forces a last parse.
         """
         grown = self._size - self._read
         if (not grown and not (whole and self._read)) or (grown < self._read * STEP and not whole):
@@ -67,7 +67,7 @@ class PartialObject:
 
 
 def _read(text: str) -> object:
-    """Return what there is of an object; None if it is not JSON, and more will not make it so."""
+    """Return the object so far; None if the text is not JSON and cannot become it."""
     while True:
         try:
             return from_json(text, allow_inf_nan=False, allow_partial="trailing-strings")
@@ -78,7 +78,7 @@ def _read(text: str) -> object:
 
 
 def _with_whole_characters(text: str) -> str:
-    r"""Return JSON with U+FFFD for each escape of half a character.
+    r"""Return JSON with U+FFFD for each escape of a lone surrogate.
 
     >>> _with_whole_characters(r'["\ud83d\ude00", "\ud83d", "\\ud83d"]')
     '["\\ud83d\\ude00", "\\ufffd", "\\\\ud83d"]'
@@ -87,7 +87,7 @@ def _with_whole_characters(text: str) -> str:
 
 
 def _sure(text: str) -> str:
-    r"""Return an unfinished text without the end that may yet turn into something else.
+    r"""Return an unfinished text without an end that may still become something else.
 
     >>> _sure('{"n": 12'), _sure('{"t": "caf\\u00')
     ('{"n": ', '{"t": "caf')

@@ -1,6 +1,6 @@
-"""Read an answer: the output in it, or the error that says why there is none. Pure.
+"""Read the output of an answer, or raise the error that says why there is none. Pure.
 
-An `OutputRequest` is what was asked for, and also says how to ask again. Nothing is sent here.
+An `OutputRequest` is the request, and also creates the next one. Nothing is sent here.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ class _Misfit(Exception):
 
 @dataclass(frozen=True)
 class OutputRequest(Generic[T]):
-    """A request for an output, and all it takes to read what comes."""
+    """A request for an output, with everything needed to read the answer."""
 
     params: Mapping[str, Any]
     """The parameters of `messages.create`."""
     adapter: TypeAdapter[T]
     wrapped: bool
-    """Whether the output is the one property of an object."""
+    """Whether the output is wrapped as the only property of an object."""
     tool: str | None
-    """The tool that the model was told to call, if the output comes as a call."""
+    """The tool that the model must call, if the output comes as a call."""
     by_chat: bool
-    """Whether it is asked for on the server's chat route."""
+    """Whether the request uses the server's chat route."""
     previous_attempts: tuple[Message, ...] = ()
 
     def read(self, message: Message) -> ParsedMessage[T]:
-        """Return the message with its output, or raise the `OutputError` that says what it is.
+        """Return the message with its output, or raise the matching `OutputError`.
 
-        What is there whole counts, even where the server says that the answer was cut after it.
+        A complete output counts, even if the server says that the answer was cut off after it.
         """
         if message.stop_reason in REFUSED:
             details = message.stop_details
@@ -76,9 +76,9 @@ class OutputRequest(Generic[T]):
         return kind.of(message, value, self.tool, self.previous_attempts)
 
     def _cure_of_cut(self, message: Message) -> str:
-        """Say what to do about an answer that was cut: it is one of two limits that was hit.
+        """Say what to do about a truncated answer: one of two limits was hit.
 
-        llama-server gives the same reason for both (protocol.md §5), but not as many tokens.
+        llama-server gives the same reason for both (protocol.md §5), but different token counts.
         """
         most, spent = self.params.get("max_tokens"), message.usage.output_tokens
         if message.stop_reason == "model_context_window_exceeded" or 0 < spent < (most or 0):
@@ -89,7 +89,7 @@ class OutputRequest(Generic[T]):
         )
 
     def again(self, error: OutputError) -> OutputRequest[T]:
-        """Return the next request: what is asked again, and the answer that is paid for."""
+        """Return the next request, which asks again and includes the answers paid for."""
         params = {**self.params, "messages": error.messages}
         return replace(
             self, params=params, previous_attempts=(*self.previous_attempts, error.message)
@@ -108,9 +108,9 @@ class OutputRequest(Generic[T]):
         return error
 
     def _shown(self, message: Message, reason: str) -> list[MessageParam]:
-        """Return the answer with what is wrong with it, every call answered (protocol.md §10).
+        """Return the answer with its error, every call answered (protocol.md §10).
 
-        An empty answer cannot be sent back: then the same is asked again.
+        An empty answer cannot be sent back; then the same request is repeated.
         """
         turn = message.to_param()
         if not turn["content"]:
@@ -131,7 +131,7 @@ class OutputRequest(Generic[T]):
         return call.raw_input or ""
 
     def _value(self, message: Message) -> T:
-        """Return the output. Where no call came the text may hold it: Ollama ignores tool_choice
+        """Return the output. Without a call, the text may contain it: Ollama ignores tool_choice
         (protocol.md §11)."""
         if (call := self._call(message)) is not None:
             if not call.input_complete:
@@ -142,7 +142,7 @@ class OutputRequest(Generic[T]):
         return self._out_of(message.text)
 
     def _out_of(self, text: str) -> T:
-        """Return the output that stands in a text, if there is exactly one that fits."""
+        """Return the output in a text, if exactly one object in it is valid."""
         candidates = json_objects(text)
         if not candidates:
             what = "there is no call and no JSON object" if self.tool else "there is no JSON object"
@@ -165,16 +165,16 @@ class OutputRequest(Generic[T]):
         if self.wrapped and list(given) != [WRAPPED]:
             raise _Misfit(f"the object must hold {WRAPPED!r} and nothing else")
         found = given[WRAPPED] if self.wrapped else given
-        try:  # as JSON: there a date is a string even where a type is strict
+        try:  # as JSON: there a date is a string even if the type is strict
             return self.adapter.validate_json(json.dumps(found))
         except ValidationError as error:
             raise _Misfit(problems_in(error, WRAPPED if self.wrapped else "")) from error
 
 
 def json_objects(text: str) -> list[dict[str, Any]]:
-    """Return the JSON objects that stand in a text, fenced or not; none if one of them is broken.
+    """Return the JSON objects in a text, fenced or not; none if one of them is broken.
 
-    What is left of a broken object is never taken for a whole one.
+    Part of a broken object is never mistaken for a whole one.
 
     >>> json_objects('Here it is: ```json\\n{"a": {"b": 1}}\\n``` Use {braces} well.')
     [{'a': {'b': 1}}]

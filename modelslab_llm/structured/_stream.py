@@ -1,6 +1,6 @@
-"""The streams of `parse_stream`: a `MessageStream` that also shows its output as it grows.
+"""The streams of `parse_stream`: a `MessageStream` that also yields its output while it grows.
 
-What was asked, and how the answer is read, is in `_ask` and `_read`; nothing is decided here.
+Requests are made in `_ask` and answers are read in `_read`; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class ParsedMessageStream(MessageStream, Generic[T]):
-    """An output as it comes: a `MessageStream` with `partial_stream` beside `text_stream`.
+    """A streamed output: a `MessageStream` with `partial_stream` besides `text_stream`.
 
-    Its final message has `.parsed`, the output validated whole.
+    Its final message has `.parsed`, the complete, validated output.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class ParsedMessageStream(MessageStream, Generic[T]):
 
     @property
     def partial_stream(self) -> Iterator[Any]:
-        """The output as far as it has come, again and again as it grows.
+        """The output received so far, yielded again as it grows.
 
-        These are plain JSON values, not validated: a dict for a model, whose last value may still
-        grow. The last one is whole. Large outputs grow in larger steps, which keeps the cost of
-        looking linear.
+        Yields plain JSON values that are not validated: for a model, a dict whose last value may
+        still grow. The last one is complete. Large outputs grow in larger steps, which keeps the
+        cost linear.
         """
         for _ in self:
             yield from self._growing.news()
@@ -58,16 +58,16 @@ class ParsedMessageStream(MessageStream, Generic[T]):
             The message.
 
         Raises:
-            APIError: The stream broke off; `partial_message` has what had arrived.
+            APIError: The stream broke off; `partial_message` has what arrived before.
             OutputError: The answer is not the output: cut off, refused or invalid.
         """
         return self._asked.read(super().get_final_message())
 
 
 class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
-    """An output as it comes: an `AsyncMessageStream` with `partial_stream` beside `text_stream`.
+    """A streamed output: an `AsyncMessageStream` with `partial_stream` besides `text_stream`.
 
-    Its final message has `.parsed`, the output validated whole.
+    Its final message has `.parsed`, the complete, validated output.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
 
     @property
     def partial_stream(self) -> AsyncIterator[Any]:
-        """The output as far as it has come, again and again as it grows.
+        """The output received so far, yielded again as it grows.
 
-        These are plain JSON values, not validated: a dict for a model, whose last value may still
-        grow. The last one is whole. Large outputs grow in larger steps, which keeps the cost of
-        looking linear.
+        Yields plain JSON values that are not validated: for a model, a dict whose last value may
+        still grow. The last one is complete. Large outputs grow in larger steps, which keeps the
+        cost linear.
         """
         return _AsyncPartials(self, self._growing)
 
@@ -99,14 +99,14 @@ class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
             The message.
 
         Raises:
-            APIError: The stream broke off; `partial_message` has what had arrived.
+            APIError: The stream broke off; `partial_message` has what arrived before.
             OutputError: The answer is not the output: cut off, refused or invalid.
         """
         return self._asked.read(await super().get_final_message())
 
 
 class _AsyncPartials(AsyncIterator[Any]):
-    """The outputs in a stream. No generator: one that is left early needs closing."""
+    """The outputs in a stream. Not a generator, which would need closing when left early."""
 
     def __init__(self, events: AsyncIterator[Event], growing: Growing) -> None:
         self._events = events
@@ -142,9 +142,9 @@ class Growing:
                 self._object.add(delta.partial_json)
 
     def news(self, *, whole: bool = False) -> list[Any]:
-        """Return the output as far as it has come, if there is more of it than last time.
+        """Return the output received so far, if it has grown since the last call.
 
-        It is a list of one or none, since None may be an output.
+        It is a list of one or no item, because None may be an output.
         """
         value = self._object.news(whole=whole)
         if value is None or (self._wrapped and WRAPPED not in value):
@@ -157,7 +157,7 @@ class Growing:
             self._object.add(block.text)
         elif isinstance(block, ToolUseBlock) and block.name == self._tool and self._index is None:
             self._index = event.index
-            if block.input:  # all of it at once
+            if block.input:  # complete at once
                 self._object.add(json.dumps(block.input))
-        elif event.index == self._index:  # the index was given again, to another block
+        elif event.index == self._index:  # another block reuses the index
             self._index = -1

@@ -1,7 +1,7 @@
-"""Make tools of typed functions, and tool results of what they return; runs no loop.
+"""Turn typed functions into tools, and their return values into tool results; runs no loop.
 
-The JSON schema of a tool, and the reading of its arguments, are pydantic's. Arguments are read
-strictly, as JSON, so that a function takes exactly what its schema says: `"5"` is not an integer.
+pydantic makes the JSON schema of a tool and reads its arguments. Reading is strict, as JSON, so a
+function accepts exactly what its schema says: `"5"` is not an integer.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 NAME = "[a-zA-Z0-9_-]{1,64}"
-"""The names that every server takes (protocol.md §10)."""
+"""The names that every server accepts (protocol.md §10)."""
 
 
 class Tool(Generic[P, R]):
-    """A function that a model may call. It is made by `tool`, and can be called as before."""
+    """A function that a model may call. `tool` creates it; it can still be called as a function."""
 
     name: str
     description: str
     input_schema: dict[str, Any]
-    """JSON schema of the arguments, which are one object without additional properties. In the
-    definition that is sent, what llama-server has no grammar for stands in descriptions."""
+    """JSON schema of the arguments: one object without additional properties. In the definition
+    that is sent, keywords without a grammar in llama-server are moved to descriptions."""
     timeout: float | None
     """Seconds a call may last in `run_tools`; None for no limit."""
     function: Callable[P, R]
@@ -80,14 +80,14 @@ class Tool(Generic[P, R]):
         self.input_schema, self._arguments = _arguments(function, self.name, of_parameters, names)
         self._extra = dict(extra or {})
         self._unbound = _takes_self(function)
-        update_wrapper(self, function, updated=())  # its attributes stay its own
+        update_wrapper(self, function, updated=())  # the tool keeps its own attributes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function as it is, without any check of its arguments."""
+        """Call the function directly, without checking its arguments."""
         return self.function(*args, **kwargs)
 
     def call(self, input: Mapping[str, Any]) -> R:
-        """Call the function with the arguments that a model gave; await the result of an async one.
+        """Call the function with a model's arguments; await the result of an async one.
 
         Args:
             input: The arguments, as in the `input` of a `ToolUseBlock`.
@@ -96,15 +96,15 @@ class Tool(Generic[P, R]):
             What the function returns.
 
         Raises:
-            ToolInputError: The arguments do not fit `input_schema`. What the function raises is
-                raised as it is.
+            ToolInputError: The arguments do not fit `input_schema`. Exceptions of the function are
+                raised unchanged.
         """
         args, kwargs = self.read(input)
         function: Callable[..., R] = self.function
         return function(*args, **kwargs)
 
     def read(self, input: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Validate the arguments that a model gave, and return them as the function takes them.
+        """Validate a model's arguments, and return them in the form that the function takes.
 
         Args:
             input: The arguments, as in the `input` of a `ToolUseBlock`.
@@ -131,12 +131,12 @@ class Tool(Generic[P, R]):
         return args, kwargs
 
     def to_param(self) -> ToolParam:
-        """Return the definition as a request takes it."""
+        """Return the definition in the form of a request."""
         definition: ToolParam = {"name": self.name}
         if self.description:
             definition["description"] = self.description
         definition["input_schema"] = for_grammar(self.input_schema)
-        # `extra` may hold fields that only one server knows.
+        # `extra` may contain fields that only one server knows.
         return cast("ToolParam", definition | self._extra)
 
     @overload
@@ -146,7 +146,7 @@ class Tool(Generic[P, R]):
         self: Tool[Concatenate[Any, Q], R], instance: object, owner: type
     ) -> Tool[Q, R]: ...
     def __get__(self, instance: object, owner: type) -> Any:
-        """Bind a tool that was made of a method to its object."""
+        """Bind a tool made from a method to its object."""
         if instance is None or not self._unbound:
             return self
         bound = object.__new__(type(self))
@@ -187,20 +187,20 @@ def tool(
     timeout: float | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Make a tool of a function whose parameters all have types: `@tool`, or `tool(function)`.
+    """Turn a function whose parameters all have types into a tool: `@tool`, or `tool(function)`.
 
     The description of a parameter comes from `Annotated[str, "..."]`, from pydantic's
     `Field(description="...")`, or from the docstring.
 
     Args:
         function: The function, sync or async.
-        name: Name of the tool. Default: that of the function.
-        description: What the model is told of it. Default: the docstring of the function.
+        name: Name of the tool. Default: the name of the function.
+        description: Description for the model. Default: the docstring of the function.
         timeout: Seconds a call may take in `run_tools`. Default None, no limit.
-        extra: Further fields of the definition, such as `cache_control`. Default none.
+        extra: Additional fields of the definition, such as `cache_control`. Default none.
 
     Returns:
-        The tool, which is called as the function is.
+        The tool, which can be called like the function.
 
     Raises:
         ConfigurationError: The function cannot be a tool.
@@ -214,7 +214,7 @@ def tool(
     >>> river_level("Tamar"), river_level.call({"river": "Exe"})
     ('Tamar: 18 cm', 'Exe: 18 cm')
     """
-    # Types that exist only where the function is written, such as inside another function.
+    # For types that exist only where the function is defined, such as inside another function.
     names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage]
 
     def make(function: Callable[..., Any]) -> Tool[..., Any]:
@@ -233,12 +233,12 @@ def tool(
 def tool_result(
     tool_use: ToolUseBlock | str, content: object, is_error: bool = False
 ) -> ToolResultBlockParam:
-    """Return the answer to a tool call, to stand first in the next user turn (protocol.md §10).
+    """Return the result of a tool call, to stand first in the next user turn (protocol.md §10).
 
     Args:
         tool_use: The call, or its ID.
-        content: Text, content blocks (one, or a list of them), or anything that has a JSON form,
-            pydantic models and dataclasses among them.
+        content: Text, content blocks (one or a list), or anything that has a JSON form, including
+            pydantic models and dataclasses.
         is_error: Whether the call failed. The text then begins with `Error:`, because llama-server,
             vLLM and Ollama ignore the flag. Default False.
 
@@ -264,7 +264,7 @@ def tool_result(
     return result
 
 
-# From a function to its schema
+# From function to schema
 
 
 def _checked_name(function: object, name: str | None) -> str:
@@ -317,10 +317,10 @@ def _arguments(
 
 
 def _gatherer(function: Callable[..., Any], name: str) -> Any:
-    """Return a function with the same parameters that does nothing but return its arguments.
+    """Return a function with the same parameters that only returns its arguments.
 
-    pydantic makes schemas of functions, and calls them with what it has read; here arguments that
-    do not fit must be told from what the function itself raises.
+    pydantic validates arguments by calling a function; with this one, arguments that do not fit
+    cannot be confused with exceptions of the function itself.
     """
 
     def gather(*args: Any, **kwargs: Any) -> Any:
@@ -376,11 +376,11 @@ def _said(hint: Any) -> str | None:
     return None
 
 
-# From what a model sent to arguments
+# From the model's input to arguments
 
 
 def _whole_numbers(value: Any) -> Any:
-    """Write 5.0 as 5, which is the same number in JSON, and an integer to every schema."""
+    """Write 5.0 as 5: the same number in JSON, and an integer in every schema."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if is_object(value):
@@ -390,7 +390,7 @@ def _whole_numbers(value: Any) -> Any:
     return value
 
 
-# From what a function returned to what is sent
+# From return value to content
 
 _ESSENTIAL = {
     "text": "text",
@@ -399,7 +399,7 @@ _ESSENTIAL = {
     "search_result": "source",
     "tool_reference": "tool_name",
 }
-"""The blocks a tool result may hold, and what tells each from data that only has a `type`."""
+"""The blocks that a tool result may contain, and the fields that tell them from other data."""
 
 
 def _sendable(content: Any) -> Any:
@@ -419,7 +419,7 @@ def _sendable(content: Any) -> Any:
 
 
 def _error(content: Any) -> Any:
-    """Say that it is an error in what stands first, if that does not say so."""
+    """Begin the content with `Error:`, unless it already does."""
     if isinstance(content, str):
         return content if content.startswith("Error:") else f"Error: {content}"
     first, *rest = content
@@ -436,5 +436,5 @@ def _is_block(value: object) -> bool:
 
 
 def _text(text: str) -> str:
-    """Replace half characters, which file names may hold and no request can carry."""
+    """Replace lone surrogates, which file names may contain and requests cannot."""
     return text.encode(errors="replace").decode()

@@ -1,11 +1,11 @@
-"""Take the descriptions of parameters out of a docstring; knows nothing of tools or schemas."""
+"""Extract the descriptions of parameters from a docstring; knows nothing of tools or schemas."""
 
 from __future__ import annotations
 
 import inspect
 import re
 
-# As text: the `re` module compiles them when the first docstring is read, and keeps them.
+# Strings: the `re` module compiles and caches them when the first docstring is read.
 _GOOGLE = r"(?m)^(?:Args|Arguments|Parameters):[ ]*\n"
 _GOOGLE_END = r"(?m)^\S"
 _NUMPY = r"(?m)^Parameters\n-{3,}[ ]*\n"
@@ -16,9 +16,9 @@ _OTHER_FIELD = r"(?m)^:(?:type|rtype)\b[^:\n]*:.*(?:\n[ \t]+\S.*)*\n?"
 
 
 def described(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Return a docstring without its section on parameters, and what that says of each.
+    """Return a docstring without its section on parameters, and the description of each parameter.
 
-    It reads the styles of Google, NumPy and Sphinx.
+    Google, NumPy and Sphinx styles are supported.
 
     >>> described('''Say how high a river is.
     ...
@@ -49,7 +49,7 @@ def described(docstring: str | None) -> tuple[str, dict[str, str]]:
 
 
 def _entries(section: str, *, numpy: bool) -> dict[str, str]:
-    """Read `name: text` (Google), or a line with names and their text below it (NumPy)."""
+    """Read `name: text` (Google), or a line of names with their text below it (NumPy)."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in inspect.cleandoc("\n" + section).splitlines():
