@@ -84,7 +84,7 @@ def refuse_ignored_schema(params: Mapping[str, Any], endpoint: Endpoint) -> None
     config: object = params.get("output_config")
     if is_mapping(config) and config.get("format") and "output_config" not in endpoint.strategies:
         raise InvalidRequestError(
-            f"output_config.format: {endpoint.name} ignores it; messages.parse(output=...) holds "
+            "output_config.format: this server ignores it; messages.parse(output=...) holds "
             "the answer to a type here, or extra_body sends it all the same"
         )
 
