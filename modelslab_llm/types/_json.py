@@ -43,7 +43,7 @@ def fields_of(value: object) -> dict[str, Any]:
     return value if is_object(value) else {}
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def encodable(text: str) -> str:
