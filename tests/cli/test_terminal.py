@@ -477,6 +477,7 @@ def test_what_cannot_be_saved_says_so_and_the_conversation_goes_on(home: Path) -
     file = home / "half.json"
     (home / "file").write_text("")
     with LocalServer() as server, Talk(server, home, "-s", "a\udcff", columns=700) as talk:
+        talk.say("/save", "name a file")
         talk.say(f'/save "{file}"', "saved")  # half a character, as a shell can pass one
         talk.say("/system -", "no system text")
         talk.say("/save /no/such/folder/x.json", "cannot be written")
@@ -484,7 +485,6 @@ def test_what_cannot_be_saved_says_so_and_the_conversation_goes_on(home: Path) -
         talk.say(f"/save {'x' * 300}", "cannot be written")
         talk.say('/save ""', "exists; name another file")
         talk.say("/save ~nobody-of-this-name/x", "home directory")
-        talk.say("/save", "name a file")
         talk.say('/save "x', "No closing quotation")
         talk.say("Hello.", "You said: Hello.")
     assert json.loads(file.read_text(encoding="utf-8"))["system"] == "a\udcff"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from modelslab_llm import __version__
 
+from .._log import warnings_hidden
 from .._status import Fault, Status
 from .._target import Target, Where, target_of
 from .._terminal import console, is_screen, shown, write, write_json
@@ -35,7 +36,8 @@ def doctor(*, where: Where, url: str | None, model: str | None, as_json: bool) -
             raise Fault("the URL and --base-url each name a server; give one of them")
         where = replace(where, base_url=url)
     target = target_of(where, model, needs_key=False)
-    return asyncio.run(_doctor(target, as_json=as_json))
+    with warnings_hidden():  # a failure is a finding
+        return asyncio.run(_doctor(target, as_json=as_json))
 
 
 async def _doctor(target: Target, *, as_json: bool) -> Status:
