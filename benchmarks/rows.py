@@ -219,6 +219,10 @@ ROWS = (
         },
         (at_least(2, "anthropic", "≥ 2 × anthropic with its own"),),
         rounds=0.6,
+        why=(
+            "Both wait for aiohttp most of the time; what this package saves is its own part of a "
+            "call."
+        ),
     ),
     Row(
         "text-aiohttp",

@@ -133,6 +133,7 @@ AT_ONCE = {name: fault for name, fault in ROWS.items() if not (fault.limits or f
 IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.closed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", AT_ONCE)
 def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
     """The caller gets exactly the message that the row promises, or that error with what came."""

@@ -179,6 +179,7 @@ def plain(text: str) -> str:
     return re.sub(r"""["' ]|=.*""", "", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("called", CALLED)
 def test_source_and_live_object_show_the_same_parameters(called: str) -> None:
     """To jedi, which completes in editors by the source, and in notebooks by the object."""
@@ -240,6 +241,7 @@ for called in ("client.messages.create", "aclient.messages.parse"):
 """
 
 
+@pytest.mark.slow
 def test_ipython_completes_and_shows_every_parameter(tmp_path: Path) -> None:
     env = {**os.environ, "IPYTHONDIR": str(tmp_path)}
     ran = subprocess.run(

@@ -43,6 +43,8 @@ from modelslab_llm.testing import (
     ScriptedTransport,
 )
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 

@@ -51,6 +51,8 @@ from modelslab_llm import (
     UnexpectedResponseError,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = "key-that-nobody-may-see"
 
 

@@ -64,6 +64,8 @@ from modelslab_llm import (
     Timeout,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = "key-that-nobody-may-see"
 ONE = httpx.Limits(max_connections=1)
 

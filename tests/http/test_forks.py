@@ -12,7 +12,10 @@ import sys
 import pytest
 from raw_server import REPLY, STREAM, Connection, RawServer
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
+]
 
 
 def answer(connection: Connection) -> None:

@@ -34,6 +34,8 @@ from modelslab_llm.errors import (
     RateLimitError,
 )
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 KEY = "test-key-0000"
 ASK: Json = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Go"}]}

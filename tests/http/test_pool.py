@@ -426,7 +426,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert idle == []
 
 
-TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine = pytest.mark.slow(PoolMachine.TestCase)
 TestPoolMachine.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
 
 

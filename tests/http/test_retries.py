@@ -166,6 +166,7 @@ def test_the_server_says_how_long(
         assert client.create(**ASK).text == "Tamar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hint", ["-5", "soon", "nan", "inf", "", "Thu, 99 Foo 2020 00:00:00 GMT"])
 def test_a_hint_without_sense_leaves_the_backoff(variant: Sync | Async, hint: str) -> None:
     refusal = failure(429, **{"retry-after-ms": hint, "retry-after": hint})
@@ -296,6 +297,7 @@ AFTER_CONTENT: dict[str, tuple[Script, type[APIError]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_fails_before_its_content_is_sent_again(
     variant: Sync | Async, script: Script
@@ -308,6 +310,7 @@ def test_a_stream_that_fails_before_its_content_is_sent_again(
         assert server.requests == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_never_has_content_fails_in_the_end(
     variant: Sync | Async, script: Script

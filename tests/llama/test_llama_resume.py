@@ -18,6 +18,8 @@ from variants import Async, Sync
 from modelslab_llm import Message, StreamInterruptedError, endpoints
 from modelslab_llm._protocol.accumulate import Accumulator
 
+pytestmark = pytest.mark.slow
+
 ASK: dict[str, Any] = {"max_tokens": 1000, "messages": [{"role": "user", "content": "Go."}]}
 
 

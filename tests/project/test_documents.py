@@ -150,6 +150,7 @@ def python_of(page: Path) -> list[Block]:
     return [block for block in blocks(page) if block.language == "python"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*filter(python_of, PAGES)], ids=lambda page: page.name)
 @pytest.mark.usefixtures("_everything_is_local")
 def test_every_python_block_runs(
@@ -379,6 +380,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
+@pytest.mark.slow
 @of("sh")
 @pytest.mark.usefixtures("_everything_is_local")
 def test_what_a_command_names_exists(block: Block) -> None:

@@ -433,6 +433,7 @@ def test_the_jitter_is_from_a_generator_of_its_own() -> None:
 # Against simulated servers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_servers_that_refuse(row: Row) -> None:
     outcome = measured(row, alone=False)
