@@ -58,10 +58,14 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def python(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that holds the wheel and what it needs, and no extra."""
-    env = tmp_path_factory.mktemp("env")
-    venv.create(env)
-    python = env / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(sys.executable, *PIP, "--python", python, "install", "--quiet", dist / WHEEL)
+    return environment(tmp_path_factory.mktemp("env"), dist / WHEEL)
+
+
+def environment(place: Path, *packages: str | Path) -> Path:
+    """Return the Python of a new environment with these packages."""
+    venv.create(place)
+    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+    run(sys.executable, *PIP, "--python", python, "install", "--quiet", *packages)
     return python
 
 
@@ -152,10 +156,12 @@ except ImportError as error:
 
 @pytest.mark.slow
 @pytest.mark.skipif("DIST" not in os.environ, reason="make dist does it; make check does the same")
-def test_a_program_is_type_checked_against_the_wheel(python: Path, tmp_path: Path) -> None:
+def test_a_program_is_type_checked_against_the_wheel(dist: Path, tmp_path: Path) -> None:
+    """The programs bring clients of httpx2 and pictures of Pillow."""
+    python = environment(tmp_path / "env", dist / WHEEL, "httpx2", "pillow")
     for program in ("right.py", "wrong.py"):
         shutil.copy(ROOT / "tests" / "typing" / program, tmp_path)
-    settings = {"include": ["."], "typeCheckingMode": "strict"}
+    settings = {"include": ["*.py"], "typeCheckingMode": "strict"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     strict = ("--strict", "--config-file=", "--cache-dir=mypy", "--python-executable", python)
     run(sys.executable, "-m", "mypy", *strict, "right.py", "wrong.py", cwd=tmp_path)
