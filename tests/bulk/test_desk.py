@@ -6,6 +6,7 @@ The desk is driven by hand, in orders that hypothesis finds, against a store in 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -83,37 +84,45 @@ def test_every_row_has_its_own_answer_whatever_happens_when(
     retry_failed: bool,
     data: st.DataObject,
 ) -> None:
-    ledger = Ledger(None)
-    before = work(desk(Course(), ledger), ledger, earlier, "a", lambda choices: choices[0])
-    assert len(before) == len(earlier)
-    ledger.run += 1  # the next run
-    course = Course(deduplicate=deduplicate, retry_failed=retry_failed)
-    results = work(
-        desk(course, ledger),
-        ledger,
-        rows,
-        failing,
-        lambda choices: data.draw(st.sampled_from(choices)),
-    )
-    assert Counter(result.index for result in results) == Counter(range(len(rows)))
-    for result in results:
-        _, text = rows[result.index]
-        if result.error is None:
-            assert result.message.text == f"to {text}"
-        elif not isinstance(result.error, InvalidRequestError):
-            assert result.error.message == f"not {text}"  # type: ignore[attr-defined]
-    # A key is refused only to a row that asks something else than the first with that key.
-    first: dict[int, str] = {}
-    for key, text in rows:
-        first.setdefault(key, text)
-    refused = {r.index for r in results if isinstance(r.error, InvalidRequestError)}
-    assert refused == {i for i, (key, text) in enumerate(rows) if first[key] != text}
-    # And the store has one result for each key, which is that of the first row with it.
-    for key, text in first.items():
-        kept = ledger.find(key)
-        assert kept is not None
-        assert f"to {text}" in (kept.message or "") or f"not {text}" in (kept.error or "")
-    ledger.close()
+    # Closed however it ends: hypothesis may stop an example wherever it draws.
+    with closing(Ledger(None)) as ledger:
+        before = work(desk(Course(), ledger), ledger, earlier, "a", lambda choices: choices[0])
+        assert len(before) == len(earlier)
+        ledger.run += 1  # the next run
+        course = Course(deduplicate=deduplicate, retry_failed=retry_failed)
+        results = work(
+            desk(course, ledger),
+            ledger,
+            rows,
+            failing,
+            lambda choices: data.draw(st.sampled_from(choices)),
+        )
+        assert Counter(result.index for result in results) == Counter(range(len(rows)))
+        for result in results:
+            _, text = rows[result.index]
+            if result.error is None:
+                assert result.message.text == f"to {text}"
+            elif not isinstance(result.error, InvalidRequestError):
+                assert result.error.message == f"not {text}"  # type: ignore[attr-defined]
+        # A key is refused only to a row that asks something else than the first with that key.
+        first: dict[int, str] = {}
+        for key, text in rows:
+            first.setdefault(key, text)
+        refused = {r.index for r in results if isinstance(r.error, InvalidRequestError)}
+        assert refused == {i for i, (key, text) in enumerate(rows) if first[key] != text}
+        # And the store has one result for each key, which is that of the first row with it.
+        for key, text in first.items():
+            kept = ledger.find(key, run=ledger.run)
+            assert kept is not None
+            assert f"to {text}" in (kept.message or "") or f"not {text}" in (kept.error or "")
+        # A failure takes no answer away.
+        asked: dict[int, str] = {}
+        for key, text in earlier:
+            asked.setdefault(key, text)
+        for key, text in asked.items():
+            kept = ledger.find(key)
+            assert kept is not None
+            assert text == "a" or kept.message is not None
 
 
 def work(
