@@ -19,9 +19,9 @@ from typing_extensions import Self, TypeForm
 
 from ..errors import ConfigurationError
 from ..types._json import encodable, fields_of
-from ._files import is_same_file
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
 from ._rows import Key
+from .files import is_same_file
 
 T = TypeVar("T")
 

@@ -1,4 +1,7 @@
-"""Know which files were written from a store, so that no other file is replaced. Writes none."""
+"""Know which files were written from a store, so that no other file is replaced. Writes none.
+
+For programs that write results themselves, as `modelslab bulk` does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+__all__ = ["WrittenFiles", "files_of", "is_same_file"]
 
-class Files:
+
+class WrittenFiles:
     """The files that were written from a store, as it records them; none if there is no store.
 
     Raises `StoreError` for a file that is something else.

@@ -21,7 +21,6 @@ from typing import IO, TYPE_CHECKING, Any
 from modelslab_llm.bulk import BulkOptions, BulkProgress, BulkResult, BulkStore
 from modelslab_llm.errors import InvalidRequestError, UnsupportedOperationError
 from modelslab_llm.prices import Budget, Price, Prices
-from modelslab_llm.types._json import encodable
 
 from ._ask import MAX_TOKENS, model_of, params_of, strategy_of, text_of, type_of
 from ._places import Places
@@ -359,7 +358,7 @@ def _write(table: Table, asked: Asked, places: Places, failures: _Failures) -> N
 
 
 def _line(about: dict[str, Any]) -> str:
-    return encodable(json.dumps(about, ensure_ascii=False)) + "\n"
+    return json.dumps(about, ensure_ascii=False) + "\n"
 
 
 def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelslab_llm import Conversation, InvalidRequestError, ModelsLabError
 from modelslab_llm.errors import APIError
-from modelslab_llm.types._json import encodable
 
 from ._ask import ended, limits, model_of, params_of
 from ._parts import content_of
@@ -249,10 +248,10 @@ class Talk:
         try:
             if path.exists() and path != self._file:
                 raise Fault(f"{path} exists; name another file, or remove it first")
-            text = encodable(json.dumps(state, ensure_ascii=False, indent=1))
+            text = json.dumps(state, ensure_ascii=False, indent=1)
             scratch = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                scratch.write_text(text, encoding="utf-8")
+                scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
                 os.replace(scratch, path)
             finally:
                 scratch.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import IO
 
-from modelslab_llm.bulk._files import Files, files_of, is_same_file
+from modelslab_llm.bulk.files import WrittenFiles, files_of, is_same_file
 
 from ._status import Fault, Status, writing
 
@@ -32,7 +32,7 @@ class Places:
         self.failures = (
             self._beside("failures") if failures is None else _named("--failures", failures)
         )
-        self._written = Files(self.store)
+        self._written = WrittenFiles(self.store)
 
     def check(self) -> None:
         """Refuse names that do not go together. Raises `Fault`."""
@@ -62,7 +62,10 @@ class Places:
         scratch = place.with_name(f".{place.name}.{os.getpid()}")
         with writing(path):
             try:
-                with scratch.open("w", encoding="utf-8", newline="\n") as file:
+                # Of JSON that is the right escape for half of a character, which UTF-8 cannot hold.
+                with scratch.open(
+                    "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+                ) as file:
                     yield file
                 if why := self._why_not(path):  # it came while the run went on
                     raise Fault(why, Status.UNWRITTEN)

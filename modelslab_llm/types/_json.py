@@ -6,7 +6,6 @@ with a cast; these say what JSON says: names are strings, and what they name can
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,13 +42,10 @@ def fields_of(value: object) -> dict[str, Any]:
     return value if is_object(value) else {}
 
 
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
 def encodable(text: str) -> str:
     r"""Return text that can be encoded as UTF-8: a lone surrogate becomes its JSON escape.
 
     >>> encodable('{"half": "a\ud83d"}')
     '{"half": "a\\ud83d"}'
     """
-    return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    return text.encode("utf-8", "backslashreplace").decode()

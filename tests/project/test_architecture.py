@@ -144,6 +144,14 @@ def test_rooms_import_one_way(name: str) -> None:
             )
 
 
+@pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) == "cli"])
+def test_the_command_line_uses_public_names_alone(name: str) -> None:
+    """As any program does; `python -m modelslab_llm.testing` is one too."""
+    others = {f[1:] for f in imports(name, for_types=False) if f.startswith(".")}
+    hidden = {f for f in others if room_of(f) != "cli" and re.search(r"(^|\.)_(?!_)", f)}
+    assert not hidden, f"{name} reaches behind what is public: {hidden}"
+
+
 def test_no_module_imports_in_a_circle() -> None:
     """Nor for types alone, which is a circle for whoever reads them. The package itself does."""
     graph = {name: {f[1:] for f in imports(name) if f.startswith(".")} for name in INSIDE}

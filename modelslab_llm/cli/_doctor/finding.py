@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["ok", "differs", "absent", "fails", "unknown"]
 """`differs`: not as documented, and the client copes. `absent`: the server does not have it, and
 much works without. `unknown`: it could not be checked now."""
-
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 SHORT = 8
 """A key of fewer characters would be found in ordinary words."""
