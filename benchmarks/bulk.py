@@ -91,7 +91,7 @@ def compare(number: int, litellm: str | None) -> None:
     ideal = number * SECONDS / PLACES
     print(f"{number} rows, a server with a queue of {PLACES}, {SECONDS:g} s an answer, hint of")
     print(f"{HINT} s; time from the first request to the last answer, ideal {ideal:g} s\n")
-    print("| way | at once | lost | time / ideal | refusals an answer |")
+    print("| client | concurrent | rows lost | time / ideal | refusals per answer |")
     print("|---|---|---|---|---|")
     for way, at_once, python in works:
         shown = f"| {way} | {at_once} |"

@@ -58,7 +58,7 @@ def main(given: Sequence[str]) -> None:
         f"{options.rows} rows, a server with a queue of {PLACES}, {SECONDS:g} s an answer, hint of"
     )
     print(f"{HINT} s; ideal {ideal:g} s; median of {options.rounds} rounds, worst in parentheses\n")
-    print("| workers | rows lost | time / ideal | refusals an answer | first / last worker done |")
+    print("| workers | rows lost | time / ideal | refusals per answer | first / last worker done |")
     print("|---|---|---|---|---|")
     for name, shares in SHARES:
         runs = [once(shares, options.rows, ideal) for _ in range(options.rounds)]
