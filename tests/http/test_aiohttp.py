@@ -74,7 +74,7 @@ def test_it_asks_streams_and_fails_as_the_other_does() -> None:
 
 def test_without_the_extra_it_says_what_to_install() -> None:
     code = (
-        "import sys; sys.modules['httpx_aiohttp'] = None\n"
+        "import sys; sys.modules['aiohttp'] = None\n"
         "import modelslab_llm\n"
         "try: modelslab_llm.DefaultAioHttpClient()\n"
         "except ImportError as error: print(error)"

@@ -19,7 +19,7 @@ from libraries import each_library, goes_straight, module
 import modelslab_llm
 from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient
 from modelslab_llm._http import private
-from modelslab_llm._http.network import Settings
+from modelslab_llm._http.network import AsyncNetwork, Settings
 from modelslab_llm._http.transports import AsyncPooledTransport, PooledTransport
 
 HTTP = Path(modelslab_llm.__file__).parent / "_http"
@@ -36,8 +36,8 @@ def test_a_transport_sends_through_the_pool_it_names(library: str) -> None:
         assert hasattr(transport, private.POOL)
         assert hasattr(getattr(transport, private.POOL), private.BACKEND)
         assert f"self.{private.POOL}.{method}(" in inspect.getsource(getattr(kind, method))
-    for ours in (PooledTransport, AsyncPooledTransport):
-        assert hasattr(ours(Settings()), private.POOL)
+    assert hasattr(PooledTransport(Settings()), private.POOL)
+    assert hasattr(AsyncPooledTransport(AsyncNetwork(Settings())), private.POOL)
 
 
 @each_library
