@@ -51,7 +51,9 @@ class AioNetwork(Ways):
                 headers=_texts(asked.headers),
                 data=_data(asked.body),
                 allow_redirects=False,
-                timeout=_timeout(*map(waits.seconds, ("pool", "connect", "read"))),
+                timeout=_timeout(
+                    waits.seconds("pool"), waits.seconds("connect"), waits.seconds("read")
+                ),
                 **_by_proxy(route),
             )
         except Exception as error:
@@ -168,11 +170,12 @@ class AioConnection:
         try:
             return await self._response.content.readany()
         except RuntimeError as error:  # what aiohttp says of a connection that is gone
-            failure: Exception | None = httpcore.ReadError(str(error))
+            failure: Exception = httpcore.ReadError(str(error))
         except Exception as error:
-            failure = _renamed(error)
-            if failure is None:
+            renamed = _renamed(error)
+            if renamed is None:
                 raise
+            failure = renamed
         finally:
             self._is_waiting = False
         raise httpcore.ReadTimeout("timed out") if self._is_late else failure
