@@ -216,7 +216,7 @@ class APIError(HintsAtNames, ModelsLabError):
     elapsed: float = 0.0
     """Seconds from the start of the call to its failure."""
     waited: float = 0.0
-    """Seconds of that in the client's line, where the server refused calls."""
+    """Seconds of that in the client's queue, because the server refused calls."""
     hint: str = ""
     """What to do about it, where there is something to do."""
     permanent: bool = False
@@ -253,10 +253,10 @@ class APIError(HintsAtNames, ModelsLabError):
             facts.append(f"request id {self.request_id}")
         if self.attempts:
             tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-            in_line = f", {self.waited:.1f} s of it in line" if self.waited >= 0.05 else ""
-            facts.append(f"{tries}, {self.elapsed:.1f} s{in_line}")
+            queued = f", {self.waited:.1f} s of it in the queue" if self.waited >= 0.05 else ""
+            facts.append(f"{tries}, {self.elapsed:.1f} s{queued}")
         elif self.waited:
-            facts.append(f"{self.waited:.1f} s in line")
+            facts.append(f"{self.waited:.1f} s in the queue")
         tail = f" ({_one_line('; '.join(facts), LINE // 2)})" if facts else ""
         return _one_line(self._headline(), LINE - len(tail)) + tail
 

@@ -76,8 +76,8 @@ class RetryPlan:
     number: int
     """The number of the attempt to come."""
     wait: float
-    """Seconds until it is sent. After a 429 or 529 the call stands in the client's line, and this
-    is what the server asked for: its turn may come sooner or later."""
+    """Seconds until it is sent. After a 429 or 529 the call waits in the client's queue, and this
+    is the wait that the server asked for: its turn may come sooner or later."""
     error: APIError
     """What it is retried for."""
 

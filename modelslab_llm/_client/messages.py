@@ -45,8 +45,8 @@ def _leave_output(params: dict[str, object]) -> None:
 def _patient(config: Config, options: BulkOptions) -> Config:
     """Return what the calls of a bulk run are made with.
 
-    A row stands in line for as long as it takes: how long is up to the rows before it. A budget
-    that the run counts on is not counted on twice.
+    A row waits in the queue without a limit, because its wait depends on the rows before it. A
+    budget that the run already counts against is not charged twice.
     """
     shared = config.budget is not None and config.budget is options.get("budget")
     return config.changed(max_queue_wait=None, budget=None if shared else config.budget)

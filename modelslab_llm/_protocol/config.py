@@ -144,7 +144,7 @@ class Config:
     max_concurrency: int | None = None
     max_queue_wait: float | None = 600.0
     lines: Lines | None = field(default=None, repr=False, compare=False)
-    """Where the calls of this client and its copies stand in line."""
+    """The queues of this client and its copies."""
     brought: tuple[Secret, ...] = ()
     """Keys that a single request brings in its own headers."""
 
@@ -155,7 +155,7 @@ class Config:
 
     @property
     def line_rules(self) -> LineRules:
-        """What each call may ask of its line."""
+        """The limits of each call in the queue."""
         return LineRules(
             self.flow_control,
             self.max_concurrency,

@@ -56,7 +56,7 @@ class BulkProgress:
         facts += [f"{self.stored:,} from the store"] if self.stored else []
         facts += [f"{self.duplicates:,} duplicates"] if self.duplicates else []
         if self.in_flight or self.in_line:
-            facts += [f"{self.in_flight} in flight", f"{self.in_line} in line"]
+            facts += [f"{self.in_flight} in flight", f"{self.in_line} queued"]
         facts += [f"{self.rate:.3g}/s"] if self.rate else []
         facts.append(f"{self.input_tokens + self.output_tokens:,} tokens")
         facts += [f"cost {self.cost:.4g}"] if self.cost is not None else []

@@ -322,7 +322,7 @@ def test_a_run_that_was_left_goes_on(bulk: Bulk, client: Any, server: LocalServe
 
 
 def test_the_key_of_another_row_is_refused(bulk: Bulk, server: LocalServer) -> None:
-    for max_in_flight in (1, 5):  # when the first is stored, in line or in flight
+    for max_in_flight in (1, 5):  # when the first is stored, queued or in flight
         bulk.store = bulk.store.with_name(f"{max_in_flight}.sqlite")
         run = bulk.client.bulk(
             [{"id": "a", **params(text)} for text in ("one", "two")] + rows(*range(8)),
