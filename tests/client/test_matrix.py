@@ -155,7 +155,7 @@ def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
     same = PAGE.read_text(encoding="utf-8") == page(load())
-    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
+    assert same, "docs/reliability.md does not match the matrix: run `make reliability`"
     counted = f"| of {len(ROWS)} faults the caller sees |"
     for shown in (README, HOME):
         same = table_of(shown, counted) == table_of(PAGE, counted)
