@@ -55,7 +55,7 @@ def with_breakpoints(
     if ttl not in (None, "5m", "1h"):
         raise InvalidRequestError(f"ttl: must be '5m', '1h' or None, not {ttl!r}")
     if type(turns) is not int or turns < 0:
-        raise InvalidRequestError(f"turns: must be a whole number from 0 on, not {turns!r}")
+        raise InvalidRequestError(f"turns: must be a whole number, at least 0, not {turns!r}")
     mark = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
     changed: Any = dict(params)
     tools, system = _listed(changed.get("tools")), _blocks(changed.get("system"))

@@ -174,7 +174,7 @@ class Endpoint:
         `ANTHROPIC_AUTH_TOKEN` and `ANTHROPIC_API_KEY`, whatever else carries it too."""
         if not api_key:
             if self.auth is not None:
-                raise ConfigurationError(f"api_key: this endpoint wants one, as {self.auth}")
+                raise ConfigurationError(f"api_key: this endpoint requires a key, as {self.auth}")
             return {"ANTHROPIC_AUTH_TOKEN": "unused"}
         if not api_key.isascii() or not api_key.isprintable():  # it may stand in a line of headers
             raise ConfigurationError("api_key: must be printable ASCII, in one line")
@@ -279,14 +279,14 @@ def gguf(
     >>> gguf("dep/../x")
     Traceback (most recent call last):
     modelslab_llm.errors.ConfigurationError: deployment_id 'dep/../x' is not a deployment id: \
-only letters, digits and . _ ~ - may stand in it
+only letters, digits and . _ ~ - are allowed
     """
     if not isinstance(deployment_id, str) or not re.fullmatch(  # pyright: ignore[reportUnnecessaryIsInstance]
         r"(?!\.+$)[A-Za-z0-9._~-]+", deployment_id
     ):
         what = "is empty" if deployment_id == "" else f"{deployment_id!r} is not a deployment id"
         raise ConfigurationError(
-            f"deployment_id {what}: only letters, digits and . _ ~ - may stand in it"
+            f"deployment_id {what}: only letters, digits and . _ ~ - are allowed"
         )
     url = f"{_plain_url(origin, 'origin')}/api/gguf/{deployment_id}"
     return Endpoint(
@@ -421,38 +421,38 @@ def _plain_url(url: str, name: str) -> str:
     ...         _plain_url(bad, "base_url")
     ...     except ConfigurationError as error:
     ...         print(error)
-    base_url holds an '@', as after a password: pass the key as api_key, or in default_headers
-    base_url holds a '?' or '#', and perhaps a key there: give the address without them
-    base_url 'http://h/a/../b' does not stay in its path
-    base_url 'http://h/%2e%2e/b' does not stay in its path
+    base_url contains an '@', as after a password: pass the key as api_key, or in default_headers
+    base_url contains a '?' or '#', which may hide a key: pass the address without them
+    base_url 'http://h/a/../b' leaves its path
+    base_url 'http://h/%2e%2e/b' leaves its path
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"{name} must be a string, not {type(url).__name__}")
     if "@" in url:  # first, so that no error shows what stands before it
         raise ConfigurationError(
-            f"{name} holds an '@', as after a password: pass the key as api_key, "
+            f"{name} contains an '@', as after a password: pass the key as api_key, "
             "or in default_headers"
         )
     if not url.lower().startswith(("http://", "https://")):
         raise ConfigurationError(f"{name} {url!r} does not start with http:// or https://")
     if not re.fullmatch(r"[!-\[\]-~]+", url):  # printable ASCII without the backslash
         raise ConfigurationError(
-            f"{name} {url!r} holds a space, a backslash or a character outside ASCII"
+            f"{name} {url!r} contains a space, a backslash or a non-ASCII character"
         )
     if "?" in url or "#" in url:
         raise ConfigurationError(
-            f"{name} holds a '?' or '#', and perhaps a key there: give the address without them"
+            f"{name} contains a '?' or '#', which may hide a key: pass the address without them"
         )
     if re.search(r"/(\.|%2e){1,2}(/|$)|%2f|%5c", url, re.IGNORECASE):
-        raise ConfigurationError(f"{name} {url!r} does not stay in its path")
+        raise ConfigurationError(f"{name} {url!r} leaves its path")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ConfigurationError(f"{name} {url!r} is not a URL: {error}") from None
     if not parts.hostname or port == 0:
-        raise ConfigurationError(f"{name} {url!r} names no host")
+        raise ConfigurationError(f"{name} {url!r} has no host")
     label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
     if ":" not in parts.hostname and not re.fullmatch(rf"({label}\.)*{label}\.?", parts.hostname):
-        raise ConfigurationError(f"{name} {url!r} names a host that cannot be")
+        raise ConfigurationError(f"{name} {url!r} has an invalid host")
     return url.rstrip("/")

@@ -122,7 +122,7 @@ class Prices:
         price = self.find(model)
         if price is None:
             raise ConfigurationError(
-                f"prices: no entry fits the model {model!r}; add it, or a pattern such as '*'"
+                f"prices: no entry matches the model {model!r}; add it, or a pattern such as '*'"
             )
         return price.cost(usage)
 
@@ -158,11 +158,11 @@ class Budget:
         prices: Prices | None = None,
     ) -> None:
         if tokens is None and money is None:
-            raise ConfigurationError("Budget: say how much, tokens=... or money=...")
+            raise ConfigurationError("Budget: pass tokens=... or money=...")
         for name, limit in (("tokens", tokens), ("money", money)):
             if limit is not None and not _is_amount(limit):
                 raise ConfigurationError(
-                    f"Budget({name}=...) must be a number from 0 on, not {limit!r}"
+                    f"Budget({name}=...) must be a number, at least 0, not {limit!r}"
                 )
         if money is not None and prices is None:
             raise ConfigurationError("Budget: money=... needs prices=Prices(...)")
@@ -221,7 +221,7 @@ class Budget:
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(
             "Budget cannot be pickled or copied, because it counts what one process spends: make"
-            " one in each worker, with its part of the whole"
+            " one in each worker, with its share"
         )
 
     def __repr__(self) -> str:

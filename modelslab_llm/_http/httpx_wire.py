@@ -49,7 +49,7 @@ def wire_of(http: HTTPClient | None) -> Wire:
         http = DefaultHttpxClient()
     elif not is_client(http, "Client"):
         raise ConfigurationError(
-            "http_client must be an httpx.Client or an httpx2.Client; async has AsyncModelsLab"
+            "http_client must be an httpx.Client or an httpx2.Client; for async use AsyncModelsLab"
         )
     return HttpxWire(http)
 
@@ -60,7 +60,8 @@ def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
         http = DefaultAsyncHttpxClient()
     elif not is_client(http, "AsyncClient"):
         raise ConfigurationError(
-            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; sync has ModelsLab"
+            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; for sync use "
+            "ModelsLab"
         )
     return AsyncHttpxWire(http)
 
@@ -354,5 +355,5 @@ class _Ready(AsyncIterator[T]):
 def _check_open(http: HTTPClient | AsyncHTTPClient) -> None:
     if http.is_closed:
         raise ClientClosedError(
-            "this client is closed: build one, or keep its with block open"
+            "this client is closed: create a new one, or make calls inside its with block"
         ) from None

@@ -35,7 +35,7 @@ log = logging.getLogger("modelslab_llm")
 
 LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
 
-_AGAIN = "the server had ended the connection: sent again, on a new one"
+_AGAIN = "the server had closed the connection; sent again on a new one"
 _DIED = (httpcore.ReadError, httpcore.RemoteProtocolError)
 
 

@@ -42,8 +42,8 @@ class _ByName:
     def __new__(cls, *given: object, **waits: float | None) -> Self:
         if given or not waits.keys() <= cls.__annotations__.keys():
             raise TypeError(
-                f"Timeout takes {', '.join(cls.__annotations__)}, each by its name;"
-                " one number for all is timeout=5"
+                f"Timeout takes {', '.join(cls.__annotations__)} by name;"
+                " for the same number everywhere use timeout=5"
             )
         return super().__new__(cls)
 
@@ -228,7 +228,7 @@ class Config:
         for name in [name for name in least if name in values]:
             if not (type(values[name]) is int and values[name] >= least[name]):
                 raise ConfigurationError(
-                    f"{name} must be a whole number from {least[name]} on, not {values[name]!r}"
+                    f"{name} must be a whole number, at least {least[name]}, not {values[name]!r}"
                 )
         if not isinstance(values.get("flow_control", True), bool):
             raise ConfigurationError(
@@ -285,7 +285,7 @@ def _observers(given: Any) -> tuple[Observer, ...]:
         if not isinstance(observer, Observer):
             what = "the class itself" if isinstance(observer, type) else type(observer).__name__
             raise ConfigurationError(
-                f"observers must hold instances of a subclass of Observer, not {what}"
+                f"observers must contain instances of a subclass of Observer, not {what}"
             )
     return observers
 
@@ -308,7 +308,7 @@ def _endpoint(
         named = [name for name, value in found.items() if value is not None]
     if len(named) > 1:
         raise ConfigurationError(
-            f"{' and '.join(named)} contradict each other: each names a server, give one of them"
+            f"{' and '.join(named)} contradict each other: each names a server; pass only one"
         )
     if endpoint is not None:
         if not isinstance(endpoint, Endpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -341,7 +341,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
         raise ConfigurationError(
             f"no API key: pass api_key=... or set the environment variable {API_KEY}"
             + (
-                "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
+                "; for a server without keys use endpoint=endpoints.gateway(url, auth=None)"
                 if endpoint.auth_can_change
                 else ""
             )
@@ -349,8 +349,8 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
     if not re.fullmatch(r"[!-~]+", key):
         # Without the value: this error may end up in a log.
         raise ConfigurationError(
-            f"the key in {source} holds a space, a line break or a character outside ASCII: "
-            "copy it again, alone"
+            f"the key in {source} contains a space, a line break or a non-ASCII character: "
+            "copy only the key"
         )
     return Secret(key)
 

@@ -57,7 +57,7 @@ WHY_NOT_SENT: dict[WhyNotSent, str] = {
     "dry": "the server has accepted no request for a minute beyond its last hint",
     "long": "not retried: the wait is above max_retry_wait, {max_retry_wait:g} s",
     "queue": "the wait in the queue is above max_queue_wait, {max_queue_wait:g} s",
-    "late": "the server asks for a longer wait than the call has time for",
+    "late": "the server asks for a wait longer than the time left",
     "deadline": "the deadline of {deadline:g} s has passed in the queue",
 }
 
@@ -453,5 +453,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which auth=... of its endpoint can change" if endpoint.auth_can_change else ""
+    cure = "; auth=... of the endpoint changes that" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

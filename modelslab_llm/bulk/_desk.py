@@ -206,7 +206,9 @@ class Desk(Generic[R, T]):
             kept = _for(ask, equal, self.course.run)
             self._file(kept, self._from_store(ask, kept, "duplicate"))
         else:
-            why = f"row {ask.index}: another row, with another request, has its key {ask.key!r}"
+            why = (
+                f"row {ask.index}: another row, with another request, has the same key {ask.key!r}"
+            )
             self._refuse(ask.index, ask.row, None, InvalidRequestError(why), shown=ask.key)
 
     def _stored(self, key: Key, digest: bytes | None = None) -> Kept | None:

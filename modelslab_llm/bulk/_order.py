@@ -176,9 +176,9 @@ class Order(Generic[R, T]):
         rows = "an unknown number of rows" if self._total is None else f"{self._total:,} rows"
         facts = [f"{rows}, at most {self.max_in_flight} in flight"]
         if self.store is not None:
-            again = "are asked again" if self.options.get("retry_failed") else "count as failed"
+            again = "are sent again" if self.options.get("retry_failed") else "count as failed"
             facts.append(
-                f"{self.store} has {stored.answered:,} answers, which are not asked again, and "
+                f"{self.store} has {stored.answered:,} answers, which are not sent again, and "
                 f"{stored.failed:,} failures, which {again}"
             )
         if (budget := self.options.get("budget")) is not None:
@@ -188,12 +188,12 @@ class Order(Generic[R, T]):
     def _failed_rows(self, progress: BulkProgress) -> str:
         if not progress.failed or self.store is None:
             return ""
-        return "; run it again with retry_failed=True to ask the failed rows again"
+        return "; run it again with retry_failed=True to send the failed rows again"
 
     def _go_on(self) -> str:
         if self.store is None:
-            return "nothing was stored, so all rows are asked again by another run"
-        return f"run it again with store={str(self.store)!r} to go on where it ended"
+            return "nothing was stored, so another run sends all rows again"
+        return f"run it again with store={str(self.store)!r} to continue where it stopped"
 
 
 class LeftEarly(Exception):
@@ -219,7 +219,7 @@ def _check(options: Mapping[str, Any], defaults: object) -> None:
     for name in options.keys() - known:
         cure = f"known are {', '.join(sorted(known))}"
         if name in PARAMETERS:
-            cure = f"what all rows share goes in defaults={{{name!r}: ...}}"
+            cure = f"pass parameters that all rows share in defaults={{{name!r}: ...}}"
         raise TypeError(f"messages.bulk() has no parameter {name!r}: {cure}")
     if not is_mapping(defaults):
         raise ConfigurationError(f"defaults: must be a dict, not {type(defaults).__name__}")
@@ -232,7 +232,7 @@ def _check(options: Mapping[str, Any], defaults: object) -> None:
             continue
         if name in options and not (type(value) is int and value >= least):
             raise ConfigurationError(
-                f"{name} must be a whole number from {least} on, not {value!r}"
+                f"{name} must be a whole number, at least {least}, not {value!r}"
             )
     for name, kind in (("prices", Prices), ("budget", Budget)):
         value = options.get(name)

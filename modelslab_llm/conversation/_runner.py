@@ -60,7 +60,7 @@ class _State(HintsAtNames, Generic[S]):
         """
         if self._stream and not self._heard:
             if not self._stream.is_complete:
-                raise ToolError("the calls are known when the stream was read to its end")
+                raise ToolError("the calls are known once the stream has been read to its end")
             self._hear(self._stream.current_message)
         return self._loop.calls
 

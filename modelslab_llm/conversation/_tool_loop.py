@@ -209,7 +209,7 @@ class ToolLoop:
             return None
         if self._turns >= self._max_turns:
             raise TooManyTurnsError(
-                f"there is no answer after {self._turns} turns: allow more with max_turns=...",
+                f"there is no final answer after {self._turns} turns: raise max_turns",
                 tool_use=self.calls[0].tool_use if self.calls else None,
                 messages=self.messages,
             )
@@ -225,7 +225,7 @@ class ToolLoop:
             assert self.message is not None
             raise ToolError(
                 "the model made a call without a name or an id, which can be neither run nor "
-                "answered: ask again",
+                "answered: send the request again",
                 tool_use=self.message.tool_uses[0],
                 messages=self.messages,
             )

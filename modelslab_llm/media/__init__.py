@@ -346,12 +346,12 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
     name = f"{os.fsdecode(path)!r:.100}"
     try:
         if os.path.isdir(path):  # else the error depends on the platform
-            raise IsADirectoryError(0, "it is a directory, name a file in it")
+            raise IsADirectoryError(0, "it is a directory; name a file in it")
         file = open(path, "rb")  # noqa: SIM115 - it is closed below, and what reading raises is kept apart
     except (OSError, ValueError) as error:  # the latter: a name with a zero byte
         raise InvalidRequestError(
             f"{name}: cannot be read: {getattr(error, 'strerror', error)}; a string is a path "
-            "or a URL, and text itself is document(text=...)"
+            "or a URL; for text use document(text=...)"
         ) from error
     with file:
         return _of_reader(file.read, limit, name), name
@@ -370,7 +370,7 @@ def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> byte
             if hasattr(part, "close"):  # a coroutine, which would warn that nobody awaited it
                 part.close()
             raise InvalidRequestError(
-                f"{name}: gives {type(part).__name__} and not bytes: open it with 'rb', "
+                f"{name}: returns {type(part).__name__}, not bytes: open it with 'rb', "
                 "or read it and pass the bytes"
             )
         if not part:
@@ -442,12 +442,13 @@ _UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 def _check_sides(data: memoryview, kind: str, most: int | None, name: str) -> None:
     size = size_of(data, kind)
     if size is None or 0 in size:
-        raise InvalidRequestError(f"{name}: begins like {kind}, but is broken or cut")
+        raise InvalidRequestError(f"{name}: begins like {kind}, but is broken or truncated")
     if most is not None and max(size) > most:
         width, height = size
         raise InvalidRequestError(
-            f"{name}: has {width} x {height} pixels, a side may have {most}: make it smaller, "
-            "or lift the limit with max_side=..."
+            f"{name}: has {width} x {height} pixels, the limit per side is {most}: make it "
+            f"smaller, "
+            "or raise the limit with max_side=..."
         )
 
 
@@ -460,8 +461,8 @@ def _no_picture(kind: str) -> str:
 
 def _too_large(size: str, most: int) -> str:
     return (
-        f"is too large: {size}, where {most:,} characters may be sent "
-        "(base64 has 4 for 3 bytes); lift the limit with max_bytes=..."
+        f"is too large: {size}; the limit is {most:,} characters "
+        "(base64: 4 per 3 bytes); raise it with max_bytes=..."
     )
 
 

@@ -270,14 +270,14 @@ def tool_result(
 def _checked_name(function: object, name: str | None) -> str:
     if not inspect.isfunction(function) and not inspect.ismethod(function):
         raise ConfigurationError(
-            f"a tool is made of a function or a method, not of {type(function).__name__}"
+            f"a tool must be a function or a method, not {type(function).__name__}"
         )
     if name is None and function.__name__ == "<lambda>":
         raise ConfigurationError("a lambda has neither name nor types: write a def")
     name = function.__name__ if name is None else name
     if not re.fullmatch(NAME, name):
         raise ConfigurationError(
-            f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
+            f"tool name {name!r}: servers accept 1 to 64 of the letters a-z and A-Z, digits, '_' "
             "and '-'; choose one with @tool(name=...)"
         )
     return name
@@ -338,16 +338,18 @@ def _gatherer(function: Callable[..., Any], name: str) -> Any:
 
 
 _CURES: Mapping[object, str] = {
-    inspect.Parameter.POSITIONAL_ONLY: "is positional only, but a model names each: drop the '/'",
-    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
-    inspect.Parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
+    inspect.Parameter.POSITIONAL_ONLY: (
+        "is positional-only, but a model passes arguments by name: remove the '/'"
+    ),
+    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: use one list instead",
+    inspect.Parameter.VAR_KEYWORD: "takes arguments with any name: use one dict, or name them",
 }
 
 
 def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
     cure = _CURES.get(parameter.kind)
     if cure is None and parameter.annotation is parameter.empty:
-        cure = f"has no type: write {parameter.name}: str, or whatever it is"
+        cure = f"has no type: write {parameter.name}: str, for example"
     if cure:
         raise ConfigurationError(f"tool {name!r}: parameter {parameter.name!r} {cure}")
 
@@ -363,7 +365,7 @@ def _culprit(hints: Mapping[str, Any], error: Exception) -> str:
         except _NO_SCHEMA as reason:
             why = str(reason).strip().splitlines()[-1 if isinstance(reason, SchemaError) else 0]
             kind = inspect.formatannotation(hint)
-            return f"no JSON schema can be made of parameter {parameter!r}, {kind}: {why}"
+            return f"cannot build a JSON schema for parameter {parameter!r}, {kind}: {why}"
     return str(error).splitlines()[0]
 
 

@@ -247,7 +247,7 @@ def give_own_ids(message: Message) -> None:
             others.append((use, own))
             taken.add(own)
         if own != use.id:
-            tolerated("two tool calls with one id: the second got an id of its own")
+            tolerated("two tool calls with the same id: the second got a new id")
             message.content[at] = use.model_copy(update={"id": own})
 
 

@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
         flapping.goes_on.set()
         assert run.returncode != 0
         assert "bulk run: stopped by " in err
-        assert f"run it again with store={str(store)!r} to go on where it ended" in err
+        assert f"run it again with store={str(store)!r} to continue where it stopped" in err
         assert err.rstrip().endswith("KeyboardInterrupt"), err
         assert not store.with_name("run.sqlite-lock").exists()
         safe = stored(store)

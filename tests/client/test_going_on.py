@@ -290,7 +290,7 @@ def test_a_server_that_is_not_known_to_continue_is_not_asked(way: Way) -> None:
 
 def test_other_verbs_say_that_they_do_not_have_it(way: Way) -> None:
     client: Any = way.asked("Hello.")
-    with pytest.raises(TypeError, match=r"parse\(\) has no parameter 'resume': an output is not"):
+    with pytest.raises(TypeError, match=r"parse\(\) has no parameter 'resume': only text can"):
         client.parse(output=int, resume=1, **ASK)
     with pytest.raises(TypeError, match=r"run_tools\(\) has no parameter 'resume': "):
         client.run_tools(resume=1, **ASK)

@@ -87,7 +87,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         """Read the recording, or get ready to make one."""
         if not self._depth:
             if self.path.exists() and not self.path.is_dir():
-                raise RecordingError(f"{self.path}: is a file, and a recording is a folder")
+                raise RecordingError(f"{self.path}: is a file, but a recording is a folder")
             cleaner = Cleaner(self._redact)
             self._side = _Recorder(cleaner) if self.record else _Player(self._read(cleaner))
         self._depth += 1  # an httpx client used in a `with` block enters its transport too
@@ -136,16 +136,16 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _save(self, recorder: _Recorder, error: BaseException | None) -> None:
         if error is not None:
             if add_note := getattr(error, "add_note", None):  # Python 3.11 has it
-                add_note(f"{self.path}: nothing was saved, because this ended the recording")
+                add_note(f"{self.path}: nothing was saved, because this error ended the recording")
             return
         if not recorder.takes:
             raise RecordingError(
-                f"{self.path}: no request went through this recording, so there is nothing to "
-                "save: give your code recording.client(), or a client with transport=recording"
+                f"{self.path}: no request used this recording, so there is nothing to "
+                "save: pass recording.client() to your code, or a client with transport=recording"
             )
         files = written(recorder.takes, recorder.cleaner, self._headers)
         if unmet := recorder.cleaner.unmet():
-            text = f"{self.path}: redact names what no recorded body has: {', '.join(unmet)}"
+            text = f"{self.path}: redact names fields that no recorded body has: {', '.join(unmet)}"
             warnings.warn(text, stacklevel=3)
         _replace(self.path, files)
 

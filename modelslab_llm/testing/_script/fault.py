@@ -34,7 +34,7 @@ class Fault:
     Fault.cut(after=3)
     >>> Fault.stall(after=1, within=2)
     Traceback (most recent call last):
-    ValueError: Fault.stall(after=1, within=2): after and within are two places, give one of them
+    ValueError: Fault.stall(after=1, within=2): after and within are two positions; pass only one
     """
 
     kind: Ending | Oddity
@@ -115,11 +115,11 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.after is not None and self.within is not None:
-            raise ValueError(f"{self}: after and within are two places, give one of them")
+            raise ValueError(f"{self}: after and within are two positions; pass only one")
         if self.kind == "garbage" and not isinstance(self.data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"{self}: give the data as bytes")
+            raise ValueError(f"{self}: pass the data as bytes")
         if self.kind in ("end", "garbage", "error") and self.after is self.within is None:
-            raise ValueError(f"{self}: say where, by after= or within=")
+            raise ValueError(f"{self}: set the position with after= or within=")
         self._check("after", 0, "the events that are sent before it, from 0 on")
         self._check("within", 1, "the number of an event, from 1 on")
         if not isinstance(self.event, str):
@@ -190,8 +190,8 @@ def struck_whole(fault: Fault, body: bytes) -> bytes:
     """Return what is sent of a body in one piece. Raises `ValueError` for faults among events."""
     if fault.kind not in (*ENDINGS, "garbage"):
         raise ValueError(
-            f"{fault} is about the events of a stream, and this call asked for an answer in one "
-            "piece: check request.stream in a script function"
+            f"{fault} applies to the events of a stream, but this call did not "
+            "stream: check request.stream in a script function"
         )
     middle = len(body) // 2
     if fault.kind == "garbage":

@@ -55,7 +55,8 @@ class Reply:
         known = self.split in ("word", "character")
         if not known and not (type(self.split) is int and self.split > 0):
             raise ValueError(
-                f"split={self.split!r} cuts nothing: use 'word', 'character' or a number of bytes"
+                f"split={self.split!r} is not a way to split: use 'word', 'character' or a "
+                f"number of bytes"
             )
 
 
@@ -170,19 +171,19 @@ class Replies:
     def unused(self) -> str:
         """Tell what is left of the script, or what it lacked; empty if it was used exactly."""
         if self._answers is None:
-            return "" if self._given else "the script was never asked"
+            return "" if self._given else "the script was never used"
         answers, calls = len(self._answers), self._given
         if calls > answers:
             return f"the script is used up: answers {answers}, message calls {calls}"
         if calls < answers:
             left = reprlib.repr(self._answers[calls])
-            return f"{answers - calls} of {answers} answers were never asked for, from {left} on"
+            return f"{answers - calls} of {answers} answers were never used, from {left} on"
         return ""
 
 
 def _checked(found: object) -> ReplyLike:
     if isinstance(found, Fault) and not found.strikes_first:
-        raise ValueError(f"{found} strikes inside an answer: put it into Reply(..., fault=...)")
+        raise ValueError(f"{found} happens inside an answer: put it into Reply(..., fault=...)")
     if isinstance(found, _SINGLE):
         return found  # pyright: ignore[reportUnknownVariableType]
     raise TypeError(

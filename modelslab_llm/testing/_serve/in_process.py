@@ -153,7 +153,9 @@ def _shorter(pause: float, silence: float | None) -> float:
     return pause if silence is None else min(pause, silence)
 
 
-_FOR_EVER = "Fault.stall: this call would wait forever, it has no read timeout: give it timeout=..."
+_FOR_EVER = (
+    "Fault.stall: this call would wait forever, because it has no read timeout: pass timeout=..."
+)
 
 
 def _broken(ending: Ending, request: httpx.Request, *, begun: bool) -> httpx.TransportError:

@@ -165,7 +165,7 @@ class Scripted(ABC):
         deployment_id: str | None,
     ) -> tuple[str, endpoints.Endpoint]:
         if endpoint is not None and deployment_id is not None:
-            raise TypeError("endpoint and deployment_id each name a server: give one of them")
+            raise TypeError("endpoint and deployment_id each name a server: pass only one")
         if deployment_id is not None:
             endpoint = self.gguf(deployment_id)
         return api_key or self.api_key or KEY, endpoint or self.llm_v7()
@@ -267,7 +267,7 @@ class Scripted(ABC):
         """
         __tracebackhide__ = True
         if not self._calls:
-            raise AssertionError(f"no message was asked for; {_listed(self.requests)}")
+            raise AssertionError(f"there was no message call; {_listed(self.requests)}")
         last = self._calls[-1]
         last.assert_has(**fields)
         return last
@@ -288,14 +288,16 @@ class Scripted(ABC):
         """
         __tracebackhide__ = True
         if len(self._calls) > 1:
-            raise AssertionError(f"{len(self._calls)} message calls came: {_listed(self.requests)}")
+            raise AssertionError(
+                f"{len(self._calls)} message calls were made: {_listed(self.requests)}"
+            )
         return self.assert_called(**fields)
 
     def assert_not_called(self) -> None:
         """Fail if a message was asked for."""
         __tracebackhide__ = True
         if self._calls:
-            raise AssertionError(f"a message was asked for: {_listed(self.requests)}")
+            raise AssertionError(f"there was a message call: {_listed(self.requests)}")
 
     def assert_script_used(self) -> None:
         """Fail unless each answer of the script was asked for, and no more than these.

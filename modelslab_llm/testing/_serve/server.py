@@ -93,7 +93,7 @@ class LocalServer(Scripted):
         """Start to serve; once it returns, clients can connect."""
         if self._url:
             raise RuntimeError(
-                f"this LocalServer already runs at {self.url}: close() it first, or make another"
+                f"this LocalServer already runs at {self.url}: close() it first, or create another"
             )
         self._serve(_bound(self._port))
         return self
@@ -135,7 +135,7 @@ class LocalServer(Scripted):
         """
         url, port = self.url, int(self.url.rpartition(":")[2])
         if not self._running:
-            raise RuntimeError("this LocalServer refuses already")
+            raise RuntimeError("this LocalServer already refuses connections")
         self.close()
         with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
             self._url = url

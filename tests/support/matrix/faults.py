@@ -1459,7 +1459,7 @@ GGUF = (
         Raises(
             errors.EndpointNotReadyError,
             words="(status: paused)",
-            says="somebody has to resume it",
+            says="a person must resume it",
             fields={"endpoint_status": "paused"},
         ),
         **PATIENT,
@@ -1646,7 +1646,7 @@ RESUMED = (
         Raises(
             StreamInterruptedError,
             known(IN_CALL),
-            says="not resumed: the answer has more than text",
+            says="not resumed: the answer contains more than text",
             fields=FROM_STREAM,
         ),
         **NOT_RESUMED,
