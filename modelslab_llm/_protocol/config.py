@@ -109,18 +109,18 @@ class Options(TypedDict, total=False):
     """Longest wait in seconds that a server may ask for before a retry; if it asks for more, the
     call fails. Default 60."""
     default_headers: Mapping[str, str] | None
-    """Headers of every request; they win over the client's own. Default none."""
+    """Headers of every request; they take precedence over the package's own. Default none."""
     max_response_bytes: int
-    """Most bytes of one response, streamed or not, and of one event. Default 64 MiB."""
+    """Maximum size in bytes of one response, streamed or not, and of one event. Default 64 MiB."""
     observers: Sequence[Observer]
-    """Observers that are told of each call, attempt, retry and outcome. Default none."""
+    """Observers that are notified of each call, attempt, retry and outcome. Default none."""
     budget: Budget | None
-    """What calls may spend in all; once it is spent, the next call raises `BudgetSpentError`.
+    """The total budget of all calls; once it is spent, the next call raises `BudgetSpentError`.
     Default None, no limit."""
     flow_control: bool
     """Whether calls queue once the server refuses some of them (429, 529). Default True."""
     max_concurrency: int | None
-    """Most calls in flight at a time, open streams included. Default None, no limit."""
+    """Maximum number of calls in flight, open streams included. Default None, no limit."""
     max_queue_wait: float | None
     """Seconds a call may wait in the queue; None for no limit. Default 600."""
 

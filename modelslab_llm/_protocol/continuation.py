@@ -105,8 +105,8 @@ class Rest:
     (' is', ' tidal.')
     >>> Rest("the Tamar").take("the Tamar is tidal.")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began again, and should have \
-continued the text so far
+    modelslab_llm._protocol.continuation.NotContinued: the server started again instead of \
+continuing the text so far
     >>> answer = Rest("The Tamar")
     >>> answer.take("S"), answer.take("ure, ")
     Traceback (most recent call last):

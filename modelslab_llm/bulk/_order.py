@@ -42,8 +42,8 @@ class BulkOptions(TypedDict, total=False):
     """The options of `messages.bulk`, in addition to the rows and the request parameters."""
 
     store: str | os.PathLike[str] | None
-    """File that stores the results, created or continued. Rows that it has an answer for are not
-    asked again. Default None: nothing is stored."""
+    """File that stores the results, created or continued. Rows with a stored answer are not sent
+    again. Default None: nothing is stored."""
     max_in_flight: int
     """Maximum number of rows in flight. Default 50."""
     max_failures: int | None

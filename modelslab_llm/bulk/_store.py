@@ -188,7 +188,7 @@ class BulkStore(Generic[T]):
         return polars.DataFrame(list(self._records()), schema=schema)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._shelf.close()
 
     def __enter__(self) -> Self:

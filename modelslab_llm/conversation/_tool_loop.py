@@ -61,7 +61,7 @@ class ToolCall(HintsAtNames):
 
     @property
     def input_complete(self) -> bool:
-        """False if the arguments were cut off or are not JSON, until you set `input`."""
+        """False if the arguments were truncated or are not JSON, until you set `input`."""
         return self.tool_use.input_complete or self.input_changed
 
     @property
