@@ -382,9 +382,9 @@ class Messages(StaysInProcess, HintsAtNames):
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+            retry_failed: Send rows again that failed in an earlier run. Default False: use the
                 stored failure.
-            include_stored: Also hand out results that were stored before. Default True.
+            include_stored: Also return results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
             prices: Token prices, for `result.cost` and the progress. Default: the prices of
@@ -800,9 +800,9 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+            retry_failed: Send rows again that failed in an earlier run. Default False: use the
                 stored failure.
-            include_stored: Also hand out results that were stored before. Default True.
+            include_stored: Also return results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
             prices: Token prices, for `result.cost` and the progress. Default: the prices of

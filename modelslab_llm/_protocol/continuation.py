@@ -110,8 +110,8 @@ continuing the text so far
     >>> answer = Rest("The Tamar")
     >>> answer.take("S"), answer.take("ure, ")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began a sentence in the middle \
-of one
+    modelslab_llm._protocol.continuation.NotContinued: the server started a new sentence in the \
+middle of one
     """
 
     def __init__(self, prefill: str) -> None:

@@ -50,9 +50,9 @@ class BulkOptions(TypedDict, total=False):
     """End the run with `TooManyFailuresError` once this many of its rows have failed. Default None,
     no limit."""
     retry_failed: bool
-    """Ask rows again that failed in an earlier run. Default False: use the stored failure."""
+    """Send rows again that failed in an earlier run. Default False: use the stored failure."""
     include_stored: bool
-    """Also hand out results that were stored before. Default True."""
+    """Also return results that were stored before. Default True."""
     deduplicate: bool
     """Send identical requests once and share the answer among their rows. Default False."""
     prices: Prices | None

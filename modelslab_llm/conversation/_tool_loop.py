@@ -31,7 +31,7 @@ SAID = 1000  # characters of an exception that the model is shown
 
 
 class ToolCall(HintsAtNames):
-    """A tool call of the model. Look at it, change its `input`, or answer it yourself.
+    """A tool call of the model. Inspect it, change its `input`, or answer it yourself.
 
     If you neither answer nor refuse it, it runs when the runner continues.
     """

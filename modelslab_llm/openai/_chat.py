@@ -22,7 +22,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class NotCarriedOverWarning(UserWarning):
-    """Something of a request or a reply has no place in the other format, and was left out.
+    """A field of a request or reply has no equivalent in the other format, and was left out.
 
     `warnings.simplefilter("error", NotCarriedOverWarning)` makes it an error.
     """

@@ -83,10 +83,10 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
 def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     """A `Recording` in `recordings/MODULE/TEST` beside the module of the test.
 
-    It replays, or with `MODELSLAB_RECORD=1` records, which only a test that passes does; then the
-    test may reach real services. A mark gives it more of what `Recording` takes:
+    It replays; with `MODELSLAB_RECORD=1` it records, the test may reach real services, and only a
+    test that passes is saved. A marker passes options to `Recording`:
     `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
-    recorded, and an exchange that nobody asked for, fail the test.
+    recorded, or an unused exchange, fails the test.
     """
     from ._record.recording import Recording
     from ._record.tape import RecordingError

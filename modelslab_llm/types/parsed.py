@@ -33,7 +33,7 @@ class ParsedMessage(Message, Generic[T]):
 
     @property
     def previous_attempts(self) -> tuple[Message, ...]:
-        """The answers that did not fit, which were paid for too.
+        """The earlier invalid answers, which used tokens too.
 
         Empty unless `validation_retries` was set.
         """
@@ -55,10 +55,10 @@ class ParsedMessage(Message, Generic[T]):
         return self.in_text().to_param()
 
     def in_text(self) -> Message:
-        """Return the message as if its output had come as text, as JSON, and not by a call.
+        """Return the message with its output as JSON text instead of a call.
 
-        So it goes into a history: as a call it would have to be answered in the next turn, and its
-        tool to be declared again (protocol.md §10).
+        This is the form for a history: a call would need a result in the next turn, and its tool in
+        the request (protocol.md §10).
         """
         blocks: list[ContentBlock] = [
             TextBlock(text=json.dumps(block.input, ensure_ascii=False))

@@ -1,7 +1,7 @@
 """Define the parameters of the operations, as TypedDicts (protocol.md §3, §4, §10).
 
 Absent means not sent. Plain dicts of these shapes are all that is needed; nothing here runs.
-Servers differ in what they support: protocol.md §3 has the table, and `docs/endpoints.md` a summary.
+Servers differ in what they support: protocol.md §3 has the table, `docs/endpoints.md` a summary.
 """
 
 from __future__ import annotations

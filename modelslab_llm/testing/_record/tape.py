@@ -34,7 +34,7 @@ __all__ = [
 
 
 class RecordingError(AssertionError):
-    """A recording cannot be used as it is: the message says why, and what to do."""
+    """A recording cannot be used; the message says why, and what to do."""
 
     __module__ = "modelslab_llm.testing"  # where a user finds it: pytest shows the name in full
 
