@@ -108,7 +108,7 @@ class DefaultHttpxClient(httpx.Client):
 
     @property
     def transport_alone(self) -> PooledTransport | None:
-        """Its transport, if nobody would miss what it does to a request beside sending it."""
+        """Its transport, if the client does nothing to a request except send it."""
         transport = self._transport_of_ours
         if (
             transport is not None

@@ -90,7 +90,7 @@ def _raise_if_over(joining: Joining, end: type[Exception]) -> None:
 
 
 def _next(opened: Opened[Iterator[Event]]) -> Event | APIError | None:
-    """Return the next event, or what came instead of one: the end, or an error."""
+    """Return the next event, or the end or error that came instead."""
     if opened.held:
         return opened.held.popleft()
     try:

@@ -96,7 +96,7 @@ def look_up(host: str, port: int) -> Lookup:
 
 
 def is_address(host: str) -> bool:
-    """Tell whether this is no name but an address.
+    """Tell whether this is an address, not a name.
 
     >>> [is_address(host) for host in ("127.0.0.1", "::1", "localhost")]
     [True, True, False]

@@ -105,7 +105,7 @@ class _Inlet:
     def __init__(self, sock: Socket, loop: Loop) -> None:
         self.sock: Socket | None = sock
         self.held: bytes | OSError | None = None
-        """What came when nobody waited; reading pauses until it is taken."""
+        """Bytes that arrived while no reader waited; reading pauses until they are taken."""
         self.is_on = False
         self.waiter: asyncio.Future[bytes | Exception] | None = None
         self.writer: asyncio.Future[None] | None = None
@@ -125,7 +125,7 @@ class _Inlet:
             self.is_on = False
 
     def readable(self) -> None:
-        """Read what has come, for whoever waits, or for later."""
+        """Read the available bytes, for the waiting reader or for later."""
         came: bytes | OSError
         try:
             came = self.sock.recv(READ) if self.sock is not None else b""
@@ -182,7 +182,7 @@ class _Inlet:
             self._timer.cancel()
         self.sock = None
         if self._loop.is_closed():
-            return  # and whoever waited is gone with it
+            return  # and the reader is gone with it
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(b"")
         if self.writer is not None and not self.writer.done():
@@ -226,7 +226,7 @@ class Stream:
             inlet.waiter = None
 
     def _came(self, came: bytes | Exception) -> bytes:
-        """Return what came, or raise it."""
+        """Return the result, or raise the error."""
         if isinstance(came, bytes):
             if not came and self._is_hung_up:
                 raise httpcore.ReadError(OUR_END)
@@ -287,7 +287,7 @@ class Stream:
                 self._loop.remove_writer(sock)
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         inlet = self._inlet
         if inlet.held is not None or inlet.sock is None:
             held, inlet.held = inlet.held, None

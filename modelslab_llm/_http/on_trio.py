@@ -130,7 +130,7 @@ class Stream:
             raise httpcore.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         if self._sock is None:
             return b""
         try:

@@ -72,7 +72,7 @@ class Pace:
         reader.moved = False
 
     def hold(self) -> None:
-        """Stop the clock of progress while the caller works on what has come."""
+        """Pause the progress timeout while the caller works."""
         self._held_since = time.monotonic()
 
     def resume(self) -> None:

@@ -84,7 +84,7 @@ def racing(
             if (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == 0:
                 return sock
             waiting.remove(sock)
-            next_at = clock()  # there is no point in waiting for the one that failed
+            next_at = clock()  # waiting for the one that failed is useless
             failure, failed = (failure if failed else OSError(code, os.strerror(code))), True
     raise failure
 
@@ -137,7 +137,7 @@ class Stream:
             raise httpcore.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         try:
             return self._waiting(0.0).recv(READ)
         except BlockingIOError:
@@ -161,7 +161,7 @@ class Stream:
 
     @property
     def is_readable(self) -> bool:
-        """Whether something has come, or the end."""
+        """Whether bytes, or the end, have arrived."""
         if (sock := self._sock) is None:
             return True
         if not hasattr(select, "poll"):
@@ -239,7 +239,7 @@ def _addresses(host: str, port: int, left: Left) -> list[Address]:
 
 
 def shorter(wait: float | None, left: float | None) -> float:
-    """Return how long to wait until somebody looks again."""
+    """Return how long to wait before looking again."""
     return min(seconds for seconds in (wait, left, LOOK) if seconds is not None)
 
 

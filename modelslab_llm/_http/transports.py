@@ -101,7 +101,7 @@ class NetworkStream(httpcore.NetworkStream):
         return None if connection is None else connection.about(info)
 
     def hang_up(self) -> None:
-        """Wake whoever reads."""
+        """Wake the reader."""
         if connection := self._connection():
             connection.hang_up()
 

@@ -94,7 +94,7 @@ class Unpacker:
 
 
 def unpacked(source: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield what the chunks of a body stand for."""
+    """Yield the decompressed chunks of a body."""
     unpacker = Unpacker(encoding)
     for chunk in source:
         yield from unpacker.feed(chunk)

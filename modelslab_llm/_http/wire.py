@@ -72,7 +72,7 @@ class AsyncHTTPClient(Protocol):
 
 
 class Incoming(Protocol):
-    """An answer whose head has come."""
+    """An answer whose headers have arrived."""
 
     @property
     def status(self) -> int:
@@ -147,7 +147,7 @@ class Wire(Protocol):
 
     @property
     def has_heard(self) -> bool:
-        """Whether any answer has come."""
+        """Whether any response has arrived."""
         ...
 
     def send(self, request: Request, pace: Pace) -> Incoming:
@@ -173,7 +173,7 @@ class AsyncWire(Protocol):
 
     @property
     def has_heard(self) -> bool:
-        """Whether any answer has come."""
+        """Whether any response has arrived."""
         ...
 
     async def send(self, request: Request, pace: Pace) -> AsyncIncoming:

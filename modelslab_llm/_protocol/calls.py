@@ -79,7 +79,7 @@ def _request(
 
 
 def accepted(arrived: Arrived, operation: str = "") -> Answer:
-    """Return an answer that says yes; raise the error that any other stands for."""
+    """Return a successful answer; raise the error that any other answer describes."""
     assert isinstance(arrived, Answer)  # nothing but a call with a reader opens a stream
     if not 200 <= arrived.status < 300:
         raise from_status(

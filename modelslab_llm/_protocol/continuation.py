@@ -169,6 +169,6 @@ the prompt: it counted 20 prompt tokens, and 20 before
 
 
 def _in_common(one: str, other: str, at: int) -> int:
-    """Return how many characters of `one` stand in `other` from `at` on."""
+    """Return how many characters of `one` match `other` from `at` on."""
     pairs = zip(one, other[at : at + len(one)], strict=False)
     return next((n for n, (here, there) in enumerate(pairs) if here != there), len(one))

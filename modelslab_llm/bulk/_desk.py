@@ -1,7 +1,7 @@
 """Keep the rows of a run in order: queued, in flight, stored, handed out.
 
-It asks nobody, waits for nothing and starts no thread: a driver brings rows and answers, and takes
-requests and results. It is not thread-safe; the driver with threads holds a lock.
+It sends nothing, waits for nothing and starts no thread: a driver brings rows and answers, and
+takes requests and results. It is not thread-safe; the driver with threads holds a lock.
 
 A result goes through `unstored` before it is handed out, if there is a store.
 """
@@ -75,7 +75,7 @@ class Desk(Generic[R, T]):
         self.unstored: list[tuple[Kept | None, BulkResult[R, T]]] = []
         """Results that have to be stored first, or to wait for others that have."""
         self.exhausted = False
-        """Whether there are no more rows."""
+        """Whether all rows have been taken."""
         self._recipe = recipe
         self._ledger = ledger
         self._adapter = adapter
@@ -138,7 +138,7 @@ class Desk(Generic[R, T]):
         return None
 
     def ended(self, ask: Ask[R], outcome: Message | BaseException) -> None:
-        """Take what came of a request that was sent."""
+        """Take the outcome of a request."""
         self.tally.in_flight -= 1
         message = outcome if isinstance(outcome, Message) else None
         error = None
@@ -180,7 +180,7 @@ class Desk(Generic[R, T]):
         return self.ready.popleft()
 
     def progress(self, now: float) -> BulkProgress:
-        """Return how far the run has come."""
+        """Return the progress of the run."""
         waiting = min(self._waiting(), self.tally.in_flight)
         return self.tally.snapshot(now, len(self.line), waiting)
 
@@ -338,7 +338,7 @@ class Desk(Generic[R, T]):
         )
 
     def _output_json(self, message: Message | None) -> str | None:
-        answer: Any = message  # narrowed, its type would have a part that nobody knows
+        answer: Any = message  # narrowed, its type would have an unknown part
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
         output = answer.parsed

@@ -20,7 +20,7 @@ _SAID_BY_THE_COMMAND = "modelslab_llm.bulk"
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _SAID_BY_THE_COMMAND:
-            with suppress(OSError):  # nobody may be listening
+            with suppress(OSError):  # the stream may be closed
                 note(f"modelslab: {' '.join(record.getMessage().split())}")
 
 

@@ -39,7 +39,7 @@ class Profile:
     key: KeyPlace | None = None
 
     def fields(self) -> dict[str, str]:
-        """Return what stands in the file."""
+        """Return the values in the file."""
         return {field: value for field, value in vars(self).items() if value and field != "name"}
 
 
@@ -172,7 +172,7 @@ def delete(name: str) -> None:
 
 
 def plain(document: TOMLDocument) -> dict[str, object]:
-    """Return what stands in a document, without its comments and its layout."""
+    """Return the values of a document, without its comments and layout."""
     return document.unwrap()
 
 

@@ -14,7 +14,7 @@ class Status(IntEnum):
     """The exit statuses: the table of docs/command-line.md, row by row."""
 
     OK = 0
-    """All done. Also: whoever read the output had seen enough, as in `... | head`."""
+    """Success. Also if the reader of the output stops early, as in `... | head`."""
     FAULTY = 1
     """`doctor` found something that does not work, or rows of `bulk` failed."""
     WRONG = 2

@@ -366,7 +366,7 @@ def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> byte
         except (OSError, ValueError) as error:
             raise InvalidRequestError(f"{name}: cannot be read: {error}") from error
         if not isinstance(part, bytes):
-            if hasattr(part, "close"):  # a coroutine, which would warn that nobody awaited it
+            if hasattr(part, "close"):  # a coroutine, which would warn that it was never awaited
                 part.close()
             raise InvalidRequestError(
                 f"{name}: returns {type(part).__name__}, not bytes: open it with 'rb', "
@@ -413,7 +413,7 @@ def _upright(picture: _Picture) -> int | None:
 
 
 def _as_jpeg(picture: _Picture, turn: int | None) -> bytes:
-    """Save in the quality the picture was opened in, with its colour profile."""
+    """Save in the quality in which the image was opened, with its color profile."""
     how: dict[str, Any] = {"format": "JPEG", "icc_profile": picture.info.get("icc_profile")}
     if picture.format == "JPEG" and turn is None:
         return _saved(picture, quality="keep", **how)
@@ -466,5 +466,5 @@ def _too_large(size: str, most: int) -> str:
 
 
 def _base64(data: memoryview) -> str:
-    """Encode in one go, without the copy that the module `base64` makes of what is no `bytes`."""
+    """Encode at once, without the copy that the module `base64` makes of anything but `bytes`."""
     return b2a_base64(data, newline=False).decode("ascii")

@@ -81,7 +81,7 @@ class ServerValue(BaseModel):
     def _leave_out_unsent(  # type: ignore[no-untyped-def]
         self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
     ):
-        """Dump what the server sent, so that a dump can be read back, and sent back, as it came."""
+        """Dump what the server sent, so that a dump can be loaded, and sent back unchanged."""
         dumped: dict[str, Any] = handler(self._saved())
         unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
         for name, kept in self._dumped_beside.items():
@@ -168,11 +168,11 @@ if TYPE_CHECKING:
 else:
     Unheard = Text
 NO_TYPE: Any = ""
-"""What stands in for an `Unheard` type that was not sent."""
+"""The placeholder for an `Unheard` type that was not sent."""
 
 
 def unheard_of(known: object) -> BeforeValidator:
-    """Keep what has a `type` of a known kind from being read as one that nobody knows.
+    """Prevent a value with a known `type` from being read as an unknown one.
 
     pydantic's discriminator fails for kinds it has not heard of, and servers invent new ones. So
     an unknown one stands last in a union; but what is known, and broken, must not end there.

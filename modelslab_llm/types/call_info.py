@@ -84,7 +84,7 @@ class CallInfo:
 
 
 class Beside:
-    """Hold what stands beside an answer and is no part of it: answers are equal whatever it is."""
+    """Hold data about an answer that is not part of it and does not affect equality."""
 
     __slots__ = ("call_info",)
 

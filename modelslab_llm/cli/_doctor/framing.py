@@ -12,7 +12,7 @@ from .._json import is_object
 
 @dataclass
 class Framing:
-    """What stands in a stream, counted."""
+    """The contents of a stream, counted."""
 
     events: Counter[str] = field(default_factory=lambda: Counter[str]())
     """Events by their type."""

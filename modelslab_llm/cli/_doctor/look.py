@@ -37,7 +37,7 @@ class Seen:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
     failure: str = ""
-    """Why there is no answer, or why it broke off."""
+    """Why there is no response, or why it broke off."""
     failed_at: FailedAt = ""
     seconds: float = 0.0
     """Until the head of the answer."""
@@ -63,7 +63,7 @@ class Seen:
 
 
 class Look:
-    """Send single requests, without retries, and keep what came. Close it."""
+    """Send single requests, without retries, and keep the responses. Close it."""
 
     def __init__(self, seconds: float) -> None:
         self._http = DefaultAsyncHttpxClient(timeout=seconds)

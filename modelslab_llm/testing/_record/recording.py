@@ -75,7 +75,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.record: bool = _asked_to_record() if record is None else record
         """Whether requests are sent and saved."""
         self._redact = redact if isinstance(redact, str) else tuple(redact)
-        Cleaner(self._redact)  # refuses what is no path
+        Cleaner(self._redact)  # refuses an invalid path
         self._headers = tuple(headers)
         self._unused = unused
         self._wire = _Wire(transport)
@@ -271,7 +271,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     # connections are closed at the end of the block, and async ones when nobody uses one.
 
     async def aclose(self) -> None:
-        """Close the async connections, if nobody uses one."""
+        """Close the async connections if none is in use."""
         if not (isinstance(self._side, _Recorder) and self._side.busy()):
             await self._wire.aclose()
 
@@ -535,7 +535,7 @@ class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     def end(self) -> None:
-        """Raise what came in place of the rest, if it did."""
+        """Raise the error that came instead of the rest, if there was one."""
         if self._saved.failure:
             name, message = self._saved.failure
             kind: type[httpx.TransportError] = getattr(httpx, name)

@@ -136,7 +136,7 @@ class LocalServer(Scripted):
         if not self._running:
             raise RuntimeError("this LocalServer already refuses connections")
         self.close()
-        with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
+        with _bound(port) as listener:  # held, so that no other program gets it; it does not listen
             self._url = url
             try:
                 yield
@@ -168,7 +168,7 @@ class LocalServer(Scripted):
     def _respond(self, request: ReceivedRequest) -> Plan:
         plan = super()._respond(request)
         # A kept connection that ends without a byte is a stale one to clients, ours among them,
-        # which send again on a new one: the fault would strike nobody.
+        # which send again on a new one: the fault would have no effect.
         return plan.with_headers({"connection": "close"}) if self._replies.breaks_next else plan
 
     @property
