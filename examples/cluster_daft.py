@@ -1,7 +1,7 @@
 """A column of answers with Daft: an async UDF, typed errors per row, resuming from the output.
 
 pip install 'modelslab-llm' daft
-python examples/cluster_daft.py                        # no key: a local server answers, by echo
+python examples/cluster_daft.py                        # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/cluster_daft.py questions.csv answers/
 
 `questions.csv` has the columns `id` and `question`. Answers are added to the Parquet files in
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def demonstrate() -> None:
-    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 120 answers.")
+    print("No MODELSLAB_API_KEY: a local server echoes, and has credit for 120 answers.")
     account = SmallAccount(credit=120)
     questions = daft.from_pydict({"id": list(range(len(QUESTIONS))), "question": QUESTIONS})
     with ExitStack() as stack:
@@ -101,10 +101,10 @@ def demonstrate() -> None:
         try:
             answer_all(spec, questions, folder)
         except PaymentRequiredError as error:
-            print(f"It ends early: {error}")
+            print(f"It ended early: {error}")
         tell(folder)
         account.credit = 1000
-        print("Once more, with the same folder:")
+        print("The same run again, with the same folder:")
         answer_all(spec, questions, folder)
         tell(folder)
         print(account)

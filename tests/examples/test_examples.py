@@ -33,8 +33,8 @@ EXAMPLES = [
 SHOWN = {
     "batch": [
         "? OverloadedError: HTTP 529",  # of those that came first, which is chance
-        "97 answered, 0 of them before; 3 failed; 679 tokens",
-        "100 answered, 97 of them before; 0 failed; 21 tokens",
+        "97 answered, 0 of them earlier; 3 failed; 679 tokens",
+        "100 answered, 97 of them earlier; 0 failed; 21 tokens",
         "103 calls in all",
         'The first line: {"key": "How high is river 0?", "position": 0, "text": "You said: How',
     ],
@@ -57,11 +57,11 @@ SHOWN = {
         "characters; image of image/png,",
         "'letter.png': is not an image: servers take JPEG, PNG, GIF and WebP",
         "'empty.png': is empty",
-        "'huge.png': has 9000 x 64 pixels, a side may have 8000",
+        "'huge.png': has 9000 x 64 pixels, the limit per side is 8000",
     ],
     "private_gateway": [
         "You said: Hello from inside!",
-        "All that the proxy saw: ['CONNECT 127.0.0.1:",
+        "Everything that the proxy saw: ['CONNECT 127.0.0.1:",
         "Refused: the server's certificate is not trusted",
     ],
     "service": [
@@ -75,8 +75,8 @@ SHOWN = {
         "['sweet', 'sour']",
         "{'title': 'Bread', 'difficulty': 'fair', 'ingredients': [{'name': 'flour'}]}",
         "→ Bread of 2 ingredients",
-        "Soup, after 1 that did not fit",
-        "OutputTruncatedError: the answer was cut (max_tokens) after 20 tokens",
+        "Soup, after 1 invalid answer",
+        "OutputTruncatedError: the answer was truncated (max_tokens) after 20 tokens",
         """it began '{"title": "Goulash", "diffi', and cost 20 tokens""",
     ],
     "thinking": ["Yes: 391 divided by 23 is 17."],
@@ -174,13 +174,13 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
         questions.write_text("One?\nTwo?\n\nGone?\nTwo?\n")
         out, _ = run("batch", server, questions, answers)
         assert len(server.requests) == 3
-        assert "2 answered, 0 of them before; 1 failed" in out
+        assert "2 answered, 0 of them earlier; 1 failed" in out
         assert "One? BadRequestError: HTTP 400" in out
         fails = False
         questions.write_text("One?\nTwo?\nThree?\n")
         out, _ = run("batch", server, questions, answers)
         assert len(server.requests) == 5
-    assert "3 answered, 1 of them before; 0 failed" in out
+    assert "3 answered, 1 of them earlier; 0 failed" in out
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [row["key"] for row in rows] == ["One?", "Two?", "Three?"]
     assert [row["text"] for row in rows] == ["One?!", "Two?!", "Three?!"]

@@ -405,7 +405,7 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
                 read = app.stdout.readline()
                 assert read, shown
                 shown += read
-            assert "a local server answers" in shown
+            assert "a local server echoes" in shown
             assert text_of(ask(found[1], "Hello!")) == "You said: Hello!"
             assert "<title>A conversation" in httpx.get(found[1]).text
         finally:
