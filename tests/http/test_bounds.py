@@ -205,7 +205,7 @@ CASES: dict[str, Callable[[], Case]] = {
         "create",
         packed("gzip, gzip", gzipped(bomb(31))),
         UNEXPECTED,
-        "not asked for",
+        "not requested",
         most=20 * MB,
     ),
     "gzip-stream": lambda: Case("stream", packed("gzip", bomb(31), SSE), UNEXPECTED, LIMIT),
