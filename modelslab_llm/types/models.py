@@ -1,7 +1,5 @@
 """The models a server has, whichever of three styles it lists them in (protocol.md §9)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any, overload
