@@ -53,7 +53,8 @@ def _loaded(verify: Any, cert: Any, trust_env: bool) -> ssl.SSLContext:
     try:
         if verify is True and cert is None:
             return _default(named, place)
-        import httpx
+        with no_fork():
+            import httpx
 
         return httpx.create_ssl_context(verify, cert, trust_env)
     except (OSError, ValueError, TypeError) as error:  # an SSLError is an OSError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from .._forks import no_fork
 from . import failures
 
 CLIENTS = ("httpx", "httpx2")
@@ -26,7 +27,8 @@ def library_of(value: object) -> ModuleType:
     for kind in type(value).__mro__:
         if (name := kind.__module__.partition(".")[0]) in CLIENTS:
             return sys.modules[name]
-    import httpx
+    with no_fork():
+        import httpx
 
     return httpx
 

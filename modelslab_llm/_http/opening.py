@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeAlias
 
-from .._records import record
+from .._forks import no_fork
 from ..errors import ConfigurationError
 from . import failures
 from .http1 import Headers, Http1
@@ -45,7 +45,8 @@ class Proxy:
 
         Raises `ConfigurationError`, which shows nothing of the URL: it may hold a login.
         """
-        import httpx  # for programs with a proxy alone
+        with no_fork():
+            import httpx  # for programs with a proxy alone
 
         try:
             proxy = given if hasattr(given, "raw_auth") else httpx.Proxy(url=given)
@@ -118,7 +119,8 @@ def _of_environment() -> dict[str, str]:
         name.lower().endswith("_proxy") for name in os.environ
     ):
         return {}
-    from urllib.request import getproxies  # loads a dozen modules
+    with no_fork():
+        from urllib.request import getproxies  # loads a dozen modules
 
     return getproxies()
 
@@ -177,7 +179,7 @@ def _host_and_port(text: str) -> tuple[str, str]:
     return (host.replace("[", "").replace("]", ""), port) if has_port else (bare, "")
 
 
-@record
+@dataclass(frozen=True, eq=False)
 class Route:
     """Where a connection leads; those of one route, the same object, are as good as each other."""
 

@@ -1,121 +1,27 @@
-"""Send over our own connections without httpx: the `Wire` of a client that was given none.
-
-httpx is not even loaded, which takes as long as the rest of a short program. Where the program has
-loaded it, somebody may stand in its place or around it (mocks, tracers), and is asked.
-"""
+"""Send over our own connections without httpx, as long as nobody has wrapped them; see `wires`."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .._forks import no_fork
 from .._protocol.values import Request
 from ..errors import APITimeoutError, ClientClosedError
 from .connection import Asked, AsyncConnection, Connection
 from .foreign import foreign
-from .network import AsyncNetwork, Network, Settings, close_from_outside, say_when_left
+from .network import AsyncNetwork, Network
 from .opening import PORTS
 from .pace import Pace, Phase
 from .requests import headers_of
 from .unpack import aunpacked, unpacked
-from .wire import AsyncIncoming, Incoming
-
-if TYPE_CHECKING:
-    from .httpx_wire import AsyncHttpxWire, HttpxWire
 
 LAST_READS = 8
 LAST_BYTES = 0.1  # seconds to wait for the end of the body, to keep the connection
-
-
-class OwnWire:
-    """A `Wire` over our own connections."""
-
-    def __init__(self) -> None:
-        self.network: Network = Network(Settings())
-        self.has_heard = False
-        say_when_left(self, self.network, "call close()")
-
-    @property
-    def client_closed(self) -> bool:
-        """Whether the client was closed."""
-        return self.network.is_closed
-
-    def send(self, request: Request, pace: Pace) -> Incoming:
-        """Send a request; see `Wire`."""
-        check_open(self.network)
-        incoming: Incoming
-        if may_be_wrapped():
-            incoming = self.by_httpx.send(request, pace)
-        else:
-            incoming = send(self.network, request, pace)
-        self.has_heard = True
-        return incoming
-
-    @cached_property
-    def by_httpx(self) -> HttpxWire:
-        """The same connections below a client of httpx's."""
-        with no_fork():
-            from .clients import DefaultHttpxClient
-            from .httpx_wire import HttpxWire
-
-        return HttpxWire(DefaultHttpxClient.over(self.network))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.network.close()
-
-
-class AsyncOwnWire:
-    """An `AsyncWire` over our own connections."""
-
-    def __init__(self) -> None:
-        self.network: AsyncNetwork = AsyncNetwork(Settings())
-        self.has_heard = False
-        say_when_left(self, self.network, "await close()")
-
-    @property
-    def client_closed(self) -> bool:
-        """Whether the client was closed."""
-        return self.network.is_closed
-
-    async def send(self, request: Request, pace: Pace) -> AsyncIncoming:
-        """Send a request; see `Wire`."""
-        check_open(self.network)
-        incoming: AsyncIncoming
-        if may_be_wrapped():
-            incoming = await self.by_httpx.send(request, pace)
-        else:
-            incoming = await asend(self.network, request, pace)
-        self.has_heard = True
-        return incoming
-
-    @cached_property
-    def by_httpx(self) -> AsyncHttpxWire:
-        """The same connections below a client of httpx's."""
-        with no_fork():
-            from .clients import DefaultAsyncHttpxClient
-            from .httpx_wire import AsyncHttpxWire
-
-        return AsyncHttpxWire(DefaultAsyncHttpxClient.over(self.network))
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        self.network.close()
-
-    def close_from_outside(self) -> None:
-        """Close the connections where no event loop runs."""
-        close_from_outside(self.network)
-
-
-def may_be_wrapped() -> bool:
-    """Tell whether anybody can stand in for httpx or around it: only where it is loaded."""
-    return "httpx" in sys.modules
 
 
 class _Closable(Protocol):
@@ -168,7 +74,8 @@ def parsed(url: str) -> tuple[str, str, int | None, str, bytes]:
         if port is None or PORTS[scheme] == int(port):
             return scheme, host, None, host, target.encode("ascii")
         return scheme, host, int(port), f"{host}:{port}", target.encode("ascii")
-    import httpx  # handles international names and escaping
+    with no_fork():
+        import httpx  # handles international names and escaping
 
     read = httpx.URL(url)
     host = read.raw_host.decode("ascii")
