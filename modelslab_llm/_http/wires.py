@@ -1,8 +1,9 @@
 """Choose what carries the requests of a client: the caller's own client, or our own connections.
 
 Our own need no httpx, which takes as long to load as the rest of a short program. But where the
-program has loaded it, somebody may have put themselves in its place, or around it (mocks, tracers),
-and must see each request: then they are sent through a client of httpx's on the same connections.
+program has loaded it, or httpcore, somebody may have put themselves in its place or around it
+(mocks, tracers) and must see each request: they are then sent through a client of httpx's on the
+same connections.
 """
 
 from __future__ import annotations
@@ -140,5 +141,5 @@ class AsyncDefaultWire:
 
 
 def may_be_wrapped() -> bool:
-    """Tell whether anybody can stand in for httpx or around it: only where it is loaded."""
-    return "httpx" in sys.modules
+    """Tell whether anybody can stand in for httpx or httpcore: only where they are loaded."""
+    return "httpx" in sys.modules or "httpcore" in sys.modules

@@ -196,3 +196,26 @@ def test_without_any_of_it_httpx_is_not_in_between(variant: Sync | Async) -> Non
     with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
         assert goes_straight(client.real._http.by_httpx.http)
     assert httpcore.ConnectionPool.handle_request.__name__ == "handle_request"
+
+
+HTTPCORE_ALONE = """
+import sys, httpcore, modelslab_llm
+class Seen(Exception): pass
+def seen(self, request): raise Seen(request.url.host)
+httpcore.ConnectionPool.handle_request = seen
+assert "httpx" not in sys.modules
+with modelslab_llm.ModelsLab("k" * 9, base_url="http://127.0.0.1:1") as client:
+    try:
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+    except Seen as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_who_stands_in_for_httpcore_alone_is_asked() -> None:
+    """As recorders do, in a program that has not loaded httpx."""
+    done = subprocess.run(
+        [sys.executable, "-c", HTTPCORE_ALONE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "b'127.0.0.1'\n"
