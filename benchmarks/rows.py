@@ -169,7 +169,7 @@ ROWS = (
         rounds=2,
         why=(
             "Half of its instructions are the import of pydantic, a sixth the classes of the "
-            "replies, which pydantic makes at import, and a tenth the search for pydantic's plugins "
+            "replies, which pydantic makes at import, and a tenth its search for plugins "
             "(callgrind)."
         ),
     ),
