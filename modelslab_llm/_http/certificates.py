@@ -88,7 +88,8 @@ def _check_folders(named: str, places: str) -> None:
             if any(re.fullmatch(_BY_HASH, name) for name in os.listdir(folder)):
                 return
     raise ConfigurationError(
-        f"{named}: {places!r} has no certificates (in files named by their hash: openssl rehash)"
+        f"{named}: {places!r} has no certificates (in files named by their hash; run openssl "
+        f"rehash)"
     )
 
 
@@ -101,12 +102,12 @@ def _culprit(error: Exception, named: str, place: str, cert: Any) -> Configurati
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=place)
         except ssl.SSLError:
-            return ConfigurationError(f"{named}: {place!r} has no certificate in PEM format")
+            return ConfigurationError(f"{named}: {place!r} contains no certificate in PEM format")
         except OSError as unread:
             return ConfigurationError(f"{named}: cannot read {place!r}: {unread.strerror}")
     if cert is not None:
         return ConfigurationError(f"cert: cannot load the client certificate: {_words(error)}")
-    return ConfigurationError(f"cannot load the certificates to trust: {_words(error)}")
+    return ConfigurationError(f"cannot load the trusted certificates: {_words(error)}")
 
 
 def _problem_of_appending(place: str) -> str | None:

@@ -16,8 +16,9 @@ from .private import sends_by
 from .transports import AsyncPooledTransport, PooledTransport
 
 _NO_HTTP2 = (
-    "http2=True: the package's own clients speak HTTP/1.1, where leaving a stream stops the server;"
-    " pass an httpx.Client(http2=True) of your own as http_client if you can do without"
+    "http2=True: the package's own clients speak HTTP/1.1, so that leaving a stream stops the "
+    "server;"
+    " if that is not needed, pass your own httpx.Client(http2=True) as http_client"
 )
 
 

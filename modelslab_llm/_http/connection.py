@@ -109,7 +109,7 @@ class _Connection(Generic[StreamT]):
         """The head of the response, after `ask`."""
         head = self._http.head
         if head is None:
-            raise RuntimeError("the answer has no head yet")
+            raise RuntimeError("the response has no headers yet")
         return head
 
     def _words(self, asked: Asked) -> Iterator[bytes]:
@@ -140,7 +140,7 @@ class _Connection(Generic[StreamT]):
         """Raise if a server sends before it is asked: that would pass for the first response."""
         came = stream.look()
         if came is not None and self._layers.decode(came):
-            raise failures.RemoteProtocolError("the server spoke before it was asked")
+            raise failures.RemoteProtocolError("the server sent data before the request")
 
     def look(self) -> bool:
         """Prepare for another request; return whether nothing that would disturb it has arrived.
@@ -166,7 +166,7 @@ class _Connection(Generic[StreamT]):
     def _check_whole(self, piece: bytes) -> None:
         """Raise if a body ended before it was complete."""
         if not piece and self._http.state != "done":
-            raise failures.ReadError("the answer broke off")
+            raise failures.ReadError("the response was interrupted")
 
     def hang_up(self) -> None:
         """Close the connection and wake its user. Callable from any thread."""

@@ -75,7 +75,7 @@ class Http1:
     def ask(self, method: bytes, target: bytes, headers: Headers) -> bytes:
         """Return the head of a request."""
         if self.state != "idle":
-            raise RuntimeError(f"a connection that is {self.state} was asked")
+            raise RuntimeError(f"a request was made on a connection that is {self.state}")
         self.state = "broken"
         self.head, self.heard, self._early, self._method = None, False, 0, method
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)
@@ -124,9 +124,11 @@ class Http1:
     def _bear(self, event: h11.InformationalResponse) -> None:
         self._early += 1
         if event.status_code == 101:
-            raise failures.RemoteProtocolError("the server changes to another protocol unasked")
+            raise failures.RemoteProtocolError(
+                "the server switched to another protocol without being asked"
+            )
         if self._early > MOST_EARLY:
-            raise failures.RemoteProtocolError("the server says only that it will answer")
+            raise failures.RemoteProtocolError("the server sent only interim responses")
 
     def _answered(self, event: h11.Response) -> None:
         rest, _ = self._h11.trailing_data

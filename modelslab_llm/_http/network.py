@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("modelslab_llm")
 
-_AGAIN = "the server had ended the connection: sent again, on a new one"
+_AGAIN = "the server had closed the connection; sent again on a new one"
 
 
 class Limits(NamedTuple):

@@ -58,7 +58,7 @@ class Proxy:
         host = url.raw_host.decode("ascii")
         port = url.port or {**PORTS, "socks5": 1080, "socks5h": 1080}[url.scheme]
         if not host or port > 65535:
-            raise ConfigurationError(f"{named} names no host, or no port of one; {_CURE}")
+            raise ConfigurationError(f"{named} has no host, or an invalid port; {_CURE}")
         headers = tuple(proxy.headers.raw)
         return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context, proxy)
 
@@ -127,7 +127,7 @@ def _of_environment() -> dict[str, str]:
 
 _CURE = (
     "write http://host:port, or https://, socks5:// or socks5h://;"
-    " special characters of a login as %XX"
+    " encode special characters in a login as %XX"
 )
 
 
@@ -254,7 +254,7 @@ def _tunnel(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     if not 200 <= head.status < 300:
         raise failures.ProxyError(f"{head.status} {head.reason.decode('ascii', 'ignore')}")
     if http.left_over:
-        raise failures.ProxyError("the proxy goes on where the server should begin")
+        raise failures.ProxyError("the proxy sent unexpected data after its response")
 
 
 # RFC 1928, section 6, and RFC 1929 for the login.
@@ -291,11 +291,11 @@ def _socks(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     if version != 5:
         raise failures.ProxyError("the proxy does not speak SOCKS5")
     if chosen != way:
-        raise failures.ProxyError("the proxy does not accept this kind of login")
+        raise failures.ProxyError("the proxy does not accept this kind of authentication")
     if login is not None:
         yield layers.encode(b"\x01" + _counted(login[0]) + _counted(login[1]))
         if (yield from received(2))[1] != 0:
-            raise failures.ProxyError("the proxy refuses the login")
+            raise failures.ProxyError("the proxy rejected the login")
     yield layers.encode(
         b"\x05\x01\x00" + _socks_address(route.host) + route.port.to_bytes(2, "big")
     )
@@ -305,7 +305,7 @@ def _socks(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     length = {1: 4, 4: 16}.get(kind) or (yield from received(1))[0]
     yield from received(length + 2)
     if buffer:
-        raise failures.ProxyError("the proxy goes on where the server should begin")
+        raise failures.ProxyError("the proxy sent unexpected data after its response")
 
 
 def _socks_address(host: str) -> bytes:
@@ -318,5 +318,5 @@ def _socks_address(host: str) -> bytes:
 
 def _counted(text: bytes) -> bytes:
     if len(text) > 255:
-        raise failures.ProxyError("a name or a login is too long for SOCKS")
+        raise failures.ProxyError("a hostname or a login is too long for SOCKS")
     return bytes((len(text),)) + text

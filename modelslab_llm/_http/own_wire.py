@@ -33,7 +33,7 @@ def check_open(connections: _Closable) -> None:
     """Raise if a client, or its connections, were closed."""
     if connections.is_closed:
         raise ClientClosedError(
-            "this client is closed: build one, or keep its with block open"
+            "this client is closed: create a new one, or make calls inside its with block"
         ) from None
 
 

@@ -92,7 +92,9 @@ class Pace:
             error = APITimeoutError(f"the deadline of {self._config.deadline:g} s has passed")
             error.phase, error.permanent = "deadline", True
         elif self._stalls is not None and now >= self._stalls:
-            error = APITimeoutError(f"no content came for {self._progress:g} s (progress_timeout)")
+            error = APITimeoutError(
+                f"no content arrived for {self._progress:g} s (progress_timeout)"
+            )
             error.phase = "progress"
         else:
             return None

@@ -132,5 +132,5 @@ class Layers:
                 if came or self.has_ended:
                     layer.put(came)
         if layer.decrypted() or layer.has_ended:
-            raise failures.RemoteProtocolError("the server spoke before it was asked")
+            raise failures.RemoteProtocolError("the server sent data before the request")
         self._layers.append(layer)

@@ -34,7 +34,7 @@ def wire_of(http: HTTPClient | None) -> Wire:
         return DefaultWire()
     if not is_client(http, "Client"):
         raise ConfigurationError(
-            "http_client must be an httpx.Client or an httpx2.Client; async has AsyncModelsLab"
+            "http_client must be an httpx.Client or an httpx2.Client; for async use AsyncModelsLab"
         )
     with no_fork():
         from .httpx_wire import HttpxWire
@@ -48,7 +48,8 @@ def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
         return AsyncDefaultWire()
     if not is_client(http, "AsyncClient"):
         raise ConfigurationError(
-            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; sync has ModelsLab"
+            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; for sync use "
+            "ModelsLab"
         )
     with no_fork():
         from .httpx_wire import AsyncHttpxWire

@@ -194,7 +194,7 @@ class EventDecoder:
             if self._translator and data:
                 yield from self._translated(self._translator, event.event, data)
             elif data == "[DONE]":
-                self._tolerated("[DONE], which is another format's end of a stream")
+                self._tolerated("[DONE], the end of a stream in another format")
             elif data:
                 data, broken = wrong.subn("\ufffd", data) if wrong else (data, 0)
                 found = self._read(event.event, data)
@@ -211,7 +211,7 @@ class EventDecoder:
         if not is_object(payload):
             return iter((self._read_words(name, data, "is not a JSON object"),))
         if (events := translator.add(payload)) is None:
-            raise self._broken(data, "is not of the format that was asked for")
+            raise self._broken(data, "is not in the requested format")
         return events
 
     def _read(self, name: str, data: str) -> Event:
@@ -233,12 +233,10 @@ class EventDecoder:
             return self._read_words(name, data, "is not an object")
         fields = self._halves.cut(payload)
         if fields.get("type") in _KNOWN:
-            return self._known(
-                fields, data, f"does not have the form of its type ({first_problem(reason)})"
-            )
+            return self._known(fields, data, f"does not match its type ({first_problem(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
-            self._tolerated("an event whose type is on its event line alone")
-            return self._known({**fields, "type": name}, data, "does not fit its event line")
+            self._tolerated("an event with its type only on the event line")
+            return self._known({**fields, "type": name}, data, "does not match its event line")
         if "choices" in fields:
             foreign = UnexpectedResponseError(
                 "the stream is in the OpenAI format: use the base URL of the Messages format"
@@ -253,7 +251,7 @@ class EventDecoder:
         except ValidationError as error:
             why = first_problem(error)
         if fields["type"] == "ping":  # says nothing, in whichever form
-            self._tolerated("a ping of another form")
+            self._tolerated("a ping in another form")
             return PingEvent()
         raise self._broken(data, f"{what} ({why})")
 

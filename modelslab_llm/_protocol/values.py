@@ -82,7 +82,7 @@ class Call(Generic[T]):
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """The body that is sent, before it became JSON."""
     queues: bool = False
-    """Whether it stands in the client's line: whether it makes a model work."""
+    """Whether it waits in the client's queue, that is, whether it runs a model."""
 
 
 @record

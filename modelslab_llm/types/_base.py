@@ -131,7 +131,7 @@ class Tolerant(ServerValue):
             if not is_object(value) or not misfits or misfits & cls._essential:
                 raise
             dropped = ", ".join(sorted(map(str, misfits & cls.model_fields.keys())))
-            tolerated(f"{cls.__name__}: dropped what does not fit: {dropped}")
+            tolerated(f"{cls.__name__}: dropped invalid fields: {dropped}")
             return handler({k: v for k, v in value.items() if k not in misfits})
 
 
@@ -198,7 +198,7 @@ def unheard_of(known: object) -> BeforeValidator:
     def refuse_known(value: object) -> object:
         kind = value.get("type") if is_object(value) else getattr(value, "type", None)
         if isinstance(kind, str) and kind in kinds:
-            raise PydanticCustomError("known_kind", "does not have the form of its type")
+            raise PydanticCustomError("known_kind", "does not match its type")
         return value
 
     return BeforeValidator(refuse_known)

@@ -149,7 +149,7 @@ def _integer(text: str) -> int | _Digits:
     try:
         return int(text)
     except ValueError:
-        tolerated("an integer of more digits than Python converts, kept as text")
+        tolerated("an integer with more digits than Python converts, kept as text")
         return _Digits(text)
 
 
@@ -192,7 +192,7 @@ def _finite(text: str) -> float:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name occurs twice in one object")
     return found
 
 

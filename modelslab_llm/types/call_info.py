@@ -37,7 +37,7 @@ class CallInfo:
     headers: Mapping[str, str] = field(repr=False)
     """The response headers, names in lower case; without cookies and credentials."""
     request_id: str | None
-    """What to quote to whoever runs the server; None where it gives no ids."""
+    """The request ID, to quote to the operator of the server; None if it sends none."""
     attempts: int
     """How many times the request was sent."""
     elapsed: float

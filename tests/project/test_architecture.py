@@ -397,7 +397,7 @@ def test_the_walk_of_a_call_is_as_the_page_says() -> None:
     assert len(steps) == 8
     entered = walk_of(CALLS["create"], MESSAGE).entered
     met = [name for name in dict.fromkeys(entered) if name in steps]
-    assert met == steps, "the walk is another: docs/architecture.md, The path of a call"
+    assert met == steps, "the path of a call differs from docs/architecture.md, The path of a call"
     assert [entered.count(step) for step in steps if "exchange" not in step] == [1] * 7
 
 
@@ -414,7 +414,7 @@ def test_a_call_goes_down_once(call: str, said: bytes) -> None:
     """No module calls, however indirectly, into one that is still at work above it."""
     walk = walk_of(CALLS[call], said)
     assert len(walk.entered) > 20
-    assert not walk.climbs, f"the walk climbs: {walk.climbs[0]}"
+    assert not walk.climbs, f"the path of a call climbs: {walk.climbs[0]}"
 
 
 WHAT_CALLS = """
