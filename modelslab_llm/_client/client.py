@@ -13,9 +13,9 @@ from typing_extensions import Self, Unpack
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
-from .._http.httpx_wire import awire_of, wire_of
 from .._http.line import Lines
 from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
+from .._http.wires import awire_of, wire_of
 from .._protocol.config import Config, Options
 from .._protocol.flow import Flow
 from .._protocol.ready import until_ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import TypeForm, TypeVar, Unpack
 
@@ -16,21 +16,31 @@ from .._protocol.config import Config
 from .._protocol.resume import allowed
 from .._protocol.spec import StaysInProcess
 from .._protocol.stream import AsyncMessageStream, MessageStream
-from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
-from ..bulk._order import Order
-from ..conversation import AsyncToolRunner, ToolRunner
-from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
-from ..openai._route import CHAT
-from ..structured import AsyncParsedMessageStream, ParsedMessageStream
-from ..structured._ask import output_request, parsing
-from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
+from .late import late
 from .run import arun, arun_stream, run, run_stream
 from .takes import bulk_options, count_params, message_params, takes
+
+if TYPE_CHECKING:  # at run time `late` brings them
+    from .features import (
+        CHAT,
+        AsyncBulkRun,
+        AsyncParsedMessageStream,
+        AsyncToolRunner,
+        BulkOptions,
+        BulkRun,
+        Order,
+        OutputRequest,
+        ParsedMessageStream,
+        ToolLoop,
+        ToolRunner,
+        output_request,
+        parsing,
+    )
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -191,6 +201,7 @@ class Messages(StaysInProcess, HintsAtNames):
         call = _calls.stream_message(self._config, message_params(**params))
         return MessageStream(lambda: run_stream(call, self._http, more))
 
+    @late
     @takes("MessageTakes")
     def run_tools(
         self,
@@ -243,6 +254,7 @@ class Messages(StaysInProcess, HintsAtNames):
             lambda params: self.stream(**params),
         )
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse(
@@ -291,6 +303,7 @@ class Messages(StaysInProcess, HintsAtNames):
         flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
@@ -337,6 +350,7 @@ class Messages(StaysInProcess, HintsAtNames):
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
+    @late
     @takes("BulkTakes")
     def bulk(
         self,
@@ -607,6 +621,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         call = _calls.stream_message(self._config, message_params(**params))
         return AsyncMessageStream(lambda: arun_stream(call, self._http, more))
 
+    @late
     @takes("MessageTakes")
     def run_tools(
         self,
@@ -659,6 +674,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             lambda params: self.stream(**params),
         )
 
+    @late
     @takes("MessageTakes")
     @ahinting(_leave_output)
     async def parse(
@@ -709,6 +725,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             self._http,
         )
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
@@ -755,6 +772,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
+    @late
     @takes("BulkTakes")
     def bulk(
         self,

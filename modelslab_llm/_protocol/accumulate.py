@@ -269,7 +269,8 @@ class Accumulator:
 
 def is_begun(block: ContentBlock) -> bool:
     """Tell whether a text or thinking block already contains text when it starts."""
-    return bool(getattr(block, "text", "") or getattr(block, "thinking", ""))
+    said = vars(block)  # asked for what it lacks, the block would look for what was meant
+    return bool(said.get("text") or said.get("thinking"))
 
 
 def _same(one: ContentBlock, other: ContentBlock) -> bool:

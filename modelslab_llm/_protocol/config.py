@@ -15,6 +15,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from .. import endpoints
 from .._hints import ONCE, did_you_mean, hint
+from .._records import record
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
@@ -125,7 +126,7 @@ class Options(TypedDict, total=False):
     """Seconds a call may wait in the queue; None for no limit. Default 600."""
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     """Hold everything a client is set to."""
 

@@ -74,7 +74,7 @@ def keys_in(headers: Mapping[str, str]) -> list[str]:
     ]
 
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = (
     r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
     r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
 )
@@ -86,4 +86,4 @@ def is_credential(name: str) -> bool:
     >>> list(filter(is_credential, ["x-api-key", "max_tokens", "accessToken", "author"]))
     ['x-api-key', 'accessToken']
     """
-    return _CREDENTIAL.fullmatch(name) is not None
+    return re.fullmatch(_CREDENTIAL, name) is not None

@@ -21,7 +21,7 @@ from ._json import is_list, is_object
 REPLACEMENT = "\ufffd"
 """The replacement for a character of which only half arrived."""
 
-_HALF = re.compile("[\ud800-\udfff]")
+_HALF = "[\ud800-\udfff]"  # compiled when it is needed, as most regexes here
 _BOM = "\ufeff"
 
 
@@ -133,7 +133,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _mended(text: str) -> str:
-    if not _HALF.search(text):
+    if not re.search(_HALF, text):
         return text
     mended = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     lost = REPLACEMENT in mended

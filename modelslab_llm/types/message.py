@@ -1,7 +1,5 @@
 """A whole reply, its token counts, and why it stopped (protocol.md §5)."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -12,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
+from ._base import NullAs, ServerValue, Text, Tolerant, tolerated
 from ._json import is_array, is_list
 from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
@@ -62,8 +60,8 @@ class Message(Tolerant):
     """What the model answered."""
 
     id: Text = ""
-    type: Annotated[Literal["message"], or_empty(lambda: "message")] = "message"
-    role: Annotated[Literal["assistant"], or_empty(lambda: "assistant")] = "assistant"
+    type: Annotated[Literal["message"], NullAs(lambda: "message")] = "message"
+    role: Annotated[Literal["assistant"], NullAs(lambda: "assistant")] = "assistant"
     content: list[ContentBlock] = []
     model: Text = ""
     """The model that answered; llama-server gives a file path here, not what was asked for."""
@@ -72,7 +70,7 @@ class Message(Tolerant):
     """The stop text that was hit. llama-server says `end_turn` and still fills this."""
     stop_details: StopDetails | None = None
     container: dict[str, Any] | None = None
-    usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
+    usage: Annotated[Usage, NullAs(Usage)] = Field(default_factory=Usage)
 
     _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
     _dumped_beside: ClassVar[Mapping[str, str]] = {

@@ -1,7 +1,5 @@
 """Define the models of a server, which lists them in one of three styles (protocol.md §9)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any, overload

@@ -1,7 +1,5 @@
 """Token counts, and their sum (protocol.md §5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -52,7 +50,7 @@ class Usage(Tolerant):
     service_tier: str | None = None
     inference_geo: str | None = None
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: "Usage") -> "Usage":
         """Return the sum of all counters, including server-specific ones; for other fields, the
         later value.
 
@@ -75,7 +73,7 @@ class Usage(Tolerant):
         return {name: count for name, count in value.items() if count is not None}
 
 
-def sum_usage(usages: Iterable[Usage]) -> Usage:
+def sum_usage(usages: Iterable["Usage"]) -> Usage:
     """Return the sum of the token counts of several answers."""
     total = Usage()
     for usage in usages:

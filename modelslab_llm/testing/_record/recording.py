@@ -20,7 +20,7 @@ from typing_extensions import Self, Unpack
 
 from ..._client.takes import takes
 from ..._http.foreign import system_reason
-from ..._http.network import Settings
+from ..._http.network import AsyncNetwork, Network, Settings
 from ..._http.transports import AsyncPooledTransport, PooledTransport
 from ..._http.unpack import ACCEPTED
 from ..._protocol.config import API_KEY, Config
@@ -330,7 +330,7 @@ class _Wire:
     def send(self, request: httpx.Request) -> httpx.Response:
         if self._sync is None:
             if self._given is None:
-                self._sync = PooledTransport(_UNUSED_AGAIN)
+                self._sync = PooledTransport(Network(_UNUSED_AGAIN))
             elif isinstance(self._given, httpx.BaseTransport):
                 self._sync = self._given
             else:
@@ -342,7 +342,7 @@ class _Wire:
     async def asend(self, request: httpx.Request) -> httpx.Response:
         if self._async is None:
             if self._given is None:
-                self._async = AsyncPooledTransport(_UNUSED_AGAIN)
+                self._async = AsyncPooledTransport(AsyncNetwork(_UNUSED_AGAIN))
             elif isinstance(self._given, httpx.AsyncBaseTransport):
                 self._async = self._given
             else:
