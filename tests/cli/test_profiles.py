@@ -88,7 +88,7 @@ def test_what_a_person_wrote_stays(here: Here, settings: Path) -> None:
     assert "[profiles.b]" not in text
 
 
-def test_a_profile_is_overwritten_only_when_told_to(here: Here, settings: Path) -> None:
+def test_a_profile_is_overwritten_only_on_request(here: Here, settings: Path) -> None:
     add(here, "work", "--gguf", "dep_1", "--model", "m")
     status, _, err = add(here, "work", "--gguf", "dep_2")
     assert status == 2
@@ -184,7 +184,7 @@ def test_a_link_to_the_settings_stays_a_link(here: Here, settings: Path, tmp_pat
     ],
 )
 @pytest.mark.parametrize("command", ["profile list", "profile add w --no-key", "ask Hi"])
-def test_settings_that_are_wrong_are_told_and_left(
+def test_wrong_settings_are_reported_and_left(
     here: Here, settings: Path, text: bytes, said: str, command: str
 ) -> None:
     settings.mkdir(parents=True)

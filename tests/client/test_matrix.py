@@ -146,7 +146,7 @@ def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
-def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -> None:
+def test_row_with_timeouts(variant: Sync | Async, row: str, unit: float) -> None:
     """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
         outcome_is_right(variant, ROWS[row], scene, unit)

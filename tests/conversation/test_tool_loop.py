@@ -266,7 +266,7 @@ def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
-def test_a_call_that_nobody_can_answer_is_left_out(
+def test_a_call_that_cannot_be_answered_is_left_out(
     lost: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = loop()

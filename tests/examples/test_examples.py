@@ -162,7 +162,7 @@ def test_with_anthropic_asks_where_the_environment_says(run: Run) -> None:
     assert "You said: Hello, gateway!" in out
 
 
-def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
+def test_a_batch_continues_where_it_ended(run: Run, tmp_path: Path) -> None:
     """What is answered is asked no more, what failed is, and the answers are in order."""
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     fails = True

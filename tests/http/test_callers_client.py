@@ -459,7 +459,7 @@ needs_httpx2 = pytest.mark.skipif(
     ],
     ids=["before", "after"],
 )
-def test_httpx2_may_stand_in_for_httpx(first: str) -> None:
+def test_httpx2_may_replace_httpx(first: str) -> None:
     """Also after `import modelslab_llm`, which loads httpx only where it needs it."""
     said = run(f"{first}\nassert httpx is httpx2\n{ALIAS}{USE}")
     assert said.startswith("cannot connect: [Errno")

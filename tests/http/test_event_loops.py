@@ -99,7 +99,7 @@ async def turn(backend: str) -> None:
 
 
 @each_backend
-def test_what_comes_while_nobody_waits_is_there_later(backend: str) -> None:
+def test_data_that_arrives_without_a_reader_is_kept(backend: str) -> None:
     async def main(net: Any) -> None:
         mine, theirs = pair()
         stream = net.Stream(mine)

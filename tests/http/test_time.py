@@ -166,7 +166,7 @@ def test_every_wait_ends(variant: Sync | Async, case: Case, unit: float) -> None
 
 
 @patient
-def test_an_error_page_that_drips_is_no_wait_either(variant: Sync | Async, unit: float) -> None:
+def test_an_error_page_that_drips_is_not_a_wait_either(variant: Sync | Async, unit: float) -> None:
     script = [head(503, {"content-length": "100000"}), again_and_again(b"x", 0.01)]
     with RawServer(script) as server:
         client = variant.client(base_url=server.url, api_key="k", max_retries=0, deadline=3 * unit)

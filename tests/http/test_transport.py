@@ -169,7 +169,7 @@ def test_a_connection_that_the_server_closed_is_not_used(variant: Sync | Async) 
         assert len(server.connections) == 2
 
 
-def test_a_server_that_wants_no_reuse(variant: Sync | Async) -> None:
+def test_a_server_that_refuses_connection_reuse(variant: Sync | Async) -> None:
     sent = reply(200, MESSAGE, {"connection": "close"})
     with RawServer([sent, SILENCE]) as server, connect(variant, server, max_retries=0) as client:
         for _ in range(3):
@@ -280,7 +280,7 @@ def test_fifty_threads_on_one_client() -> None:
         assert server.peak <= 50
 
 
-def test_those_who_wait_are_served_in_the_order_they_came() -> None:
+def test_waiting_callers_are_served_in_order_of_arrival() -> None:
     order: list[str] = []
 
     def note(connection: Connection) -> None:
@@ -337,7 +337,7 @@ def test_who_gave_up_waiting_holds_no_connection(variant: Sync | Async, verb: Ve
         assert ask(client) == ask(client) == "Tamar"
 
 
-def test_closing_the_client_sends_home_who_waits() -> None:
+def test_closing_the_client_ends_waiting_calls() -> None:
     with RawServer([BEGUN, SILENCE]) as server, DefaultHttpxClient(limits=ONE) as http:
         client = ModelsLab(
             base_url=server.url, api_key=KEY, http_client=http, timeout=Timeout(pool=4)

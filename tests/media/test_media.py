@@ -356,7 +356,7 @@ def test_documents(tmp_path: Path) -> None:
     assert image(PNG, cache_control={"type": "ephemeral"})["cache_control"] == {"type": "ephemeral"}
 
 
-def test_what_a_stranger_wrote_names_no_file(tmp_path: Path) -> None:
+def test_untrusted_text_names_no_file(tmp_path: Path) -> None:
     path = tmp_path / "secret.txt"
     path.write_text("secret", encoding="utf-8")
     assert document(text=str(path))["source"]["data"] == str(path)  # type: ignore[typeddict-item]
@@ -461,7 +461,7 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
         (too_wide(), "has 8001 x 10 pixels, the limit per side is 8000.*max_side="),
     ],
 )
-def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
+def test_what_is_not_a_picture_to_send(data: bytes, cure: str) -> None:
     with pytest.raises(InvalidRequestError, match=cure):
         image(data)
 
@@ -481,7 +481,7 @@ def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
         ({"source": PDF, "text": "both"}, "give either a source, or text="),
     ],
 )
-def test_what_is_no_document_to_send(how: dict[str, Any], cure: str) -> None:
+def test_what_is_not_a_document_to_send(how: dict[str, Any], cure: str) -> None:
     with pytest.raises(InvalidRequestError, match=cure):
         document(**how)
 

@@ -295,7 +295,7 @@ def test_one_credential(endpoint: endpoints.Endpoint, credential: dict[str, str]
         assert found == credential
 
 
-def test_no_key_is_no_credential() -> None:
+def test_no_key_is_not_a_credential() -> None:
     endpoint = endpoints.gateway("http://h.example", auth=None)
     settings = Config.build(endpoint=endpoint, env={})
     assert not CREDENTIALS & create_message(settings, ASK).request.headers.keys()
@@ -346,7 +346,7 @@ def test_betas_are_a_header(betas: Any) -> None:
 
 
 @pytest.mark.parametrize("betas", [None, []])
-def test_no_betas_are_no_header(betas: Any) -> None:
+def test_without_betas_there_is_no_header(betas: Any) -> None:
     request = request_of(betas=betas)
     assert request.headers == OWN_HEADERS
     assert json.loads(request.content or b"") == ASK

@@ -257,7 +257,7 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     assert (again.parsed, again.to_param()) == (THE_LEVEL, turn)
 
 
-def test_a_parsed_answer_goes_on_as_a_conversation(variant: Sync | Async) -> None:
+def test_a_parsed_answer_continues_as_a_conversation(variant: Sync | Async) -> None:
     with LocalServer([called(LEVEL), "Rising."]) as server:
         client = client_of(variant, server)
         first = parsed(client, output=Level)

@@ -803,7 +803,7 @@ def test_no_folder_says_how_to_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_a_file_is_no_folder(record: bool, tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(record: bool, tmp_path: Path) -> None:
     path = tmp_path / "taken"
     path.write_bytes(b"")
     with pytest.raises(RecordingError, match="taken: is a file, but a recording is a folder"):
