@@ -1,6 +1,6 @@
-"""What a bulk run does with rows: asks each once, hands out each result, and ends when it should.
+"""A bulk run sends each row once, returns each result, and ends when it should.
 
-Results are stored in `test_store.py`, and lost by nobody in `test_kill.py`.
+`test_store.py` tests the store, and `test_kill.py` that no result is lost.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def crowd(
 
 @dataclass
 class River:
-    """A record, as somebody may have them."""
+    """A record of a user."""
 
     name: str
     length: int

@@ -326,7 +326,7 @@ def test_a_name_of_another_form_is_refused(here: Here, server: LocalServer, name
 
 
 def test_half_a_character_is_written_as_its_escape(here: Here) -> None:
-    """A lone surrogate in a column that nobody asked about: JSON can hold it, a file cannot."""
+    """A lone surrogate in an unused column: JSON can hold it, a file cannot."""
     text = '{"id": "a", "text": "x", "more": "\\ud83d"}\n{"id": "b", "text": "y\\udc00"}\n'
     Path("in.jsonl").write_text(text)
     with LocalServer(answer) as server:

@@ -211,7 +211,7 @@ def test_settings_that_cannot_be_written(here: Here, home: Path) -> None:
 
 @pytest.fixture
 def servers(here: Here) -> Any:
-    """Two servers with keys of their own, one the profile `a`, the default, the other `b`."""
+    """Two servers with their own keys: the profile `a`, which is the default, and `b`."""
     with LocalServer("A", api_key="key-of-a-1") as a, LocalServer("B", api_key="key-of-b-2") as b:
         for name, server, key in (("a", a, "key-of-a-1"), ("b", b, "key-of-b-2")):
             add(here, name, "--base-url", server.llm_v7().base_url, "--model", name, key=key)

@@ -1,4 +1,4 @@
-"""At a real pseudo-terminal: what is on the screen, wide and narrow, with colour and without."""
+"""At a real pseudo-terminal: what is on the screen, wide and narrow, with color and without."""
 
 from __future__ import annotations
 

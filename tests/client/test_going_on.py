@@ -56,7 +56,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Notes(Observer):
-    """Keep what is told, in order."""
+    """Keep the notifications, in order."""
 
     def __init__(self) -> None:
         self.words: list[str] = []

@@ -21,9 +21,9 @@ from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Repl
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
-"""They wait for somebody: how they run by themselves is in a file of their own."""
+"""They are interactive; separate files test how they run by themselves."""
 CLUSTERS = {"cluster_daft", "cluster_dask", "cluster_ray"}
-"""They run on an engine that has an environment of its own: `tests/real/test_clusters.py`."""
+"""They run on an engine with its own environment: `tests/real/test_clusters.py`."""
 EXAMPLES = [
     path
     for path in sorted(FOLDER.glob("[!_]*.py"))  # with `_`: no example, only what one needs

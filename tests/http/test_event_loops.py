@@ -1,4 +1,4 @@
-"""What an event loop cannot do, and what it does while nobody waits: the async stream by itself."""
+"""The async stream by itself: what an event loop cannot do, and what it does without a reader."""
 
 from __future__ import annotations
 

@@ -476,7 +476,7 @@ def test_options_that_cannot_be(options: Json, said: str) -> None:
 
 
 def test_a_refusal_of_somebody_else_is_not_shared_with_whoever_never_was_sent() -> None:
-    """Each caller has an error of its own: what one writes on it, another does not read."""
+    """Each caller gets its own error object."""
     with LimitedServer(Quota(Random(0), 0, 0.02)) as server:
         client = SyncClient(ModelsLab(KEY, base_url=server.url))
         failures = at_once(30, lambda: client.create(**ASK))

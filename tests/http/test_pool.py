@@ -1,4 +1,4 @@
-"""The pool: driven by hand, by a state machine of hypothesis, and on real connections.
+"""The pool: driven directly, by a state machine of hypothesis, and on real connections.
 
 However calls take and give, are cancelled or dropped, the server closes, time passes or the process
 forks: never two calls on one connection, never a place that is lost, never more than the limit.

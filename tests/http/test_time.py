@@ -1,6 +1,6 @@
-"""Prove that no call waits longer than it was told to, whatever the server does with its bytes.
+"""Prove that no call waits longer than its timeouts, whatever the server does with its bytes.
 
-The plainest cases stand in `matrix.faults`.
+The simplest cases are in `matrix.faults`.
 
 Every case ends with the right class, says in `.phase` which limit it was, and keeps what a stream
 had brought. The bounds are generous: they show that a call ends, not how exactly. Limits count in
@@ -96,7 +96,7 @@ class Case(NamedTuple):
     """In units."""
     phase: str
     text: str | None = None
-    """What of the message had come, for streams that had begun."""
+    """The message so far, for streams that had begun."""
 
     def options(self, unit: float) -> dict[str, Any]:
         return scaled(self.limits, unit)

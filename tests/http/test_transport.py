@@ -1,6 +1,7 @@
-"""Prove what happens to connections: shared, bounded, reused, let go, and never telling the key.
+"""Prove what happens to connections: shared, bounded, reused, released, and never revealing the
+key.
 
-Over real sockets, but for the choice of a pool, which is pure and driven by hand.
+Over real sockets, except for the choice of a pool, which is pure and driven directly.
 """
 
 from __future__ import annotations
@@ -577,7 +578,7 @@ def test_the_transport_of_the_caller_is_used(variant: Sync | Async, library: str
 
 
 class Endless(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that goes on whether or not it was closed; it ends only so that a test does."""
+    """A body that continues even if it was closed; it ends only so that the test ends."""
 
     def __init__(self) -> None:
         self.pieces = 0
@@ -831,7 +832,7 @@ def test_no_context_is_made_for_plain_http(
 
 
 def balanced(connection: Connection) -> None:
-    """Answer as a sticky load balancer does: whoever brings no cookie is given one."""
+    """Answer like a sticky load balancer, which sets a cookie if there is none."""
     sticky = {"set-cookie": "node=7; Path=/; HttpOnly"}
     told = {} if b"cookie: node=7" in connection.request.lower() else sticky
     if connection.body.get("stream"):
@@ -846,7 +847,7 @@ def balanced(connection: Connection) -> None:
 def test_cookies_are_sent_back_where_they_are_kept(
     variant: Sync | Async, verb: Verb, kind: str
 ) -> None:
-    """By default they are not: a client serves many users, and a server is told nothing twice."""
+    """By default they are not kept: a client serves many users."""
     if kind == "aiohttp" and variant.name != "asyncio":
         pytest.skip("for asyncio only")
     settings = {} if kind == "usual" else {"keep_cookies": True}

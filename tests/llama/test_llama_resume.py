@@ -1,4 +1,4 @@
-"""Prove that an answer goes on at a real llama-server: dropped streams, `max_tokens`, stops.
+"""Prove that a real llama-server continues an answer: dropped streams, `max_tokens`, stops.
 
 A relay breaks the connection after so many deltas of a scripted model's answer.
 """

@@ -124,7 +124,7 @@ def read(*events: Json | str) -> Message:
 
 
 def read_broken(*events: Json | str) -> tuple[Message, APIError]:
-    """Return what came of a stream that does not complete, and its error."""
+    """Return the partial message of a stream that does not complete, and its error."""
     _, message, failure = read_bytes(sse(*events))
     assert failure is not None
     return message, failure
@@ -1077,7 +1077,7 @@ def test_empty_text_is_not_sent_back() -> None:  # LiteLLM opens an empty text b
 
 
 class Piece(str):
-    """A piece of text that may be joined, but not added to what came before."""
+    """A piece of text that may be joined, but not added to the earlier text."""
 
     __slots__ = ()
 

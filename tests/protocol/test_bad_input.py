@@ -708,7 +708,7 @@ MINE = replace(
     min_top_k=3,
     min_thinking_budget=64,
 )
-"""A server of one's own is one value: no code knows its name."""
+"""Your own server is one value: no code knows its name."""
 
 
 @pytest.mark.parametrize(

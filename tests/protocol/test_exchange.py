@@ -1,6 +1,6 @@
 """Prove how one call runs: attempts out, outcomes in, by `next()` and `send()` alone.
 
-The clock is a number the test moves by hand, so nothing waits.
+The clock is a number that the test sets, so nothing waits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Observers and the log are told of each call, attempt, retry and ending: each exactly once."""
+"""Observers and the log are notified of each call, attempt, retry and outcome exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASK: dict[str, Any] = {
 
 
 class Notes(Observer):
-    """Keep all that is told."""
+    """Keep all notifications."""
 
     def __init__(self) -> None:
         self.calls: list[ObservedCall] = []

@@ -577,7 +577,7 @@ def test_a_reply_goes_back_as_it_came(turn: Any) -> None:
 
 @pytest.mark.parametrize("turn", AS_DICTS.values(), ids=AS_DICTS)
 def test_a_reply_as_dicts_goes_back_without_nulls_that_may_be_a_dumps(turn: Any) -> None:
-    """In a dict nobody can tell whether the server sent `citations: null`, or a dump added it."""
+    """A dict does not show whether the server sent `citations: null`, or a dump added it."""
     content = [dict(block) for block in REPLY["content"]]
     del content[2]["citations"], content[5]["caller"]
     goes_back_as(turn, content)

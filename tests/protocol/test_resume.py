@@ -209,7 +209,7 @@ def test_endless_white_space_is_not_held_back_for_ever() -> None:
 
 
 class Piece(str):
-    """A piece of text that may be joined, but not added to what came before."""
+    """A piece of text that may be joined, but not added to the earlier text."""
 
     __slots__ = ()
 

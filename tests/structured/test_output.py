@@ -80,7 +80,7 @@ def client_of(variant: Sync | Async, server: LocalServer) -> Client:
 
 
 def gateway_of(variant: Sync | Async, server: LocalServer) -> Client:
-    """A client of a server of which nobody knows what it can do, so that all may be chosen."""
+    """A client of a server with unknown capabilities, so that every strategy is available."""
     return variant.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
 
 

@@ -33,7 +33,7 @@ ASK: dict[str, Any] = {
 
 
 class Running:
-    """A server in a process of its own, and what it has printed."""
+    """A server in its own process, and its output."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
