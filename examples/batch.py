@@ -5,8 +5,8 @@ python examples/batch.py                               # no key: a local server 
 MODELSLAB_API_KEY=… python examples/batch.py questions.txt answers.jsonl
 
 `questions.txt` has one question per line. Each answer is saved in answers.sqlite as it arrives. Run
-the same command again to ask only what has no answer yet. At the end, all answers are written to
-answers.jsonl, in the order of the questions.
+the same command again to send only the questions without an answer. At the end, all answers are
+written to answers.jsonl, in the order of the questions.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ python examples/cluster_daft.py                        # no key: a local server 
 MODELSLAB_API_KEY=… python examples/cluster_daft.py questions.csv answers/
 
 `questions.csv` has the columns `id` and `question`. Answers are added to the Parquet files in
-`answers/`. Run the same command again to ask only what has no answer there yet. The key is not sent
-to the workers: each reads it from its own environment, as Daft's processes on this machine do.
+`answers/`. Run the same command again to send only the questions without an answer there. The key
+is not sent to the workers: each reads it from its own environment, as Daft's processes on this
+machine do.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ MODELSLAB_API_KEY=… python examples/cluster_dask.py questions.txt answers/
 
 `questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
 run on a worker, with a store and a JSON lines file in `answers/`, which all workers must see. Run
-the same command again to ask only what has no answer yet. The key is not sent to the workers: each
-reads it from its own environment, as workers on this machine do.
+the same command again to send only the questions without an answer. The key is not sent to the
+workers: each reads it from its own environment, as workers on this machine do.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ MODELSLAB_API_KEY=… python examples/cluster_ray.py questions.txt answers/
 
 `questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
 run in an actor, with a store in `answers/`, which all actors must see. Run the same command again
-to ask only what has no answer yet. At the end, all answers are written there as Parquet. The key is
-not sent to the actors: each node needs it in its environment when Ray starts there, as here.
+to send only the questions without an answer. At the end, all answers are written there as Parquet.
+The key is not sent to the actors: each node needs it in its environment when Ray starts there, as
+here.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class BulkPlan:
 
     def __str__(self) -> str:
         text = (
-            f"{self.rows:,} rows: {self.to_ask:,} to ask ({self.new:,} new, {self.changed:,} "
+            f"{self.rows:,} rows: {self.to_ask:,} to send ({self.new:,} new, {self.changed:,} "
             f"changed, {self.failed_before:,} failed before), {self.stored:,} stored, "
             f"{self.duplicates:,} duplicates, {self.refused:,} refused"
         )

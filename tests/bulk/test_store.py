@@ -479,9 +479,12 @@ def test_a_plan_asks_nothing_and_is_what_happens(
     ]
     options: dict[str, Any] = {"key": "id", "defaults": SHARED, "store": bulk.store}
     for more, expected in (
-        ({}, "11 rows: 5 to ask (4 new, 1 changed, 0 failed before), 3 stored, 1 duplicates, 2"),
-        ({"retry_failed": True}, "11 rows: 6 to ask (4 new, 1 changed, 1 failed before), 2 stored"),
-        ({"deduplicate": True}, "11 rows: 4 to ask (3 new, 1 changed, 0 failed before), 3 stored"),
+        ({}, "11 rows: 5 to send (4 new, 1 changed, 0 failed before), 3 stored, 1 duplicates, 2"),
+        (
+            {"retry_failed": True},
+            "11 rows: 6 to send (4 new, 1 changed, 1 failed before), 2 stored",
+        ),
+        ({"deduplicate": True}, "11 rows: 4 to send (3 new, 1 changed, 0 failed before), 3 stored"),
     ):
         plan = client.bulk(given, **options, **more).plan()
         assert str(plan).startswith(expected)
