@@ -187,7 +187,7 @@ class Endpoint:
             }
         if self.auth == "x-api-key" and not self.takes_bearer:
             return {"ANTHROPIC_API_KEY": api_key}
-        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # who takes both forms documents this one
+        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # servers that accept both forms document this one
 
 
 class _Facts(TypedDict):

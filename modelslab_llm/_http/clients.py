@@ -76,7 +76,7 @@ class DefaultHttpxClient(httpx.Client):
 
     @classmethod
     def over(cls, network: Network) -> Self:
-        """Return one on connections that somebody else looks after."""
+        """Return a transport on connections that somebody else owns."""
         made = cls.__new__(cls)
         made._transport_of_ours = PooledTransport(network)
         httpx.Client.__init__(made, transport=made._transport_of_ours)
@@ -118,7 +118,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
 
     @classmethod
     def over(cls, network: AsyncNetwork) -> Self:
-        """Return one on connections that somebody else looks after."""
+        """Return a transport on connections that somebody else owns."""
         made = cls.__new__(cls)
         made._transport_of_ours = AsyncPooledTransport(network)
         httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)

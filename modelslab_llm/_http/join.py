@@ -1,6 +1,6 @@
 """Read the streams of one answer one after the other, sync and async side by side.
 
-What is handed out, and whether another stream is opened, is decided in `_protocol/joining`.
+`_protocol/joining` decides what is delivered, and whether another stream is opened.
 """
 
 from __future__ import annotations

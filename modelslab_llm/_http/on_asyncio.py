@@ -38,7 +38,7 @@ class Bell:
         self._rang = asyncio.Event()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and who waited with it
+        with suppress(RuntimeError):  # the loop has ended, and the waiting calls with it
             self._loop.call_soon_threadsafe(self._rang.set)
 
     async def wait(self, seconds: float) -> None:
@@ -171,7 +171,9 @@ class _Inlet:
             self.waiter.set_result(failures.ReadTimeout("timed out"))
 
     def shut(self) -> None:
-        """Hang up and let go of the socket; for the loop's own thread, or if it does not run."""
+        """Close the connection and release the socket; for the loop's own thread, or if it does not
+        run.
+        """
         sock = self.sock
         if sock is None:
             return
@@ -305,13 +307,15 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket. From another thread that takes until the loop runs."""
+        """Close the connection, and release the socket. From another thread, that takes until the
+        loop runs.
+        """
         self.hang_up()
         _let_go(self._loop, self._inlet)
         self._left.detach()
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it, and the loop, are another process's."""
+        """Release the socket silently: it and the loop belong to another process."""
         self._left.detach()
         sock, self._inlet.sock = self._inlet.sock, None
         if sock:

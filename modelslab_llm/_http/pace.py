@@ -75,7 +75,7 @@ class Pace:
         self._held_since = time.monotonic()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         if self._held_since is not None and self._stalls is not None:
             self._stalls += time.monotonic() - self._held_since
         self._held_since = None

@@ -1,4 +1,5 @@
-"""The seam between deciding and HTTP: what a wire does for `drive`, and what a caller's client has.
+"""Define the interface between decisions and HTTP: what a wire does for `drive`, and what a
+caller's client has.
 
 A `Wire` sends one request and hands out the answer as it comes in. Nothing here names an HTTP
 library, and nothing decides what is sent or what an answer means.

@@ -100,7 +100,7 @@ def read_as(model: type[M], answer: Answer, what: str) -> M:
 def not_expected(answer: Answer, what: str, payload: object, why: str = "") -> APIError:
     """Return the error that a 2xx answer carries, or one that shows what came instead.
 
-    `why` it cannot be read is told where the body looks as if it were meant to be.
+    `why` it cannot be parsed is reported if the body looks as if it should be a message.
     """
     if error_inside(payload):
         return from_payload(payload, answer.headers, now=time.time(), in_stream=False)

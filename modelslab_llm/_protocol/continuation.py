@@ -1,7 +1,7 @@
 """Decide whether a new answer really continues an old one, and what of it is new. Pure.
 
-The request ended in the old text, as the last assistant turn. What comes is a continuation, or the
-server began again, left the old text out, or answered something else. Only where it can be told
+The request ended in the old text, as the last assistant turn. The answer is a continuation, or the
+server started again, left the old text out, or answered something else. Only where it can be told
 apart is the new text handed out: in doubt `NotContinued` is raised.
 """
 

@@ -71,7 +71,7 @@ class Desk(Generic[R, T]):
         self.line: deque[Ask[R]] = deque()
         """Requests to be sent, oldest first."""
         self.ready: deque[BulkResult[R, T]] = deque()
-        """Results to be handed out; all that has to be stored of them is."""
+        """Results to be returned; what must be stored of them is stored."""
         self.unstored: list[tuple[Kept | None, BulkResult[R, T]]] = []
         """Results that have to be stored first, or to wait for others that have."""
         self.exhausted = False
@@ -84,7 +84,7 @@ class Desk(Generic[R, T]):
         self._include_stored = include_stored
         self._waiting = waiting  # calls in the client's queue, of this run and others
         self._now = now
-        self._in_hand = 0  # rows taken and not handed out
+        self._in_hand = 0  # rows taken and not returned
         self._keys: dict[Key, Ask[R]] = {}  # of rows queued or in flight
         self._digests: dict[bytes, Ask[R]] = {}
         self._fresh: dict[Key, Kept] = {}  # of rows that are not stored yet
@@ -102,7 +102,7 @@ class Desk(Generic[R, T]):
 
     @property
     def wants_rows(self) -> bool:
-        """Whether there is room for so many rows that it is worth waking who brings them."""
+        """Whether there is room for enough rows to wake the reader of rows."""
         half = self._max_in_flight // 2
         return len(self.line) <= half and self._in_hand < 3 * self._max_in_flight - half
 
@@ -167,7 +167,7 @@ class Desk(Generic[R, T]):
         return batch
 
     def stored(self, batch: list[tuple[Kept | None, BulkResult[R, T]]]) -> None:
-        """Let results be handed out, now that they are stored."""
+        """Release results to be returned, now that they are stored."""
         for kept, result in batch:
             if kept is not None:
                 self._fresh.pop(kept.key, None)

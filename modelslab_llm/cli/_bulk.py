@@ -1,7 +1,7 @@
-"""`modelslab bulk`: ask a model about every row of a file, and lose nothing.
+"""`modelslab bulk`: send a prompt for every row of a file, and lose nothing.
 
-The results are in a store, a file of SQLite, as soon as they come; the output is written from it at
-the end, in the order of the rows. The same command goes on where it was stopped.
+Results are stored in an SQLite file as soon as they arrive; the output is written from it at the
+end, in the order of the rows. The same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _checked(table: Table, asked: Asked) -> bool:
 
     def check(row: Row) -> None:
         nonlocal needs_model
-        with suppress(InvalidRequestError):  # that row fails alone, and is told in the failures
+        with suppress(InvalidRequestError):  # that row fails alone, and is reported in the failures
             needs_model |= "model" not in asked.make(row)
 
     table.check(check)

@@ -308,7 +308,7 @@ def _words(rest: str) -> list[str]:
 
 
 class _Command:
-    """One command of the conversation: what it takes, what it does, and how that is told."""
+    """One command of the conversation: its arguments, its effect, and its help."""
 
     def __init__(self, run: Callable[[Talk, str], None], argument: str = "") -> None:
         self.run = run

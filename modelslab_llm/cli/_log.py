@@ -43,7 +43,9 @@ def warnings_shown() -> Generator[None]:
 
 @contextmanager
 def warnings_hidden() -> Generator[None]:
-    """Hide warnings where failures are expected, as in a wait; with MODELSLAB_LOG they are told."""
+    """Hide warnings where failures are expected, as in a wait; with MODELSLAB_LOG they are
+    logged.
+    """
     _LINES.setLevel(logging.CRITICAL + 1)
     try:
         yield

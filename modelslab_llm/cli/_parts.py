@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelslab_llm import ContentBlockParam
 
 MAX_BYTES = 24 * 1024 * 1024
-"""The most bytes of a file: as base64 they fill the 32 MiB that a whole request may have."""
+"""The maximum size of a file: as base64 it fills the 32 MiB of a whole request."""
 
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 

@@ -92,7 +92,7 @@ def config_file() -> Path:
 
 
 def load() -> Profiles:
-    """Return all profiles; none where there is no file. Raises `Fault` for a file that is wrong."""
+    """Return all profiles; empty without a file. Raises `Fault` for an invalid file."""
     path = config_file()
     document = plain(read_toml(path))
     tables: object = document.get("profiles", {})
@@ -177,7 +177,7 @@ def plain(document: TOMLDocument) -> dict[str, object]:
 
 
 def read_toml(path: Path) -> TOMLDocument:
-    """Return what a TOML file holds; an empty document where there is none."""
+    """Return the content of a TOML file; an empty document if there is none."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -196,7 +196,7 @@ def read_toml(path: Path) -> TOMLDocument:
 
 
 def write_toml(path: Path, document: TOMLDocument, *, private: bool = False) -> None:
-    """Write a TOML file whole or not at all; only its owner can read a private one.
+    """Write a TOML file completely or not at all; only its owner can read a private one.
 
     A link, as people have who keep their settings elsewhere, stays a link. Raises `Fault`.
     """

@@ -67,7 +67,7 @@ class Plain:
             write("\n")
 
     def think(self, text: str) -> None:
-        """Leave thinking out: what reads standard output wants the answer."""
+        """Leave thinking out: readers of standard output want the answer."""
 
     def say(self, text: str) -> None:
         """Write a piece of the answer."""

@@ -357,7 +357,9 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
 
 
 def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> bytes:
-    """Read from where the file stands, one byte more than may be sent: pipes give it in parts."""
+    """Read from the current position, up to one byte more than may be sent: pipes return it in
+    parts.
+    """
     parts: list[bytes] = []
     left = -1 if limit is None else limit + 1
     while left:

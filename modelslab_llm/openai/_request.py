@@ -115,7 +115,7 @@ def _turns(turns: list[Any], notes: Notes) -> list[Json]:
 
 
 def _user(blocks: list[Json], path: str, notes: Notes) -> list[Json]:
-    """Return a user's turn: each tool result is a message of its own, before the rest."""
+    """Return a user's turn: each tool result becomes a separate message, before the rest."""
     results: list[Json] = []
     rest: list[Json] = []
     for i, block in enumerate(blocks):

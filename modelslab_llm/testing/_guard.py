@@ -1,7 +1,7 @@
-"""Notice a request to a real service before it leaves, whichever library is to send it.
+"""Detect a request to a real service before it is sent, whichever library sends it.
 
-Must not decide what follows: it tells whoever installed it, and what that raises the sender gets.
-Loads none of the libraries it looks at; it waits for them to be loaded.
+Must not decide what follows: it calls the function that was installed, and the sender gets what
+that raises. Loads none of the libraries it looks at; it waits for them to be loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIGURED = ("MODELSLAB_BASE_URL", "ANTHROPIC_BASE_URL")
 _HTTPX = (("ConnectionPool", "handle_request"), ("AsyncConnectionPool", "handle_async_request"))
 _DOORS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "httpcore": _HTTPX,
-    "httpcore2": _HTTPX,  # on which the anthropic SDK stands
+    "httpcore2": _HTTPX,  # which the anthropic SDK uses
     "modelslab_llm._http.network": (("Network", "send"), ("AsyncNetwork", "send")),
     "aiohttp": (("BaseConnector", "connect"),),
 }

@@ -32,15 +32,15 @@ FIRST_THAT_FITS = Field(union_mode="left_to_right")
 
 
 def tolerated(deviation: str, request_id: str | None = None) -> None:
-    """Tell who wants to know (DEBUG) where an answer is not as documented, and was read anyway.
+    """Log at DEBUG a tolerated deviation from the documentation.
 
-    `deviation` is words of this package: nothing that the server or the caller said.
+    `deviation` is a text of this package, without anything that the server or the caller sent.
     """
     log.debug("tolerated: %s%s", deviation, f" (request id {request_id})" if request_id else "")
 
 
 def telling_once(request_id: str | None) -> Callable[[str], None]:
-    """Return a `tolerated` for one stream: what it has in a thousand events is told once."""
+    """Return a `tolerated` for one stream: each kind of deviation is logged once."""
     told: set[str] = set()
 
     def tell(deviation: str) -> None:
@@ -166,7 +166,7 @@ class NullAs:
         return made
 
 
-if TYPE_CHECKING:  # type checkers are told the plain type
+if TYPE_CHECKING:  # type checkers see the plain type
     Text: TypeAlias = str
     Count: TypeAlias = int
 else:

@@ -198,7 +198,7 @@ class _CallBlock(_Block):
             text: The input as JSON; None means that none arrived.
 
         Returns:
-            The copy; its `input_complete` tells whether the text was a whole JSON object.
+            The copy; its `input_complete` says whether the text was a complete JSON object.
         """
         found = read_arguments(text) if text is not None and self.name else None
         if found is not None:

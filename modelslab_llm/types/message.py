@@ -1,4 +1,4 @@
-"""A whole reply, its token counts, and why it stopped (protocol.md §5)."""
+"""Define messages, with their usage and stop reason (protocol.md §5)."""
 
 import json
 import re

@@ -31,7 +31,7 @@ class Framing:
 
     @property
     def ends_well(self) -> bool:
-        """Whether the message is whole at the end (docs/protocol.md, section 6)."""
+        """Whether the message is complete at the end (docs/protocol.md, section 6)."""
         return self.events["message_stop"] > 0 or self.stop_reason
 
 

@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -89,7 +89,7 @@ class Look:
             await asyncio.wait_for(self._read(seen, method, url, headers, body), self._seconds)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             seen.failure, seen.failed_at = f"nothing more arrived in {self._seconds:g} s", "silence"
-        except (httpx.HTTPError, ssl.SSLError) as error:  # anyio hands on some of the latter
+        except (httpx.HTTPError, ssl.SSLError) as error:  # anyio passes on some of the latter
             seen.failure, seen.failed_at = _why(error)
         return seen.done()
 

@@ -84,9 +84,9 @@ class Dialect:
     event_type: str = "overloaded_error"
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
-    """Answers count_tokens, by model and count; `None` where there is no such operation."""
+    """Answers count_tokens, by model and count; `None` if the server does not support it."""
     prefill: Prefill | None = None
-    """How it goes on with an answer that the request ends in; `None`: as the script says."""
+    """How it continues a last assistant turn; `None`: as the script says."""
     forbidden: Forbidden = ANYTHING
     """What it refuses in a request."""
     models: Lists | None = None

@@ -129,7 +129,7 @@ def named(prefix: str) -> Change:
 
 
 def with_stop_details(message: Json) -> Json:
-    """Say of the details of a refusal that there are none."""
+    """Set the details of a refusal to null."""
     return {"stop_details": None, **message}
 
 
@@ -253,7 +253,7 @@ _PARTS = ("start", "delta", "stop")
 
 
 def silent_without_usage(events: list[Json]) -> list[Json]:
-    """Send no message_delta when there is no usage to tell."""
+    """Send no message_delta if there is no usage to report."""
     return [e for e in events if e["type"] != "message_delta" or e.get("usage")]
 
 

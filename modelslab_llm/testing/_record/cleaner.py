@@ -41,7 +41,7 @@ def content_of(data: bytes) -> dict[str, Any]:
 
 
 def data_of(content: Mapping[str, Any]) -> bytes:
-    """Return the body that a file holds; `ValueError` if its base64 is none."""
+    """Return the body in a file; `ValueError` for invalid base64."""
     if "body" in content:
         return compact(content["body"]).encode()
     if "text" in content:
@@ -64,7 +64,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def compact(value: Any) -> str:
-    """Write JSON as the package sends it; `ValueError` for numbers that are none."""
+    """Write JSON as the package sends it; `ValueError` for NaN and infinity."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -207,7 +207,7 @@ class Cleaner:
 
 
 def _password(token: str) -> str:
-    """Return the password in a token of basic authentication; empty if it is none."""
+    """Return the password in a basic authentication token; empty for any other token."""
     try:
         return b64decode(token).decode().partition(":")[2]
     except ValueError:

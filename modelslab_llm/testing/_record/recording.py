@@ -267,7 +267,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
             )
         return self._side
 
-    # Every client closes its transport, but others may go on with this one; so a sync client's
+    # Every client closes its transport, but others may still use this one; so a sync client's
     # connections are closed at the end of the block, and async ones when nobody uses one.
 
     async def aclose(self) -> None:
@@ -450,7 +450,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._reading: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._reading = self._reading or iter(self._stream)  # iterated again, it goes on
+        self._reading = self._reading or iter(self._stream)  # iterated again, it continues
         return self
 
     def __next__(self) -> bytes:

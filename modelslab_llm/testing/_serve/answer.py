@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Visit:
-    """Hold one request, and who answers it."""
+    """One request, and the server that answers it."""
 
     request: ReceivedRequest
     request_id: str

@@ -217,7 +217,7 @@ async def _serve(
     )
     await stop.wait()
     # Nobody new from here on. But some may be halfway in, known only as a task inside asyncio
-    # that fails if the server is closed under it: go on until they have come and gone.
+    # that fails if the server is closed meanwhile: continue until they are done.
     loop.remove_reader(listener)
     while connections or len(asyncio.all_tasks()) > 1:
         for connection in tuple(connections):
@@ -242,7 +242,7 @@ class _Connection(asyncio.Protocol):
         self._sending = False
 
     def abort(self) -> None:
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         self._transport.abort()
 
     # What asyncio calls
@@ -329,7 +329,7 @@ class _Connection(asyncio.Protocol):
         await self._writable.wait()
         if ending == "stall":
             await asyncio.get_running_loop().create_future()  # until the client leaves
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         if ending == "reset":
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
