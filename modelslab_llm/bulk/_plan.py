@@ -82,7 +82,7 @@ class Planner(Generic[R]):
         equal = self._equal(ask) if stored is None or stored.digest != ask.digest else None
         verdict = self._course.verdict(ask, None, stored, None, equal)
         if verdict == "taken":
-            self._refuse(f"row {index}: its key {ask.key!r} is taken by an earlier row")
+            self._refuse(f"row {index}: its key {ask.key!r} is already used by an earlier row")
         elif verdict == "equal" or noted is not None:
             plan.duplicates += 1
         elif verdict == "stored":

@@ -153,7 +153,7 @@ def document(
             both a source and a text are given, or neither.
     """
     if (source is None) == (text is None):
-        raise InvalidRequestError("document: give either a source, or text=...")
+        raise InvalidRequestError("document: pass either a source, or text=...")
     block: DocumentBlockParam
     if url := _url(source):
         block = {"type": "document", "source": {"type": "url", "url": url}}
@@ -321,7 +321,7 @@ def _read(source: ImageSource, most: int | None) -> tuple[memoryview, str]:
         found = _of_reader(source.read, limit, name)
     else:
         raise InvalidRequestError(
-            f"{type(source).__name__}: give a path, a URL, bytes, or a file opened with 'rb'"
+            f"{type(source).__name__}: pass a path, a URL, bytes, or a file opened with 'rb'"
         )
     view = memoryview(found)
     data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
@@ -387,7 +387,7 @@ def _of_data_url(url: str) -> bytes:
             return base64.b64decode(found[1], validate=True)
     except ValueError:
         pass
-    raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,...")
+    raise InvalidRequestError("the data URL: is not base64, as in data:image/png;base64,...")
 
 
 def _of_picture(picture: _Picture, limit: int | None) -> bytes:
@@ -457,7 +457,7 @@ def _no_picture(kind: str) -> str:
     if kind == PDF:
         return "is a PDF: use document()"
     what = f"is a {kind}" if kind else "is not an image"
-    return f"{what}: servers take JPEG, PNG, GIF and WebP"
+    return f"{what}: servers accept JPEG, PNG, GIF and WebP"
 
 
 def _too_large(size: str, most: int) -> str:

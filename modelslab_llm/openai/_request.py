@@ -214,7 +214,7 @@ def _document(block: Json, path: str, notes: Notes) -> list[Json]:
     if source.get("type") == "text":
         return [{"type": "text", "text": source.get("data")}]
     if source.get("type") != "base64":
-        notes.refuse(f"{path}.source", "a chat request takes a document as base64 or as text")
+        notes.refuse(f"{path}.source", "a chat request accepts a document as base64 or as text")
         return []
     file = {"file_data": _url(block, path, notes), "filename": block.get("title") or "document.pdf"}
     return [{"type": "file", "file": file}]

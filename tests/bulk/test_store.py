@@ -489,7 +489,7 @@ def test_a_plan_asks_nothing_and_is_what_happens(
         plan = client.bulk(given, **options, **more).plan()
         assert str(plan).startswith(expected)
     assert plan.refused == 2
-    assert plan.first_refusal == "row 7: its key 'r5' is taken by an earlier row"
+    assert plan.first_refusal == "row 7: its key 'r5' is already used by an earlier row"
     assert asked(server) == []
     assert bulk.store.read_bytes() == before
     client.bulk(given, **options).finish()

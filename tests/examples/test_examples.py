@@ -50,12 +50,12 @@ SHOWN = {
         "ada.txt,Tamar,2026-03-02,220.0\n"
         "cyd.txt,Exe,2026-03-02,90.0\n"
     ],
-    "from_openai": ["Refused: n: Messages gives one answer"],
+    "from_openai": ["Refused: n: Messages returns one answer"],
     "pictures": [
         "I was sent: image of image/png,",
         "I was sent: document of text/plain, 26 characters.",
         "characters; image of image/png,",
-        "'letter.png': is not an image: servers take JPEG, PNG, GIF and WebP",
+        "'letter.png': is not an image: servers accept JPEG, PNG, GIF and WebP",
         "'empty.png': is empty",
         "'huge.png': has 9000 x 64 pixels, the limit per side is 8000",
     ],

@@ -432,10 +432,10 @@ BAD_BOTH: list[tuple[Any, str]] = [
     (io.StringIO("text"), "returns str, not bytes: open it with 'rb'"),
     (Upload(), "upload.png: returns coroutine, not bytes"),
     (Broken(), "broken.png: cannot be read: .*Input/output error"),
-    ("data:text/plain,Hello", "the data URL: does not hold base64"),
-    ("data:image/png;base64,!!!!", "the data URL: does not hold base64"),
+    ("data:text/plain,Hello", "the data URL: is not base64"),
+    ("data:image/png;base64,!!!!", "the data URL: is not base64"),
     ("https://example.org/a b.png", "contains a character that is not allowed in a URL"),
-    (5, "int: give a path, a URL, bytes, or a file opened with 'rb'"),
+    (5, "int: pass a path, a URL, bytes, or a file opened with 'rb'"),
     (b"II*\0" + bytes(50) + b"\xff", "TIFF"),
 ]
 
@@ -450,10 +450,10 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
 @pytest.mark.parametrize(
     ("data", "cure"),
     [
-        (b"Dear Ada,", "is not an image: servers take JPEG, PNG, GIF and WebP"),
+        (b"Dear Ada,", "is not an image: servers accept JPEG, PNG, GIF and WebP"),
         (PDF, r"is a PDF: use document\(\)"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a SVG"),
-        (drawn("BMP"), "is a BMP: servers take"),
+        (drawn("BMP"), "is a BMP: servers accept"),
         (drawn("TIFF"), "is a TIFF"),
         (b"\0\0\0\x18ftypheic" + bytes(30), "is a HEIC"),
         (PNG[:20], "begins like image/png, but is broken or truncated"),
@@ -477,8 +477,8 @@ def test_what_is_not_a_picture_to_send(data: bytes, cure: str) -> None:
         ({"text": ""}, "text: contains no text"),
         ({"text": b"bytes"}, "text must be a str, not bytes"),
         ({"text": "long", "max_bytes": 3}, "too large: 4 characters; the limit is 3"),
-        ({}, "give either a source, or text="),
-        ({"source": PDF, "text": "both"}, "give either a source, or text="),
+        ({}, "pass either a source, or text="),
+        ({"source": PDF, "text": "both"}, "pass either a source, or text="),
     ],
 )
 def test_what_is_not_a_document_to_send(how: dict[str, Any], cure: str) -> None:
