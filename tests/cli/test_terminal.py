@@ -436,7 +436,7 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
         with Talk(server, home, columns=120) as talk:
             for command in ("help", "model", "system", "tokens", "file", "save", "load", "undo"):
                 assert command in HELP
-            talk.say("/help", "Alt-Enter begins another line")
+            talk.say("/help", "Alt-Enter starts another line")
             talk.say("/nothing", "is not a command; /help lists them")
             talk.say("/undo", "there is no question yet")
             talk.say("One.", "You said: One.")

@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
     )
     assert refused("--pause", "nan").endswith("'nan' is not a time: use seconds, 0 or more")
     for key in "a\nb", "clé", " ":
-        assert f"cannot be sent{key!r}" in refused("--api-key", key)
+        assert f"{key!r} cannot be sent" in refused("--api-key", key)
     assert "invalid choice: 'gpt'" in refused("--dialect", "gpt")
     assert "not allowed with" in refused("--say", "a", "--script", "b")
     with socket.create_server(("127.0.0.1", 0)) as taken:

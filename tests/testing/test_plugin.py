@@ -451,7 +451,7 @@ def test_the_guard_fails_what_would_reach_a_service(
         assert re.search(r"\.py:\d+ in (ask|main|test_\w+)$", line), line
     shown = result.stdout.str() + result.stderr.str()
     assert KEY not in shown
-    assert "ended by AssertionError: assert 1 == 2" in shown
+    assert "ended with AssertionError: assert 1 == 2" in shown
     assert "@pytest.mark.modelslab_live" in shown
 
 
