@@ -347,7 +347,7 @@ def test_a_proxy_is_told_its_login_and_no_more(scheme: str) -> None:
             if scheme == "http":
                 assert await ask(client) == "Tamar"
             else:
-                with pytest.raises(APIConnectionError, match="the proxy refuses"):
+                with pytest.raises(APIConnectionError, match="the proxy refused"):
                     await ask(client)
 
     with RawServer(REPLY if scheme == "http" else [reply(407), CLOSE]) as server:
