@@ -182,6 +182,7 @@ def test_what_is_not_installed_is_named(
     assert "ConfigurationError" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_parquet_by_polars(store: Path, tmp_path: Path) -> None:
     import polars
 

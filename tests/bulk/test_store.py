@@ -537,6 +537,7 @@ with ModelsLab(base_url=sys.argv[1], api_key="local-test-key") as client:
 """
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(bulk: Bulk, server: LocalServer) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, server.llm_v7().base_url, str(bulk.store)],

@@ -249,6 +249,7 @@ def test_an_option_comes_before_all(here: Here, servers: Any, monkeypatch: Any) 
     assert "--profile and --base-url each name a server" in err
 
 
+@pytest.mark.slow
 def test_a_profile_can_be_named_by_the_environment(home: Path, here: Here, servers: Any) -> None:
     env = environment(None, home, MODELSLAB_PROFILE="b")
     assert run("ask", "Hi", env=env).out == "B\n"
@@ -258,6 +259,7 @@ def test_a_profile_can_be_named_by_the_environment(home: Path, here: Here, serve
     assert "there is no profile 'c'; there are: a, b" in ran.err
 
 
+@pytest.mark.slow
 def test_a_profile_without_a_key_takes_that_of_the_environment(here: Here, home: Path) -> None:
     with LocalServer("A") as server:
         url = server.llm_v7().base_url
@@ -273,6 +275,7 @@ def test_two_servers_in_the_environment_are_one_too_many(home: Path) -> None:
         assert not server.requests
 
 
+@pytest.mark.slow
 def test_a_llama_server_needs_no_key_and_gets_one_that_is_given(here: Here, home: Path) -> None:
     with LocalServer("Yes.", dialect="llama-server") as server:
         url = server.gateway().base_url
@@ -370,6 +373,7 @@ def in_store(home: Path, backend: str) -> dict[str, str]:
     return env | {"KEY_STORE_FILE": str(home / "store.json")}
 
 
+@pytest.mark.slow
 def test_a_key_goes_to_the_key_store(home: Path, settings: Path) -> None:
     env = in_store(home, "InFile")
     with LocalServer("Yes.") as server:

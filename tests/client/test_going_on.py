@@ -204,6 +204,7 @@ def test_a_refusal_of_the_rest_stands_in_line(way: Way) -> None:
     server.assert_script_used()
 
 
+@pytest.mark.slow
 def test_the_deadline_is_that_of_the_call(variant: Sync | Async) -> None:
     with LocalServer(
         [CUT, Reply(STORY, fault=Fault.stall(after=4))], dialect="llama-server"

@@ -156,6 +156,7 @@ def test_it_runs_with_a_key(stem: str, run: Run) -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_with_anthropic_asks_where_the_environment_says(run: Run) -> None:
     with LocalServer() as server:
         out, _ = run("with_anthropic", server)

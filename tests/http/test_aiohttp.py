@@ -72,6 +72,7 @@ def test_it_asks_streams_and_fails_as_the_other_does() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['httpx_aiohttp'] = None\n"
@@ -100,6 +101,7 @@ def nothing_is_said() -> Iterator[None]:
             gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_is_said")
 def test_one_client_in_successive_event_loops() -> None:
     with RawServer(echo) as server:

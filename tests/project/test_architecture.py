@@ -457,6 +457,7 @@ def test_a_call_goes_down_once(call: str, said: bytes) -> None:
 WHAT_CALLS = "modelslab_llm._client.client, modelslab_llm.types"
 
 
+@pytest.mark.slow
 def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
     # httpx loads httpcore with its first client, so every program that calls loads it.
@@ -469,6 +470,7 @@ def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
     )
 
 
+@pytest.mark.slow
 def test_import_does_not_load_what_few_programs_need() -> None:
     later = {"testing", "media"}
     early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
@@ -485,6 +487,7 @@ def test_the_package_itself_loads_almost_nothing() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_is_loaded_later_is_there() -> None:
     code = """
 import modelslab_llm
@@ -502,6 +505,7 @@ print(Conversation, tool, image, ToolRunner)
         modelslab_llm.tols  # type: ignore[attr-defined]  # noqa: B018
 
 
+@cache
 def loaded_by(modules: str) -> set[str]:
     code = f"import sys, {modules}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
