@@ -128,6 +128,7 @@ def test_a_profile_that_cannot_be(here: Here, arguments: list[str], said: str) -
     assert profiles(here) == []
 
 
+@pytest.mark.slow
 def test_without_a_terminal_the_key_must_come_from_somewhere(home: Path) -> None:
     env = environment(None, home)
     ran = run("profile", "add", "work", env=env, start_new_session=True)
@@ -139,6 +140,7 @@ def test_without_a_terminal_the_key_must_come_from_somewhere(home: Path) -> None
 # The place of the settings
 
 
+@pytest.mark.slow
 def test_the_place_of_the_settings(home: Path, tmp_path: Path) -> None:
     env = environment(None, home, XDG_CONFIG_HOME=str(tmp_path / "xdg"))
     assert run("profile", "add", "work", "--no-key", env=env).status == 0
@@ -268,6 +270,7 @@ def test_a_profile_without_a_key_takes_that_of_the_environment(here: Here, home:
         assert run("ask", "Hi", env=env).out == "A\n"
 
 
+@pytest.mark.slow
 def test_two_servers_in_the_environment_are_one_too_many(home: Path) -> None:
     with LocalServer() as server:
         env = environment(server, home, MODELSLAB_DEPLOYMENT_ID="d")
@@ -394,6 +397,7 @@ def test_a_key_goes_to_the_key_store(home: Path, settings: Path) -> None:
         assert json.loads((home / "store.json").read_text()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "why"), [("Locked", "KeyringLocked"), ("Forgetful", "it does not keep")]
 )

@@ -123,6 +123,7 @@ def test_one_client_in_successive_event_loops() -> None:
             asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_is_said")
 def test_a_loop_that_ends_in_the_middle_of_a_stream() -> None:
     async def main() -> None:
