@@ -28,6 +28,7 @@ import json, traceback
 from pathlib import Path
 from modelslab_llm import *
 
+gc.freeze()  # what was imported need not be looked over again and again
 url, folder, backend = sys.argv[1:]
 options = dict(max_in_flight=3, defaults={"model": "m", "max_tokens": 9})
 
