@@ -84,6 +84,8 @@ def _clean_environment() -> Iterator[None]:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
+        # Every process that a test starts would look for some in all that is installed.
+        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "__all__")
         yield
 
 
