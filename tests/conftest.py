@@ -90,6 +90,13 @@ def _clean_environment() -> Iterator[None]:
 
 
 @pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a millisecond where a call would wait half a second before it is sent again."""
+    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
+    monkeypatch.setattr("modelslab_llm._protocol.allowance.BACKOFF", 0.001)
+
+
+@pytest.fixture
 def server() -> Iterator[LocalServer]:
     """An echoing local server over real sockets."""
     with LocalServer() as running:

@@ -98,6 +98,7 @@ def test_a_call_that_was_retried_twice_and_streamed(
     assert message.text not in span.to_json()
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_a_stream_that_was_resumed(
     variant: Sync | Async, server: LocalServer, telemetry: Telemetry
 ) -> None:
