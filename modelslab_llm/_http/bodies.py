@@ -155,7 +155,7 @@ class _Body:
             if not self._ok:
                 return False
             raise UnexpectedResponseError(
-                f"the answer has more than {self._limit} bytes (max_response_bytes)"
+                f"the response has more than {self._limit} bytes (max_response_bytes)"
             )
         self._bytes += chunk
         return True

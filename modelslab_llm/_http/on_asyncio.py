@@ -14,8 +14,7 @@ from math import inf
 from typing import Any
 from weakref import finalize
 
-import httpcore
-
+from . import failures
 from .sockets import OUR_END, READ, Socket, shut_down
 
 Loop = asyncio.AbstractEventLoop
@@ -169,7 +168,7 @@ class _Inlet:
             if self._due < inf:
                 self._set_timer(self._due)
         else:
-            self.waiter.set_result(httpcore.ReadTimeout("timed out"))
+            self.waiter.set_result(failures.ReadTimeout("timed out"))
 
     def shut(self) -> None:
         """Hang up and let go of the socket; for the loop's own thread, or if it does not run."""
@@ -213,7 +212,7 @@ class Stream:
             return self._came(held)
         if not inlet.is_on:
             if inlet.sock is None:
-                raise httpcore.ReadError(OUR_END)
+                raise failures.ReadError(OUR_END)
             try:
                 inlet.switch_on()
             except NotImplementedError:
@@ -229,10 +228,10 @@ class Stream:
         """Return what came, or raise it."""
         if isinstance(came, bytes):
             if not came and self._is_hung_up:
-                raise httpcore.ReadError(OUR_END)
+                raise failures.ReadError(OUR_END)
             return came
         if isinstance(came, OSError):
-            raise httpcore.ReadError(str(came)) from came
+            raise failures.ReadError(str(came)) from came
         raise came
 
     async def _receive_alone(self, sock: Socket, seconds: float | None) -> bytes:
@@ -240,9 +239,9 @@ class Stream:
         try:
             return self._came(await asyncio.wait_for(self._loop.sock_recv(sock, READ), seconds))
         except (TimeoutError, asyncio.TimeoutError) as error:
-            raise httpcore.ReadTimeout("timed out") from error
+            raise failures.ReadTimeout("timed out") from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
 
     async def send(self, data: bytes, seconds: float | None) -> None:
         """Send it all; `seconds` bound each wait until the other side takes more of it."""
@@ -256,13 +255,13 @@ class Stream:
     def _sent(self, data: bytes | memoryview) -> int:
         sock = self._inlet.sock
         if sock is None:
-            raise httpcore.WriteError(OUR_END)
+            raise failures.WriteError(OUR_END)
         try:
             return sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     async def _until_writable(self, seconds: float | None) -> None:
         inlet, sock = self._inlet, self._inlet.sock
@@ -342,4 +341,4 @@ def _end(future: asyncio.Future[Any]) -> None:
 
 def _time_out(future: asyncio.Future[Any]) -> None:
     if not future.done():
-        future.set_exception(httpcore.WriteTimeout("timed out"))
+        future.set_exception(failures.WriteTimeout("timed out"))

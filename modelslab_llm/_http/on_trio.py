@@ -6,9 +6,9 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-import httpcore
 import trio
 
+from . import failures
 from .sockets import OUR_END, READ, Socket, shut_down
 
 
@@ -91,7 +91,7 @@ class Stream:
                 await trio.lowlevel.wait_readable(sock)
                 came = self._received(sock)
             return came or b""
-        raise httpcore.ReadTimeout("timed out")
+        raise failures.ReadTimeout("timed out")
 
     def _received(self, sock: Socket | None) -> bytes | None:
         try:
@@ -99,9 +99,9 @@ class Stream:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
         if not came and self._is_hung_up:
-            raise httpcore.ReadError(OUR_END)
+            raise failures.ReadError(OUR_END)
         return came
 
     async def send(self, data: bytes, seconds: float | None) -> None:
@@ -112,22 +112,22 @@ class Stream:
             while sent < len(data):
                 sock = self._sock
                 if sock is None:
-                    raise httpcore.WriteError(OUR_END)
+                    raise failures.WriteError(OUR_END)
                 with trio.move_on_after(inf if seconds is None else seconds) as scope:
                     await trio.lowlevel.wait_writable(sock)
                 if scope.cancelled_caught:
-                    raise httpcore.WriteTimeout("timed out")
+                    raise failures.WriteTimeout("timed out")
                 sent += self._sent(view[sent:])
 
     def _sent(self, data: memoryview) -> int:
         if self._sock is None:
-            raise httpcore.WriteError(OUR_END)
+            raise failures.WriteError(OUR_END)
         try:
             return self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
         """Return what has come already, b"" if that is the end; None if nothing has."""

@@ -17,8 +17,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-import httpcore
-
+from . import failures
 from .names import Address, look_up
 
 READ = 64 * 1024  # bytes asked of a socket in one go
@@ -115,11 +114,11 @@ class Stream:
         try:
             came = self._waiting(seconds).recv(READ)
         except TimeoutError as error:
-            raise httpcore.ReadTimeout(str(error)) from error
+            raise failures.ReadTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
         if not came and self._is_hung_up:
-            raise httpcore.ReadError(OUR_END)
+            raise failures.ReadError(OUR_END)
         return came
 
     def send(self, data: bytes, seconds: float | None) -> None:
@@ -132,9 +131,9 @@ class Stream:
                     while sent < len(data):
                         sent += sock.send(view[sent:])
         except TimeoutError as error:
-            raise httpcore.WriteTimeout(str(error)) from error
+            raise failures.WriteTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
         """Return what has come already, b"" if that is the end; None if nothing has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Generator
 
-import httpcore
+from . import failures
 
 PIECE = 256 * 1024  # bytes encrypted in one go: a request may have many MB
 
@@ -51,7 +51,7 @@ class Tls:
             # Many servers leave without the goodbye of TLS. Whether a body may end like this is
             # decided by its framing: only one that has no other end may.
             if error.errno != ssl.SSL_ERROR_EOF:
-                raise httpcore.ReadError(str(error)) from error
+                raise failures.ReadError(str(error)) from error
             self.has_ended = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -63,7 +63,7 @@ class Tls:
                 while at < len(view):
                     at += self.ssl_object.write(view[at:])
         except ssl.SSLError as error:  # the other side has broken it off
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
         return self._outgoing.read()
 
     def to_send(self) -> bytes:
@@ -132,5 +132,5 @@ class Layers:
                 if came or self.has_ended:
                     layer.put(came)
         if layer.decrypted() or layer.has_ended:
-            raise httpcore.RemoteProtocolError("the server spoke before it was asked")
+            raise failures.RemoteProtocolError("the server sent data before the request")
         self._layers.append(layer)

@@ -16,16 +16,16 @@ import httpx
 from typing_extensions import Self
 
 from .connection import Asked, AsyncConnection, Connection
-from .network import AsyncNetwork, Network, Settings
-from .pace import TIMEOUTS, Phase, bounded
+from .network import AsyncNetwork, Network
+from .pace import Phase, bounded, timeout_of
 from .private import is_as_made, set_pool
 
 
 class PooledTransport(httpx.HTTPTransport):
     """Send requests over our connections."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.network: Network = Network(settings)
+    def __init__(self, network: Network) -> None:
+        self.network: Network = network
         self._door = Door(self.network)
         set_pool(self, self._door)
 
@@ -48,8 +48,8 @@ class PooledTransport(httpx.HTTPTransport):
 class AsyncPooledTransport(httpx.AsyncHTTPTransport):
     """Send requests over our connections, from async code."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.network: AsyncNetwork = AsyncNetwork(settings)
+    def __init__(self, network: AsyncNetwork) -> None:
+        self.network: AsyncNetwork = network
         self._door = AsyncDoor(self.network)
         set_pool(self, self._door)
 
@@ -77,7 +77,7 @@ class GivenWaits:
 
     def seconds(self, phase: Phase) -> float | None:
         """Return how long a wait may last; see `Waits`."""
-        return bounded(self._timeouts.get(phase), TIMEOUTS[phase])
+        return bounded(self._timeouts.get(phase), timeout_of(phase))
 
 
 def _asked(request: httpcore.Request, network: Network | AsyncNetwork) -> Asked:

@@ -87,7 +87,7 @@ class Unpacker:
         if self._packed in (["gzip"], ["x-gzip"]):
             return _GZIP
         if self._packed != ["deflate"]:
-            raise UnpackingError(f"content-encoding {self._encoding[:100]!r} was not asked for")
+            raise UnpackingError(f"content-encoding {self._encoding[:100]!r} was not requested")
         # RFC 1950 §2.2 gives it a header, which some servers leave out.
         headed = begin[0] & 15 == 8 and int.from_bytes(begin[:2], "big") % 31 == 0
         return zlib.MAX_WBITS if headed else -zlib.MAX_WBITS

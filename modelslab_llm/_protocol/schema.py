@@ -53,13 +53,13 @@ def adapter_of(output: Any) -> TypeAdapter[Any]:
     """Return what reads a type, or refuse what is no type that JSON can be read into."""
     if output is None or isinstance(output, (str, BaseModel, FunctionType)):
         what = "a type" if output is None else f"the type itself, not {output!r:.60}"
-        raise InvalidRequestError(f"output: name {what}, such as a pydantic model or list[int]")
+        raise InvalidRequestError(f"output: pass {what}, such as a pydantic model or list[int]")
     try:
         return TypeAdapter(output)
     except (PydanticUserError, SchemaError, NameError) as error:
         raise InvalidRequestError(
             f"output: {_first_line(error)}: use a pydantic model, a dataclass, a TypedDict, "
-            "or a type made of such"
+            "or a type built from these"
         ) from None
 
 
@@ -96,7 +96,7 @@ def for_response_format(schema: Schema) -> Schema:
     told = for_grammar(schema)
     if problems := _unreadable(told, told, "output"):
         raise InvalidRequestError(
-            f"{'; '.join(problems)}: llama-server can make no grammar of that; change the schema, "
+            f"{'; '.join(problems)}: llama-server cannot compile that; change the schema, "
             "or use strategy='prompt'"
         )
     return told
@@ -133,11 +133,11 @@ def for_output_config(schema: Schema) -> Schema:
 
     Every object must be closed, and none may hold one of its own kind.
     """
-    problems = [f"{at} may have any names" for at in _open_objects(schema, "output")]
-    problems += [f"{name} holds one of its own kind" for name in _recursive(schema)]
+    problems = [f"{at} allows arbitrary keys" for at in _open_objects(schema, "output")]
+    problems += [f"{name} is recursive" for name in _recursive(schema)]
     if problems:
         raise InvalidRequestError(
-            f"{'; '.join(problems)}: output_config cannot say that, use strategy='tool'"
+            f"{'; '.join(problems)}: output_config does not support that; use strategy='tool'"
         )
     return _retold(schema, lambda name, _: name in _BOUNDS, closed=True)
 
@@ -206,7 +206,7 @@ def _unreadable(schema: Any, root: Schema, path: str) -> list[str]:
     ]
     found += [f"{path} has no {name}" for name in ("enum", *_CHOICES) if schema.get(name) == []]
     if str(schema.get("$ref", "")).startswith("#") and not _resolves(schema["$ref"], root):
-        found.append(f"{path} refers to {schema['$ref']}, which is not there")
+        found.append(f"{path} refers to {schema['$ref']}, which does not exist")
     for name in ("properties", "$defs"):
         for key, each in fields_of(schema.get(name)).items():
             found += _unreadable(each, root, f"{path}.{key}")

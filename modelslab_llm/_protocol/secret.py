@@ -36,7 +36,9 @@ class Secret:
         return "Secret(***)"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a client's key cannot be pickled: send client.spec(), which does without")
+        raise TypeError(
+            "a client's key cannot be pickled: send client.spec(), which does not contain it"
+        )
 
 
 class Secrets:

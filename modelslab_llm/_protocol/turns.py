@@ -42,7 +42,7 @@ def plain_turns(turns: list[Any], problems: list[str]) -> list[Any]:
         if turn["role"] == "assistant":
             turn = _without_empty_texts(turn)
         if not turn["content"] and turn["role"] == "assistant":
-            log.info("messages[%d] is left out: the answer is empty", i)
+            log.info("messages[%d] is left out: the reply is empty", i)
             left_out = True
             continue
         if turn["content"] == []:
@@ -52,7 +52,7 @@ def plain_turns(turns: list[Any], problems: list[str]) -> list[Any]:
         left_out = False
         plain.append(turn)
     if not plain and not problems:
-        problems.append("messages: is empty, the first turn is the user's")
+        problems.append("messages: is empty, but must start with a user turn")
     return plain
 
 

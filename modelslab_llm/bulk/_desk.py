@@ -1,4 +1,4 @@
-"""Keep the rows of a run in order: in line, in flight, stored, handed out.
+"""Keep the rows of a run in order: queued, in flight, stored, handed out.
 
 It asks nobody, waits for nothing and starts no thread: a driver brings rows and answers, and takes
 requests and results. It is not thread-safe; the driver with threads holds a lock.
@@ -82,10 +82,10 @@ class Desk(Generic[R, T]):
         self._prices = prices
         self._max_in_flight = max_in_flight
         self._include_stored = include_stored
-        self._waiting = waiting  # calls that stand in the client's line, of this run and others
+        self._waiting = waiting  # calls in the client's queue, of this run and others
         self._now = now
         self._in_hand = 0  # rows taken and not handed out
-        self._keys: dict[Key, Ask[R]] = {}  # of rows in line or in flight
+        self._keys: dict[Key, Ask[R]] = {}  # of rows queued or in flight
         self._digests: dict[bytes, Ask[R]] = {}
         self._fresh: dict[Key, Kept] = {}  # of rows that are not stored yet
         self._fresh_answers: dict[bytes, Kept] = {}
@@ -113,7 +113,7 @@ class Desk(Generic[R, T]):
         return no_more_rows and self._in_hand == len(self.ready)
 
     def take(self, row: R) -> None:
-        """Take the next row: put its request in line, or its result where results go."""
+        """Take the next row: queue its request, or put its result where results go."""
         index = self.tally.taken
         self.tally.taken += 1
         self._in_hand += 1
@@ -206,7 +206,9 @@ class Desk(Generic[R, T]):
             kept = _for(ask, equal, self.course.run)
             self._file(kept, self._from_store(ask, kept, "duplicate"))
         else:
-            why = f"row {ask.index}: another row, with another request, has its key {ask.key!r}"
+            why = (
+                f"row {ask.index}: another row, with another request, has the same key {ask.key!r}"
+            )
             self._refuse(ask.index, ask.row, None, InvalidRequestError(why), shown=ask.key)
 
     def _stored(self, key: Key, digest: bytes | None = None) -> Kept | None:

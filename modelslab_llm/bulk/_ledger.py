@@ -311,7 +311,7 @@ def _held(path: Path) -> FileLock:
     except BlockingIOError:
         raise StoreError(
             f"store {path}: is in use by another run{_who(path)}; wait for it to end, "
-            "or give this run another file"
+            "or use another file for this run"
         ) from None
     except OSError as error:
         raise StoreError(f"store {path}: {error}") from error

@@ -23,13 +23,13 @@ class BulkPlan:
     rows: int = 0
     """The number of rows."""
     to_ask: int = 0
-    """Rows that would be asked, including the three groups below."""
+    """Rows that would be sent, including the three groups below."""
     new: int = 0
     """Rows that are not in the store."""
     changed: int = 0
-    """Rows that the store has with a different request."""
+    """Rows that are in the store with a different request."""
     failed_before: int = 0
-    """Rows that failed and would be asked again because of `retry_failed`."""
+    """Rows that failed and would be sent again because of `retry_failed`."""
     stored: int = 0
     """Rows that would get their stored result."""
     duplicates: int = 0
@@ -37,7 +37,7 @@ class BulkPlan:
     refused: int = 0
     """Rows that would fail without being sent: no key, no request, or a key used twice."""
     first_refusal: str = ""
-    """Why the first of them would be refused."""
+    """The reason for the first refusal."""
 
     def __str__(self) -> str:
         text = (

@@ -30,13 +30,13 @@ class BulkProgress:
     failed: int
     """Rows that failed, including stored failures."""
     stored: int
-    """Of these rows, those whose result was found in the store."""
+    """The number of these rows that were found in the store."""
     duplicates: int
-    """Of these rows, those that took the result of another row."""
+    """The number of these rows that share the result of another row."""
     in_flight: int
     """Requests in flight."""
     in_line: int
-    """Rows that are prepared and wait: in the run, or in the client's queue."""
+    """Rows that wait, in the run or in the client's queue."""
     input_tokens: int
     """Input tokens of this run, including cached ones."""
     output_tokens: int
@@ -56,7 +56,7 @@ class BulkProgress:
         facts += [f"{self.stored:,} from the store"] if self.stored else []
         facts += [f"{self.duplicates:,} duplicates"] if self.duplicates else []
         if self.in_flight or self.in_line:
-            facts += [f"{self.in_flight} in flight", f"{self.in_line} in line"]
+            facts += [f"{self.in_flight} in flight", f"{self.in_line} queued"]
         facts += [f"{self.rate:.3g}/s"] if self.rate else []
         facts.append(f"{self.input_tokens + self.output_tokens:,} tokens")
         facts += [f"cost {self.cost:.4g}"] if self.cost is not None else []

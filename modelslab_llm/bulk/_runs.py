@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the crews are loaded when a run begins
 R = TypeVar("R")
 T = TypeVar("T")
 
-LATE = "plan() comes before the run; this one has begun"
+LATE = "call plan() before the run; this one has started"
 USED_UP = "rows is an iterator, which plan() has used up: pass a list, or new rows"
 
 
@@ -41,7 +41,7 @@ class BulkRun(Generic[R, T]):
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         if not isinstance(order.rows, Iterable):
-            raise TypeError("rows is an async iterable: AsyncModelsLab takes those")
+            raise TypeError("rows is an async iterable: use AsyncModelsLab")
         self._ask = ask
         self._order = order
         self._crew: Crew[R, T] | None = None

@@ -156,7 +156,7 @@ class BulkStore(Generic[T]):
                 frame = self.to_polars()
             except ConfigurationError:
                 raise ConfigurationError(
-                    "Parquet needs a further package: pip install pyarrow, or polars"
+                    "Parquet needs another package: pip install pyarrow, or polars"
                 ) from None
             with self._beside(path) as new:
                 frame.write_parquet(new)
@@ -188,7 +188,7 @@ class BulkStore(Generic[T]):
         return polars.DataFrame(list(self._records()), schema=schema)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._shelf.close()
 
     def __enter__(self) -> Self:

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if sys.stderr is not None:  # it is None where the shell closed it
             sys.stderr.write(
-                f"modelslab: the command line needs the package {missing}, which an extra brings: "
+                f"modelslab: the command line needs the package {missing}, from an extra: "
                 "pip install 'modelslab-llm[cli]'\n"
             )
         return 2

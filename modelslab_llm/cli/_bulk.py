@@ -87,7 +87,7 @@ def bulk(
         places.check_free()
     prices = _prices(input_price, output_price)
     if budget is not None and prices is None:
-        raise Fault("--budget: needs --input-price and --output-price, per million tokens")
+        raise Fault("--budget requires --input-price and --output-price, per million tokens")
     options: BulkOptions = {
         "store": places.store,
         "max_in_flight": concurrency,
@@ -129,7 +129,7 @@ def _checked(table: Table, asked: Asked) -> bool:
 
 def _prices(input_price: float | None, output_price: float | None) -> Prices | None:
     if (input_price is None) != (output_price is None):
-        raise Fault("--input-price and --output-price belong together")
+        raise Fault("--input-price and --output-price require each other")
     if input_price is None or output_price is None:
         return None
     return Prices({"*": Price(input=input_price, output=output_price)})
@@ -142,7 +142,7 @@ def _table(source: str, form: str | None) -> Generator[Table]:
         yield Table(Path(source), form_of(Path(source), form))
         return
     if form is None:
-        raise Fault("standard input: is it JSON lines or a table? Say --format jsonl, csv or tsv")
+        raise Fault("standard input: the format is unknown; pass --format jsonl, csv or tsv")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "standard input")
         with writing(path), path.open("wb") as file:
@@ -174,7 +174,7 @@ async def _planned(
         )
         return Status.OK
     note(str(plan))
-    how = "counted" if estimate.counted else "guessed from the length"
+    how = "counted" if estimate.counted else "estimated from the length"
     note(f"about {tokens:,} tokens in ({how}, of {estimate.sampled} rows), at most {most:,} out")
     if cost is not None:
         note(f"cost: {cost[0]:.4g} for the prompts, at most {cost[1]:.4g} with the answers")
@@ -256,7 +256,7 @@ class _Stop:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if kind is not None and self.progress is not None:
             by = _SIGNALS.get(kind, "")
-            note(f"stopped{by}: {self.progress}; the same command goes on where it ended")
+            note(f"stopped{by}: {self.progress}; the same command continues where it stopped")
 
 
 _SIGNALS: dict[type[BaseException], str] = {
@@ -277,7 +277,7 @@ async def _run(
         write_json({name: value for name, value in told if name not in _PASSING})
     note(str(run.progress))
     if failures.count:
-        note(f"failed rows: {places.failures}; --retry-failed asks them again")
+        note(f"failed rows: {places.failures}; --retry-failed sends them again")
         return Status.FAULTY
     return Status.OK
 

@@ -139,7 +139,7 @@ class Talk:
                 self._conversation.add(partial)
             elif status_of(error) in (Status.WRONG, Status.REFUSED):
                 del self._conversation.turns[before:]  # or no later question could be answered
-                note("the question was taken back")
+                note("the question was removed")
 
     async def _answer(self) -> None:
         params = params_of(
@@ -172,7 +172,7 @@ class Talk:
         """Do what a line that begins with / says. Raises `Fault` where it cannot be done."""
         name, _, rest = said[1:].strip().partition(" ")
         if name not in COMMANDS:
-            raise Fault(f"/{name} is no command; /help lists them")
+            raise Fault(f"/{name} is not a command; /help lists them")
         COMMANDS[name].run(self, rest.strip())
 
     def help(self, rest: str) -> None:
@@ -183,7 +183,7 @@ class Talk:
         for name, command in COMMANDS.items():
             table.add_row(f"/{name} {command.argument}".rstrip(), command.about)
         console().print(table)
-        console().print("Alt-Enter begins another line; a space before / makes it a question.")
+        console().print("Alt-Enter starts another line; a space before / sends it as a question.")
 
     def quit(self, rest: str) -> None:
         """End the conversation."""
@@ -199,7 +199,7 @@ class Talk:
         turns = self._conversation.turns
         asked = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
         if not asked:
-            raise Fault("nothing was asked yet")
+            raise Fault("there is no question yet")
         del turns[asked[-1] :]
 
     def model(self, rest: str) -> None:
@@ -214,7 +214,7 @@ class Talk:
         """Say how answers are to be, or change it; `-` for no instruction."""
         if rest:
             self._system = None if rest == "-" else rest
-        note(self._system or "no system text")
+        note(self._system or "no system prompt")
 
     def tokens(self, rest: str) -> None:
         """Say how many tokens the conversation has, and were used so far."""
@@ -237,7 +237,7 @@ class Talk:
         names = _words(rest)
         content_of("", [*self._attached, *names], piped=False)  # says now what is wrong with them
         self._attached += names
-        note(f"goes along with the next question: {', '.join(self._attached)}")
+        note(f"sent with the next question: {', '.join(self._attached)}")
 
     def save(self, rest: str) -> None:
         """Save the conversation as JSON."""

@@ -32,11 +32,11 @@ def checked(key: str, source: str) -> str:
     """
     key = key.strip()
     if not key:
-        raise Fault(f"{source}: holds no key")
+        raise Fault(f"{source}: contains no key")
     if not re.fullmatch(r"[!-~]+", key):
         raise Fault(
-            f"{source}: the key holds a space, a line break or a character outside ASCII; "
-            "copy it again, alone"
+            f"{source}: the key contains a space, a line break or a non-ASCII character; "
+            "copy only the key"
         )
     return key
 
@@ -56,7 +56,7 @@ def from_file(path: str) -> str:
     try:
         return checked(data.decode("utf-8-sig"), source)
     except UnicodeDecodeError:
-        raise Fault(f"{source}: holds no key, it is not text") from None
+        raise Fault(f"{source}: contains no key, because it is not text") from None
 
 
 def can_prompt() -> bool:
@@ -98,7 +98,7 @@ def kept(name: str, place: KeyPlace) -> str:
     if not found:
         where = "the key store" if place == "keyring" else key_file()
         raise Fault(
-            f"the key of the profile {name!r} is not in {where} any more; "
+            f"the key of the profile {name!r} is no longer in {where}; "
             f"add it again: modelslab profile add {name} --replace"
         )
     return checked(found, f"the profile {name!r}")
@@ -141,7 +141,7 @@ def _keep_in_store(name: str, key: str) -> bool:
     try:
         keyring.set_password(SERVICE, name, key)
         taken: bool = keyring.get_password(SERVICE, name) == key  # the backend `null` forgets
-        reason = "it does not keep what it is given"
+        reason = "it does not store what it is given"
     except Exception as error:  # noqa: BLE001 - a backend raises what its system does
         taken, reason = False, type(error).__name__
     if not taken:
@@ -157,7 +157,7 @@ def _in_store(name: str) -> str | None:
         found: str | None = keyring.get_password(SERVICE, name)
     except Exception as error:
         raise Fault(
-            f"the key store does not give the key of the profile {name!r} "
+            f"the key store does not return the key of the profile {name!r} "
             f"({type(error).__name__}); unlock it, or use --api-key-file"
         ) from error
     return found

@@ -98,7 +98,7 @@ def _bytes_of(path: str) -> bytes:
 def _limited(data: bytes, name: str) -> bytes:
     if len(data) > MAX_BYTES:
         raise Fault(
-            f"{name}: is larger than {MAX_BYTES // 1024**2} MiB, the most that one request can "
-            "carry; give a part of it"
+            f"{name}: is larger than {MAX_BYTES // 1024**2} MiB, the limit of one "
+            "request; use a part of it"
         )
     return data

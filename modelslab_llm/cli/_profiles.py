@@ -97,7 +97,7 @@ def load() -> Profiles:
     document = plain(read_toml(path))
     tables: object = document.get("profiles", {})
     if document.keys() - {"default", "profiles"} or not is_object(tables):
-        raise Fault(f"{path}: it may hold `default` and tables `[profiles.NAME]`; correct it")
+        raise Fault(f"{path}: only `default` and tables `[profiles.NAME]` are allowed; correct it")
     found = {name: _profile(path, name, table) for name, table in tables.items()}
     default: object = document.get("default")
     if default is None:

@@ -57,7 +57,7 @@ MOST = 10_000
 
 
 class _Inlined:
-    """A schema with its references written out: pydantic knows only those that it made itself.
+    """A schema with its references resolved: pydantic knows only those that it made itself.
 
     Where a definition leads back to itself, the model is told nothing more; its answer is checked
     against the whole schema all the same.
@@ -74,9 +74,7 @@ class _Inlined:
     def _object(self, schema: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
         self._left -= 1
         if self._left < 0:
-            raise ValueError(
-                f"the schema has more than {MOST} parts with its references written out"
-            )
+            raise ValueError(f"the schema has more than {MOST} parts with its references resolved")
         told: dict[str, Any] = {}
         for name, value in schema.items():
             if name == "$ref" and isinstance(value, str):
@@ -99,7 +97,7 @@ class _Inlined:
             return {}
         found: Any = self._schema
         if pointer[:1] != "#" or (pointer != "#" and pointer[1] != "/"):
-            raise ValueError(f"{pointer!r} is not in the file; write it out there")
+            raise ValueError(f"{pointer!r} is not in the file; put it there")
         for step in pointer[2:].split("/") if pointer != "#" else ():
             key = unquote(step).replace("~1", "/").replace("~0", "~")
             if not is_object(found) or key not in found:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ._chat import Json, Notes
 
-_NO_PLACE = "a chat request has no place for it"
+_NO_PLACE = "a chat request has no equivalent"
 _SAME = ("model", "max_tokens", "temperature", "top_p", "top_k", "extra_headers", "timeout")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _WITHOUT_EFFECT = {"cache_control", "citations", "signature"}

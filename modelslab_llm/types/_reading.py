@@ -21,7 +21,7 @@ from ._json import is_list, is_object
 REPLACEMENT = "\ufffd"
 """What stands for a character of which only half arrived."""
 
-_HALF = re.compile("[\ud800-\udfff]")
+_HALF = "[\ud800-\udfff]"  # compiled when it is needed, as most regexes here
 _BOM = "\ufeff"
 
 
@@ -133,7 +133,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _mended(text: str) -> str:
-    if not _HALF.search(text):
+    if not re.search(_HALF, text):
         return text
     mended = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     lost = REPLACEMENT in mended
@@ -149,7 +149,7 @@ def _integer(text: str) -> int | _Digits:
     try:
         return int(text)
     except ValueError:
-        tolerated("an integer of more digits than Python converts, kept as text")
+        tolerated("an integer with more digits than Python converts, kept as text")
         return _Digits(text)
 
 
@@ -192,7 +192,7 @@ def _finite(text: str) -> float:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name occurs twice in one object")
     return found
 
 

@@ -37,7 +37,7 @@ class CallInfo:
     headers: Mapping[str, str] = field(repr=False)
     """The response headers, names in lower case; without cookies and credentials."""
     request_id: str | None
-    """What to quote to whoever runs the server; None where it gives no ids."""
+    """The request ID, to quote to the operator of the server; None if it sends none."""
     attempts: int
     """How many times the request was sent."""
     elapsed: float
@@ -69,7 +69,7 @@ class CallInfo:
         """
         told: dict[str, dict[str, str]] = {}
         for header, value in self.headers.items():
-            if found := _LIMIT.fullmatch(header):
+            if found := re.fullmatch(_LIMIT, header):
                 name = found["after"] or found["before"] or "requests"
                 told.setdefault(name, {}).setdefault(found["what"] or found["what_before"], value)
         sent = _date(self.headers.get("date", "")) or self.received_at
@@ -98,7 +98,7 @@ class Beside:
         return hash(Beside)
 
 
-_LIMIT = re.compile(
+_LIMIT = (
     r"(?:llm_provider-)?(?:anthropic-|x-)?ratelimit-"
     r"(?:(?P<what>limit|remaining|reset)(?:-(?P<after>[a-z0-9-]+))?"
     r"|(?P<before>[a-z0-9-]+)-(?P<what_before>limit|remaining|reset))"

@@ -4,8 +4,6 @@ These are the server's side; what a caller sends is in `requests`. Nothing here 
 blocks, that is `_protocol/accumulate`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
@@ -17,11 +15,11 @@ from ._base import (
     FIRST_THAT_FITS,
     NO_TYPE,
     Count,
+    NullAs,
     ServerValue,
     Text,
     Tolerant,
     Unheard,
-    or_empty,
     tolerated,
     unheard_of,
 )
@@ -179,7 +177,7 @@ class _CallBlock(_Block):
 
     id: Text = ""
     name: Text = ""
-    input: Annotated[dict[str, Any], or_empty(dict)] = {}
+    input: Annotated[dict[str, Any], NullAs(dict)] = {}
     """The arguments. Trust it only while `input_complete` is true."""
     caller: dict[str, Any] | None = None
 

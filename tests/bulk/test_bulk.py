@@ -419,7 +419,7 @@ def test_a_budget_of_money_and_what_each_row_cost(client: Any, server: LocalServ
 
 def test_money_is_not_spent_on_a_model_without_a_price(client: Any, server: LocalServer) -> None:
     budget = Budget(money=1, prices=Prices({"other": Price(1, 1)}))
-    with pytest.raises(ConfigurationError, match=r"no entry fits the model 'm/1'"):
+    with pytest.raises(ConfigurationError, match=r"no entry matches the model 'm/1'"):
         client.bulk([params(1)], defaults=SHARED, budget=budget).finish()
     assert not server.requests
 
@@ -535,7 +535,7 @@ def test_a_run_has_no_progress_before_it_begins(client: Any, server: LocalServer
 
 
 OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"max_in_flight": 0}, ConfigurationError, "max_in_flight must be a whole number from 1 on"),
+    ({"max_in_flight": 0}, ConfigurationError, "max_in_flight must be a whole number, at least 1"),
     ({"max_in_flight": None}, ConfigurationError, "max_in_flight"),
     ({"max_failures": True}, ConfigurationError, "max_failures"),
     ({"total": -1}, ConfigurationError, "total"),
@@ -632,5 +632,5 @@ def test_async_rows_are_not_for_the_sync_client(server: LocalServer) -> None:
     async def rows() -> AsyncIterator[dict[str, Any]]:
         yield params(1)
 
-    with server.client() as client, pytest.raises(TypeError, match="AsyncModelsLab takes those"):
+    with server.client() as client, pytest.raises(TypeError, match="use AsyncModelsLab"):
         client.messages.bulk(rows(), defaults=SHARED)  # type: ignore[call-overload]

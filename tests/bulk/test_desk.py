@@ -176,7 +176,7 @@ def work(
 
 
 def test_a_row_that_was_dropped_is_not_counted() -> None:
-    """When the run ends, rows in line are left to the next run."""
+    """When the run ends, queued rows are left to the next run."""
     course = Course(budget=Budget(tokens=1))
     table = desk(course, None)
     for number in range(IN_FLIGHT):

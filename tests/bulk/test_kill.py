@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
         flapping.goes_on.set()
         assert run.returncode != 0
         assert "bulk run: stopped by " in err
-        assert f"run it again with store={str(store)!r} to go on where it ended" in err
+        assert f"run it again with store={str(store)!r} to continue where it stopped" in err
         assert err.rstrip().endswith("KeyboardInterrupt"), err
         assert not store.with_name("run.sqlite-lock").exists()
         safe = stored(store)
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
 def test_a_server_that_refuses_more_than_five_at_once(
     variant: Sync | Async, tmp_path: Path
 ) -> None:
-    """Rows stand in line for longer than calls would, and none is lost."""
+    """Rows wait in the queue for longer than calls would, and none is lost."""
     lock = threading.Lock()
     inside, refused = 0, 0
 

@@ -322,7 +322,7 @@ def test_a_run_that_was_left_goes_on(bulk: Bulk, client: Any, server: LocalServe
 
 
 def test_the_key_of_another_row_is_refused(bulk: Bulk, server: LocalServer) -> None:
-    for max_in_flight in (1, 5):  # when the first is stored, in line or in flight
+    for max_in_flight in (1, 5):  # when the first is stored, queued or in flight
         bulk.store = bulk.store.with_name(f"{max_in_flight}.sqlite")
         run = bulk.client.bulk(
             [{"id": "a", **params(text)} for text in ("one", "two")] + rows(*range(8)),
@@ -335,7 +335,7 @@ def test_the_key_of_another_row_is_refused(bulk: Bulk, server: LocalServer) -> N
         assert results[0].message.text == "You said: one"
         assert isinstance(results[1].error, InvalidRequestError)
         assert str(results[1].error) == (
-            "row 1: another row, with another request, has its key 'a'"
+            "row 1: another row, with another request, has the same key 'a'"
         )
         with BulkStore(bulk.store) as kept:
             found = kept.get("a")
@@ -503,7 +503,7 @@ def test_a_plan_uses_up_an_iterator(client: Any) -> None:
         run.next()
     begun = client.bulk(rows(1), key="id", defaults=SHARED)
     begun.next()
-    with pytest.raises(ValueError, match=r"plan\(\) comes before the run"):
+    with pytest.raises(ValueError, match=r"plan\(\) before the run"):
         begun.plan()
     begun.close()
 

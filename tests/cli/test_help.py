@@ -111,7 +111,7 @@ def test_without_the_extra_it_says_which_one(name: str, how: str) -> None:
     )
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
-        f"modelslab: the command line needs the package {name}, which an extra brings: "
+        f"modelslab: the command line needs the package {name}, from an extra: "
         "pip install 'modelslab-llm[cli]'\n"
     )
 

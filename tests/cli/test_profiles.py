@@ -179,9 +179,9 @@ def test_a_link_to_the_settings_stays_a_link(here: Here, settings: Path, tmp_pat
         (b"[profiles.a]\ngguf = 5\n", "gguf must be a string"),
         (b'[profiles.a]\nkey = "secret"\n', "key must be 'keyring' or 'file'"),
         (b'[profiles.a]\ngguf = "x"\nbase_url = "http://h"\n', "each name a server"),
-        (b"profiles = 3\n", "it may hold"),
+        (b"profiles = 3\n", "are allowed"),
         (b"[profiles]\na = 3\n", "is not a table"),
-        (b"other = 3\n", "it may hold"),
+        (b"other = 3\n", "are allowed"),
         (b"\xff\xfe", "is not UTF-8"),
     ],
 )
@@ -332,9 +332,9 @@ def test_a_key_from_standard_input(here: Here) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "holds no key"),
-        (b"two words", "holds a space"),
-        ("schlüssel".encode(), "outside ASCII"),
+        (b"", "contains no key"),
+        (b"two words", "contains a space"),
+        ("schlüssel".encode(), "non-ASCII character"),
         (b"\xff\xfe\x00", "it is not text"),
         (b"a-key\n" * 100_000, "a line break"),
     ],
@@ -399,7 +399,7 @@ def test_a_key_goes_to_the_key_store(home: Path, settings: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "why"), [("Locked", "KeyringLocked"), ("Forgetful", "it does not keep")]
+    ("backend", "why"), [("Locked", "KeyringLocked"), ("Forgetful", "it does not store")]
 )
 def test_a_key_store_that_keeps_nothing(home: Path, settings: Path, backend: str, why: str) -> None:
     ran = run(

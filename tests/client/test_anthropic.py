@@ -178,7 +178,7 @@ def test_the_table_of_types_names_types_of_both() -> None:
 def test_its_mark_for_nothing_is_to_be_left_out(name: str, mark: str) -> None:
     with ModelsLab("k") as ours:
         for call in (ours.messages.create, ours.messages.stream):
-            with pytest.raises(InvalidRequestError, match=f"{name}: leave it out"):
+            with pytest.raises(InvalidRequestError, match=f"{name}: leave the parameter out"):
                 call(**ASK | {name: getattr(anthropic, mark)})
 
 

@@ -88,7 +88,7 @@ def test_money_is_counted_by_the_price_of_the_model(
     server.script = [Reply("Tamar", usage=usage(1_000_000, 0))]
     prices = Prices({"m": Price(input=2, output=3)})
     client = client_of(variant, server, budget := Budget(money=1.5, prices=prices))
-    with pytest.raises(ConfigurationError, match="no entry fits the model 'other'"):
+    with pytest.raises(ConfigurationError, match="no entry matches the model 'other'"):
         client.create(**{**ASK, "model": "other"})
     assert not server.requests
     client.create(**ASK)

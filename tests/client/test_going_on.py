@@ -1,4 +1,4 @@
-"""A call whose stream broke goes on as one call: for its caller, its observers, its line, its time.
+"""A call whose stream broke stays one call for its caller, its observers, its queue, its time.
 
 What of an answer is handed out is proved in `test_resume`, and at a real server in
 `test_llama_resume`.
@@ -193,7 +193,7 @@ def test_the_place_in_line_is_given_back_and_taken_again(way: Way) -> None:
     assert client.create(**ASK).text == "Next."
 
 
-def test_a_refusal_of_the_rest_stands_in_line(way: Way) -> None:
+def test_a_refusal_of_the_rest_waits_in_the_queue(way: Way) -> None:
     """It uses up no retry."""
     refused = ErrorReply(529, headers={"retry-after-ms": "1"})
     server, client = client_of(way, [CUT, refused, refused, Reply(STORY)], max_retries=1)
@@ -288,7 +288,7 @@ def test_a_server_that_is_not_known_to_continue_is_not_asked(way: Way) -> None:
 
 def test_other_verbs_say_that_they_do_not_have_it(way: Way) -> None:
     client: Any = way.asked("Hello.")
-    with pytest.raises(TypeError, match=r"parse\(\) has no parameter 'resume': an output is not"):
+    with pytest.raises(TypeError, match=r"parse\(\) has no parameter 'resume': only text can"):
         client.parse(output=int, resume=1, **ASK)
     with pytest.raises(TypeError, match=r"run_tools\(\) has no parameter 'resume': "):
         client.run_tools(resume=1, **ASK)

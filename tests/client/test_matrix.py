@@ -152,7 +152,7 @@ def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
     same = PAGE.read_text(encoding="utf-8") == page(load())
-    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
+    assert same, "docs/reliability.md does not match the matrix: run `make reliability`"
     counted = f"| of {len(ROWS)} faults the caller sees |"
     for shown in (README, HOME):
         same = table_of(shown, counted) == table_of(PAGE, counted)
@@ -163,18 +163,18 @@ def test_the_page_is_what_the_matrix_says() -> None:
 
 TOLD_OF = {
     "last-blank-line": "the last event without its blank line",
-    "type-on-event-line": "an event whose type is on its event line alone",
+    "type-on-event-line": "an event with its type only on the event line",
     "start-missing/message-start": "message_start missing; began at a content block",
     "start-missing/text": "content_block_start missing; began a text block at its delta",
     "stop-missing/text": "content_block_stop missing",
     "message-stop-missing": "message_stop missing",
     "message-delta-missing": "stop_reason missing",
-    "end-inside/18": "the last event is cut, after the stop_reason",
+    "end-inside/18": "the last event is truncated, after the stop_reason",
     "event-twice/00": "message_start again",
     "event-twice/06": "content_block_start again",
-    "unknown-delta": "a delta of unknown kind, which changes nothing",
-    "stream-as/json": "a stream whose content type is another",
-    "message-to-stream/json": "a whole message in reply to a stream request",
+    "unknown-delta": "a delta of unknown type was ignored",
+    "stream-as/json": "a stream with another content type",
+    "message-to-stream/json": "a complete message in response to a stream request",
 }
 TOLD_WITHOUT_ID = {
     "usage-null": "null in place of a Usage",

@@ -141,7 +141,9 @@ def test_a_spec_needs_no_key() -> None:
     assert ClientSpec() != spec
     assert ClientSpec() != "ClientSpec()"
     for name in ("api_key", "http_client"):
-        with pytest.raises(TypeError, match=rf"takes no {name}, .* spec\.client\({name}=\.\.\.\)"):
+        with pytest.raises(
+            TypeError, match=rf"cannot contain {name}, .* spec\.client\({name}=\.\.\.\)"
+        ):
             ClientSpec(**{name: KEY})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unknown option 'proxy'"):
         ClientSpec(proxy="http://h.invalid")  # type: ignore[call-arg]
@@ -205,7 +207,7 @@ def test_what_cannot_travel_is_refused(kind: Any) -> None:
     assert client.with_options(observers=[]).spec() == ClientSpec(base_url="http://h.invalid")
     with pytest.raises(ConfigurationError, match="observer Locked cannot"):
         ClientSpec(observers=[Locked()])
-    with pytest.raises(ConfigurationError, match="the base URL holds the key"):
+    with pytest.raises(ConfigurationError, match="the base URL contains the key"):
         kind(KEY, base_url=f"http://h.invalid/{KEY}").spec()
 
 
@@ -280,7 +282,9 @@ def test_the_worker_gives_the_headers_that_were_withheld(kind: Any) -> None:
     assert spec.withheld == ("cookie", "x-relay-token")
     assert b"secret-of-the-relay" not in pickle.dumps(spec)
     again = pickle.loads(pickle.dumps(spec))
-    with pytest.raises(ConfigurationError, match=r"default_headers\['cookie'\] holds a credential"):
+    with pytest.raises(
+        ConfigurationError, match=r"default_headers\['cookie'\] contains a credential"
+    ):
         built(again, kind, api_key=KEY)
     given = {"x-relay-token": "another", "cookie": "c=d"}
     worker = built(again, kind, api_key=KEY, default_headers=given, max_retries=0)

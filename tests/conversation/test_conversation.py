@@ -245,8 +245,10 @@ def test_cut_arguments_are_answered_and_never_pending() -> None:
     reply = Message.model_validate(
         {"content": [call("1"), call("2", input='{"river": "Da')], "stop_reason": "max_tokens"}
     )
-    cut_off = "not run, because the arguments were cut off (max_tokens); call it again with shorter"
-    broken = "not run, because the arguments are no whole JSON object; call it again"
+    cut_off = (
+        "not run, because the arguments were truncated (max_tokens); call it again with shorter"
+    )
+    broken = "not run, because the arguments are not a complete JSON object; call it again"
     turns = {f"{cut_off} ones": reply, broken: {"role": "assistant", "content": reply.content}}
     for why, turn in turns.items():
         told = not_run("2", why + ': {"river": "Da')
@@ -462,7 +464,7 @@ def test_it_goes_on_after_a_stream_that_broke_off(variant: Sync | Async) -> None
     assert broken.value.partial_message is not None
     conversation.add(broken.value.partial_message)
     conversation.add("Go on.")
-    why = "not run, because the arguments are no whole JSON object; call it again"
+    why = "not run, because the arguments are not a complete JSON object; call it again"
     told = not_run("1", why + ': {"river": "Ta')
     assert conversation.messages == [
         user("How high?"),

@@ -415,7 +415,7 @@ def test_a_client_of_the_caller_asks_for_what_can_be_bounded(variant: Sync | Asy
 def test_an_encoding_nobody_asked_for_is_said(variant: Sync | Async) -> None:
     with RawServer(packed("br", b"\x0b\x02\x80tamar\x03")) as server:
         client = variant.client(base_url=server.url, api_key="k")
-        with pytest.raises(UnexpectedResponseError, match="encoding 'br' was not asked for"):
+        with pytest.raises(UnexpectedResponseError, match="encoding 'br' was not requested"):
             client.create(**ASK)
         client.close()
 

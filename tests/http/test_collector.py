@@ -36,7 +36,7 @@ for allocations in range(0, 240, 5):  # the collector runs a little later each t
 gc.set_threshold(700)
 gc.collect()
 client.messages.create(**asked)
-network = client._http.http.network
+network = client._http.network
 assert network and all(one.is_clean for one in network._connections.everything())
 client.close()
 print("all well")

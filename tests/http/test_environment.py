@@ -330,7 +330,7 @@ def test_a_server_that_wants_a_client_certificate(
         late = version is ssl.TLSVersion.TLSv1_3
         if late and library == "httpx" and variant.name != "sync" and not error.permanent:
             return
-        assert ("wants a client certificate" if late else "refuses the TLS handshake") in text
+        assert ("requires a client certificate" if late else "refuses the TLS handshake") in text
         assert "load_cert_chain" in text
         assert error.permanent
         if not (late and library == "httpx" and variant.name != "sync"):
@@ -416,7 +416,7 @@ def test_a_server_that_hangs_up_without_a_word_may_speak_tls(
     with RawServer(REPLY, tls=authority.server) as server, http_of(variant, library) as http:
         url = server.url.replace("https", "http")
         with connect(variant, url, http_client=http, max_retries=1) as client:
-            with pytest.raises(APIConnectionError, match="write https://") as caught:
+            with pytest.raises(APIConnectionError, match="use https://") as caught:
                 client.create(**ASK)
         assert (caught.value.permanent, caught.value.attempts) == (False, 2)
 

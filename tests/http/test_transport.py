@@ -930,13 +930,13 @@ def act():
 check([in_child(act)])
 """,
     "while-a-thread-chooses-a-connection": """
-lock = client._http.http.network._connections._lock
+lock = client._http.network._connections._lock
 with lock:
     child = in_child(lambda: ask("child"))
 check([child])
 """,
     "while-a-thread-has-its-answer": """
-lock = client._http.http.cookies.jar._cookies_lock
+lock = client._http.by_httpx.http.cookies.jar._cookies_lock
 taken, done = threading.Event(), threading.Event()
 def hold():
     with lock:

@@ -307,7 +307,7 @@ def test_a_schema_it_refuses(llama_tools: LlamaServer, pattern: str) -> None:
     client = client_of(Sync(), llama_tools)
     assert client.create(max_tokens=1, messages=HELLO, tools=[coded]).role == "assistant"
     raw = {"name": "coded", "input_schema": coded.input_schema}
-    with pytest.raises(BadRequestError, match="llama-server cannot make a grammar of a tool"):
+    with pytest.raises(BadRequestError, match="llama-server cannot compile a tool"):
         client.create(max_tokens=1, messages=HELLO, tools=[raw])
     client.close()
 

@@ -429,8 +429,8 @@ BAD_BOTH: list[tuple[Any, str]] = [
     (os.path.dirname(__file__), "cannot be read: it is a directory"),
     (b"", "the bytes: is empty"),
     (io.BytesIO(), "the file: is empty"),
-    (io.StringIO("text"), "gives str and not bytes: open it with 'rb'"),
-    (Upload(), "upload.png: gives coroutine and not bytes"),
+    (io.StringIO("text"), "returns str, not bytes: open it with 'rb'"),
+    (Upload(), "upload.png: returns coroutine, not bytes"),
     (Broken(), "broken.png: cannot be read: .*Input/output error"),
     ("data:text/plain,Hello", "the data URL: does not hold base64"),
     ("data:image/png;base64,!!!!", "the data URL: does not hold base64"),
@@ -456,9 +456,9 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
         (drawn("BMP"), "is a BMP: servers take"),
         (drawn("TIFF"), "is a TIFF"),
         (b"\0\0\0\x18ftypheic" + bytes(30), "is a HEIC"),
-        (PNG[:20], "begins like image/png, but is broken or cut"),
-        (drawn("JPEG")[:30], "begins like image/jpeg, but is broken or cut"),
-        (too_wide(), "has 8001 x 10 pixels, a side may have 8000.*max_side="),
+        (PNG[:20], "begins like image/png, but is broken or truncated"),
+        (drawn("JPEG")[:30], "begins like image/jpeg, but is broken or truncated"),
+        (too_wide(), "has 8001 x 10 pixels, the limit per side is 8000.*max_side="),
     ],
 )
 def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
@@ -476,7 +476,7 @@ def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
         ({"source": b" \n"}, "the bytes: contains no text"),
         ({"text": ""}, "text: contains no text"),
         ({"text": b"bytes"}, "text must be a str, not bytes"),
-        ({"text": "long", "max_bytes": 3}, "too large: 4 characters, where 3"),
+        ({"text": "long", "max_bytes": 3}, "too large: 4 characters; the limit is 3"),
         ({}, "give either a source, or text="),
         ({"source": PDF, "text": "both"}, "give either a source, or text="),
     ],
@@ -515,7 +515,7 @@ def test_the_limit_is_that_of_the_base64() -> None:
     fits = MAX_IMAGE // 4 * 3
     block: Any = image(padded(fits))
     assert len(block["source"]["data"]) == MAX_IMAGE
-    with pytest.raises(InvalidRequestError, match=r"too large.*where 5,242,880 characters may be"):
+    with pytest.raises(InvalidRequestError, match=r"too large.*the limit is 5,242,880 characters"):
         image(padded(fits + 1))
     assert image(padded(fits + 1), max_bytes=None)["type"] == "image"
     with pytest.raises(InvalidRequestError, match="too large"):

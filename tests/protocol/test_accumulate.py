@@ -1208,7 +1208,7 @@ def test_parallel_calls_with_one_id_have_ids_of_their_own(
     inputs = [{"n": 1}, {"n": True}, {"n": 1}, {"n": True}]  # which Python takes for equal
     with caplog.at_level("DEBUG", "modelslab_llm"):
         whole = message_of(*(tool_use(input=given) for given in inputs))
-    assert "two tool calls with one id" in caplog.text
+    assert "two tool calls with the same id" in caplog.text
     events: list[Json] = [started()]
     for index, given in enumerate(inputs):
         events += [begin(index, "tool_use", id="call_a", name="tide", input={})]

@@ -708,10 +708,10 @@ UNSENDABLE: dict[str, tuple[Json, list[str]]] = {
         {"tools": [{"name": "t", "input_schema": {"maximum": float("inf")}}]},
         ["tools[0].input_schema.maximum: inf is not JSON"],
     ),
-    "half a character": (said("a\ud83e"), ["messages[1].content: holds half a character"]),
+    "half a character": (said("a\ud83e"), ["messages[1].content: contains half a character"]),
     "half a character in a block": (
         said([{"type": "text", "text": "\udc00"}]),
-        ["messages[1].content[0].text: holds half a character"],
+        ["messages[1].content[0].text: contains half a character"],
     ),
     "a decimal": ({"metadata": {"n": Decimal("0.1")}}, ["metadata.n: Decimal is not JSON"]),
     "what only counts as a number": (

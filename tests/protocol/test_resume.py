@@ -116,7 +116,7 @@ def test_a_server_that_returns_the_rest_alone(says: str, sizes: list[int], cuts:
     if told.error is None:
         assert told.message.text == says
     else:
-        assert "not resumed: the server beg" in told.error.hint
+        assert "not resumed: the server started" in told.error.hint
         assert says.startswith(told.message.text)
 
 
@@ -401,19 +401,19 @@ REFUSED = Answer(
         (broken("connect refused"), "connect refused"),
         (
             whole(["Sure: the tide"]),
-            "the server should have repeated the 8 characters so far, and differs after 0",
+            "the server should have repeated the 8 characters so far, but differs after 0",
         ),
         (
             whole(["The time"]),
-            "the server should have repeated the 8 characters so far, and differs after 6",
+            "the server should have repeated the 8 characters so far, but differs after 6",
         ),
         (
             whole(["The ti"]),
-            "the server should have repeated the 8 characters so far, and ended after 6",
+            "the server should have repeated the 8 characters so far, but ended after 6",
         ),
         (
             stream([begin(), *end()]),
-            "the server should have repeated the 8 characters so far, and ended after 0",
+            "the server should have repeated the 8 characters so far, but ended after 0",
         ),
         (
             stream(
@@ -437,7 +437,7 @@ def test_in_doubt_the_first_failure_is_raised(second: Outcome, says: str) -> Non
 
 def test_a_prompt_that_did_not_grow_is_raised_where_the_rest_comes_alone() -> None:
     served = [stream(PROMPT, broken()), stream([begin(20), *text([" turns."]), *end()])]
-    says = "the server left the text so far out of the prompt: it counted 20 tokens in it, and 20"
+    says = "the server left the text so far out of the prompt: it counted 20 prompt tokens, and 20"
     raised(play(served, endpoint=place("rest")), f"{says} before", "The tide ")
 
 
@@ -450,7 +450,7 @@ def test_a_text_that_is_repeated_needs_no_count() -> None:
 @pytest.mark.parametrize("name", ["response_format", "json_schema", "grammar"])
 def test_nor_is_what_only_the_server_knows_of(name: str) -> None:
     told = play([cut(["{"])], extra_body={name: {"type": "object"}})
-    raised(told, "the output has to fit a schema", "{")
+    raised(told, "the output must match a schema", "{")
 
 
 @pytest.mark.parametrize(
@@ -464,14 +464,14 @@ def test_nor_is_what_only_the_server_knows_of(name: str) -> None:
 def test_more_than_text_is_raised_as_ever(begun: dict[str, Any]) -> None:
     start = {"type": "content_block_start", "index": 1, "content_block": begun}
     told = play([stream([begin(), *text(["Hm "]), start], broken())])
-    raised(told, "the answer has more than text", "Hm " + begun.get("text", ""))
+    raised(told, "the answer contains more than text", "Hm " + begun.get("text", ""))
     assert len(told.sent) == 1
 
 
 def test_a_structured_output_is_raised_as_ever() -> None:
     form = {"type": "json_schema", "schema": {"type": "object"}}
     told = play([cut(["{"])], output_config={"format": form})
-    raised(told, "the output has to fit a schema", "{")
+    raised(told, "the output must match a schema", "{")
 
 
 def test_what_a_retry_would_not_help_is_raised_as_ever() -> None:
@@ -489,7 +489,7 @@ def test_as_often_as_is_allowed() -> None:
 
 def test_not_beyond_max_tokens() -> None:
     told = play([cut(["The", " tide"])], max_tokens=2)
-    raised(told, "as far as can be counted, max_tokens is used up", "The tide")
+    raised(told, "max_tokens is used up, by the estimated count", "The tide")
 
 
 def test_not_beyond_the_deadline() -> None:
@@ -524,7 +524,7 @@ def test_a_continuation_of_something_else_is_an_error_with_what_came() -> None:
     assert isinstance(told.error, errors.StreamInterruptedError)
     assert told.error.message == (
         "the answer reached max_tokens and could not be continued: the server should have "
-        "repeated the 8 characters so far, and differs after 0"
+        "repeated the 8 characters so far, but differs after 0"
     )
     assert (told.message.text, told.message.stop_reason) == ("The tide ", "max_tokens")
     assert told.message.usage.input_tokens == 20

@@ -88,7 +88,7 @@ class Look:
         try:
             await asyncio.wait_for(self._read(seen, method, url, headers, body), self._seconds)
         except (asyncio.TimeoutError, httpx.TimeoutException):
-            seen.failure, seen.failed_at = f"nothing more came in {self._seconds:g} s", "silence"
+            seen.failure, seen.failed_at = f"nothing more arrived in {self._seconds:g} s", "silence"
         except (httpx.HTTPError, ssl.SSLError) as error:  # anyio hands on some of the latter
             seen.failure, seen.failed_at = _why(error)
         return seen.done()

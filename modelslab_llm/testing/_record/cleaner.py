@@ -81,7 +81,9 @@ class Cleaner:
         self._paths = [tuple(path.split(".")) for path in redact]
         for path in self._paths:
             if "" in path:
-                raise ValueError(f"redact: {'.'.join(path)!r} is no path such as metadata.user_id")
+                raise ValueError(
+                    f"redact: {'.'.join(path)!r} is not a path such as metadata.user_id"
+                )
         self._met: set[tuple[str, ...]] = set()
         self._rough = [(path, _rough(path[-1])) for path in self._paths]
         self._secrets = Secrets()

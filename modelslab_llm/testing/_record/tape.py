@@ -34,7 +34,7 @@ __all__ = [
 
 
 class RecordingError(AssertionError):
-    """A recording cannot be used as it is: the message says why, and what to do."""
+    """A recording cannot be used; the message says why, and what to do."""
 
     __module__ = "modelslab_llm.testing"  # where a user finds it: pytest shows the name in full
 
@@ -173,7 +173,7 @@ def _files(
         except UnpackingError as error:
             raise RecordingError(
                 f"the answer to {request['method']} {request['path']} cannot be decompressed, so "
-                f"nobody can tell whether a key is in it: {cleaner.hide(str(error))}"
+                f"it may contain a key:  {cleaner.hide(str(error))}"
             ) from None
         response: dict[str, Any] = {
             "status": take.status,
@@ -188,8 +188,8 @@ def _files(
             files[f"{name}.sse"] = cleaner.stream(data)
             if cleaner.scattered(files[f"{name}.sse"]):
                 raise RecordingError(
-                    f"the answer to {take.method} {request['path']} holds a key, cut into pieces "
-                    "by its stream, which cannot be hidden: nothing was saved"
+                    f"the answer to {take.method} {request['path']} contains a key that "
+                    "its stream splits into pieces, so it cannot be masked: nothing was saved"
                 )
             whole = whole or _OVER.search(data) is not None
         else:
@@ -329,7 +329,7 @@ class Tape:
         if fitting:
             names = ", ".join(each.name for each in fitting)
             raise self.drift(
-                f"{method} {clean['path']} was asked more often than it was recorded ({names})"
+                f"{method} {clean['path']} was sent more often than it was recorded ({names})"
             )
         raise self.drift(self._unlike(clean))
 
@@ -346,12 +346,13 @@ class Tape:
         nearest = max(self._saved, key=likeness)
         shown = difference(nearest.request, asked)
         moved = _moved(nearest.request["path"], asked["path"])
-        return f"{here}. {moved}The nearest is {nearest.name} (- recorded, + asked):\n{shown}"
+        return f"{here}. {moved}The nearest is {nearest.name} (- recorded, + sent):\n{shown}"
 
     def end_unknown(self, saved: Saved) -> RecordingError:
         """Return the error for reading on where the application once left."""
         return self.drift(
-            f"{saved.name} ends here: when it was recorded, the application left before more came"
+            f"{saved.name} ends here: during the recording, the application left before more "
+            f"arrived"
         )
 
     def drift(self, what: str) -> RecordingError:
@@ -365,7 +366,7 @@ class Tape:
         if not self._unused:
             return None
         names = ", ".join(self._unused)
-        return RecordingError(f"{self._where}: recorded, but not asked for: {names}\n{CURE}")
+        return RecordingError(f"{self._where}: recorded, but not sent: {names}\n{CURE}")
 
 
 def _moved(recorded: str, asked: str) -> str:
@@ -383,4 +384,4 @@ def _sorted(request: Mapping[str, Any]) -> str:
     return json.dumps(request, sort_keys=True)
 
 
-CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(..., record=True)."
+CURE = "To record it again, run it once with MODELSLAB_RECORD=1, or Recording(..., record=True)."

@@ -91,7 +91,7 @@ def verdict(fault: Fault, seen: Seen, tries: int, leaked: str, tree: type[Except
         return promised(fault)
     truth = expected.answer if isinstance(expected, Returns) else ANSWER
     if replace(answer, output_tokens=truth.output_tokens) == truth != answer:
-        return Verdict("right", note="but for the count of tokens")
+        return Verdict("right", note="except the token count")
     if answer == truth:
         return Verdict("right")  # where this package rather gives up
     if bad := _bad_arguments(answer, expected):
