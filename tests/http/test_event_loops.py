@@ -131,6 +131,7 @@ def test_what_comes_while_nobody_waits_is_there_later(backend: str) -> None:
     run(backend, main)
 
 
+@pytest.mark.slow
 @each_backend
 def test_a_reader_that_is_slow_holds_the_sender_back(backend: str) -> None:
     """What is not asked for stays with the system, and fills no memory here."""
