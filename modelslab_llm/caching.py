@@ -146,7 +146,7 @@ def _marks(blocks: list[Any]) -> int:
 
 
 def _mark_last(blocks: list[Any], mark: Mapping[str, Any]) -> bool:
-    """Mark the last block that can be; False if it is marked already, or there is none."""
+    """Mark the last possible block; False if it is marked already, or there is none."""
     for i in reversed(range(len(blocks))):
         block = blocks[i]
         if not is_mapping(block) or block.get("type") in _UNMARKABLE:

@@ -178,7 +178,7 @@ class Endpoint:
             if self.auth is not None:
                 raise ConfigurationError(f"api_key: this endpoint requires a key, as {self.auth}")
             return {"ANTHROPIC_AUTH_TOKEN": "unused"}
-        if not api_key.isascii() or not api_key.isprintable():  # it may stand in a line of headers
+        if not api_key.isascii() or not api_key.isprintable():  # it may be in a line of headers
             raise ConfigurationError("api_key: must be printable ASCII, in one line")
         if self.auth == "key":
             return {
@@ -187,7 +187,7 @@ class Endpoint:
             }
         if self.auth == "x-api-key" and not self.takes_bearer:
             return {"ANTHROPIC_API_KEY": api_key}
-        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # who takes both forms documents this one
+        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # servers that accept both forms document this one
 
 
 class _Facts(TypedDict):
@@ -430,7 +430,7 @@ def _plain_url(url: str, name: str) -> str:
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"{name} must be a string, not {type(url).__name__}")
-    if "@" in url:  # first, so that no error shows what stands before it
+    if "@" in url:  # first, so that no error shows what is before it
         raise ConfigurationError(
             f"{name} contains an '@', as after a password: pass the key as api_key, "
             "or in default_headers"

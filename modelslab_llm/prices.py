@@ -197,7 +197,7 @@ class Budget:
         With `model`, also raise `ConfigurationError` if the budget is in money and the model has no
         price, because its calls would seem free.
         """
-        with no_fork():  # a child has a copy of it, whose lock nobody would release
+        with no_fork():  # a child has a copy of it, whose lock would never be released
             tokens, money = self._tokens, self._money
         if self.tokens is not None and tokens >= self.tokens:
             raise BudgetSpentError(f"the budget is spent: {tokens} of {self.tokens} tokens")

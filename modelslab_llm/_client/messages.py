@@ -389,7 +389,7 @@ class Messages(StaysInProcess, HintsAtNames):
                 Default: its position, which changes when rows are inserted.
             defaults: Parameters that all rows share; those of a row take precedence. Default none.
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
-            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
+            strategy: How to request it, as for `parse`. Default None: that of the endpoint.
             validation_retries: How often an invalid answer is requested again. Default 0.
             store: File that stores the results, created or continued. Rows with a stored answer are
                 not sent again. Default None: nothing is stored.
@@ -811,7 +811,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
                 Default: its position, which changes when rows are inserted.
             defaults: Parameters that all rows share; those of a row take precedence. Default none.
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
-            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
+            strategy: How to request it, as for `parse`. Default None: that of the endpoint.
             validation_retries: How often an invalid answer is requested again. Default 0.
             store: File that stores the results, created or continued. Rows with a stored answer are
                 not sent again. Default None: nothing is stored.

@@ -114,7 +114,7 @@ class BorrowedStream:
         self._stream = stream
         self._translated = translated
         self._layers = Layers()
-        self._ready = b""  # what came and was not asked for yet
+        self._ready = b""  # received and not read yet
         self._lock = threading.Lock()  # HTTP/2 reads and writes at the same time; not held for I/O
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -166,5 +166,5 @@ class BorrowedStream:
         return about(self._stream.socket, self._layers, info)
 
     def hang_up(self) -> None:
-        """Wake whoever reads."""
+        """Wake the reader."""
         self._stream.hang_up()

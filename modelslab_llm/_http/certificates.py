@@ -35,7 +35,7 @@ def context_of(verify: Any, cert: Any, *, trust_env: bool) -> ssl.SSLContext:
 @lru_cache(maxsize=8)
 def _shared(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
     """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
-    with no_fork():  # OpenSSL has locks of its own
+    with no_fork():  # OpenSSL has its own locks
         return _loaded(True, None, trust_env)
 
 

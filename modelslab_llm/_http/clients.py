@@ -76,7 +76,7 @@ class DefaultHttpxClient(httpx.Client):
 
     @classmethod
     def over(cls, network: Network) -> Self:
-        """Return one on connections that somebody else looks after."""
+        """Return a transport on connections that somebody else owns."""
         made = cls.__new__(cls)
         made._transport_of_ours = PooledTransport(network)
         httpx.Client.__init__(made, transport=made._transport_of_ours)
@@ -90,7 +90,7 @@ class DefaultHttpxClient(httpx.Client):
 
     @property
     def transport_alone(self) -> PooledTransport | None:
-        """Its transport, if nobody would miss what it does to a request beside sending it."""
+        """Its transport, if the client does nothing to a request except send it."""
         transport = self._transport_of_ours
         if (
             transport is not None
@@ -118,7 +118,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
 
     @classmethod
     def over(cls, network: AsyncNetwork) -> Self:
-        """Return one on connections that somebody else looks after."""
+        """Return a transport on connections that somebody else owns."""
         made = cls.__new__(cls)
         made._transport_of_ours = AsyncPooledTransport(network)
         httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)

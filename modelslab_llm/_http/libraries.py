@@ -1,7 +1,7 @@
-"""Know httpx and httpx2 apart, and what they have in common. Never loads httpx2.
+"""Distinguish httpx and httpx2, and share what they have in common. Never loads httpx2.
 
-httpx2 goes on where httpx stopped, with the same names. A caller may bring a client of either, or
-make httpx2 stand in for httpx (`httpx2.alias_httpx()`) before this package is loaded.
+httpx2 continues httpx, with the same names. A caller may pass a client of either, or make httpx2
+replace httpx (`httpx2.alias_httpx()`) before this package is loaded.
 """
 
 from __future__ import annotations

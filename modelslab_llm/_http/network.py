@@ -1,4 +1,5 @@
-"""Send requests over our own connections: which connection to use, who waits, what is sent again.
+"""Send requests over our own connections: which connection to use, which call waits, what is sent
+again.
 
 `Network` is thread-safe; an `AsyncNetwork` keeps the connections of each event loop apart. Nothing
 here knows the protocol above HTTP.

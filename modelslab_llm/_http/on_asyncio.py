@@ -38,7 +38,7 @@ class Bell:
         self._rang = asyncio.Event()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and who waited with it
+        with suppress(RuntimeError):  # the loop has ended, and the waiting calls with it
             self._loop.call_soon_threadsafe(self._rang.set)
 
     async def wait(self, seconds: float) -> None:
@@ -141,7 +141,7 @@ class _Inlet(Timed):
         super().__init__(loop)
         self.sock: Socket | None = sock
         self.held: bytes | OSError | None = None
-        """What came when nobody waited; reading pauses until it is taken."""
+        """Bytes that arrived while no reader waited; reading pauses until they are taken."""
         self.is_on = False
         self.waiter: asyncio.Future[bytes | Exception] | None = None
         self.writer: asyncio.Future[None] | None = None
@@ -157,7 +157,7 @@ class _Inlet(Timed):
             self.is_on = False
 
     def readable(self) -> None:
-        """Read what has come, for whoever waits, or for later."""
+        """Read the available bytes, for the waiting reader or for later."""
         came: bytes | OSError
         try:
             came = self.sock.recv(READ) if self.sock is not None else b""
@@ -180,7 +180,9 @@ class _Inlet(Timed):
             self.waiter.set_result(failures.ReadTimeout("timed out"))
 
     def shut(self) -> None:
-        """Hang up and let go of the socket; for the loop's own thread, or if it does not run."""
+        """Close the connection and release the socket; for the loop's own thread, or if it does not
+        run.
+        """
         sock = self.sock
         if sock is None:
             return
@@ -189,7 +191,7 @@ class _Inlet(Timed):
         self.stop_timer()
         self.sock = None
         if self._loop.is_closed():
-            return  # and whoever waited is gone with it
+            return  # and the reader is gone with it
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(b"")
         if self.writer is not None and not self.writer.done():
@@ -233,7 +235,7 @@ class Stream:
             inlet.waiter = None
 
     def _came(self, came: bytes | Exception) -> bytes:
-        """Return what came, or raise it."""
+        """Return the result, or raise the error."""
         if isinstance(came, bytes):
             if not came and self._is_hung_up:
                 raise failures.ReadError(OUR_END)
@@ -294,7 +296,7 @@ class Stream:
                 self._loop.remove_writer(sock)
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         inlet = self._inlet
         if inlet.held is not None or inlet.sock is None:
             held, inlet.held = inlet.held, None
@@ -313,13 +315,15 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket. From another thread that takes until the loop runs."""
+        """Close the connection, and release the socket. From another thread, that takes until the
+        loop runs.
+        """
         self.hang_up()
         _let_go(self._loop, self._inlet)
         self._left.detach()
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it, and the loop, are another process's."""
+        """Release the socket silently: it and the loop belong to another process."""
         self._left.detach()
         sock, self._inlet.sock = self._inlet.sock, None
         if sock:

@@ -13,7 +13,7 @@ from .sockets import OUR_END, READ, Socket, shut_down
 
 
 def running_loop() -> Any:
-    """Return what stands for the run that this is in. Raises `RuntimeError` where none is."""
+    """Return the token of the current run. Raises `RuntimeError` without one."""
     trio.lowlevel.current_task()  # inside another loop's program trio runs, but not everywhere
     return trio.lowlevel.current_trio_token()
 
@@ -21,7 +21,7 @@ def running_loop() -> Any:
 def has_ended(loop: Any) -> bool:
     """Tell whether a run is over."""
     try:
-        loop.run_sync_soon(bool)  # there is no better way to ask
+        loop.run_sync_soon(bool)  # there is no better check
     except RuntimeError:
         return True
     return False
@@ -35,7 +35,7 @@ class Bell:
         self._rang = trio.Event()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # the run is over, and who waited with it
+        with suppress(RuntimeError):  # the run is over, and the waiting calls with it
             self._token.run_sync_soon(self._set)
 
     def _set(self) -> None:
@@ -130,7 +130,7 @@ class Stream:
             raise failures.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         if self._sock is None:
             return b""
         try:
@@ -147,12 +147,14 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket; a task that waits on it holds it a little longer."""
+        """Close the connection, and release the socket; a task that waits on it holds it a little
+        longer.
+        """
         self.hang_up()
         self._sock = None
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it, and the run, are another process's."""
+        """Release the socket silently: it and the run belong to another process."""
         sock, self._sock = self._sock, None
         if sock:
             sock.close()

@@ -1,7 +1,7 @@
-"""Open the way to a server: which proxy stands before it, and what is said until TLS is up. Pure.
+"""Open the way to a server: which proxy is in front of it, and the exchange until TLS is up. Pure.
 
 `opening` is a generator that yields bytes to send, or None to be sent what comes; so it is the same
-in sync and async, and is tested by hand.
+in sync and async, and is tested directly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy: where it is, and what it wants to be told."""
+    """A proxy: its address, and what it requires."""
 
     scheme: str
     host: str
@@ -39,9 +39,9 @@ class Proxy:
 
     @classmethod
     def of(cls, given: Any, named: str = "proxy") -> Proxy:
-        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`; `named` is where it stands.
+        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`; `named` is its source.
 
-        Raises `ConfigurationError`, which shows nothing of the URL: it may hold a login.
+        Raises `ConfigurationError`, which does not show the URL: it may contain a login.
         """
         with no_fork():
             import httpx  # for programs with a proxy alone
@@ -90,18 +90,18 @@ class Proxies:
             self._except_for = found.get("no")
 
     def before(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy that stands before a server, if there is one."""
+        """Return the proxy for a server, if there is one."""
         if self._given is not None:
             return self._given
         proxy = self._by_scheme.get(scheme)
         return None if proxy is None or self._is_excepted(scheme, host, port) else proxy
 
     def _is_excepted(self, scheme: str, host: str, port: int) -> bool:
-        """Tell whether the environment wants no proxy before a server.
+        """Tell whether the environment excludes a server from proxies.
 
-        `NO_PROXY` holds names, which stand for those below them too, addresses and ranges of
-        addresses, each perhaps with a port or a scheme; `*` is all of them. What is none of these
-        stands for nothing. Without it the system may know some.
+        `NO_PROXY` contains names, which include their subdomains, addresses and address ranges,
+        each with or without a port or a scheme; `*` matches everything. Other entries match
+        nothing. Without it, the system may have exceptions.
         """
         if self._except_for is None:
             from urllib.request import getproxies_environment, proxy_bypass
@@ -137,7 +137,7 @@ def _variable(kind: str) -> str:
 
 
 def _stands_for(entry: str, scheme: str, host: str, port: int) -> bool:
-    """Tell whether an entry of `NO_PROXY` stands for a server.
+    """Tell whether an entry of `NO_PROXY` matches a server.
 
     >>> [_stands_for(e, "http", "10.1.2.3", 80) for e in ("10.0.0.0/8", "10.1.2.3:81", "3", "*")]
     [True, False, False, True]

@@ -71,11 +71,11 @@ class Pace:
         reader.moved = False
 
     def hold(self) -> None:
-        """Stop the clock of progress while the caller works on what has come."""
+        """Pause the progress timeout while the caller works."""
         self._held_since = time.monotonic()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         if self._held_since is not None and self._stalls is not None:
             self._stalls += time.monotonic() - self._held_since
         self._held_since = None

@@ -39,7 +39,7 @@ class Tls:
             self._incoming.write_eof()
 
     def decrypted(self) -> bytes:
-        """Return all that what came stands for. Raises `httpcore.ReadError`."""
+        """Return the decrypted bytes of what has arrived. Raises `httpcore.ReadError`."""
         pieces: list[bytes] = []
         try:
             while piece := self.ssl_object.read(65536):
@@ -81,7 +81,7 @@ class Layers:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is no layer."""
+        """Whether there is no TLS layer."""
         return not self._layers
 
     @property
@@ -90,7 +90,9 @@ class Layers:
         return self._layers[-1] if self._layers else None
 
     def decode(self, data: bytes) -> bytes:
-        """Return what bytes from the socket stand for; b"" at their end, or if it needs more."""
+        """Return the decrypted form of bytes from the socket; b"" at their end, or if it needs
+        more.
+        """
         ended = not data
         for layer in self._layers:
             if data:

@@ -188,7 +188,7 @@ class Config:
         env = os.environ if env is None else env
         if level := _unquoted(env.get(LOG, "")):
             log_to_stderr(level)
-        # Options before the key: a misspelt api_key is no missing one.
+        # Options before the key: a misspelled api_key is not a missing one.
         config = cls.without_key(endpoint, base_url, deployment_id, env=env, **options)
         return replace(config, key=_key(api_key, config.endpoint, env))
 
@@ -264,7 +264,7 @@ class Config:
     @property
     def hide_key(self) -> Callable[[str], str]:
         """Return a text without the key, which servers like to quote in their errors."""
-        # Kept by hand: `cached_property` takes a lock before Python 3.12, which a fork may copy.
+        # Not a `cached_property`, which takes a lock before Python 3.12 that a fork may copy.
         known: Callable[[str], str] | None = self.__dict__.get("hide_key")
         if known is None:
             own = [self.key] if self.key else []
@@ -273,7 +273,7 @@ class Config:
         return known
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
-        """Return what hides the keys in these headers too: a call may bring one of its own."""
+        """Return a function that also masks the keys in these headers: a call may have its own."""
         strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
         return replace(self, brought=tuple(map(Secret, strange))) if strange else self
 

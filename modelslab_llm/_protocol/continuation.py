@@ -1,7 +1,7 @@
 """Decide whether a new answer really continues an old one, and what of it is new. Pure.
 
-The request ended in the old text, as the last assistant turn. What comes is a continuation, or the
-server began again, left the old text out, or answered something else. Only where it can be told
+The request ended in the old text, as the last assistant turn. The answer is a continuation, or the
+server started again, left the old text out, or answered something else. Only where it can be told
 apart is the new text handed out: in doubt `NotContinued` is raised.
 """
 
@@ -169,6 +169,6 @@ the prompt: it counted 20 prompt tokens, and 20 before
 
 
 def _in_common(one: str, other: str, at: int) -> int:
-    """Return how many characters of `one` stand in `other` from `at` on."""
+    """Return how many characters of `one` match `other` from `at` on."""
     pairs = zip(one, other[at : at + len(one)], strict=False)
     return next((n for n, (here, there) in enumerate(pairs) if here != there), len(one))

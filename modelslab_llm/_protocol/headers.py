@@ -18,7 +18,7 @@ CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
 NEVER_KEPT = frozenset({*CREDENTIALS, "cookie", "set-cookie", "set-cookie2", "proxy-authorization"})
-"""Headers of an answer that no message, error or log holds: whoever has them could act as the
+"""Headers of an answer that no message, error or log holds: with them, anybody could act as the
 caller."""
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -66,7 +66,7 @@ def credential(auth: Auth, key: str) -> dict[str, str]:
 
 
 def keys_in(headers: Mapping[str, str]) -> list[str]:
-    """Return the keys that stand in headers with lower-case names."""
+    """Return the keys in headers with lower-case names."""
     return [
         value.rpartition(" ")[2]  # after "Bearer"
         for name in CREDENTIALS

@@ -74,7 +74,7 @@ class Call(Generic[T]):
     config: Config
     request: Request
     read: Callable[[Arrived], T]
-    """Return the result, or raise the `APIError` that the answer stands for."""
+    """Return the result, or raise the `APIError` that the answer describes."""
     reader: MakesReader | None = None
     """For a call that streams."""
     operation: str = ""

@@ -41,7 +41,7 @@ class BulkPlan:
 
     def __str__(self) -> str:
         text = (
-            f"{self.rows:,} rows: {self.to_ask:,} to ask ({self.new:,} new, {self.changed:,} "
+            f"{self.rows:,} rows: {self.to_ask:,} to send ({self.new:,} new, {self.changed:,} "
             f"changed, {self.failed_before:,} failed before), {self.stored:,} stored, "
             f"{self.duplicates:,} duplicates, {self.refused:,} refused"
         )
@@ -82,7 +82,7 @@ class Planner(Generic[R]):
         equal = self._equal(ask) if stored is None or stored.digest != ask.digest else None
         verdict = self._course.verdict(ask, None, stored, None, equal)
         if verdict == "taken":
-            self._refuse(f"row {index}: its key {ask.key!r} is taken by an earlier row")
+            self._refuse(f"row {index}: its key {ask.key!r} is already used by an earlier row")
         elif verdict == "equal" or noted is not None:
             plan.duplicates += 1
         elif verdict == "stored":

@@ -1,6 +1,6 @@
 """`modelslab chat`: a conversation at a terminal.
 
-Ctrl-C stops the answer and not the program: what had come of it stays in the conversation.
+Ctrl-C stops the answer, not the program; the partial answer stays in the conversation.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def _converse(talk: Talk) -> None:
 
 def _session() -> PromptSession[str]:
     """Return what reads a line: Enter sends it, Alt-Enter begins another line, pasted lines stay
-    together. What is typed is remembered until the program ends, and written nowhere."""
+    together. What is typed is remembered until the program ends, and written nowhere.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -123,7 +124,9 @@ class Talk:
     # Questions
 
     def ask(self, said: str) -> None:
-        """Ask, show the answer, and keep both; an answer that broke off as far as it came."""
+        """Send the question, show the answer, and keep both; an interrupted answer is kept
+        partially.
+        """
         names, self._attached = self._attached, []
         content = content_of(said, names, piped=False)
         before = len(self._conversation.turns)
@@ -305,7 +308,7 @@ def _words(rest: str) -> list[str]:
 
 
 class _Command:
-    """One command of the conversation: what it takes, what it does, and how that is told."""
+    """One command of the conversation: its arguments, its effect, and its help."""
 
     def __init__(self, run: Callable[[Talk, str], None], argument: str = "") -> None:
         self.run = run

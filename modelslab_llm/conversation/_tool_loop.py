@@ -241,7 +241,7 @@ class ToolLoop:
         return True
 
     def _paused(self) -> bool:
-        """Tell whether the server wants its turn back to continue it (protocol.md §5)."""
+        """Tell whether the server expects its turn back to continue it (protocol.md §5)."""
         return self.message is not None and self.message.stop_reason == "pause_turn"
 
     def _refused(self) -> bool:

@@ -153,7 +153,7 @@ def document(
             both a source and a text are given, or neither.
     """
     if (source is None) == (text is None):
-        raise InvalidRequestError("document: give either a source, or text=...")
+        raise InvalidRequestError("document: pass either a source, or text=...")
     block: DocumentBlockParam
     if url := _url(source):
         block = {"type": "document", "source": {"type": "url", "url": url}}
@@ -321,7 +321,7 @@ def _read(source: ImageSource, most: int | None) -> tuple[memoryview, str]:
         found = _of_reader(source.read, limit, name)
     else:
         raise InvalidRequestError(
-            f"{type(source).__name__}: give a path, a URL, bytes, or a file opened with 'rb'"
+            f"{type(source).__name__}: pass a path, a URL, bytes, or a file opened with 'rb'"
         )
     view = memoryview(found)
     data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
@@ -357,7 +357,9 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
 
 
 def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> bytes:
-    """Read from where the file stands, one byte more than may be sent: pipes give it in parts."""
+    """Read from the current position, up to one byte more than may be sent: pipes return it in
+    parts.
+    """
     parts: list[bytes] = []
     left = -1 if limit is None else limit + 1
     while left:
@@ -366,7 +368,7 @@ def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> byte
         except (OSError, ValueError) as error:
             raise InvalidRequestError(f"{name}: cannot be read: {error}") from error
         if not isinstance(part, bytes):
-            if hasattr(part, "close"):  # a coroutine, which would warn that nobody awaited it
+            if hasattr(part, "close"):  # a coroutine, which would warn that it was never awaited
                 part.close()
             raise InvalidRequestError(
                 f"{name}: returns {type(part).__name__}, not bytes: open it with 'rb', "
@@ -385,7 +387,7 @@ def _of_data_url(url: str) -> bytes:
             return base64.b64decode(found[1], validate=True)
     except ValueError:
         pass
-    raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,...")
+    raise InvalidRequestError("the data URL: is not base64, as in data:image/png;base64,...")
 
 
 def _of_picture(picture: _Picture, limit: int | None) -> bytes:
@@ -413,7 +415,7 @@ def _upright(picture: _Picture) -> int | None:
 
 
 def _as_jpeg(picture: _Picture, turn: int | None) -> bytes:
-    """Save in the quality the picture was opened in, with its colour profile."""
+    """Save in the quality in which the image was opened, with its color profile."""
     how: dict[str, Any] = {"format": "JPEG", "icc_profile": picture.info.get("icc_profile")}
     if picture.format == "JPEG" and turn is None:
         return _saved(picture, quality="keep", **how)
@@ -455,7 +457,7 @@ def _no_picture(kind: str) -> str:
     if kind == PDF:
         return "is a PDF: use document()"
     what = f"is a {kind}" if kind else "is not an image"
-    return f"{what}: servers take JPEG, PNG, GIF and WebP"
+    return f"{what}: servers accept JPEG, PNG, GIF and WebP"
 
 
 def _too_large(size: str, most: int) -> str:
@@ -466,5 +468,5 @@ def _too_large(size: str, most: int) -> str:
 
 
 def _base64(data: memoryview) -> str:
-    """Encode in one go, without the copy that the module `base64` makes of what is no `bytes`."""
+    """Encode at once, without the copy that the module `base64` makes of anything but `bytes`."""
     return b2a_base64(data, newline=False).decode("ascii")

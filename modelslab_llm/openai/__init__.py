@@ -104,7 +104,7 @@ def to_chat_chunks(
             complete, it raises, and so does this function.
         created: Unix time in seconds for every chunk, which a message does not have. Default 0.
         include_usage: Whether to add a last chunk with the usage, as with OpenAI's option. Default
-            False.
+            True.
 
     Citations, signatures and hidden thinking have no equivalent in a chunk and are left out.
     """

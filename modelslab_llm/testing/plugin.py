@@ -107,11 +107,11 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
 
     _verdicts(request).append(verdict)
     yield recording
-    verdict(GeneratorExit())  # ends it without a word where the test never began
+    verdict(GeneratorExit())  # ends it silently if the test never began
 
 
 def _cut_short(error: BaseException) -> None:
-    """End a traceback where the application called: what follows is how, and tells nobody why."""
+    """End a traceback where the application made the call: the rest does not explain the error."""
     last, step = None, error.__traceback__
     while step is not None:
         if step.tb_frame.f_globals.get("__name__", "").split(".")[0] not in _INSIDE:

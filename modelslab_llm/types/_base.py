@@ -32,15 +32,15 @@ FIRST_THAT_FITS = Field(union_mode="left_to_right")
 
 
 def tolerated(deviation: str, request_id: str | None = None) -> None:
-    """Tell who wants to know (DEBUG) where an answer is not as documented, and was read anyway.
+    """Log at DEBUG a tolerated deviation from the documentation.
 
-    `deviation` is words of this package: nothing that the server or the caller said.
+    `deviation` is a text of this package, without anything that the server or the caller sent.
     """
     log.debug("tolerated: %s%s", deviation, f" (request id {request_id})" if request_id else "")
 
 
 def telling_once(request_id: str | None) -> Callable[[str], None]:
-    """Return a `tolerated` for one stream: what it has in a thousand events is told once."""
+    """Return a `tolerated` for one stream: each kind of deviation is logged once."""
     told: set[str] = set()
 
     def tell(deviation: str) -> None:
@@ -79,7 +79,7 @@ class ServerValue(BaseModel):
     def _leave_out_unsent(  # type: ignore[no-untyped-def]
         self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
     ):
-        """Dump what the server sent, so that a dump can be read back, and sent back, as it came."""
+        """Dump what the server sent, so that a dump can be loaded, and sent back unchanged."""
         dumped: dict[str, Any] = handler(self._saved())
         unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
         for name, kept in self._dumped_beside.items():
@@ -166,7 +166,7 @@ class NullAs:
         return made
 
 
-if TYPE_CHECKING:  # type checkers are told the plain type
+if TYPE_CHECKING:  # type checkers see the plain type
     Text: TypeAlias = str
     Count: TypeAlias = int
 else:
@@ -180,11 +180,11 @@ if TYPE_CHECKING:
 else:
     Unheard = Text
 NO_TYPE: Any = ""
-"""What stands in for an `Unheard` type that was not sent."""
+"""The placeholder for an `Unheard` type that was not sent."""
 
 
 def unheard_of(known: object) -> BeforeValidator:
-    """Keep what has a `type` of a known kind from being read as one that nobody knows.
+    """Prevent a value with a known `type` from being read as an unknown one.
 
     pydantic's discriminator fails for kinds it has not heard of, and servers invent new ones. So
     an unknown one stands last in a union; but what is known, and broken, must not end there.

@@ -44,7 +44,7 @@ class CallInfo:
     """Seconds from the start of the call, retries and backoff included, to the end of the answer;
     for a stream that is still open, to now."""
     time_to_first_event: float | None
-    """Seconds from the start of the call to the first event of a stream; None for whole answers."""
+    """Seconds from the start of the call to the first event of a stream; None without streaming."""
     time_to_first_content: float | None
     """Seconds from the start of the call to the first content of a stream, which is what a user
     waits for; None for a whole answer, and for a stream without content."""
@@ -57,11 +57,12 @@ class CallInfo:
 
     @property
     def rate_limits(self) -> dict[str, RateLimit]:
-        """The limits that the server told of, by name: `requests`, `tokens`, `input-tokens`, ….
+        """The rate limits that the server reported, by name: `requests`, `tokens`, `input-tokens`,
+        ….
 
         Read from `anthropic-ratelimit-*`, `x-ratelimit-*`, `ratelimit-*` and what LiteLLM passes on
-        of them (protocol.md §7.5). Empty where a server tells nothing, as ModelsLab, llama-server
-        and vLLM do.
+        of them (protocol.md §7.5). Empty if the server reports nothing, such as ModelsLab,
+        llama-server and vLLM.
 
         >>> headers = {"anthropic-ratelimit-tokens-remaining": "9"}
         >>> CallInfo(200, headers, None, 1, 0.5, None, None, 300).rate_limits
@@ -84,7 +85,7 @@ class CallInfo:
 
 
 class Beside:
-    """Hold what stands beside an answer and is no part of it: answers are equal whatever it is."""
+    """Hold data about an answer that is not part of it and does not affect equality."""
 
     __slots__ = ("call_info",)
 

@@ -92,7 +92,7 @@ class PingEvent(_Event):
 
 
 class UnknownEvent(_Event):
-    """An event of a kind this version does not know; its fields are kept as they came."""
+    """An event of an unknown type; its fields are kept unchanged."""
 
     type: Unheard = NO_TYPE
 

@@ -1,4 +1,4 @@
-"""A whole reply, its token counts, and why it stopped (protocol.md §5)."""
+"""Define messages, with their usage and stop reason (protocol.md §5)."""
 
 import json
 import re
@@ -131,7 +131,7 @@ class Message(Tolerant):
         Empty text blocks are left out: some gateways send them, and others refuse them (protocol.md
         §11).
         """
-        # Any: a block of a kind that nobody knows goes back as it came, and fits no type.
+        # Any: an unknown block is sent back unchanged, and matches no type.
         blocks: list[Any] = [b.to_param() for b in self.content if not is_empty_text(b)]
         return {"role": "assistant", "content": blocks}
 
@@ -208,7 +208,7 @@ def made(
 
 
 def mark_cut_arguments(message: Message, *, came_whole: bool = False) -> Message:
-    """Mark a last tool call without input as cut, if the message was (protocol.md §5).
+    """Mark a last tool call without input as truncated, if the message was (protocol.md §5).
 
     llama-server then sends `input: {}`, which nothing else tells from a call without arguments.
     Where it is known that they came whole, that is noted: a dump of it says so too.
@@ -228,10 +228,10 @@ def mark_cut_arguments(message: Message, *, came_whole: bool = False) -> Message
 
 
 def give_own_ids(message: Message) -> None:
-    """Give a call that has the id of another one an id of its own; the same call again keeps it.
+    """Give a call with the ID of another call a new ID; the same call again keeps it.
 
-    Some gateways give parallel calls one id. Results are told apart by it, so one of the calls
-    would be lost. No server remembers the ids: it takes what the history says.
+    Some gateways give parallel calls the same ID. Results are matched by it, so one of the calls
+    would be lost. No server remembers the IDs; it uses those of the history.
     """
     taken = {use.id for use in message.tool_uses}
     seen: dict[str, list[tuple[ToolUseBlock, str]]] = {}
@@ -250,7 +250,7 @@ def give_own_ids(message: Message) -> None:
 
 
 def own_id(id: str, taken: Container[str]) -> str:
-    """Return an id that nobody has, like one that somebody has.
+    """Return an unused ID that resembles a used one.
 
     >>> own_id("call_0", {"call_0", "call_0_2"})
     'call_0_3'

@@ -230,7 +230,7 @@ ContentBlockParam: TypeAlias = Union[
     ServerToolUseBlockParam,
     ContainerUploadBlockParam,
     MidConvSystemBlockParam,
-    ContentBlock,  # of a reply, just as it came
+    ContentBlock,  # of a reply, unchanged
     LoadedParam,
 ]
 """One block of a turn. A server-specific block is a `dict[str, Any]`."""

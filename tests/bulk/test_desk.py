@@ -1,6 +1,6 @@
-"""What is decided about rows, without a server: every order of events ends well.
+"""The decisions about rows, without a server: every order of events ends correctly.
 
-The desk is driven by hand, in orders that hypothesis finds, against a store in memory.
+The desk is driven directly, in orders that hypothesis finds, against a store in memory.
 """
 
 from __future__ import annotations

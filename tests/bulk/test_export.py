@@ -236,7 +236,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, path: str) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_type_is_refused(store: Path) -> None:
+def test_what_is_not_a_type_is_refused(store: Path) -> None:
     with pytest.raises(ConfigurationError, match="output"):
         BulkStore(store, output=Ledger)
 

@@ -117,7 +117,7 @@ def test_without_the_extra_it_says_which_one(name: str, how: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_test_kit_goes_on_without_the_extra() -> None:
+def test_the_test_kit_works_without_the_extra() -> None:
     names = ["click", "rich", "tomlkit", "prompt_toolkit", "jsonschema", "keyring"]
     code = HIDDEN.format(names=names) + (
         "import runpy; sys.argv[1:] = ['--help'];"

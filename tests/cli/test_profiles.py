@@ -88,7 +88,7 @@ def test_what_a_person_wrote_stays(here: Here, settings: Path) -> None:
     assert "[profiles.b]" not in text
 
 
-def test_a_profile_is_overwritten_only_when_told_to(here: Here, settings: Path) -> None:
+def test_a_profile_is_overwritten_only_on_request(here: Here, settings: Path) -> None:
     add(here, "work", "--gguf", "dep_1", "--model", "m")
     status, _, err = add(here, "work", "--gguf", "dep_2")
     assert status == 2
@@ -186,7 +186,7 @@ def test_a_link_to_the_settings_stays_a_link(here: Here, settings: Path, tmp_pat
     ],
 )
 @pytest.mark.parametrize("command", ["profile list", "profile add w --no-key", "ask Hi"])
-def test_settings_that_are_wrong_are_told_and_left(
+def test_wrong_settings_are_reported_and_left(
     here: Here, settings: Path, text: bytes, said: str, command: str
 ) -> None:
     settings.mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_settings_that_cannot_be_written(here: Here, home: Path) -> None:
 
 @pytest.fixture
 def servers(here: Here) -> Any:
-    """Two servers with keys of their own, one the profile `a`, the default, the other `b`."""
+    """Two servers with their own keys: the profile `a`, which is the default, and `b`."""
     with LocalServer("A", api_key="key-of-a-1") as a, LocalServer("B", api_key="key-of-b-2") as b:
         for name, server, key in (("a", a, "key-of-a-1"), ("b", b, "key-of-b-2")):
             add(here, name, "--base-url", server.llm_v7().base_url, "--model", name, key=key)

@@ -273,7 +273,7 @@ def test_it_gives_up_at_an_error_before_the_first_content() -> None:
         assert raw.requests == 2
 
 
-def test_it_takes_what_is_no_message_for_one() -> None:
+def test_it_takes_what_is_not_a_message_for_one() -> None:
     page = reply(200, b"<html>", {"content-type": "text/html"})
     error = reply(200, {"error": {"message": "no"}})
     for answer, kind in ((page, str), (error, anthropic.types.Message)):

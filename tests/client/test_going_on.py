@@ -53,7 +53,7 @@ def way(variant: Sync | Async) -> Iterator[Way]:
 
 
 class Notes(Observer):
-    """Keep what is told, in order."""
+    """Keep the notifications, in order."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -80,7 +80,7 @@ def client_of(way: Way, script: Any, **options: Any) -> tuple[Any, Any]:
     return server, way.client(server, deployment_id="d", **options)
 
 
-def test_every_view_of_a_stream_goes_on(way: Way) -> None:
+def test_every_view_of_a_stream_continues(way: Way) -> None:
     server, client = client_of(way, [CUT, LATER, Reply(STORY)])
     with client.stream(resume=2, **ASK) as stream:
         assert "".join(stream.texts()) == STORY
@@ -217,7 +217,7 @@ def test_the_deadline_is_that_of_the_call(variant: Sync | Async) -> None:
     assert len(caught.value.partial_message.seams) == 1
 
 
-def test_a_stream_nobody_holds_any_more_frees_its_place() -> None:
+def test_a_dropped_stream_frees_its_slot() -> None:
     """Its second place: the stream that broke is garbage first, and must not free it."""
     script = [CUT, Reply(STORY, pause=0.001)]
     with (

@@ -1,7 +1,7 @@
 """Hold the package to the table of faults, row by row, in every variant, over real sockets.
 
-What the caller sees is always exactly the right message, or exactly the right error with what had
-come. The rows are in `matrix.faults`.
+The caller always sees exactly the right message, or exactly the right error with the message so
+far. The rows are in `matrix.faults`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.
 @pytest.mark.slow
 @pytest.mark.parametrize("row", AT_ONCE)
 def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
-    """The caller gets exactly the message that the row promises, or that error with what came."""
+    """The caller gets exactly the message that the row promises, or that error with the message so
+    far.
+    """
     fault = ROWS[row]
     tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
     with staged(fault, tls) as scene:
@@ -143,7 +145,7 @@ def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
-def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -> None:
+def test_row_with_timeouts(variant: Sync | Async, row: str, unit: float) -> None:
     """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
         outcome_is_right(variant, ROWS[row], scene, unit)

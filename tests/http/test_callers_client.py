@@ -187,7 +187,8 @@ def test_a_corrupt_body_that_is_too_large_leaves_nothing_behind(
     variant: Sync | Async, library: str
 ) -> None:
     """What is read after the end is the bytes, not what they stand for: else the look that ends
-    the library's generators stops at the corruption, and the garbage collector finds them."""
+    the library's generators stops at the corruption, and the garbage collector finds them.
+    """
     import gc
     import zlib
 
@@ -459,7 +460,7 @@ needs_httpx2 = pytest.mark.skipif(
     ],
     ids=["before", "after"],
 )
-def test_httpx2_may_stand_in_for_httpx(first: str) -> None:
+def test_httpx2_may_replace_httpx(first: str) -> None:
     """Also after `import modelslab_llm`, which loads httpx only where it needs it."""
     said = run(f"{first}\nassert httpx is httpx2\n{ALIAS}{USE}")
     assert said.startswith("cannot connect: [Errno")
@@ -468,7 +469,7 @@ def test_httpx2_may_stand_in_for_httpx(first: str) -> None:
 @pytest.mark.slow
 @needs_httpx2
 def test_httpx2_may_still_stand_in_after_a_call() -> None:
-    """Our own connections need no httpx until somebody loads it."""
+    """Our own connections do not need httpx until the program loads it."""
     with RawServer(REPLY, REPLY) as server:
         said = run(
             "import sys, httpx2, modelslab_llm\n"

@@ -158,7 +158,7 @@ SURPLUS: dict[str, Callable[[bytes], Script]] = {
 @each_verb
 @pytest.mark.parametrize("surplus", SURPLUS)
 @pytest.mark.parametrize("hooked", [False, True], ids=["bare", "hooked"])
-def test_an_answer_nobody_asked_for_reaches_nobody(
+def test_a_surplus_answer_reaches_no_call(
     variant: Sync | Async, authority: Authority, way: str, verb: str, surplus: str, hooked: bool
 ) -> None:
     def too_much(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Drive HTTP/1.1 by hand, bytes in and bytes out; h11 says what a body should have been."""
+"""Drive HTTP/1.1 directly, bytes in and bytes out; h11 says what a body should have been."""
 
 from __future__ import annotations
 

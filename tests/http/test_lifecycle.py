@@ -1,4 +1,4 @@
-"""Prove that a client that nobody closed is tidied up, and says so once.
+"""Prove that a client that is left open is closed, with one warning.
 
 Each program runs on its own with `-X dev -W error`, where Python itself tells of every socket,
 event loop and generator that was forgotten.

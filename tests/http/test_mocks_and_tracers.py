@@ -1,4 +1,4 @@
-"""What users put in the place of a network, or around it, is still asked: sync and async.
+"""Replacements and wrappers of the network still see each request: sync and async.
 
 pytest-httpx has a file of its own. respx patches httpcore, OpenTelemetry wraps httpx's transports,
 and many a test suite patches a method by itself.

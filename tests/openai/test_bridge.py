@@ -309,7 +309,7 @@ def test_arguments_that_are_cut_are_marked() -> None:
     assert (use.input, use.input_complete, use.raw_input) == ({}, False, '{"river": "E')
 
 
-def test_what_is_no_completion_is_refused() -> None:
+def test_what_is_not_a_completion_is_refused() -> None:
     for wrong in ({"error": {"message": "no"}}, {"choices": []}):
         with pytest.raises(InvalidRequestError, match="no choices"):
             from_chat_completion(wrong)

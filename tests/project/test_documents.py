@@ -166,7 +166,7 @@ def test_every_python_block_runs(
 
 @pytest.mark.slow
 def test_the_page_on_testing_is_a_module_of_tests(tmp_path: Path) -> None:
-    """Its tests pass in a project of their own, first recorded and then replayed."""
+    """Its tests pass in their own project, first recorded and then replayed."""
     text = "\n\n".join(block.text for block in python_of(ROOT / "docs" / "testing.md"))
     (tmp_path / "test_page.py").write_text(text, encoding="utf-8")
     written = len(re.findall(r"^(?:async )?def test_", text, re.M))

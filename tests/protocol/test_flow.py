@@ -1,6 +1,6 @@
-"""Prove flow control on virtual time: who goes, who waits, who gives up, and how well it does.
+"""Prove flow control in virtual time: which calls go, wait or give up, and how well it performs.
 
-The first half moves a `Gate` by hand. The second runs it against simulated servers that it is told
+The first half drives a `Gate` directly. The second runs it against simulated servers that it knows
 nothing about; `python -m benchmarks.flow` prints what these came to.
 """
 

@@ -213,7 +213,7 @@ def test_endless_white_space_is_not_held_back_for_ever() -> None:
 
 
 class Piece(str):
-    """A piece of text that may be joined, but not added to what came before."""
+    """A piece of text that may be joined, but not added to the earlier text."""
 
     __slots__ = ()
 
@@ -308,7 +308,7 @@ def test_tokens_are_summed_and_estimates_are_marked() -> None:
     assert told_alone(told).usage == told.message.usage
 
 
-def test_tokens_that_the_server_counted_are_no_estimate() -> None:
+def test_tokens_that_the_server_counted_are_not_an_estimate() -> None:
     told = play(
         [
             stream([begin(20), *text(["a ", "b ", "c"]), *end("max_tokens", 3)]),
@@ -338,7 +338,7 @@ def test_blocks_after_the_text_keep_their_order() -> None:
     assert told_alone(told).content == told.message.content
 
 
-def test_a_block_that_was_closed_goes_on() -> None:
+def test_a_block_that_was_closed_continues() -> None:
     """The stream broke between the end of the block and that of the message."""
     told = play([stream([begin(), *text(["Hello."])], broken()), whole(["Hello."])])
     assert told.message.text == "Hello."
@@ -359,7 +359,7 @@ def test_a_limit_that_was_reached_is_not_a_broken_stream() -> None:
     assert told.bodies[1]["max_tokens"] == 1000
 
 
-def test_the_stream_that_goes_on_may_break_before_anything_is_new() -> None:
+def test_the_stream_that_continues_may_break_before_anything_is_new() -> None:
     served = [cut(["The tide"]), cut(["The t"]), whole(["The tide turns."])]
     told = play(served, Allowed(resume=2))
     assert told.prefills == ["The tide", "The tide"]

@@ -1,4 +1,4 @@
-"""A certificate that nobody trusts, made on the spot."""
+"""An untrusted certificate, created on the spot."""
 
 from __future__ import annotations
 

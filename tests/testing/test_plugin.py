@@ -492,7 +492,7 @@ def test_a_project_that_does_not_ask_for_the_guard_is_left_alone(
 def test_it_watches_what_a_test_loads_late_and_hides_nothing(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a process of its own that has not loaded any HTTP library when the test begins."""
+    """In a separate process that has not loaded any HTTP library when the test begins."""
     pytester.makepyfile(
         """
         import sys
@@ -557,7 +557,7 @@ def test_a_run_leaves_the_libraries_as_they_were(pytester: pytest.Pytester) -> N
 
 @pytest.mark.slow
 def test_with_xdist(pytester: pytest.Pytester, answering_proxy: RawServer) -> None:
-    """The guard of real services stands in the workers too."""
+    """The guard of real services is active in the workers too."""
     tests = f"""{LIVE}
     @pytest.mark.modelslab_live
     def test_live():

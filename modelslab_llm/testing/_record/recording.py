@@ -75,7 +75,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.record: bool = _asked_to_record() if record is None else record
         """Whether requests are sent and saved."""
         self._redact = redact if isinstance(redact, str) else tuple(redact)
-        Cleaner(self._redact)  # refuses what is no path
+        Cleaner(self._redact)  # refuses an invalid path
         self._headers = tuple(headers)
         self._unused = unused
         self._wire = _Wire(transport)
@@ -267,11 +267,11 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
             )
         return self._side
 
-    # Every client closes its transport, but others may go on with this one; so a sync client's
+    # Every client closes its transport, but others may still use this one; so a sync client's
     # connections are closed at the end of the block, and async ones when nobody uses one.
 
     async def aclose(self) -> None:
-        """Close the async connections, if nobody uses one."""
+        """Close the async connections if none is in use."""
         if not (isinstance(self._side, _Recorder) and self._side.busy()):
             await self._wire.aclose()
 
@@ -450,7 +450,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._reading: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._reading = self._reading or iter(self._stream)  # iterated again, it goes on
+        self._reading = self._reading or iter(self._stream)  # iterated again, it continues
         return self
 
     def __next__(self) -> bytes:
@@ -535,7 +535,7 @@ class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     def end(self) -> None:
-        """Raise what came in place of the rest, if it did."""
+        """Raise the error that came instead of the rest, if there was one."""
         if self._saved.failure:
             name, message = self._saved.failure
             kind: type[httpx.TransportError] = getattr(httpx, name)

@@ -14,7 +14,7 @@ Ending: TypeAlias = Literal["end", "cut", "reset", "stall", "refuse"]
 """What comes after the last byte that is sent: `end` is the good order of HTTP."""
 
 Oddity: TypeAlias = Literal["error", "garbage", "repeat", "omit"]
-"""What is sent amiss."""
+"""How the sent data deviates."""
 
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 KINDS: tuple[Ending | Oddity, ...] = (*ENDINGS, *get_args(Oddity))

@@ -1,4 +1,4 @@
-"""What a script is made of, and which of its answers is next. Pure: nothing is sent here."""
+"""Define scripts and their answers, and which answer is next. Pure: nothing is sent here."""
 
 from __future__ import annotations
 

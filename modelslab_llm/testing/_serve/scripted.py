@@ -32,7 +32,7 @@ __all__ = ["KEY", "UNSENDABLE", "Log", "Scripted", "async_client_on", "client_on
 KEY = "local-test-key"
 
 UNSENDABLE = (h11.LocalProtocolError, UnicodeEncodeError, TypeError)
-"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is no text."""
+"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is not text."""
 
 
 @dataclass
@@ -319,7 +319,7 @@ def client_on(
     endpoint: endpoints.Endpoint,
     **options: Unpack[Options],
 ) -> ModelsLab:
-    """Return a client on connections of its own, with these settings of `httpx.Client`.
+    """Return a client with its own connections and these settings of `httpx.Client`.
 
     A client that is given connections leaves them open; this one closes them.
     """
@@ -338,7 +338,7 @@ def async_client_on(
     endpoint: endpoints.Endpoint,
     **options: Unpack[Options],
 ) -> AsyncModelsLab:
-    """Return a client on connections of its own; `client_on` for async."""
+    """Return a client with its own connections; `client_on` for async."""
     from ..._client.client import AsyncModelsLab
     from ..._http.clients import DefaultAsyncHttpxClient
 

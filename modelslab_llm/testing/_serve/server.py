@@ -136,7 +136,7 @@ class LocalServer(Scripted):
         if not self._running:
             raise RuntimeError("this LocalServer already refuses connections")
         self.close()
-        with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
+        with _bound(port) as listener:  # held, so that no other program gets it; it does not listen
             self._url = url
             try:
                 yield
@@ -168,7 +168,7 @@ class LocalServer(Scripted):
     def _respond(self, request: ReceivedRequest) -> Plan:
         plan = super()._respond(request)
         # A kept connection that ends without a byte is a stale one to clients, ours among them,
-        # which send again on a new one: the fault would strike nobody.
+        # which send again on a new one: the fault would have no effect.
         return plan.with_headers({"connection": "close"}) if self._replies.breaks_next else plan
 
     @property
@@ -217,7 +217,7 @@ async def _serve(
     )
     await stop.wait()
     # Nobody new from here on. But some may be halfway in, known only as a task inside asyncio
-    # that fails if the server is closed under it: go on until they have come and gone.
+    # that fails if the server is closed meanwhile: continue until they are done.
     loop.remove_reader(listener)
     while connections or len(asyncio.all_tasks()) > 1:
         for connection in tuple(connections):
@@ -242,7 +242,7 @@ class _Connection(asyncio.Protocol):
         self._sending = False
 
     def abort(self) -> None:
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         self._transport.abort()
 
     # What asyncio calls
@@ -329,7 +329,7 @@ class _Connection(asyncio.Protocol):
         await self._writable.wait()
         if ending == "stall":
             await asyncio.get_running_loop().create_future()  # until the client leaves
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         if ending == "reset":
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
