@@ -10,7 +10,7 @@ demo: .venv/.run  ## the quickstart, against the package's own local server: no 
 test: .venv/.dev browser  ## every test, including a real llama-server
 	$(BIN)/python -m pytest $(CORES)
 
-quick: .venv/.dev  ## all tests except the slow ones: a minute and a half on two cores
+quick: .venv/.dev  ## all tests except the slow ones: less than a minute on two cores
 	$(BIN)/python -m pytest $(CORES) -m 'not slow'
 
 # One more than there are cores, for tests wait more than they compute.

@@ -106,7 +106,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
 
     def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
-        self._transport_of_ours: httpx.AsyncBaseTransport | None = None
+        self._transport_of_ours: AsyncPooledTransport | None = None
         usual = not keep_cookies and not settings.keys() & _ADDS
         if settings.get("transport") is None:
             self._transport_of_ours = self._make_transport(_settings(settings))
@@ -125,17 +125,17 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         made._usual = made.headers.raw
         return made
 
-    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
+    def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
         return AsyncPooledTransport(AsyncNetwork(settings))
 
     @property
     def network(self) -> AsyncNetwork | None:
         """Its connections; None if they are not ours."""
-        transport = self._transport_of_ours
-        return transport.network if isinstance(transport, AsyncPooledTransport) else None
+        network = self._transport_of_ours and self._transport_of_ours.network
+        return network if isinstance(network, AsyncNetwork) else None
 
     @property
-    def transport_alone(self) -> httpx.AsyncBaseTransport | None:
+    def transport_alone(self) -> AsyncPooledTransport | None:
         """Its transport; see `DefaultHttpxClient.transport_alone`."""
         transport = self._transport_of_ours
         if (
@@ -160,7 +160,11 @@ class DefaultAioHttpClient(DefaultAsyncHttpxClient):
     Pass it as `http_client=`, and close it yourself.
     """
 
-    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
-        from .aio import AioTransport  # loads asyncio
-
-        return AioTransport(settings)
+    def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
+        try:
+            from .aio import AioNetwork  # loads asyncio and aiohttp
+        except ImportError as error:
+            raise ImportError(
+                "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
+            ) from error
+        return AsyncPooledTransport(AioNetwork(settings))

@@ -59,6 +59,27 @@ class Asked:
         return f"Asked({self.method!r})"
 
 
+class Answered(Protocol):
+    """A connection on which the head of a response has arrived, for async: ours or aiohttp's."""
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        ...
+
+    async def read(self, waits: Waits) -> bytes:
+        """Return the next piece of the body, whatever has arrived; b"" at its end."""
+        ...
+
+    def about(self, info: str) -> Any:
+        """Return what httpx's `network_stream` says about a connection."""
+        ...
+
+    def hang_up(self) -> None:
+        """Close the connection and wake its user."""
+        ...
+
+
 class _Stream(Protocol):
     """The methods of a stream that do not wait."""
 

@@ -32,25 +32,35 @@ class Head:
 
     __slots__ = ("fields", "headers", "http_version", "reason", "status")
 
-    def __init__(self, event: h11.Response) -> None:
-        self.status: int = event.status_code
-        self.reason: bytes = bytes(event.reason)
-        self.http_version: bytes = b"HTTP/" + bytes(event.http_version)
-        self.headers: Headers = event.headers.raw_items()
+    def __init__(
+        self, status: int, reason: bytes, http_version: bytes, headers: Headers, fields: Headers
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.http_version = http_version
+        self.headers = headers
         """As the server spells them."""
-        self.fields: Headers = list(event.headers)
+        self.fields = fields
         """With lower-case names."""
+
+    @classmethod
+    def of(cls, event: h11.Response) -> Head:
+        """Return the head that h11 has read."""
+        version, names = b"HTTP/" + bytes(event.http_version), event.headers
+        reason = bytes(event.reason)
+        return cls(event.status_code, reason, version, names.raw_items(), list(names))
 
     def by_name(self) -> dict[str, str]:
         """Return the headers by their lower-case names; those with one name are joined."""
         found: dict[str, str] = {}
         for raw_name, raw_value in self.fields:
-            name, value = raw_name.decode("ascii"), _text(raw_value)
+            name, value = raw_name.decode("ascii"), text_of(raw_value)
             found[name] = f"{found[name]}, {value}" if name in found else value
         return found
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """Return the value of a header as text."""
     try:
         return value.decode("utf-8")  # the few servers that send more than ASCII use it
     except UnicodeDecodeError:
@@ -139,7 +149,7 @@ class Http1:
             self._keeps = False  # RFC 9112, section 6.3: possibly an attack
         self._body = _framing(self._method, event)
         self._rest = bytes(rest)
-        self.head = Head(event)
+        self.head = Head.of(event)
         self.state = "done" if self._body.done else "answered"
 
     def begin(self) -> bytes:

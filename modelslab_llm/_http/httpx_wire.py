@@ -34,7 +34,7 @@ from .own_wire import LAST_BYTES, LAST_READS, asend, check_open, send
 from .pace import Pace, waits_end_at
 from .private import carries_as_made
 from .requests import headers_of, waits_of
-from .transports import AsyncPooledTransport, NetworkStream
+from .transports import NetworkStream
 from .unpack import aunpacked, unpacked
 from .wire import AsyncHTTPClient, AsyncIncoming, HTTPClient, Incoming
 
@@ -99,7 +99,7 @@ class AsyncHttpxWire:
         http = self.http
         check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultAsyncHttpxClient) else None
-        if isinstance(alone, AsyncPooledTransport) and carries_as_made(alone):
+        if alone is not None and carries_as_made(alone):
             incoming = await asend(alone.network, request, pace)
             self.has_heard = True
             return incoming

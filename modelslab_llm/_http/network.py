@@ -20,14 +20,14 @@ from dataclasses import field
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from weakref import WeakSet, finalize
 
 from .._forks import no_fork
 from .._records import record
 from . import failures
 from .certificates import context_of
-from .connection import Asked, AsyncConnection, Connection, Waits
+from .connection import Answered, Asked, AsyncConnection, Connection, Waits
 from .opening import PORTS, Proxies, Route
 from .pool import Pool, PoolClosedError, Waiter
 from .sockets import shorter
@@ -63,8 +63,8 @@ class Settings:
         return context_of(self.verify, self.cert, trust_env=self.trust_env)
 
 
-class _Network:
-    """The part that sync and async share."""
+class Ways:
+    """The ways to the servers, and whom to trust there: the part that all networks share."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -73,14 +73,6 @@ class _Network:
         self._context_kept: ssl.SSLContext | None = None
         self.is_closed = False
         """Whether `close` was called."""
-        self._start()
-        _ALL.add(self)
-
-    def _start(self) -> None:
-        raise NotImplementedError
-
-    def _all(self) -> list[Connection | AsyncConnection]:
-        raise NotImplementedError
 
     def route(self, scheme: str, host: str, port: int | None) -> Route:
         """Return the route to a server; always the same for the same server."""
@@ -100,6 +92,54 @@ class _Network:
         if self._context_kept is None:
             self._context_kept = self._settings.context()
         return self._context_kept
+
+
+class AsyncWays(Protocol):
+    """What async requests are sent over: our own connections, or aiohttp's."""
+
+    bounds_each_wait: ClassVar[bool]
+    """Whether sending ends by itself when no time is left, and need not be cancelled."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        ...
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The TLS context."""
+        ...
+
+    def route(self, scheme: str, host: str, port: int | None) -> Route:
+        """Return the route to a server; always the same for the same server."""
+        ...
+
+    async def send(self, asked: Asked, waits: Waits) -> Answered:
+        """Send a request; return its connection once the head of the response has arrived."""
+        ...
+
+    def give(self, connection: Any) -> None:
+        """Give a connection of its own back; it is closed unless it was read to the end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection of this event loop and wake its users."""
+        ...
+
+
+class _Network(Ways):
+    """The part that our own networks share, sync and async."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._start()
+        _ALL.add(self)
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _all(self) -> list[Connection | AsyncConnection]:
+        raise NotImplementedError
 
     def _trusted(self) -> ssl.SSLContext:
         return self.context
@@ -224,6 +264,8 @@ class Network(_Network):
 class AsyncNetwork(_Network):
     """The connections of an async client, separate for each event loop."""
 
+    bounds_each_wait: ClassVar[bool] = True
+
     _by_loop: dict[object, tuple[ModuleType, Pool[Route, AsyncConnection]]]
 
     def _start(self) -> None:
@@ -266,6 +308,10 @@ class AsyncNetwork(_Network):
             for connection in pool.close():
                 connection.hang_up()
             _tidy(pool)
+
+    async def aclose(self) -> None:
+        """Close every connection; nothing is waited for."""
+        self.close()
 
     def _here(self) -> tuple[ModuleType, Pool[Route, AsyncConnection]]:
         """Return the pool of this event loop, and drop the pools of loops that ended."""

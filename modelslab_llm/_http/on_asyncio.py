@@ -83,35 +83,68 @@ def _select(waiting: list[Socket], seconds: float | None) -> list[Socket]:
     return list({*writable, *failed})
 
 
-class _Inlet:
+class Timed:
+    """Something whose waits are limited by one timer, which is set again if it goes off too early.
+
+    It must hold nothing that is to be noticed when nobody else holds it: the event loop holds it.
+    """
+
+    __slots__ = ("_due", "_loop", "_timer", "_timer_at")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._due = 0.0
+
+    def too_late(self) -> None:
+        """End the wait, if there still is one."""
+        raise NotImplementedError
+
+    def limit(self, seconds: float | None) -> None:
+        """Let the wait that begins now end after so long, if at all."""
+        if seconds is None:
+            self._due = inf
+            return
+        self._due = due = self._loop.time() + seconds
+        if self._timer is None or due < self._timer_at:
+            self._set_timer(due)
+
+    def stop_timer(self) -> None:
+        """Limit nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, due: float) -> None:
+        self.stop_timer()
+        self._timer_at = due
+        self._timer = self._loop.call_at(due, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._loop.time() >= self._due:
+            self.too_late()
+        elif self._due < inf:
+            self._set_timer(self._due)
+
+
+class _Inlet(Timed):
     """What the event loop holds of a stream, which does not lead to the stream itself.
 
     A stream that nobody holds any more can so be noticed, though the loop waits on its socket.
     """
 
-    __slots__ = (
-        "_due",
-        "_loop",
-        "_timer",
-        "_timer_at",
-        "held",
-        "is_on",
-        "sock",
-        "waiter",
-        "writer",
-    )
+    __slots__ = ("held", "is_on", "sock", "waiter", "writer")
 
     def __init__(self, sock: Socket, loop: Loop) -> None:
+        super().__init__(loop)
         self.sock: Socket | None = sock
         self.held: bytes | OSError | None = None
         """Bytes that arrived while no reader waited; reading pauses until they are taken."""
         self.is_on = False
         self.waiter: asyncio.Future[bytes | Exception] | None = None
         self.writer: asyncio.Future[None] | None = None
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._due = 0.0
 
     def switch_on(self) -> None:
         if not self.is_on and self.sock is not None:
@@ -142,32 +175,8 @@ class _Inlet:
         if not came or isinstance(came, OSError):
             self.switch_off()
 
-    def limit(self, seconds: float | None) -> None:
-        """Let the wait that begins now end after so long, if at all.
-
-        A timer that goes off too early is set again, so that one does for many waits.
-        """
-        if seconds is None:
-            self._due = inf
-            return
-        self._due = due = self._loop.time() + seconds
-        if self._timer is None or due < self._timer_at:
-            self._set_timer(due)
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._loop.call_at(due, self._look_at_clock)
-
-    def _look_at_clock(self) -> None:
-        self._timer = None
-        if self.waiter is None or self.waiter.done():
-            return
-        if self._loop.time() < self._due:
-            if self._due < inf:
-                self._set_timer(self._due)
-        else:
+    def too_late(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(failures.ReadTimeout("timed out"))
 
     def shut(self) -> None:
@@ -179,8 +188,7 @@ class _Inlet:
             return
         shut_down(sock)
         self.switch_off()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stop_timer()
         self.sock = None
         if self._loop.is_closed():
             return  # and the reader is gone with it

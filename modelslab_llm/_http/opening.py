@@ -36,8 +36,6 @@ class Proxy:
     auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     context: ssl.SSLContext | None = field(default=None, repr=False)
-    given: Any = field(default=None, repr=False, compare=False)
-    """As httpx has it."""
 
     @classmethod
     def of(cls, given: Any, named: str = "proxy") -> Proxy:
@@ -60,7 +58,7 @@ class Proxy:
         if not host or port > 65535:
             raise ConfigurationError(f"{named} has no host, or an invalid port; {_CURE}")
         headers = tuple(proxy.headers.raw)
-        return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context, proxy)
+        return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context)
 
     @property
     def is_socks(self) -> bool:
@@ -199,6 +197,12 @@ class Route:
         return self.proxy is not None and self.scheme == "http" and not self.proxy.is_socks
 
     @property
+    def origin(self) -> str:
+        """The server, as the beginning of a URL."""
+        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{in_url(self.host)}{port}"
+
+    @property
     def wants_context(self) -> bool:
         """Whether the certificates of the client are needed."""
         by_proxy = self.proxy is not None and self.proxy.scheme == "https"
@@ -210,11 +214,11 @@ class Route:
             return target, headers
         known = {name.lower() for name, _ in headers}
         more = [item for item in self.proxy.own_headers() if item[0].lower() not in known]
-        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{_in_url(self.host)}{port}".encode() + target, more + headers
+        return self.origin.encode() + target, more + headers
 
 
-def _in_url(host: str) -> str:
+def in_url(host: str) -> str:
+    """Return a host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -242,7 +246,7 @@ def _speaking_http1(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _tunnel(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     """Have an HTTP proxy connect to the server and carry what we say, whatever it is."""
-    target = f"{_in_url(route.host)}:{route.port}".encode()
+    target = f"{in_url(route.host)}:{route.port}".encode()
     http = Http1()
     told = [(b"Host", target), (b"Accept", b"*/*"), *proxy.own_headers()]
     yield layers.encode(http.ask(b"CONNECT", target, told) + http.ask_no_more())

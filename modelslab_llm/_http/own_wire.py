@@ -1,20 +1,23 @@
-"""Send over our own connections without httpx, as long as nobody has wrapped them; see `wires`."""
+"""Send over our own connections, or aiohttp's, without httpx, as long as nobody has wrapped them.
+
+See `wires`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
 from typing import Protocol
 
 from .._forks import no_fork
 from .._protocol.values import Request
 from ..errors import APITimeoutError, ClientClosedError
-from .connection import Asked, AsyncConnection, Connection
+from .connection import Answered, Asked, Connection
 from .foreign import foreign
-from .network import AsyncNetwork, Network
+from .network import AsyncWays, Network
 from .opening import PORTS
 from .pace import Pace, Phase
 from .requests import headers_of
@@ -42,12 +45,17 @@ def send(network: Network, request: Request, pace: Pace) -> OwnIncoming:
     return OwnIncoming(network, network.send(_asked(network, request), pace), pace)
 
 
-async def asend(network: AsyncNetwork, request: Request, pace: Pace) -> OwnAsyncIncoming:
+async def asend(network: AsyncWays, request: Request, pace: Pace) -> OwnAsyncIncoming:
     """Send a request; see `AsyncWire`."""
-    return OwnAsyncIncoming(network, await network.send(_asked(network, request), pace), pace)
+    asked = _asked(network, request)
+    if network.bounds_each_wait:
+        connection = await network.send(asked, pace)
+    else:
+        connection = await pace.within(partial(network.send, asked, pace))
+    return OwnAsyncIncoming(network, connection, pace)
 
 
-def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
+def _asked(network: Network | AsyncWays, request: Request) -> Asked:
     scheme, host, port, netloc, target = parsed(request.url)
     headers = {"host": netloc, **headers_of(request)}  # the request's own host wins
     if request.content is not None:
@@ -147,11 +155,11 @@ class OwnIncoming:
 
 
 class OwnAsyncIncoming(AsyncIterator[bytes]):
-    """An async response over one of our own connections; it iterates over its own body."""
+    """An async response over such a connection; it iterates over its own body."""
 
-    def __init__(self, network: AsyncNetwork, connection: AsyncConnection, pace: Pace) -> None:
+    def __init__(self, network: AsyncWays, connection: Answered, pace: Pace) -> None:
         self._network = network
-        self._connection: AsyncConnection | None = connection
+        self._connection: Answered | None = connection
         self._pace = pace
         self.status: int = connection.head.status
         self.headers: Mapping[str, str] = connection.head.by_name()

@@ -15,8 +15,8 @@ import httpcore
 import httpx
 from typing_extensions import Self
 
-from .connection import Asked, AsyncConnection, Connection
-from .network import AsyncNetwork, Network
+from .connection import Answered, Asked, Connection
+from .network import AsyncWays, Network
 from .pace import Phase, bounded, timeout_of
 from .private import is_as_made, set_pool
 
@@ -48,8 +48,8 @@ class PooledTransport(httpx.HTTPTransport):
 class AsyncPooledTransport(httpx.AsyncHTTPTransport):
     """Send requests over our connections, from async code."""
 
-    def __init__(self, network: AsyncNetwork) -> None:
-        self.network: AsyncNetwork = network
+    def __init__(self, network: AsyncWays) -> None:
+        self.network = network
         self._door = AsyncDoor(self.network)
         set_pool(self, self._door)
 
@@ -80,7 +80,7 @@ class GivenWaits:
         return bounded(self._timeouts.get(phase), timeout_of(phase))
 
 
-def _asked(request: httpcore.Request, network: Network | AsyncNetwork) -> Asked:
+def _asked(request: httpcore.Request, network: Network | AsyncWays) -> Asked:
     url = request.url
     route = network.route(url.scheme.decode(), url.host.decode(), url.port)
     target, headers = route.asked(request.url.target, list(request.headers))
@@ -93,7 +93,7 @@ def _asked(request: httpcore.Request, network: Network | AsyncNetwork) -> Asked:
 class NetworkStream(httpcore.NetworkStream):
     """The data of a connection for httpx's `network_stream`; it keeps none alive."""
 
-    def __init__(self, connection: Connection | AsyncConnection) -> None:
+    def __init__(self, connection: Connection | Answered) -> None:
         self._connection = ref(connection)
 
     def get_extra_info(self, info: str) -> Any:
@@ -106,7 +106,7 @@ class NetworkStream(httpcore.NetworkStream):
             connection.hang_up()
 
 
-def _extensions(connection: Connection | AsyncConnection) -> dict[str, Any]:
+def _extensions(connection: Connection | Answered) -> dict[str, Any]:
     head = connection.head
     return {
         "http_version": head.http_version,
@@ -171,7 +171,7 @@ class _Body:
 class AsyncDoor:
     """What `httpx.AsyncHTTPTransport` takes for a pool of httpcore's."""
 
-    def __init__(self, network: AsyncNetwork) -> None:
+    def __init__(self, network: AsyncWays) -> None:
         self._network = network
         self._mocked: httpcore.AsyncConnectionPool | None = None
 
@@ -196,7 +196,7 @@ class AsyncDoor:
         return self._mocked
 
     async def aclose(self) -> None:
-        self._network.close()
+        await self._network.aclose()
         if self._mocked is not None:
             await self._mocked.aclose()
 
@@ -204,11 +204,9 @@ class AsyncDoor:
 class _AsyncBody(AsyncIterator[bytes]):
     """A body, which gives its connection back when it is closed."""
 
-    def __init__(
-        self, network: AsyncNetwork, connection: AsyncConnection, waits: GivenWaits
-    ) -> None:
+    def __init__(self, network: AsyncWays, connection: Answered, waits: GivenWaits) -> None:
         self._network = network
-        self._connection: AsyncConnection | None = connection
+        self._connection: Answered | None = connection
         self._waits = waits
 
     async def __anext__(self) -> bytes:

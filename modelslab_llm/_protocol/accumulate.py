@@ -269,8 +269,9 @@ class Accumulator:
 
 def is_begun(block: ContentBlock) -> bool:
     """Tell whether a text or thinking block already contains text when it starts."""
-    said = vars(block)  # asked for what it lacks, the block would look for what was meant
-    return bool(said.get("text") or said.get("thinking"))
+    if isinstance(block, TextBlock):
+        return bool(block.text)
+    return isinstance(block, ThinkingBlock) and bool(block.thinking)
 
 
 def _same(one: ContentBlock, other: ContentBlock) -> bool:

@@ -45,6 +45,8 @@ LINES = 100_000
 BLANK = b"\xef\xbb\xbf \r\n"
 """What a body may begin with whatever it is: a BOM, and lines that only keep a proxy waiting."""
 
+# As numbers: `b"\n" in data` makes Python try the one as a number first, and word an error.
+_LF, _CR = b"\n\r"
 _WRONG_BYTE = "[\udc80-\udcff]"
 _FIELD = rb"(event|data|id|retry)?:"
 
@@ -132,7 +134,9 @@ class EventDecoder:
         # chunks; of an earlier chunk its last byte is all that can matter.
         before = bytes(self._pending[-1:])
         seam = before + chunk
-        cut = max(seam.rfind(b"\n\n"), seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
+        cut = seam.rfind(b"\n\n")
+        if _CR in seam:
+            cut = max(cut, seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
         if cut < 0:
             self._hold(chunk)
             return iter(())
@@ -168,7 +172,7 @@ class EventDecoder:
         if self._first:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
             self._first = False
-        if b"\r" in whole:
+        if _CR in whole:
             whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
         frames = whole.split(b"\n\n")
         del whole  # it may be large, and is not needed while the events are read
@@ -339,7 +343,7 @@ def _usual(frame: bytes) -> Event | None:
     costs a third.
     """
     head, _, data = frame.partition(b"\ndata: ")
-    if data and head.startswith(b"event: ") and b"\n" not in head and b"\n" not in data:
+    if data and head.startswith(b"event: ") and _LF not in head and _LF not in data:
         try:
             return _from_json()(data)
         except ValidationError:

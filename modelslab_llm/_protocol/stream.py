@@ -31,7 +31,8 @@ class ContentDelta(NamedTuple):
 def text_of(event: Event) -> str:
     """Return the text an event adds to the answer; `""` for most kinds."""
     if isinstance(event, ContentBlockDeltaEvent):
-        return event.delta.text if isinstance(event.delta, TextDelta) else ""
+        delta = event.delta
+        return delta.text if isinstance(delta, TextDelta) else ""
     if isinstance(event, ContentBlockStartEvent) and isinstance(event.content_block, TextBlock):
         return event.content_block.text  # a block may begin with text (protocol.md §6.3)
     return ""

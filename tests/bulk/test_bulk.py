@@ -223,6 +223,7 @@ def _async_rows(backend: str) -> None:
         assert len(set(anyio.run(main, backend=backend))) == 30
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_are_dicts(client: Any) -> None:
     import pandas
     import polars

@@ -68,6 +68,7 @@ def outcome(ask: Ask[Row], failing: str) -> Message | ModelsLabError:
     return BadRequestError(f"not {text}", status_code=400) if text in failing else answer(text)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=25),
     earlier=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=4),

@@ -300,10 +300,10 @@ def test_a_run_that_spent_its_budget_continues_with_another(
     server.script = Reply("Well.", usage={"input_tokens": 10, "output_tokens": 0})
     for _ in range(4):
         with pytest.raises(BudgetSpentError):
-            bulk(rows(*range(100)), budget=Budget(tokens=200), max_in_flight=1)
-    assert len(set(asked(server))) == 80
-    assert len(bulk(rows(*range(100)), budget=Budget(tokens=2000))) == 100
-    assert len(asked(server)) == 20
+            bulk(rows(*range(25)), budget=Budget(tokens=50), max_in_flight=1)
+    assert len(set(asked(server))) == 20
+    assert len(bulk(rows(*range(25)), budget=Budget(tokens=500))) == 25
+    assert len(asked(server)) == 5
 
 
 def test_a_run_that_was_left_continues(bulk: Bulk, client: Any, server: LocalServer) -> None:
@@ -542,6 +542,7 @@ with ModelsLab(base_url=sys.argv[1], api_key="local-test-key") as client:
 """
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(bulk: Bulk, server: LocalServer) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, server.llm_v7().base_url, str(bulk.store)],
@@ -604,7 +605,7 @@ def test_a_full_disk_ends_the_run_and_hides_nothing(
     client: Any, server: LocalServer, store: Path
 ) -> None:
     server.script = "A long answer. " * 500
-    run = client.bulk(rows(*range(200)), key="id", defaults=SHARED, store=store, max_in_flight=2)
+    run = client.bulk(rows(*range(60)), key="id", defaults=SHARED, store=store, max_in_flight=2)
     keys = {run.next().key}
     run.real._order.ledger._db.execute("PRAGMA max_page_count = 40")
     with pytest.raises(StoreError, match="database or disk is full"):
@@ -619,10 +620,10 @@ def test_a_full_disk_ends_the_run_and_hides_nothing(
     results = {
         result.key: result
         for result in client.bulk(
-            rows(*range(200)), key="id", defaults=SHARED, store=store
+            rows(*range(60)), key="id", defaults=SHARED, store=store
         ).results()
     }
-    assert len(results) == 200
+    assert len(results) == 60
     assert not {f"r{text}" for text in asked(server)} & stored
 
 

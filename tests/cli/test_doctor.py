@@ -370,6 +370,7 @@ def test_streams_that_do_not_work(here: Here, script: Any, check: str, evidence:
     assert told.verdicts["create"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_stream_that_stalls(here: Here) -> None:
     with LocalServer(
         lambda request: Reply("one two", fault=Fault.stall(after=4) if request.stream else None),

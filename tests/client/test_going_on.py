@@ -32,6 +32,8 @@ from modelslab_llm.prices import Budget
 from modelslab_llm.testing import ErrorReply, Fault, LocalServer, Reply
 from modelslab_llm.types import Message
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 STORY = "One two three four five six seven."
 ASK: dict[str, Any] = {
     "model": "m",
@@ -48,11 +50,6 @@ def way(variant: Sync | Async) -> Iterator[Way]:
     """Real sockets alone: httpx and trio warn of a stream of a transport that breaks early."""
     with way_named("server", variant) as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 class Notes(Observer):
@@ -204,6 +201,7 @@ def test_a_refusal_of_the_rest_waits_in_the_queue(way: Way) -> None:
     server.assert_script_used()
 
 
+@pytest.mark.slow
 def test_the_deadline_is_that_of_the_call(variant: Sync | Async) -> None:
     with LocalServer(
         [CUT, Reply(STORY, fault=Fault.stall(after=4))], dialect="llama-server"

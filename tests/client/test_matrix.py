@@ -30,6 +30,8 @@ from variants import Async, Sync, variant_named
 
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 README = ROOT / "README.md"
 HOME = ROOT / "docs" / "index.md"
 ERRORS = ROOT / "docs" / "errors.md"
@@ -47,11 +49,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     if not shutil.which("openssl"):
         pytest.skip("no openssl command to make a certificate with")
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def ask(client: Any, fault: Fault) -> Message | None:

@@ -321,6 +321,7 @@ with pickle.load(sys.stdin.buffer).client() as client:
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_goes_by_its_own_environment(server: LocalServer) -> None:
     """It has nothing of ours but the bytes; the key comes from its environment."""
     spec = ModelsLab(KEY, endpoint=server.llm_v7(), max_concurrency=3).spec()

@@ -156,6 +156,7 @@ def test_it_runs_with_a_key(stem: str, run: Run) -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_with_anthropic_asks_where_the_environment_says(run: Run) -> None:
     with LocalServer() as server:
         out, _ = run("with_anthropic", server)
@@ -186,6 +187,7 @@ def test_a_batch_continues_where_it_ended(run: Run, tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == ["One?!", "Two?!", "Three?!"]
 
 
+@pytest.mark.slow
 def test_a_batch_ends_where_no_call_can_succeed(run: Run, tmp_path: Path) -> None:
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     questions.write_text("".join(f"{number}?\n" for number in range(200)))

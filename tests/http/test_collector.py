@@ -25,6 +25,7 @@ def leave():
     cycle = [stream]
     cycle.append(cycle)
 
+gc.freeze()  # what was imported need not be looked over again and again
 for allocations in range(0, 240, 5):  # the collector runs a little later each time
     gc.disable()
     gc.collect()

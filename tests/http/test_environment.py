@@ -406,6 +406,7 @@ def test_plain_http_at_a_tls_port_whose_server_says_so(variant: Sync | Async, li
         assert server.connections == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 @each_library
 def test_a_server_that_hangs_up_without_a_word_may_speak_tls(
     variant: Sync | Async, authority: Authority, library: str

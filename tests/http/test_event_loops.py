@@ -131,6 +131,7 @@ def test_data_that_arrives_without_a_reader_is_kept(backend: str) -> None:
     run(backend, main)
 
 
+@pytest.mark.slow
 @each_backend
 def test_a_reader_that_is_slow_holds_the_sender_back(backend: str) -> None:
     """What is not asked for stays with the system, and fills no memory here."""

@@ -34,6 +34,8 @@ def amade(**more):
 def run(main):
     anyio.run(main, backend=backend)
 
+gc.freeze()  # what was imported need not be looked over again and again
+
 def collect():
     for _ in range(3):
         gc.collect()

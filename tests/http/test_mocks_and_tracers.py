@@ -133,6 +133,7 @@ def test_opentelemetry_around_one_client(variant: Sync | Async) -> None:
         variant.portal.call(http.aclose)
 
 
+@pytest.mark.slow
 def test_opentelemetry_before_the_package_is_loaded() -> None:
     """`opentelemetry-instrument` patches before the program begins."""
     code = """

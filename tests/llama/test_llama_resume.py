@@ -18,14 +18,9 @@ from variants import Async, Sync
 from modelslab_llm import Message, StreamInterruptedError, endpoints
 from modelslab_llm._protocol.accumulate import Accumulator
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_pauses")]
 
 ASK: dict[str, Any] = {"max_tokens": 1000, "messages": [{"role": "user", "content": "Go."}]}
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 @pytest.fixture

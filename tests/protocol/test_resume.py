@@ -87,6 +87,7 @@ def told_alone(told: Told) -> Message:
     return accumulator.message()
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=4))
 @example("  \n ", [1], [2, 1])
 @example("a\ufffd", [1], [2])
@@ -107,6 +108,7 @@ def test_wherever_it_is_cut_the_answer_is_the_same(
         assert kinds.count(once) == 1
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=4))
 def test_a_server_that_returns_the_rest_alone(says: str, sizes: list[int], cuts: list[int]) -> None:
     """What cannot be told from a new beginning is an error, never another text."""
@@ -118,6 +120,7 @@ def test_a_server_that_returns_the_rest_alone(says: str, sizes: list[int], cuts:
         assert says.startswith(told.message.text)
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=3), st.integers(0, 39), st.integers(1, 6))
 @example("000", [1], [1], 0, 2)  # the server finds the second one
 @example("0\r", [1], [1], 0, 2)
@@ -157,6 +160,7 @@ def test_what_does_not_repeat_the_text_is_refused(old: str, new: str, sizes: lis
         check.end()
 
 
+@pytest.mark.slow
 @given(st.text(min_size=30), SIZES, st.text(max_size=10))
 def test_an_answer_that_begins_again_is_refused(old: str, sizes: list[int], more: str) -> None:
     assume(len(old.strip()) > 24)

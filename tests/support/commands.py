@@ -34,6 +34,7 @@ def environment(server: LocalServer | None, home: Path, **more: str) -> dict[str
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not that of whoever tests
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",  # to look for them in all that is installed is slow
     }
     if server is not None:
         env |= {"MODELSLAB_BASE_URL": server.llm_v7().base_url, "MODELSLAB_MODEL": "m"}
