@@ -3,7 +3,7 @@
 python -m benchmarks.bulk cost [--rows N] [--rounds N]
 python -m benchmarks.bulk compare [--rows N] [--litellm PYTHON]
 
-`cost` runs many rows against a server that answers at once, by hand and with `messages.bulk`.
+`cost` runs many rows against a server that answers immediately, with `create` and `messages.bulk`.
 `compare` asks a server with a queue of five in several ways; `--litellm` names the Python of an
 environment that has litellm, which is skipped otherwise. Each way runs in a process of its own.
 """
@@ -28,10 +28,10 @@ from .many import IN_FLIGHT, Done, Work
 
 HERE = Path(__file__).parent.parent
 COSTS = {  # each beside what it is compared with
-    "bulk, threads": "by hand, threads",
-    "bulk, threads, store": "by hand, threads",
-    "bulk, tasks": "by hand, tasks",
-    "bulk, tasks, store": "by hand, tasks",
+    "bulk, threads": "`create`, threads",
+    "bulk, threads, store": "`create`, threads",
+    "bulk, tasks": "`create`, tasks",
+    "bulk, tasks, store": "`create`, tasks",
 }
 PLACES, SECONDS, HINT = 5, 0.2, 1
 AT_ONCE = (8, 20, 100)
@@ -68,9 +68,9 @@ def cost(number: int, rounds: int) -> None:
         for way in ways:
             with serving("benchmarks.server") as (url, _counts):
                 measured[way].append(run(Work(way, f"{url}/message", number)))
-    print(f"{number:,} rows, {IN_FLIGHT} in flight, a server that answers at once; CPU of the")
+    print(f"{number:,} rows, {IN_FLIGHT} in flight, a server that answers immediately; CPU of the")
     print(f"client's process, median of {rounds} rounds\n")
-    print("| way | CPU a row | by hand | memory after a tenth | at the end |")
+    print("| way | CPU per row | ratio | memory after a tenth | at the end |")
     print("|---|---|---|---|---|")
     for way, done in measured.items():
         hand = measured.get(COSTS.get(way, ""), [])

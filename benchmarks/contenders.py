@@ -148,8 +148,8 @@ class AsyncOurs:
 class AsyncHttpx:
     """`httpx.AsyncClient`, with room for as many connections as the others have.
 
-    By itself it opens 100, so that of 500 calls 400 would stand in line; `stock` leaves it so. Its
-    five seconds of patience would not be enough for either.
+    By default it opens 100, so 400 of 500 calls would wait in a queue; `stock` keeps that
+    default. Its pool timeout of five seconds would be too short for either.
     """
 
     def __init__(self, url: str, *, stock: bool = False) -> None:

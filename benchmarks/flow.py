@@ -128,7 +128,7 @@ def rows() -> list[Row]:
             Network(uniform(0.0002, 0.002)),
         ),
         Row(
-            "nothing let in for 5 s",
+            "nothing accepted for 5 s",
             lambda random: Pauses(random, 10, 1.0, always(0.2), 2, 7),
             [Client(400)],
         ),
@@ -167,7 +167,7 @@ def rows() -> list[Row]:
         ),
         Row("limit 2, then 40", moving(2, 40, hint=1.0), [Client(600)], time=None, refusals=None),
         Row(
-            "two clients, one place",
+            "two clients, one slot",
             _queue(1, 1.0),
             [Client(50), Client(50)],
             Network(uniform(0.0002, 0.002)),

@@ -206,10 +206,10 @@ def litellm_batch(work: Work, count: Counting) -> None:
 
 
 WAYS: dict[str, Callable[[Work, Counting], None]] = {
-    "by hand, threads": threads_by_hand,
+    "`create`, threads": threads_by_hand,
     "bulk, threads": bulk_on_threads,
     "bulk, threads, store": with_a_store(bulk_on_threads),
-    "by hand, tasks": tasks_by_hand,
+    "`create`, tasks": tasks_by_hand,
     "bulk, tasks": bulk_on_tasks,
     "bulk, tasks, store": with_a_store(bulk_on_tasks),
     "messages.bulk": bulk_by_default,

@@ -139,9 +139,9 @@ def missing(outcomes: Iterable[Outcome]) -> list[str]:
         for target in outcome.row.targets:
             verdict, ratio = outcome.verdict(target), outcome.ratio(target)
             if verdict == "MISSES" and ratio is not None:
-                why = outcome.row.why or "why: to be said in `benchmarks/rows.py`."
+                why = outcome.row.why or "Explain why in `benchmarks/rows.py`."
                 shown = target.shown(ratio)
-                lines.append(f"**{outcome.row.title}**: {shown}, wanted {target.text}. {why}")
+                lines.append(f"**{outcome.row.title}**: {shown}, target {target.text}. {why}")
             elif verdict != "ok":
                 reasons = "; ".join(sorted(set(outcome.reasons.values())))
                 lines.append(f"**{outcome.row.title}**, {target.text}: {reasons}")
@@ -170,10 +170,11 @@ all calls can be in flight; `possible` is the maximum at {SLOWLY * 1000:.0f} ms 
     results = table(outcomes)
     return f"""# Performance
 
-This page covers the speed and memory of this package, bare httpx and the `anthropic` SDK, measured
+This page covers the speed and memory of this package, plain httpx and the `anthropic` SDK, measured
 in turn in one run. Each measurement runs in its own process, against one server that sends canned
 bytes over loopback. A number is the median of its rounds; a ratio is the median of the ratios of
-the rounds. Ratios are comparable between machines, absolute numbers are not. To reproduce it:
+the rounds. Ratios are comparable between machines, but absolute numbers are not. To reproduce the
+measurements:
 
 ```sh
 {command}
@@ -199,7 +200,7 @@ All other targets are met.
 
 All values are per delta, call or process. CPU is the user and system time of the client's process,
 and the peak is its maximum resident size. Except for cold start and memory, measurements follow a
-warm-up, so they contain no imports and no schema building.
+warm-up, so they do not contain imports or schema building.
 
 {markdown(details(outcomes))}
 """
@@ -219,7 +220,7 @@ WHAT = {"flight": "async calls in flight", "threads": "threads, sync calls"}
 
 
 def _points(curves: dict[str, list[Curve]]) -> list[tuple[str, ...]]:
-    lines: list[tuple[str, ...]] = [("calls per second", "at once", *COLUMNS)]
+    lines: list[tuple[str, ...]] = [("calls per second", "concurrent", *COLUMNS)]
     for work, drawn in curves.items():
         by_name = {curve.name: dict(curve.points) for curve in drawn}
         for at_once in sorted({x for curve in by_name.values() for x in curve}):

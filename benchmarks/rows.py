@@ -128,7 +128,7 @@ ROWS = (
     Row(
         "text",
         "streamed text, default pool",
-        "CPU per text delta through `text_stream`, 4,000 deltas each in its own chunk",
+        "CPU per text delta through `text_stream`, 4,000 deltas, each in its own chunk",
         CPU_MICROSECONDS,
         _three("texts", "text", 4),
         (
@@ -159,18 +159,18 @@ ROWS = (
     Row(
         "cold",
         "cold start",
-        "process start to last token of a one-line stream; httpx: by hand with httpx-sse, pydantic",
+        "process start to last token of a one-line stream; httpx with httpx-sse and pydantic",
         MILLISECONDS,
         _three(COLD, "line", 1),
         (
-            at_most(1.2, "httpx", "≤ 1.2 × by hand"),
+            at_most(1.2, "httpx", "≤ 1.2 × plain httpx"),
             at_most(1 / 6, "anthropic", "≤ 1/6 of anthropic"),
         ),
         rounds=2,
         why=(
-            "Of its instructions, six tenths are the import of httpx and pydantic, a fifth the "
-            "classes of the replies, which pydantic makes at import, and a fifteenth the features "
-            "that the client has methods for (callgrind)."
+            "By instruction count (callgrind), half is the import of pydantic, a sixth is the "
+            "response models, which pydantic builds at import, and a tenth is pydantic's search "
+            "for plugins."
         ),
     ),
     Row(
@@ -180,7 +180,7 @@ ROWS = (
         MEGABYTES,
         _three(COLD, "line", 1),
         (
-            at_most(1.5, "httpx", "≤ 1.5 × by hand"),
+            at_most(1.5, "httpx", "≤ 1.5 × plain httpx"),
             at_most(1 / 2, "anthropic", "≤ 1/2 of anthropic"),
         ),
         rounds=0.6,
@@ -201,12 +201,6 @@ ROWS = (
             at_least(3.5, "anthropic", "≥ 3.5 × anthropic"),
         ),
         rounds=0.6,
-        why=(
-            "Three quarters of the CPU of a call are httpcore's and anyio's. Sockets on "
-            "asyncio itself, tried, save a quarter of it and reach ten times, but that is "
-            "two hundred lines of socket code, which lost a socket when a connect was "
-            "cancelled. `DefaultAioHttpClient` is the faster way."
-        ),
     ),
     Row(
         "async-aiohttp",
@@ -217,11 +211,11 @@ ROWS = (
             "ours": _crowd("flight", "ours+aiohttp", 2000, 500),
             "anthropic": _crowd("flight", "anthropic+aiohttp", 2000, 500),
         },
-        (at_least(2, "anthropic", "≥ 2 × anthropic with its own"),),
+        (at_least(2, "anthropic", "≥ 2 × anthropic with aiohttp"),),
         rounds=0.6,
         why=(
-            "Of the instructions of a call, three tenths are aiohttp's, which both pay; the rest "
-            "checks the request and reads the answer (callgrind)."
+            "Three tenths of the instructions of a call are aiohttp's, which both clients pay; the "
+            "rest check the request and read the response (callgrind)."
         ),
     ),
     Row(
@@ -235,18 +229,18 @@ ROWS = (
         },
         (at_most(1 / 8, "anthropic", "≤ 1/8 of anthropic with aiohttp"),),
         why=(
-            "Of the instructions of a delta, three tenths are aiohttp's and three tenths "
-            "pydantic's parsing of the JSON; the rest are this package's (callgrind)."
+            "Three tenths of the instructions of a delta are aiohttp's and three tenths pydantic's "
+            "parsing of the JSON; the rest are this package's (callgrind)."
         ),
     ),
     Row(
         "streams",
-        "200 async streams open at once, a delta each 20 ms, default pool",
-        "CPU per delta; aiohttp: reads the same chunks and parses nothing",
+        "200 async streams open at once, a delta every 20 ms, default pool",
+        "CPU per delta; aiohttp reads the same chunks and parses nothing",
         CPU_MICROSECONDS,
         {name: _crowd("streams", name, 1, 200, PACED) for name in ("ours", "aiohttp", "anthropic")},
         (
-            at_most(1.7, "aiohttp", "≤ 1.7 × bare aiohttp"),
+            at_most(1.7, "aiohttp", "≤ 1.7 × plain aiohttp"),
             at_most(0.45, "anthropic", "≤ 0.45 × anthropic"),
         ),
         rounds=0.6,
@@ -254,7 +248,7 @@ ROWS = (
     Row(
         "streams-aiohttp",
         "the same with `DefaultAioHttpClient`",
-        "CPU per delta; aiohttp: reads the same chunks and parses nothing",
+        "CPU per delta; aiohttp reads the same chunks and parses nothing",
         CPU_MICROSECONDS,
         {
             label: _crowd("streams", name, 1, 200, PACED)
@@ -264,11 +258,11 @@ ROWS = (
                 "anthropic": "anthropic+aiohttp",
             }.items()
         },
-        (at_most(1.1, "aiohttp", "≤ 1.1 × bare aiohttp"),),
+        (at_most(1.1, "aiohttp", "≤ 1.1 × plain aiohttp"),),
         rounds=0.6,
         why=(
-            "On top of aiohttp's reading come pydantic's parsing of each event and the request of "
-            "each stream, spread over its hundred deltas."
+            "In addition to aiohttp's reading, pydantic parses each event, and the request of each "
+            "stream is spread over its hundred deltas."
         ),
     ),
     Row(
@@ -277,13 +271,13 @@ ROWS = (
         "CPU per delta at 32 KiB, 64 KiB, 1 MiB (one block, many keys)",
         CPU_MICROSECONDS,
         _tools(),
-        (Target("the same at all sizes within 1.3 ×", _unevenness, 1.3),),
+        (Target("equal at all sizes within 1.3 ×", _unevenness, 1.3),),
         rounds=0.6,
     ),
     Row(
         "history",
         "10 MB of history sent with `create`",
-        "CPU of the call over that of `json.dumps` of the same; the worse of two texts",
+        "CPU of the call, relative to `json.dumps` of the same history; the worse of two texts",
         CPU_MILLISECONDS,
         _histories(),
         (Target("≤ 1.3 × `json.dumps`", _history_over_dumps, 1.3),),
@@ -297,8 +291,8 @@ ROWS = (
         (at_least(2, "anthropic", "≥ 2 × anthropic"),),
         rounds=0.6,
         why=(
-            "Fifty threads with calls of 50 ms cannot make more than 1,000 calls a second "
-            "with any client; the ratio shows how close anthropic comes to that on this "
+            "Fifty threads with calls of 50 ms cannot make more than 1,000 calls per second "
+            "with any client; the ratio depends on how close anthropic comes to that on this "
             "machine."
         ),
     ),

@@ -30,9 +30,9 @@ from .many import SHARED, rows
 
 PLACES, SECONDS, HINT = 5, 0.2, 1
 SHARES: tuple[tuple[str, tuple[int | None, ...]], ...] = (
-    ("1, told nothing", (None,)),
-    ("2, told nothing", (None,) * 2),
-    ("4, told nothing", (None,) * 4),
+    ("1, no limit set", (None,)),
+    ("2, no limit set", (None,) * 2),
+    ("4, no limit set", (None,) * 4),
     ("2, `max_concurrency` 3 and 2", (3, 2)),
     ("4, `max_concurrency` 2, 1, 1, 1", (2, 1, 1, 1)),
     ("4, `max_concurrency` 1", (1,) * 4),

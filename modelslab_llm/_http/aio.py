@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 from weakref import ref
 
 import aiohttp
-import httpcore
 from yarl import URL
 
+from . import failures
 from .connection import Asked, Waits
 from .http1 import Head, Headers, text_of
-from .network import ClosedError, Settings, Ways
+from .network import Settings, Ways
 from .on_asyncio import Loop, Timed, has_ended
 from .opening import Route, in_url
 from .private import limit_no_reads
@@ -77,7 +77,7 @@ class AioNetwork(Ways):
     async def _here(self) -> aiohttp.ClientSession:
         """Return the session of this event loop, and drop those of loops that ended."""
         if self.is_closed:
-            raise ClosedError("the client was closed")
+            raise failures.ReadError("the client was closed")
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
@@ -144,7 +144,7 @@ def _by_proxy(route: Route) -> dict[str, Any]:
     if proxy is None:
         return {}
     if proxy.is_socks:
-        raise httpcore.ProxyError("aiohttp does not speak SOCKS")
+        raise failures.ProxyError("aiohttp does not speak SOCKS")
     told: dict[str, Any] = {"proxy": f"{proxy.scheme}://{in_url(proxy.host)}:{proxy.port}"}
     if not route.forwards:  # else they are among the headers of the request
         told["proxy_headers"] = dict(_texts(proxy.own_headers()))
@@ -170,7 +170,7 @@ class AioConnection:
         try:
             return await self._response.content.readany()
         except RuntimeError as error:  # what aiohttp says of a connection that is gone
-            failure: Exception = httpcore.ReadError(str(error))
+            failure: Exception = failures.ReadError(str(error))
         except Exception as error:
             renamed = _renamed(error)
             if renamed is None:
@@ -178,7 +178,7 @@ class AioConnection:
             failure = renamed
         finally:
             self._is_waiting = False
-        raise httpcore.ReadTimeout("timed out") if self._is_late else failure
+        raise failures.ReadTimeout("timed out") if self._is_late else failure
 
     def too_late(self) -> None:
         """Wake whoever waits: the time is up."""
@@ -233,7 +233,7 @@ def _renamed(error: Exception) -> Exception | None:
     name = _name_of(error)
     if name is None:
         return None
-    renamed: Exception = getattr(httpcore, name)(str(getattr(error, "message", "") or error))
+    renamed: Exception = getattr(failures, name)(str(getattr(error, "message", "") or error))
     if not hasattr(error, "request_info"):
         renamed.__cause__ = error
     return renamed

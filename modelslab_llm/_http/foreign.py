@@ -37,7 +37,7 @@ class Carrier(Protocol):
 
 _PHASES: dict[str, tuple[Phase, str]] = {
     "ConnectTimeout": ("connect", "no connection"),
-    "WriteTimeout": ("write", "the server took nothing of the request"),
+    "WriteTimeout": ("write", "the server did not read the request"),
     "ReadTimeout": ("read", "the server sent nothing"),
     "PoolTimeout": ("pool", "no connection became free"),
 }
@@ -74,7 +74,7 @@ def _translated(error: Exception, pace: Pace, during: During) -> APIError:
     words = str(error) or _tls_reason(error) or type(error).__name__
     if isinstance(error, UnpackingError):
         kind = StreamInterruptedError if during == "stream" else UnexpectedResponseError
-        return kind(f"the answer cannot be decompressed: {words}")
+        return kind(f"the response cannot be decompressed: {words}")
     if during == "stream":
         return StreamInterruptedError(f"the connection broke during the stream: {words}")
     return _no_answer(error, words, pace, during)
@@ -96,13 +96,13 @@ def _no_answer(error: Exception, words: str, pace: Pace, during: During) -> APIC
     if untrusted:
         what = "the server's certificate is not trusted"
     elif unresolved:
-        what = "the host name cannot be resolved"
+        what = "the hostname cannot be resolved"
     elif refusal.endswith("CERTIFICATE_REQUIRED"):
-        what = "the server wants a client certificate"
+        what = "the server requires a client certificate"
     elif refusal.endswith(_REFUSED):
         what = "the server refuses the TLS handshake"
     elif is_called(error, "ProxyError"):
-        what = "the proxy refuses"
+        what = "the proxy refused the connection"
     elif is_called(error, "ConnectError", "UnsupportedProtocol"):
         what, words = "cannot connect", system_reason(error) or words
     else:
@@ -110,7 +110,7 @@ def _no_answer(error: Exception, words: str, pace: Pace, during: During) -> APIC
     failure = APIConnectionError(f"{what}: {words}")
     failure.permanent = untrusted is not None or is_called(error, *_NEVER)
     if untrusted and untrusted.verify_code in _NO_ISSUER:
-        failure.hint = "a CA of your own goes into SSL_CERT_FILE, or verify=... of an http_client"
+        failure.hint = "for a private CA, set SSL_CERT_FILE, or pass verify=... to an http_client"
     elif unresolved and unresolved.errno in _NO_SUCH_HOST:
         failure.hint, failure.unknown_host = "check the host in the base URL", True
     elif refusal.endswith(_REFUSED):
@@ -123,7 +123,7 @@ def _no_answer(error: Exception, words: str, pace: Pace, during: During) -> APIC
     elif (
         pace.is_plain and not pace.has_heard and during == "sending" and is_called(error, *_NO_WORD)
     ):
-        failure.hint = "no answer came: if the server speaks TLS, write https://"
+        failure.hint = "no response arrived; if the server speaks TLS, use https://"
     return failure
 
 
@@ -151,7 +151,7 @@ _REFUSED = (
 )
 _PERHAPS_FOR_WANT_OF_ONE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
 _CLIENT_CERTIFICATE = (
-    "a client certificate goes into context.load_cert_chain(...), and that into verify=context of"
+    "load a client certificate with context.load_cert_chain(...), and pass verify=context to"
     " an http_client"
 )
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -164,13 +164,13 @@ def _tls_reason(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, ssl.SSLError) and error.reason:
             return error.reason
-        if quoted := _REASON.search(str(error)):
+        if quoted := re.search(_REASON, str(error)):
             return quoted[1]
         error = error.__cause__ or error.__context__
     return ""
 
 
-_REASON = re.compile(r"\[SSL: ([A-Z0-9_/]+)\]")
+_REASON = r"\[SSL: ([A-Z0-9_/]+)\]"
 
 
 def system_reason(error: BaseException | None) -> str:

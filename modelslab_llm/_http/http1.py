@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 import h11
-import httpcore
+
+from . import failures
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -84,14 +85,14 @@ class Http1:
     def ask(self, method: bytes, target: bytes, headers: Headers) -> bytes:
         """Return the head of a request."""
         if self.state != "idle":
-            raise RuntimeError(f"a connection that is {self.state} was asked")
+            raise RuntimeError(f"a request was made on a connection that is {self.state}")
         self.state = "broken"
         self.head, self.heard, self._early, self._method = None, False, 0, method
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)
         try:
             sent = self._h11.send(h11.Request(method=method, target=target, headers=headers))
         except h11.LocalProtocolError as error:
-            raise httpcore.LocalProtocolError(str(error)) from None
+            raise failures.LocalProtocolError(str(error)) from None
         self.state = "asking"
         return sent or b""
 
@@ -108,13 +109,13 @@ class Http1:
             return self._h11.send(event) or b""
         except h11.LocalProtocolError as error:
             self.state = "broken"
-            raise httpcore.LocalProtocolError(str(error)) from None
+            raise failures.LocalProtocolError(str(error)) from None
 
     def hear(self, data: bytes) -> Head | None:
         """Take received bytes, b"" at the end; return the head of the response once complete."""
         self.state = "broken"
         if not data:
-            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+            raise failures.RemoteProtocolError("Server disconnected without sending a response.")
         self.heard = True
         try:
             self._h11.receive_data(data)
@@ -123,7 +124,7 @@ class Http1:
                 self._bear(event)
                 event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from None
+            raise failures.RemoteProtocolError(str(error)) from None
         if isinstance(event, h11.Response):
             self._answered(event)
         else:
@@ -133,9 +134,11 @@ class Http1:
     def _bear(self, event: h11.InformationalResponse) -> None:
         self._early += 1
         if event.status_code == 101:
-            raise httpcore.RemoteProtocolError("the server changes to another protocol unasked")
+            raise failures.RemoteProtocolError(
+                "the server switched to another protocol without being asked"
+            )
         if self._early > MOST_EARLY:
-            raise httpcore.RemoteProtocolError("the server says only that it will answer")
+            raise failures.RemoteProtocolError("the server sent only interim responses")
 
     def _answered(self, event: h11.Response) -> None:
         rest, _ = self._h11.trailing_data
@@ -233,7 +236,7 @@ class Length:
         return piece
 
     def end(self) -> None:
-        raise httpcore.RemoteProtocolError(
+        raise failures.RemoteProtocolError(
             "peer closed connection without sending complete message body"
             f" (received {self._length - self._missing} bytes, expected {self._length})"
         )
@@ -270,7 +273,7 @@ class Chunked:
         self._trailers = 0  # bytes of trailers so far
         self._held = b""  # part of a line
         self.done = False
-        self.fault: httpcore.RemoteProtocolError | None = None
+        self.fault: failures.RemoteProtocolError | None = None
         """The error found after the piece that was returned last, so that the piece is not lost."""
         self.rest = b""
 
@@ -287,7 +290,7 @@ class Chunked:
                     at = self._skip_trailers(data, at)
                 else:
                     at = self._read_size(data, at)
-        except httpcore.RemoteProtocolError as error:
+        except failures.RemoteProtocolError as error:
             if not pieces:
                 raise
             self.fault = error
@@ -304,7 +307,7 @@ class Chunked:
         if missing <= 2:
             line_end = data[at : at + missing]
             if not b"\r\n"[2 - missing :].startswith(line_end):
-                raise httpcore.RemoteProtocolError(f"malformed chunk footer: {line_end!r}")
+                raise failures.RemoteProtocolError(f"malformed chunk footer: {line_end!r}")
             at += len(line_end)
             missing -= len(line_end)
         self._missing = missing
@@ -333,11 +336,11 @@ class Chunked:
     def _hold(self, data: bytes, at: int, fault: str) -> int:
         """Keep part of a line until the rest arrives."""
         if len(data) - at > MOST_LINE or b"\n" in data[at:]:
-            raise httpcore.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
+            raise failures.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
         self._held = data[at:]
         return len(data)
 
     def end(self) -> None:
-        raise httpcore.RemoteProtocolError(
+        raise failures.RemoteProtocolError(
             "peer closed connection without sending complete message body (incomplete chunked read)"
         )

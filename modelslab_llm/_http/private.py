@@ -54,7 +54,7 @@ def set_pool(transport: Any, pool: object) -> None:
 
 
 def is_as_made(function: object) -> bool:
-    """Tell whether a function of httpx or httpcore is the library's own, and nobody's patch.
+    """Tell whether a function of httpx or httpcore is the library's own, not a patch.
 
     A patch may say of itself what it likes, but what it is run with is its own module's. The guard
     of our testing kit, which only looks, does not count.

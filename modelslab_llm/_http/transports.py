@@ -1,7 +1,7 @@
-"""Our connections as transports of httpx's, for all that goes through a client of httpx's.
+"""Our connections as httpx transports, for everything that goes through an httpx client.
 
-They are `httpx.HTTPTransport`s whose requests go on to a pool of ours. So whoever stands in for one
-(pytest-httpx, respx) or around one (OpenTelemetry) is asked first.
+They are `httpx.HTTPTransport`s whose requests go on to a pool of ours. So a replacement
+(pytest-httpx, respx) or wrapper (OpenTelemetry) sees each request first.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import httpx
 from typing_extensions import Self
 
 from .connection import Answered, Asked, Connection
-from .network import AsyncWays, Network, Settings
-from .pace import TIMEOUTS, Phase, bounded
+from .network import AsyncWays, Network
+from .pace import Phase, bounded, timeout_of
 from .private import is_as_made, set_pool
 
 
 class PooledTransport(httpx.HTTPTransport):
     """Send requests over our connections."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.network: Network = Network(settings)
+    def __init__(self, network: Network) -> None:
+        self.network: Network = network
         self._door = Door(self.network)
         set_pool(self, self._door)
 
@@ -41,7 +41,7 @@ class PooledTransport(httpx.HTTPTransport):
         self.close()
 
     def close(self) -> None:
-        """Close every connection; who uses one is woken."""
+        """Close every connection, and wake its users."""
         self._door.close()
 
 
@@ -65,7 +65,7 @@ class AsyncPooledTransport(httpx.AsyncHTTPTransport):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection; who uses one is woken."""
+        """Close every connection, and wake its users."""
         await self._door.aclose()
 
 
@@ -77,7 +77,7 @@ class GivenWaits:
 
     def seconds(self, phase: Phase) -> float | None:
         """Return how long a wait may last; see `Waits`."""
-        return bounded(self._timeouts.get(phase), TIMEOUTS[phase])
+        return bounded(self._timeouts.get(phase), timeout_of(phase))
 
 
 def _asked(request: httpcore.Request, network: Network | AsyncWays) -> Asked:
@@ -91,7 +91,7 @@ def _asked(request: httpcore.Request, network: Network | AsyncWays) -> Asked:
 
 
 class NetworkStream(httpcore.NetworkStream):
-    """What httpx's `network_stream` tells of a connection; it keeps none alive."""
+    """The data of a connection for httpx's `network_stream`; it keeps none alive."""
 
     def __init__(self, connection: Connection | Answered) -> None:
         self._connection = ref(connection)
@@ -101,7 +101,7 @@ class NetworkStream(httpcore.NetworkStream):
         return None if connection is None else connection.about(info)
 
     def hang_up(self) -> None:
-        """Wake whoever reads."""
+        """Wake the reader."""
         if connection := self._connection():
             connection.hang_up()
 
@@ -123,7 +123,7 @@ class Door:
         self._mocked: httpcore.ConnectionPool | None = None
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request, or let whoever has put themselves in httpcore's place answer it."""
+        """Send a request, or let a replacement of httpcore answer it."""
         if not is_as_made(httpcore.ConnectionPool.handle_request):
             return self._stand_in().handle_request(request)
         network = self._network

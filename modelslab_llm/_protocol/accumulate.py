@@ -166,7 +166,7 @@ class Accumulator:
             if growing := self._latest.get(event.index):
                 growing.closed = True
             else:
-                self._tolerated("content_block_stop of a block that never began")
+                self._tolerated("content_block_stop for a block that was never started")
         elif isinstance(event, MessageStartEvent):
             self._begin_message(event)
         elif isinstance(event, MessageDeltaEvent):
@@ -211,7 +211,7 @@ class Accumulator:
     def _take_stray(self, event: ContentBlockDeltaEvent) -> None:
         """Begin a block for a delta that has no start, or does not fit the open block."""
         if (block := _block_for(event.delta)) is None:
-            self._tolerated("a delta of unknown kind, which changes nothing")
+            self._tolerated("a delta of unknown type was ignored")
             return
         self._tolerated(f"content_block_start missing; began a {block.type} block at its delta")
         self._begin(event.index, block).take(event.delta)
@@ -240,7 +240,7 @@ class Accumulator:
             self._tolerated("content_block_start again")
             return
         if now:
-            self._tolerated("an index used for a second block")
+            self._tolerated("a second block with the same index")
         self._begin(index, block)
 
     def _begin(self, index: int, block: ContentBlock) -> _Growing:

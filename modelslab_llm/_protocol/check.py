@@ -55,9 +55,9 @@ def checked(
 
 
 def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) -> None:
-    """Raise a `TypeError` for a name that is no parameter, as any Python call does.
+    """Raise a `TypeError` for an unknown parameter, as any Python call does.
 
-    A parameter that another client's mark stands for is refused as `InvalidRequestError`.
+    A parameter whose value is another client's marker raises `InvalidRequestError`.
     """
     for name in params.keys() - known:
         if name != "stream" or params[name]:
@@ -66,7 +66,7 @@ def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) 
             )
     raise_for(
         [
-            f"{name}: leave it out, instead of {type(value).__name__}"
+            f"{name}: leave the parameter out instead of passing {type(value).__name__}"
             for name, value in params.items()
             if type(value).__name__ in ("NotGiven", "Omit")  # what anthropic and openai write
         ]
@@ -84,8 +84,8 @@ def refuse_ignored_schema(params: Mapping[str, Any], endpoint: Endpoint) -> None
     config: object = params.get("output_config")
     if is_mapping(config) and config.get("format") and "output_config" not in endpoint.strategies:
         raise InvalidRequestError(
-            "output_config.format: this server ignores it; messages.parse(output=...) holds "
-            "the answer to a type here, or extra_body sends it all the same"
+            "output_config.format: this server ignores it; use messages.parse(output=...), "
+            "or extra_body to send it anyway"
         )
 
 
@@ -95,15 +95,15 @@ def _cure(name: str, known: frozenset[str], verb: str) -> str:
     if cure := hint("parameter", name):
         return cure
     if name in Options.__annotations__:
-        return f"it is an option of the client, client.with_options({name}=...)"
-    only = f"what only your server knows goes in extra_body={{{name!r}: ...}}"
+        return f"set it on the client: client.with_options({name}=...)"
+    only = f"pass server-specific parameters in extra_body={{{name!r}: ...}}"
     return did_you_mean(name, known) + only
 
 
 def _model(body: dict[str, Any], endpoint: Endpoint, problems: list[str]) -> None:
     model = body.setdefault("model", endpoint.default_model)
     if model is None:
-        problems.append("model: name one, or give the endpoint a default_model=...")
+        problems.append("model: is required (or set default_model=... on the endpoint)")
     elif not isinstance(model, str) or not model.strip():
         problems.append(f"model: must be a name, not {model!r}")
 
@@ -156,7 +156,7 @@ def _thinking(value: Any, most: Any, endpoint: Endpoint, problems: list[str]) ->
         problems.append(f"thinking.budget_tokens: must be at least {least}, not {budget}")
     elif type(most) is int and budget >= most:
         problems.append(
-            f"thinking.budget_tokens: must be less than max_tokens, of which it is a part: "
+            f"thinking.budget_tokens: must be less than max_tokens, which includes it: "
             f"{budget} of {most}"
         )
 
@@ -186,11 +186,13 @@ def _tools(items: list[Any], problems: list[str]) -> list[Any]:
         if wrong := wrong_tool(tool):
             problems.append(f"tools[{i}]: {wrong}")
         elif callable(tool):
-            problems.append(f"tools[{i}]: is a plain function, decorate it with @tool")
+            problems.append(f"tools[{i}]: is a plain function, which must be decorated with @tool")
         elif not (name or fields.get("type", "custom") != "custom"):
             problems.append(f"tools[{i}]: must be a dict with a 'name'")
         elif name and places.setdefault(name, i) != i:
-            problems.append(f"tools[{i}]: the name {name!r} is taken by tools[{places[name]}]")
+            problems.append(
+                f"tools[{i}]: the name {name!r} is already used by tools[{places[name]}]"
+            )
         if schema is not None and not (
             is_mapping(schema) and schema.get("type", "object") == "object"
         ):

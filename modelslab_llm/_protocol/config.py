@@ -15,6 +15,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from .. import endpoints
 from .._hints import ONCE, did_you_mean, hint
+from .._records import record
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
@@ -42,8 +43,8 @@ class _ByName:
     def __new__(cls, *given: object, **waits: float | None) -> Self:
         if given or not waits.keys() <= cls.__annotations__.keys():
             raise TypeError(
-                f"Timeout takes {', '.join(cls.__annotations__)}, each by its name;"
-                " one number for all is timeout=5"
+                f"Timeout takes {', '.join(cls.__annotations__)} by name;"
+                " for the same number everywhere use timeout=5"
             )
         return super().__new__(cls)
 
@@ -109,23 +110,23 @@ class Options(TypedDict, total=False):
     """Longest wait in seconds that a server may ask for before a retry; if it asks for more, the
     call fails. Default 60."""
     default_headers: Mapping[str, str] | None
-    """Headers of every request; they win over the client's own. Default none."""
+    """Headers of every request; they take precedence over the package's own. Default none."""
     max_response_bytes: int
-    """Most bytes of one response, streamed or not, and of one event. Default 64 MiB."""
+    """Maximum size in bytes of one response, streamed or not, and of one event. Default 64 MiB."""
     observers: Sequence[Observer]
-    """Observers that are told of each call, attempt, retry and outcome. Default none."""
+    """Observers that are notified of each call, attempt, retry and outcome. Default none."""
     budget: Budget | None
-    """What calls may spend in all; once it is spent, the next call raises `BudgetSpentError`.
+    """The total budget of all calls; once it is spent, the next call raises `BudgetSpentError`.
     Default None, no limit."""
     flow_control: bool
     """Whether calls queue once the server refuses some of them (429, 529). Default True."""
     max_concurrency: int | None
-    """Most calls in flight at a time, open streams included. Default None, no limit."""
+    """Maximum number of calls in flight, open streams included. Default None, no limit."""
     max_queue_wait: float | None
     """Seconds a call may wait in the queue; None for no limit. Default 600."""
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     """Hold everything a client is set to."""
 
@@ -144,7 +145,7 @@ class Config:
     max_concurrency: int | None = None
     max_queue_wait: float | None = 600.0
     lines: Lines | None = field(default=None, repr=False, compare=False)
-    """Where the calls of this client and its copies stand in line."""
+    """The queues of this client and its copies."""
     brought: tuple[Secret, ...] = ()
     """Keys that a single request brings in its own headers."""
 
@@ -155,7 +156,7 @@ class Config:
 
     @property
     def line_rules(self) -> LineRules:
-        """What each call may ask of its line."""
+        """The limits of each call in the queue."""
         return LineRules(
             self.flow_control,
             self.max_concurrency,
@@ -187,7 +188,7 @@ class Config:
         env = os.environ if env is None else env
         if level := _unquoted(env.get(LOG, "")):
             log_to_stderr(level)
-        # Options before the key: a misspelt api_key is no missing one.
+        # Options before the key: a misspelled api_key is not a missing one.
         config = cls.without_key(endpoint, base_url, deployment_id, env=env, **options)
         return replace(config, key=_key(api_key, config.endpoint, env))
 
@@ -228,7 +229,7 @@ class Config:
         for name in [name for name in least if name in values]:
             if not (type(values[name]) is int and values[name] >= least[name]):
                 raise ConfigurationError(
-                    f"{name} must be a whole number from {least[name]} on, not {values[name]!r}"
+                    f"{name} must be a whole number, at least {least[name]}, not {values[name]!r}"
                 )
         if not isinstance(values.get("flow_control", True), bool):
             raise ConfigurationError(
@@ -263,7 +264,7 @@ class Config:
     @property
     def hide_key(self) -> Callable[[str], str]:
         """Return a text without the key, which servers like to quote in their errors."""
-        # Kept by hand: `cached_property` takes a lock before Python 3.12, which a fork may copy.
+        # Not a `cached_property`, which takes a lock before Python 3.12 that a fork may copy.
         known: Callable[[str], str] | None = self.__dict__.get("hide_key")
         if known is None:
             own = [self.key] if self.key else []
@@ -272,7 +273,7 @@ class Config:
         return known
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
-        """Return what hides the keys in these headers too: a call may bring one of its own."""
+        """Return a function that also masks the keys in these headers: a call may have its own."""
         strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
         return replace(self, brought=tuple(map(Secret, strange))) if strange else self
 
@@ -285,7 +286,7 @@ def _observers(given: Any) -> tuple[Observer, ...]:
         if not isinstance(observer, Observer):
             what = "the class itself" if isinstance(observer, type) else type(observer).__name__
             raise ConfigurationError(
-                f"observers must hold instances of a subclass of Observer, not {what}"
+                f"observers must contain instances of a subclass of Observer, not {what}"
             )
     return observers
 
@@ -308,7 +309,7 @@ def _endpoint(
         named = [name for name, value in found.items() if value is not None]
     if len(named) > 1:
         raise ConfigurationError(
-            f"{' and '.join(named)} contradict each other: each names a server, give one of them"
+            f"{' and '.join(named)} contradict each other: each names a server; pass only one"
         )
     if endpoint is not None:
         if not isinstance(endpoint, Endpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -341,7 +342,7 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
         raise ConfigurationError(
             f"no API key: pass api_key=... or set the environment variable {API_KEY}"
             + (
-                "; for a server that asks for none use endpoint=endpoints.gateway(url, auth=None)"
+                "; for a server without keys use endpoint=endpoints.gateway(url, auth=None)"
                 if endpoint.auth_can_change
                 else ""
             )
@@ -349,8 +350,8 @@ def _key(api_key: str | None, endpoint: Endpoint, env: Mapping[str, str]) -> Sec
     if not re.fullmatch(r"[!-~]+", key):
         # Without the value: this error may end up in a log.
         raise ConfigurationError(
-            f"the key in {source} holds a space, a line break or a character outside ASCII: "
-            "copy it again, alone"
+            f"the key in {source} contains a space, a line break or a non-ASCII character: "
+            "copy only the key"
         )
     return Secret(key)
 

@@ -1,7 +1,7 @@
 """Decide whether a new answer really continues an old one, and what of it is new. Pure.
 
-The request ended in the old text, as the last assistant turn. What comes is a continuation, or the
-server began again, left the old text out, or answered something else. Only where it can be told
+The request ended in the old text, as the last assistant turn. The answer is a continuation, or the
+server started again, left the old text out, or answered something else. Only where it can be told
 apart is the new text handed out: in doubt `NotContinued` is raised.
 """
 
@@ -59,7 +59,7 @@ class Repeated:
     >>> Repeated("The Tamar").take("The Exe")
     Traceback (most recent call last):
     modelslab_llm._protocol.continuation.NotContinued: the server should have repeated the 9 \
-characters so far, and differs after 4
+characters so far, but differs after 4
     """
 
     def __init__(self, prefill: str) -> None:
@@ -78,7 +78,7 @@ characters so far, and differs after 4
         if not self._prefill.startswith(old, self._seen):
             raise NotContinued(
                 f"the server should have repeated the {len(self._prefill)} characters so far, "
-                f"and differs after {self._seen + _in_common(old, self._prefill, self._seen)}"
+                f"but differs after {self._seen + _in_common(old, self._prefill, self._seen)}"
             )
         self._seen += len(old)
         self.settled = self._seen == len(self._prefill)
@@ -89,7 +89,7 @@ characters so far, and differs after 4
         if not self.settled:
             raise NotContinued(
                 f"the server should have repeated the {len(self._prefill)} characters so far, "
-                f"and ended after {self._seen}"
+                f"but ended after {self._seen}"
             )
         return ""
 
@@ -105,13 +105,13 @@ class Rest:
     (' is', ' tidal.')
     >>> Rest("the Tamar").take("the Tamar is tidal.")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began again, and should have \
-continued the text so far
+    modelslab_llm._protocol.continuation.NotContinued: the server started again instead of \
+continuing the text so far
     >>> answer = Rest("The Tamar")
     >>> answer.take("S"), answer.take("ure, ")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began a sentence in the middle \
-of one
+    modelslab_llm._protocol.continuation.NotContinued: the server started a new sentence in the \
+middle of one
     """
 
     def __init__(self, prefill: str) -> None:
@@ -126,12 +126,12 @@ of one
         >>> Rest("The Tamar").read(20, 20)
         Traceback (most recent call last):
         modelslab_llm._protocol.continuation.NotContinued: the server left the text so far out of \
-the prompt: it counted 20 tokens in it, and 20 before
+the prompt: it counted 20 prompt tokens, and 20 before
         """
         if not self.settled and 0 < now <= before:
             raise NotContinued(
                 "the server left the text so far out of the prompt: "
-                f"it counted {now} tokens in it, and {before} before"
+                f"it counted {now} prompt tokens, and {before} before"
             )
 
     def take(self, text: str) -> str:
@@ -141,9 +141,9 @@ the prompt: it counted 20 tokens in it, and 20 before
         begun = self._begun = self._begun + text  # short, or it would be settled
         new = begun.lstrip()
         if self._begins_a_sentence(begun):
-            raise NotContinued("the server began a sentence in the middle of one")
+            raise NotContinued("the server started a new sentence in the middle of one")
         if new.startswith(self._beginning):
-            raise NotContinued("the server began again, and should have continued the text so far")
+            raise NotContinued("the server started again instead of continuing the text so far")
         undecided = self._beginning.startswith(new) or self._may_begin_a_sentence(begun)
         if undecided and len(begun) < LONG:
             return ""
@@ -155,7 +155,7 @@ the prompt: it counted 20 tokens in it, and 20 before
         begun, self._begun = self._begun, ""
         new = begun.strip()
         if not self.settled and len(new) > 1 and self._beginning.startswith(new):
-            raise NotContinued("the server began again, and should have continued the text so far")
+            raise NotContinued("the server started again instead of continuing the text so far")
         self.settled = True
         return begun
 
@@ -169,6 +169,6 @@ the prompt: it counted 20 tokens in it, and 20 before
 
 
 def _in_common(one: str, other: str, at: int) -> int:
-    """Return how many characters of `one` stand in `other` from `at` on."""
+    """Return how many characters of `one` match `other` from `at` on."""
     pairs = zip(one, other[at : at + len(one)], strict=False)
     return next((n for n, (here, there) in enumerate(pairs) if here != there), len(one))

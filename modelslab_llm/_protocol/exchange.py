@@ -52,13 +52,13 @@ T = TypeVar("T")
 REDIRECTS = 5
 
 WHY_NOT_SENT: dict[WhyNotSent, str] = {
-    "spent": "the server has let nothing in since this client was made",
-    "inside": "an open stream of the same task or thread may hold the last place: close it first",
-    "dry": "the server has let nothing in for a minute beyond its last hint",
+    "spent": "the server has accepted no request since this client was created",
+    "inside": "an open stream of the same task or thread may hold the last slot; close it first",
+    "dry": "the server has accepted no request for a minute beyond its last hint",
     "long": "not retried: the wait is above max_retry_wait, {max_retry_wait:g} s",
-    "queue": "the wait in line is above max_queue_wait, {max_queue_wait:g} s",
-    "late": "the server asks for a longer wait than the call has time for",
-    "deadline": "the deadline of {deadline:g} s has passed in line",
+    "queue": "the wait in the queue is above max_queue_wait, {max_queue_wait:g} s",
+    "late": "the server asks for a wait longer than the time left",
+    "deadline": "the deadline of {deadline:g} s has passed in the queue",
 }
 
 
@@ -174,7 +174,7 @@ class Sent:
         self._if_lost: list[finalize[..., Any]] = []
         """Callbacks for when an open stream is garbage-collected without being closed."""
         self.watch = watching(call, self._started) if is_watched(call) else None
-        """Who is told what happens; None if nobody is."""
+        """The observers to notify; None if there are none."""
 
     def starts(self) -> None:
         """Note that the request is being sent: its pause and its wait in the queue are over."""
@@ -192,7 +192,9 @@ class Sent:
             self.watch.attempt_ends(end)
 
     def retries(self, failure: APIError, wait: float) -> None:
-        """Tell observers that the call is retried. It is always logged, because somebody waits."""
+        """Tell observers that the call is retried. It is always logged, because the caller
+        waits.
+        """
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage
@@ -204,7 +206,7 @@ class Sent:
         if queue is not None:
             wait = self._hint
         if queue is not None and queue.flow.in_flight + queue.flow.waiting > 1:
-            line = "refused, back in line (limit %s, %d waiting): %s"
+            line = "refused, back in the queue (limit %s, %d waiting): %s"
             log.info(line, queue.flow.limit, queue.flow.waiting, failure)
         else:  # alone, it waits as long as the server asked
             log.warning("attempt %d failed, retrying in %.2f s: %s", self.tries, wait, failure)
@@ -297,7 +299,7 @@ class Sent:
             self._waited = self.place.waited
             flow = self.place.flow
             level = logging.INFO if waited >= 1 else logging.DEBUG
-            line = "stood in line %.2f s (limit %s, %d waiting)"
+            line = "waited %.2f s in the queue (limit %s, %d waiting)"
             log.log(level, line, waited, flow.limit, flow.waiting)
 
     def succeeds(self, outcome: Outcome, result: object) -> None:
@@ -453,5 +455,5 @@ def _how_the_key_went(request: Request, endpoint: Endpoint) -> str:
     sent = next((name for name in places if name in request.headers), None)
     if sent is None:
         return f"no key was sent as {' or '.join(places)}"
-    cure = ", which auth=... of its endpoint can change" if endpoint.auth_can_change else ""
+    cure = "; auth=... of the endpoint changes that" if endpoint.auth_can_change else ""
     return f"the key was sent as {sent}{cure}"

@@ -18,7 +18,7 @@ CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
 NEVER_KEPT = frozenset({*CREDENTIALS, "cookie", "set-cookie", "set-cookie2", "proxy-authorization"})
-"""Headers of an answer that no message, error or log holds: whoever has them could act as the
+"""Headers of an answer that no message, error or log holds: with them, anybody could act as the
 caller."""
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -41,7 +41,9 @@ line of printable ASCII text without spaces around it
         raise InvalidRequestError(f"{where}: must be a dict, not {type(headers).__name__}")
     for name, value in (headers or {}).items():
         if not (isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidRequestError(f"{where}: {type(name).__name__} {name!r} names no header")
+            raise InvalidRequestError(
+                f"{where}: {type(name).__name__} {name!r} is not a header name"
+            )
         if name.lower() in _FRAMING:
             raise InvalidRequestError(f"{where}[{name!r}]: is set by the HTTP library")
         if not (isinstance(value, str) and re.fullmatch(r"([!-~]([\t -~]*[!-~])?)?", value)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -64,7 +66,7 @@ def credential(auth: Auth, key: str) -> dict[str, str]:
 
 
 def keys_in(headers: Mapping[str, str]) -> list[str]:
-    """Return the keys that stand in headers with lower-case names."""
+    """Return the keys in headers with lower-case names."""
     return [
         value.rpartition(" ")[2]  # after "Bearer"
         for name in CREDENTIALS
@@ -72,7 +74,7 @@ def keys_in(headers: Mapping[str, str]) -> list[str]:
     ]
 
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = (
     r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
     r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
 )
@@ -84,4 +86,4 @@ def is_credential(name: str) -> bool:
     >>> list(filter(is_credential, ["x-api-key", "max_tokens", "accessToken", "author"]))
     ['x-api-key', 'accessToken']
     """
-    return _CREDENTIAL.fullmatch(name) is not None
+    return re.fullmatch(_CREDENTIAL, name) is not None

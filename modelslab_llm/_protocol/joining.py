@@ -84,7 +84,7 @@ class Joining:
         self._prefill = ""
         self._next = call
         self._begun = False
-        self._cannot = "the output has to fit a schema" if is_structured(call.asked) else ""
+        self._cannot = "the output must match a schema" if is_structured(call.asked) else ""
         # The index of the one block that can be continued, if the answer has no other: as handed
         # out, and in the stream being read.
         self._index: int | None = None
@@ -165,7 +165,7 @@ class Joining:
         most: int = self._call.asked["max_tokens"]
         left = most - self._tokens.since_limit if error else most
         if prefill and left < 1:
-            raise CannotResume("as far as can be counted, max_tokens is used up")
+            raise CannotResume("max_tokens is used up, by the estimated count")
         return prefill, going_on(self._call, prefill, left)
 
     def _wait(self, error: APIError | None) -> float:
@@ -387,9 +387,9 @@ class Joining:
     # Handing out
 
     def _leave_text(self) -> None:
-        """Hold nothing back any more: the answer has more than text, and cannot be continued."""
+        """Stop holding text back: an answer with more than text cannot be continued."""
         if not self._cannot:
-            self._cannot = "the answer has more than text"
+            self._cannot = "the answer contains more than text"
             self._flush()
 
     def _flush(self) -> None:

@@ -70,7 +70,7 @@ def _plain_json() -> SchemaValidator:
 
 
 def _plain(value: object) -> object:
-    """Turn what is no JSON type by itself but means one: models, and mappings that are no dict."""
+    """Convert values that have an obvious JSON form: models, and mappings that are not dicts."""
     if isinstance(value, BaseModel):
         return as_param(value)
     if is_mapping(value):
@@ -88,7 +88,7 @@ def _unsendable(value: Any, path: str = "") -> Sequence[str]:
     if is_array(value):
         return [at for i, v in enumerate(value) for at in _unsendable(v, f"{path}[{i}]")]
     if isinstance(value, str):
-        return [f"{path}: holds half a character (a lone surrogate)"] if _broken(value) else []
+        return [f"{path}: contains half a character (a lone surrogate)"] if _broken(value) else []
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{path}: {value} is not JSON"]
     if value is None or isinstance(value, (bool, int, float)):

@@ -97,7 +97,7 @@ class Reader:
         """Yield the events that the end of the body completes; raise if the message is not."""
         if not self._is_stream and (self._begun or not is_called_stream(self._label)):
             message = self._whole(bytes(self._begun))
-            self._tolerated("a whole message in reply to a stream request")
+            self._tolerated("a complete message in response to a stream request")
             rest = replay(message)
         else:
             rest = self._decoder.end()
@@ -108,12 +108,12 @@ class Reader:
         except StreamInterruptedError:
             if not self.message.stop_reason_seen:
                 raise
-            self._tolerated("the last event is cut, after the stop_reason")
+            self._tolerated("the last event is truncated, after the stop_reason")
         if not self.message.complete:
             if not self.message.stop_reason_seen:
                 words = self._decoder.words
                 raise StreamInterruptedError(
-                    "the stream ended before the message was complete: no stop_reason came"
+                    "the stream ended before the message was complete: no stop_reason arrived"
                     + (f"; the server said {words!r}" if words else "")
                 )
             self._tolerated("message_stop missing")
@@ -129,11 +129,11 @@ class Reader:
         if not self._is_stream:
             if self.fed > self._limit:
                 raise UnexpectedResponseError(
-                    f"the answer has more than {self._limit} bytes (max_response_bytes)"
+                    f"the response has more than {self._limit} bytes (max_response_bytes)"
                 )
             return b""
         if not is_called_stream(self._label):
-            self._tolerated("a stream whose content type is another")
+            self._tolerated("a stream with another content type")
         begun, self._begun = bytes(self._begun), bytearray()
         return begun
 

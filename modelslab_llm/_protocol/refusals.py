@@ -97,7 +97,7 @@ def from_payload(
     status = STATUS_BY_TYPE.get(said.type or "") or _status_of(said.code) or 500
     error = _error(status, headers, payload, now=now, in_stream=in_stream)
     # The server's own log says 200, so a line that said "HTTP 529" would mislead.
-    error._where = "error in a 200 answer,"  # pyright: ignore[reportPrivateUsage]
+    error._where = "error in a 200 response,"  # pyright: ignore[reportPrivateUsage]
     return error
 
 
@@ -209,7 +209,7 @@ def _explain(error: APIStatusError, said: _Said) -> None:
         error.endpoint_status = said.endpoint_status
         error.permanent = said.endpoint_status in _NEEDS_A_PERSON
         error.hint = (
-            "somebody has to resume it"
+            "a person must resume it"
             if error.permanent
             else "client.wait_until_ready() waits longer"
         )
@@ -222,7 +222,7 @@ def _explain(error: APIStatusError, said: _Said) -> None:
         error.hint = "check the base URL"
     elif status == 400 and re.search(_NO_GRAMMAR, said.message):
         error.hint = (
-            "llama-server cannot make a grammar of a tool's schema: it takes a pattern only as "
+            "llama-server cannot compile a tool's schema: it accepts patterns only as "
             "^...$ and without \\b or [^\\s], and lengths below 2000"
         )
     elif status == 501 or (status == 500 and re.search(_NEVER_HEALS, said.message)):

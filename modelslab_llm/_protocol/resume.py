@@ -7,9 +7,10 @@ joined in `joining`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from .._records import record
 from ..endpoints import Endpoint, Prefill
 from ..errors import APIError, InvalidRequestError
 from ..types._json import fields_of, is_list, is_mapping
@@ -26,7 +27,7 @@ class CannotResume(Exception):
     """The rest cannot be asked for; the words say why, if that is not plain from the failure."""
 
 
-@dataclass(frozen=True)
+@record
 class Allowed:
     """How often the rest of an answer may be asked for, in one call."""
 
@@ -51,7 +52,7 @@ def allowed(resume: int, continue_at_max_tokens: int, endpoint: Endpoint) -> All
     wanted = [name for name, value in given.items() if value]
     if not problems and wanted and endpoint.continues_prefill is None:
         problems.append(
-            f"{wanted[0]}: this server is not known to continue an answer; if it does, say so: "
+            f"{wanted[0]}: this server is not known to continue an answer; if it does, set "
             "endpoint=dataclasses.replace(client.endpoint, continues_prefill='rest')"
         )
     if problems:
@@ -127,5 +128,5 @@ def _own_prefill(asked: Mapping[str, Any]) -> str:
     if is_list(content) and len(content) == 1 and is_mapping(content[0]):
         content = content[0].get("text")
     if not isinstance(content, str):
-        raise CannotResume("the last turn of the request is more than text")
+        raise CannotResume("the last turn of the request contains more than text")
     return content

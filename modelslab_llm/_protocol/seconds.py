@@ -21,6 +21,6 @@ def seconds_of(name: str, value: Any, least: float | None = None) -> float:
     fits = is_number and (value > 0 if least is None else value >= least) and value != inf
     if not fits:
         floor = "above 0" if least is None else f"{least} or more"
-        forever = "; None is for no limit" if is_number and value == inf and least is None else ""
+        forever = "; use None for no limit" if is_number and value == inf and least is None else ""
         raise ConfigurationError(f"{name} must be {floor} seconds, not {value!r}{forever}")
     return float(min(value, LONGEST))

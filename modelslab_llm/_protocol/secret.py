@@ -12,7 +12,7 @@ from ..errors import APIError
 from ..types._json import is_list, is_object
 
 HIDDEN = "***"
-"""What stands in place of a key."""
+"""The replacement for a key."""
 
 
 class Secret:
@@ -36,7 +36,9 @@ class Secret:
         return "Secret(***)"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a client's key cannot be pickled: send client.spec(), which does without")
+        raise TypeError(
+            "a client's key cannot be pickled: send client.spec(), which does not contain it"
+        )
 
 
 class Secrets:

@@ -14,11 +14,11 @@ from ..types._json import fields_of, is_array, is_mapping
 
 CONVERTS = "modelslab_llm.openai.to_messages converts a whole request"
 
-_IMAGE = 'image(...) makes the block, {"type": "image", "source": {...}}'
-_DOCUMENT = 'document(...) makes the block, {"type": "document", "source": {...}}'
+_IMAGE = 'image(...) builds the block, {"type": "image", "source": {...}}'
+_DOCUMENT = 'document(...) builds the block, {"type": "document", "source": {...}}'
 _TEXT = 'the block is {"type": "text", "text": ...}'
 _CALL = 'the block is {"type": "tool_use", "id": ..., "name": ..., "input": {...}}'
-_RESULT = "tool_result(id, content) makes the block, for a user turn"
+_RESULT = "tool_result(id, content) builds the block, for a user turn"
 
 _BLOCKS: Mapping[str, str] = {
     "image_url": _IMAGE,
@@ -28,11 +28,11 @@ _BLOCKS: Mapping[str, str] = {
     "output_text": _TEXT,
     "function_call": _CALL,
     "function_call_output": _RESULT,
-    "input_audio": "Messages has no audio",
+    "input_audio": "Messages does not support audio",
 }
 _ROLES: Mapping[object, str] = {
-    "system": "'system' is not allowed in messages, pass system=... instead",
-    "developer": "'developer' is not allowed in messages, pass system=... instead",
+    "system": "'system' is not allowed in messages: pass system=... instead",
+    "developer": "'developer' is not allowed in messages: pass system=... instead",
     "tool": f"'tool' is OpenAI's: {_RESULT} ({CONVERTS})",
     "function": f"'function' is OpenAI's: {_RESULT} ({CONVERTS})",
     "model": "must be 'user' or 'assistant', not 'model'",
@@ -127,7 +127,7 @@ def _wrong_source(block: Mapping[str, Any], cure: str) -> str:
             return f".source.media_type: {media_type!r} is not a media type: write {whole!r}"
         data = fields.get("data")
         if isinstance(data, str) and data[:5].lower() == "data:":
-            return f".source.data: holds a data URL and not only its base64: {cure}"
+            return f".source.data: contains a data URL instead of only its base64: {cure}"
     url = fields.get("url")
     if kind == "url" and isinstance(url, str):
         if url[:5].lower() == "data:":

@@ -61,8 +61,8 @@ class Spec:
         """Return what of a client may travel; see `ClientSpec`."""
         if has_own_http:
             raise ConfigurationError(
-                "the http_client of this client cannot be sent to another process: make the spec"
-                " without it, ClientSpec(endpoint=client.endpoint, ...), and give the worker's own"
+                "the http_client of this client cannot be sent to another process: build the spec"
+                " without it, ClientSpec(endpoint=client.endpoint, ...), and pass the worker's own"
                 " to spec.client(http_client=...)"
             )
         spec = object.__new__(cls)
@@ -103,12 +103,12 @@ class Spec:
         given = Config(self.endpoint, None).changed(**options).default_headers
         if missing := [name for name in self._withheld if name not in given]:
             raise ConfigurationError(
-                f"default_headers[{missing[0]!r}] holds a credential, which a spec does not carry:"
+                f"default_headers[{missing[0]!r}] contains a credential, which a spec does not:"
                 f" pass default_headers={{{missing[0]!r}: ...}} to spec.client()"
             )
         if self.endpoint.auth is not None and not has_key(api_key, os.environ):
             raise ConfigurationError(
-                f"no API key in this process ({os.getpid()}), and a spec does not carry one: set"
+                f"no API key in this process ({os.getpid()}), and a spec does not contain one: set"
                 f" {API_KEY} in the environment of the workers, or pass api_key to spec.client()"
             )
         headers = {**self._config.default_headers, **given}
@@ -138,7 +138,7 @@ class Spec:
         told = [f"base_url={self.endpoint.base_url!r}"]
         for name, value in self.options.items():
             if value != getattr(usual, name):
-                if name in ("default_headers", "observers"):  # which may hold what nobody is to see
+                if name in ("default_headers", "observers"):  # which may contain secrets
                     told.append(f"{name}: {', '.join(_names_in(value))}")
                 else:
                     told.append(f"{name}={value!r}")
@@ -160,8 +160,8 @@ def _refuse_what_stays(options: Options) -> None:
     for name in ("api_key", "http_client"):
         if name in options:
             raise TypeError(
-                f"a spec takes no {name}, which cannot be sent to another process:"
-                f" spec.client({name}=...) takes it there"
+                f"a spec cannot contain {name}, which cannot be sent to another process:"
+                f" pass it to spec.client({name}=...) there"
             )
 
 
@@ -170,11 +170,13 @@ def _without_secrets(config: Config) -> tuple[Config, tuple[str, ...]]:
     hide = config.hide_key
     for url in (config.endpoint.base_url, config.endpoint.openai_base_url):
         if hide(url) != url:
-            raise ConfigurationError("the base URL holds the key, so no spec can be made of it")
+            raise ConfigurationError(
+                "the base URL contains the key, so it cannot be part of a spec"
+            )
     if config.budget is not None:
         raise ConfigurationError(
-            "a budget counts what one process spends: make the spec without it,"
-            " client.with_options(budget=None).spec(), and give each worker its part of the whole,"
+            "a budget counts what one process spends: build the spec without it,"
+            " client.with_options(budget=None).spec(), and give each worker its share,"
             " spec.client(budget=...)"
         )
     for observer in config.observers:
@@ -198,6 +200,6 @@ def _check_travels(observer: object) -> None:
     except Exception as error:  # noqa: BLE001 - whatever its own methods raise
         raise ConfigurationError(
             f"the observer {type(observer).__name__} cannot be sent to another process ({error}):"
-            " make the spec without it, client.with_options(observers=[]).spec(), and give the"
+            " build the spec without it, client.with_options(observers=[]).spec(), and pass the"
             " worker's own to spec.client(observers=[...])"
         ) from None

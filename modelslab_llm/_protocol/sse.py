@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
 from .._forks import no_fork
@@ -26,6 +25,7 @@ from .refusals import error_inside
 
 if TYPE_CHECKING:
     import httpx
+    import httpx_sse
 
 _KNOWN = frozenset(
     {
@@ -47,8 +47,8 @@ BLANK = b"\xef\xbb\xbf \r\n"
 
 # As numbers: `b"\n" in data` makes Python try the one as a number first, and word an error.
 _LF, _CR = b"\n\r"
-_WRONG_BYTE = re.compile("[\udc80-\udcff]")
-_FIELD = re.compile(rb"(event|data|id|retry)?:")
+_WRONG_BYTE = "[\udc80-\udcff]"
+_FIELD = rb"(event|data|id|retry)?:"
 
 
 def is_called_stream(label: str) -> bool:
@@ -66,7 +66,7 @@ def is_stream(label: str, begun: bytes) -> bool | None:
         return None
     if is_called_stream(label):
         return not begun.startswith((b"{", b"[", b"<"))
-    if _FIELD.match(begun):
+    if re.match(_FIELD, begun):
         return True
     return None if len(begun) < 16 else False
 
@@ -193,12 +193,12 @@ class EventDecoder:
         text, wrong = _decoded(frame)
         # A cast: it asks a response for no more than `_Text` has.
         source = cast("httpx.Response", _Text(text + "\n\n"))
-        for event in httpx_sse.EventSource(source).iter_sse():
+        for event in _event_source()(source).iter_sse():
             data = event.data
             if self._translator and data:
                 yield from self._translated(self._translator, event.event, data)
             elif data == "[DONE]":
-                self._tolerated("[DONE], which is another format's end of a stream")
+                self._tolerated("[DONE], the end of a stream in another format")
             elif data:
                 data, broken = wrong.subn("\ufffd", data) if wrong else (data, 0)
                 found = self._read(event.event, data)
@@ -215,7 +215,7 @@ class EventDecoder:
         if not is_object(payload):
             return iter((self._read_words(name, data, "is not a JSON object"),))
         if (events := translator.add(payload)) is None:
-            raise self._broken(data, "is not of the format that was asked for")
+            raise self._broken(data, "is not in the requested format")
         return events
 
     def _read(self, name: str, data: str) -> Event:
@@ -237,12 +237,10 @@ class EventDecoder:
             return self._read_words(name, data, "is not an object")
         fields = self._halves.cut(payload)
         if fields.get("type") in _KNOWN:
-            return self._known(
-                fields, data, f"does not have the form of its type ({first_problem(reason)})"
-            )
+            return self._known(fields, data, f"does not match its type ({first_problem(reason)})")
         if name in _KNOWN:  # the type is said by the event line alone
-            self._tolerated("an event whose type is on its event line alone")
-            return self._known({**fields, "type": name}, data, "does not fit its event line")
+            self._tolerated("an event with its type only on the event line")
+            return self._known({**fields, "type": name}, data, "does not match its event line")
         if "choices" in fields:
             foreign = UnexpectedResponseError(
                 "the stream is in the OpenAI format: use the base URL of the Messages format"
@@ -257,7 +255,7 @@ class EventDecoder:
         except ValidationError as error:
             why = first_problem(error)
         if fields["type"] == "ping":  # says nothing, in whichever form
-            self._tolerated("a ping of another form")
+            self._tolerated("a ping in another form")
             return PingEvent()
         raise self._broken(data, f"{what} ({why})")
 
@@ -309,7 +307,16 @@ def _decoded(frame: bytes) -> tuple[str, re.Pattern[str] | None]:
     try:
         return frame.decode("utf-8", "surrogatepass"), None
     except UnicodeDecodeError:
-        return frame.decode("utf-8", "surrogateescape"), _WRONG_BYTE
+        return frame.decode("utf-8", "surrogateescape"), re.compile(_WRONG_BYTE)
+
+
+@cache
+def _event_source() -> type[httpx_sse.EventSource]:
+    # It loads httpx, which costs a short program more than the rest, and few streams need it.
+    with no_fork():
+        import httpx_sse
+
+    return httpx_sse.EventSource
 
 
 def _is_a_word(data: str) -> bool:

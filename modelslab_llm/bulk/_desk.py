@@ -1,8 +1,8 @@
-"""Keep the rows of a run in order: in line, in flight, stored, handed out.
+"""Keep the rows of a run in order: queued, in flight, stored, handed out.
 
-It asks nobody, waits for nothing and starts no thread: a driver brings rows and answers, and takes
-requests and results. It is not thread-safe; the driver with threads holds a lock, but for what says
-that it needs none.
+It sends nothing, waits for nothing and starts no thread: a driver brings rows and answers, and
+takes requests and results. It is not thread-safe; the driver with threads holds a lock, except for
+what says that it needs none.
 
 A result goes through `unstored` before it is handed out, if there is a store.
 """
@@ -88,21 +88,21 @@ class Desk(Generic[R, T]):
         self.line: deque[Ask[R]] = deque()
         """Requests to be sent, oldest first."""
         self.ready: deque[BulkResult[R, T]] = deque()
-        """Results to be handed out; all that has to be stored of them is."""
+        """Results to be returned; what must be stored of them is stored."""
         self.unstored: list[tuple[Kept | None, BulkResult[R, T]]] = []
         """Results that have to be stored first, or to wait for others that have."""
         self.exhausted = False
-        """Whether there are no more rows."""
+        """Whether all rows have been taken."""
         self._recipe = recipe
         self._ledger = ledger
         self._adapter = adapter
         self._prices = prices
         self._max_in_flight = max_in_flight
         self._include_stored = include_stored
-        self._waiting = waiting  # calls that stand in the client's line, of this run and others
+        self._waiting = waiting  # calls in the client's queue, of this run and others
         self._now = now
-        self._in_hand = 0  # rows taken and not handed out
-        self._keys: dict[Key, Ask[R]] = {}  # of rows in line or in flight
+        self._in_hand = 0  # rows taken and not returned
+        self._keys: dict[Key, Ask[R]] = {}  # of rows queued or in flight
         self._digests: dict[bytes, Ask[R]] = {}
         self._fresh: dict[Key, Kept] = {}  # of rows that are not stored yet
         self._fresh_answers: dict[bytes, Kept] = {}
@@ -119,7 +119,7 @@ class Desk(Generic[R, T]):
 
     @property
     def wants_rows(self) -> bool:
-        """Whether there is room for so many rows that it is worth waking who brings them."""
+        """Whether there is room for enough rows to wake the reader of rows."""
         half = self._max_in_flight // 2
         return len(self.line) <= half and self._in_hand < 3 * self._max_in_flight - half
 
@@ -130,7 +130,7 @@ class Desk(Generic[R, T]):
         return no_more_rows and self._in_hand == len(self.ready)
 
     def take(self, row: R) -> None:
-        """Take the next row: put its request in line, or its result where results go."""
+        """Take the next row: queue its request, or put its result where results go."""
         self.put(self.read(row))
 
     def read(self, row: R) -> Taken[R]:
@@ -174,7 +174,7 @@ class Desk(Generic[R, T]):
         taken.was_looked_for = True
 
     def put(self, taken: Taken[R]) -> None:
-        """Put the request of a row in line, or its result where results go."""
+        """Queue the request of a row, or put its result where results go."""
         self.tally.taken += 1
         self._in_hand += 1
         try:
@@ -209,7 +209,7 @@ class Desk(Generic[R, T]):
     def ended(
         self, ask: Ask[R], outcome: Message | BaseException, json: str | Exception | None = None
     ) -> None:
-        """Take what came of a request that was sent, and its JSON where that was made before."""
+        """Take the outcome of a request, and its JSON if that was made before."""
         self.tally.in_flight -= 1
         message = outcome if isinstance(outcome, Message) else None
         error = None
@@ -240,7 +240,7 @@ class Desk(Generic[R, T]):
         return batch
 
     def stored(self, batch: list[tuple[Kept | None, BulkResult[R, T]]]) -> None:
-        """Let results be handed out, now that they are stored."""
+        """Release results to be returned, now that they are stored."""
         for kept, result in batch:
             if kept is not None:
                 self._fresh.pop(kept.key, None)
@@ -253,7 +253,7 @@ class Desk(Generic[R, T]):
         return self.ready.popleft()
 
     def progress(self, now: float) -> BulkProgress:
-        """Return how far the run has come."""
+        """Return the progress of the run."""
         waiting = min(self._waiting(), self.tally.in_flight)
         return self.tally.snapshot(now, len(self.line), waiting)
 
@@ -281,7 +281,9 @@ class Desk(Generic[R, T]):
             kept = _for(ask, equal, self.course.run)
             self._file(kept, self._from_store(ask, kept, "duplicate"))
         else:
-            why = f"row {ask.index}: another row, with another request, has its key {ask.key!r}"
+            why = (
+                f"row {ask.index}: another row, with another request, has the same key {ask.key!r}"
+            )
             self._refuse(ask.index, ask.row, None, InvalidRequestError(why), shown=ask.key)
 
     def _stored(self, key: Key, digest: bytes | None = None) -> Kept | None:
@@ -416,7 +418,7 @@ class Desk(Generic[R, T]):
         )
 
     def _output_json(self, message: Message | None) -> str | None:
-        answer: Any = message  # narrowed, its type would have a part that nobody knows
+        answer: Any = message  # narrowed, its type would have an unknown part
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
         output = answer.parsed

@@ -199,7 +199,7 @@ class Shelf:
                 f"{SCHEMA}; use the version that wrote it, or another file"
             )
         known = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
-        kind = "TABLE IF NOT EXISTS" if create else "TEMP TABLE"  # who reads changes nothing
+        kind = "TABLE IF NOT EXISTS" if create else "TEMP TABLE"  # a reader changes nothing
         for name in BESIDE.keys() - known:
             self._db.execute(f"CREATE {kind} {name} {BESIDE[name]}")
 
@@ -311,7 +311,7 @@ def _held(path: Path) -> FileLock:
     except BlockingIOError:
         raise StoreError(
             f"store {path}: is in use by another run{_who(path)}; wait for it to end, "
-            "or give this run another file"
+            "or use another file for this run"
         ) from None
     except OSError as error:
         raise StoreError(f"store {path}: {error}") from error

@@ -42,17 +42,17 @@ class BulkOptions(TypedDict, total=False):
     """The options of `messages.bulk`, in addition to the rows and the request parameters."""
 
     store: str | os.PathLike[str] | None
-    """File that stores the results, created or continued. Rows that it has an answer for are not
-    asked again. Default None: nothing is stored."""
+    """File that stores the results, created or continued. Rows with a stored answer are not sent
+    again. Default None: nothing is stored."""
     max_in_flight: int
     """Maximum number of rows in flight. Default 50."""
     max_failures: int | None
     """End the run with `TooManyFailuresError` once this many of its rows have failed. Default None,
     no limit."""
     retry_failed: bool
-    """Ask rows again that failed in an earlier run. Default False: use the stored failure."""
+    """Send rows again that failed in an earlier run. Default False: use the stored failure."""
     include_stored: bool
-    """Also hand out results that were stored before. Default True."""
+    """Also return results that were stored before. Default True."""
     deduplicate: bool
     """Send identical requests once and share the answer among their rows. Default False."""
     prices: Prices | None
@@ -176,9 +176,9 @@ class Order(Generic[R, T]):
         rows = "an unknown number of rows" if self._total is None else f"{self._total:,} rows"
         facts = [f"{rows}, at most {self.max_in_flight} in flight"]
         if self.store is not None:
-            again = "are asked again" if self.options.get("retry_failed") else "count as failed"
+            again = "are sent again" if self.options.get("retry_failed") else "count as failed"
             facts.append(
-                f"{self.store} has {stored.answered:,} answers, which are not asked again, and "
+                f"{self.store} has {stored.answered:,} answers, which are not sent again, and "
                 f"{stored.failed:,} failures, which {again}"
             )
         if (budget := self.options.get("budget")) is not None:
@@ -188,12 +188,12 @@ class Order(Generic[R, T]):
     def _failed_rows(self, progress: BulkProgress) -> str:
         if not progress.failed or self.store is None:
             return ""
-        return "; run it again with retry_failed=True to ask the failed rows again"
+        return "; run it again with retry_failed=True to send the failed rows again"
 
     def _go_on(self) -> str:
         if self.store is None:
-            return "nothing was stored, so all rows are asked again by another run"
-        return f"run it again with store={str(self.store)!r} to go on where it ended"
+            return "nothing was stored, so another run sends all rows again"
+        return f"run it again with store={str(self.store)!r} to continue where it stopped"
 
 
 class LeftEarly(Exception):
@@ -219,7 +219,7 @@ def _check(options: Mapping[str, Any], defaults: object) -> None:
     for name in options.keys() - known:
         cure = f"known are {', '.join(sorted(known))}"
         if name in PARAMETERS:
-            cure = f"what all rows share goes in defaults={{{name!r}: ...}}"
+            cure = f"pass parameters that all rows share in defaults={{{name!r}: ...}}"
         raise TypeError(f"messages.bulk() has no parameter {name!r}: {cure}")
     if not is_mapping(defaults):
         raise ConfigurationError(f"defaults: must be a dict, not {type(defaults).__name__}")
@@ -232,7 +232,7 @@ def _check(options: Mapping[str, Any], defaults: object) -> None:
             continue
         if name in options and not (type(value) is int and value >= least):
             raise ConfigurationError(
-                f"{name} must be a whole number from {least} on, not {value!r}"
+                f"{name} must be a whole number, at least {least}, not {value!r}"
             )
     for name, kind in (("prices", Prices), ("budget", Budget)):
         value = options.get(name)

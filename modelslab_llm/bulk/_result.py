@@ -203,7 +203,9 @@ def adapter_of(output: Any) -> TypeAdapter[Any]:
         adapter.json_schema()
     except (PydanticUserError, SchemaError, NameError) as error:
         first = str(error).partition("\n")[0]
-        raise ConfigurationError(f"output: is not a type to be read from JSON: {first}") from error
+        raise ConfigurationError(
+            f"output: is not a type that can be read from JSON: {first}"
+        ) from error
     return adapter
 
 

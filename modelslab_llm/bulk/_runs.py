@@ -1,4 +1,4 @@
-"""The run objects that users hold, sync and async. Loaded with the client, so kept light.
+"""Define the run objects, sync and async. Loaded with the client, so kept light.
 
 `_course` decides what is asked and handed out. The crews in `_threads` and `_tasks` do it; they are
 loaded when a run begins.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the crews are loaded when a run begins
 R = TypeVar("R")
 T = TypeVar("T")
 
-LATE = "plan() comes before the run; this one has begun"
+LATE = "call plan() before the run; this one has started"
 USED_UP = "rows is an iterator, which plan() has used up: pass a list, or new rows"
 
 
@@ -41,7 +41,7 @@ class BulkRun(Generic[R, T]):
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         if not isinstance(order.rows, Iterable):
-            raise TypeError("rows is an async iterable: AsyncModelsLab takes those")
+            raise TypeError("rows is an async iterable: use AsyncModelsLab")
         self._ask = ask
         self._order = order
         self._crew: Crew[R, T] | None = None

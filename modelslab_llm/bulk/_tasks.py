@@ -64,7 +64,7 @@ class AsyncCrew(Generic[R, T]):
     async def next(self) -> BulkResult[R, T]:
         """Return the next result. Raises what ended the run, or `StopAsyncIteration`."""
         if self._waits:
-            raise RuntimeError("a bulk run belongs to one task, and another one waits for it")
+            raise RuntimeError("a bulk run belongs to one task, and another task is using it")
         self._waits = True
         try:
             return await self._next()
@@ -266,7 +266,7 @@ class Rows(AsyncIterator[R]):
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        """Close the caller's async generator: nobody else can while it is in this task."""
+        """Close the caller's async generator, which only this task can do."""
         source: Any = self._async
         if isinstance(source, AsyncGenerator):
             await source.aclose()

@@ -60,7 +60,7 @@ class Crew(Generic[R, T]):
     def next(self) -> BulkResult[R, T]:
         """Return the next result. Raises what ended the run, or `StopIteration`."""
         if not self._turn.acquire(blocking=False):
-            raise RuntimeError("a bulk run belongs to one thread, and another one waits for it")
+            raise RuntimeError("a bulk run belongs to one thread, and another thread is using it")
         try:
             return self._next()
         except StopIteration:

@@ -59,12 +59,12 @@ def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
     if prompt == "-":
         prompt, names = "", ["-", *names]
     if where.api_key_file == "-" and "-" in names:
-        raise Fault("standard input cannot be the key and a part of the question")
+        raise Fault("standard input cannot be both the key and part of the question")
     if prompt and not names and os.path.isfile(prompt):
-        note(f'the prompt is the text {prompt!r}; a file comes after it: ask "..." {prompt}')
+        note(f'the prompt is the text {prompt!r}; name files after it: ask "..." {prompt}')
     question = content_of(prompt or "", names, piped=where.api_key_file != "-")
     if not question:
-        raise Fault('there is no prompt: modelslab ask "...", or pipe it in')
+        raise Fault('there is no prompt: modelslab ask "...", or pipe it into the command')
     return question
 
 
@@ -73,7 +73,7 @@ def strategy_of(name: str | None, schema: str | None) -> Strategy | None:
     if name is None:
         return None
     if schema is None:
-        raise Fault("--strategy says how a schema is asked for: it needs --schema")
+        raise Fault("--strategy requires --schema")
     from modelslab_llm import Strategy
 
     known: tuple[Strategy, ...] = get_args(Strategy)
@@ -116,14 +116,14 @@ async def model_of(target: Target, client: AsyncModelsLab) -> str:
     """Return the model to ask: the preferred one, or the only one there is. Raises `Fault`."""
     if target.model:
         return target.model
-    cure = "name one with --model, in MODELSLAB_MODEL, or in a profile"
+    cure = "set it with --model, MODELSLAB_MODEL or a profile"
     try:
         names = [model.id for model in await client.models.list()]
     except NotFoundError as error:
-        raise Fault(f"no model is named, and the server lists none; {cure}") from error
+        raise Fault(f"no model is set, and the server lists none; {cure}") from error
     if len(names) != 1:
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise Fault(f"no model is named; {cure}; the server has: {few or 'none'}")
+        raise Fault(f"no model is set; {cure}; the server has: {few or 'none'}")
     return names[0]
 
 
@@ -178,7 +178,7 @@ async def _structured(
         params["strategy"] = strategy
     try:
         message = await client.messages.parse(output=output, **params)
-    except (OutputError, APIError) as error:  # what came was paid for
+    except (OutputError, APIError) as error:  # its tokens were used
         _show_paid(error, as_json=as_json)
         raise
     if as_json:
@@ -190,7 +190,7 @@ async def _structured(
 
 
 def _show_paid(error: OutputError | APIError, *, as_json: bool) -> None:
-    """Show what came of an output: with `--json` as the message, else on standard error."""
+    """Show an invalid output: with `--json` as the message, otherwise on standard error."""
     message = error.message if isinstance(error, OutputError) else error.partial_message
     if not as_json:
         if text := text_of(error):
@@ -221,8 +221,8 @@ def ended(message: Message) -> Status:
     """Say on standard error where an answer is not all there is, and return the exit status."""
     if message.stop_reason in _CUT:
         note(
-            f"modelslab: the answer was cut ({message.stop_reason}) after "
-            f"{message.usage.output_tokens} tokens; --max-tokens allows for more"
+            f"modelslab: the answer was truncated ({message.stop_reason}) after "
+            f"{message.usage.output_tokens} tokens; raise --max-tokens"
         )
         return Status.INCOMPLETE
     if message.stop_reason == "refusal":

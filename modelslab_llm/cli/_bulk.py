@@ -1,7 +1,7 @@
-"""`modelslab bulk`: ask a model about every row of a file, and lose nothing.
+"""`modelslab bulk`: send a prompt for every row of a file, and lose nothing.
 
-The results are in a store, a file of SQLite, as soon as they come; the output is written from it at
-the end, in the order of the rows. The same command goes on where it was stopped.
+Results are stored in an SQLite file as soon as they arrive; the output is written from it at the
+end, in the order of the rows. The same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def bulk(
     dry_run: bool,
     as_json: bool,
 ) -> Status:
-    """Ask about every row, write what came, and return the exit status."""
+    """Send every row, write the results, and return the exit status."""
     places = Places(source, out, store, failures)
     places.check()
     if not dry_run:
         places.check_free()
     prices = _prices(input_price, output_price)
     if budget is not None and prices is None:
-        raise Fault("--budget: needs --input-price and --output-price, per million tokens")
+        raise Fault("--budget requires --input-price and --output-price, per million tokens")
     options: BulkOptions = {
         "store": places.store,
         "max_in_flight": concurrency,
@@ -115,12 +115,13 @@ def bulk(
 
 def _checked(table: Table, asked: Asked) -> bool:
     """Find out, before anything is sent, whether each row can be asked; return whether some row
-    names no model. Raises `Fault`."""
+    names no model. Raises `Fault`.
+    """
     needs_model = False
 
     def check(row: Row) -> None:
         nonlocal needs_model
-        with suppress(InvalidRequestError):  # that row fails alone, and is told in the failures
+        with suppress(InvalidRequestError):  # that row fails alone, and is reported in the failures
             needs_model |= "model" not in asked.make(row)
 
     table.check(check)
@@ -129,7 +130,7 @@ def _checked(table: Table, asked: Asked) -> bool:
 
 def _prices(input_price: float | None, output_price: float | None) -> Prices | None:
     if (input_price is None) != (output_price is None):
-        raise Fault("--input-price and --output-price belong together")
+        raise Fault("--input-price and --output-price require each other")
     if input_price is None or output_price is None:
         return None
     return Prices({"*": Price(input=input_price, output=output_price)})
@@ -142,7 +143,7 @@ def _table(source: str, form: str | None) -> Generator[Table]:
         yield Table(Path(source), form_of(Path(source), form))
         return
     if form is None:
-        raise Fault("standard input: is it JSON lines or a table? Say --format jsonl, csv or tsv")
+        raise Fault("standard input: the format is unknown; pass --format jsonl, csv or tsv")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "standard input")
         with writing(path), path.open("wb") as file:
@@ -174,7 +175,7 @@ async def _planned(
         )
         return Status.OK
     note(str(plan))
-    how = "counted" if estimate.counted else "guessed from the length"
+    how = "counted" if estimate.counted else "estimated from the length"
     note(f"about {tokens:,} tokens in ({how}, of {estimate.sampled} rows), at most {most:,} out")
     if cost is not None:
         note(f"cost: {cost[0]:.4g} for the prompts, at most {cost[1]:.4g} with the answers")
@@ -248,7 +249,7 @@ class _Stop:
     """
 
     progress: BulkProgress | None = None
-    """How far the run had come; None while it goes on."""
+    """The progress at the end of the run; None before that."""
 
     def __enter__(self) -> _Stop:
         return self
@@ -256,7 +257,7 @@ class _Stop:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if kind is not None and self.progress is not None:
             by = _SIGNALS.get(kind, "")
-            note(f"stopped{by}: {self.progress}; the same command goes on where it ended")
+            note(f"stopped{by}: {self.progress}; the same command continues where it stopped")
 
 
 _SIGNALS: dict[type[BaseException], str] = {
@@ -277,7 +278,7 @@ async def _run(
         write_json({name: value for name, value in told if name not in _PASSING})
     note(str(run.progress))
     if failures.count:
-        note(f"failed rows: {places.failures}; --retry-failed asks them again")
+        note(f"failed rows: {places.failures}; --retry-failed sends them again")
         return Status.FAULTY
     return Status.OK
 
@@ -291,7 +292,7 @@ async def _asked(
     places: Places,
     stop: _Stop,
 ) -> AsyncBulkRun[Row, Any]:
-    """Ask about all rows; where that ends early, write what came."""
+    """Send all rows; if that ends early, write the results so far."""
     model = await _model(target, client)
     run: AsyncBulkRun[Row, Any] | None = None
     begun = False
@@ -311,7 +312,7 @@ async def _asked(
     return run
 
 
-_PASSING = frozenset({"in_flight", "in_line", "rate", "left"})
+_PASSING = frozenset({"in_flight", "queued", "rate", "left"})
 
 
 class _Failures:
@@ -382,7 +383,8 @@ def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:
 @contextmanager
 def progress_bar() -> Generator[Callable[[BulkProgress], None]]:
     """Give what shows the progress on standard error: a bar at a terminal, else a line now and
-    then."""
+    then.
+    """
     if not can_draw(sys.stderr):
         yield _Lines().show
         return
@@ -426,7 +428,7 @@ class _Bar:
         self._bars.stop()
 
     def show(self, progress: BulkProgress) -> None:
-        """Draw how far it has come; called in the event loop, a few times a second."""
+        """Draw the progress; called in the event loop, a few times a second."""
         done = progress.done + progress.failed
         self._bars.update(
             self._task, completed=done, total=progress.total or done or 1, facts=_facts(progress)

@@ -48,7 +48,7 @@ async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
         try:
             await client.wait_until_ready(timeout=wait)
         except NotFoundError as error:  # it can be asked neither for tokens nor for models
-            note(f"it cannot be told whether the model is loaded ({error}); starting all the same")
+            note(f"cannot find out whether the model is loaded ({error}); starting anyway")
             return target, None
         finally:
             patience.cancel()
@@ -66,7 +66,7 @@ async def _prepared(target: Target, wait: float) -> tuple[Target, int | None]:
 
 async def _say_that_it_waits(target: Target) -> None:
     await asyncio.sleep(2)
-    note(f"waiting for {target.endpoint.base_url} to have its model loaded; Ctrl-C ends it")
+    note(f"waiting for {target.endpoint.base_url} to load its model; Ctrl-C stops waiting")
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""Declare every command: its arguments, options and help. What it does is in a module of its own.
+"""Declare every command: its arguments, options and help. What it does is in its own module.
 
 Help and shell completion load this module and nothing that sends or draws, so it must import only
 click and what is as light; the body of a command imports the module that does the work.
@@ -61,7 +61,7 @@ def _profile_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 class _Finite(click.FloatRange):
-    """A number in a range; `inf`, `nan` and what is too large for a float are none."""
+    """A number in a range, without `inf`, `nan` and numbers too large for a float."""
 
     name = "number"
 
@@ -85,9 +85,9 @@ _ENDPOINT = [
     click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default."),
     click.option("--gguf", metavar="ID", help="A GGUF deployment."),
     click.option("--base-url", metavar="URL", help="Any other server that speaks Messages."),
-    click.option("--llama-server", metavar="URL", help="A llama-server of your own."),
+    click.option("--llama-server", metavar="URL", help="Your own llama-server."),
     click.option(
-        "--auth", type=click.Choice(AUTHS), help="The header for the key, where it is another one."
+        "--auth", type=click.Choice(AUTHS), help="The header for the key, if it is not the default."
     ),
     click.option(
         "--api-key-file",
@@ -97,35 +97,41 @@ _ENDPOINT = [
 ]
 _PATIENCE = [
     click.option(
-        "--timeout", metavar="SECONDS", type=_SECONDS, help="Give up after this much silence."
+        "--timeout",
+        metavar="SECONDS",
+        type=_SECONDS,
+        help="Fail after this much silence; default 600.",
     ),
     click.option(
         "--retries",
         metavar="N",
         type=click.IntRange(min=0),
         default=2,
-        help="Send a failed call again; default 2 times.",
+        help="Retry a failed call; default 2 times.",
     ),
 ]
-_MODEL = click.option("-m", "--model", metavar="NAME", help="See `modelslab models`.")
-_SYSTEM = click.option("-s", "--system", metavar="TEXT", help="How to answer.")
+_MODEL = click.option("-m", "--model", metavar="NAME", help="The model; see `modelslab models`.")
+_SYSTEM = click.option("-s", "--system", metavar="TEXT", help="The system prompt.")
 _MAX_TOKENS = click.option(
     "--max-tokens",
     metavar="N",
     type=_AT_LEAST_1,
-    help="The most tokens of an answer; default 4096.",
+    help="The maximum number of tokens in the answer; default 4096.",
 )
 _THINKING = click.option(
-    "--thinking", metavar="N", help="Tokens the model may think first, or `adaptive`."
+    "--thinking", metavar="N", help="Let the model think for up to N tokens first, or `adaptive`."
 )
 _TEMPERATURE = click.option(
-    "--temperature", metavar="T", type=_Finite(), help="0 for the likeliest words."
+    "--temperature",
+    metavar="T",
+    type=_Finite(),
+    help="The sampling temperature; 0 for the most likely tokens.",
 )
 _SCHEMA = [
-    click.option("--schema", metavar="FILE", help="A JSON schema that the answer must fit."),
-    click.option("--strategy", metavar="NAME", help="How the schema is asked for."),
+    click.option("--schema", metavar="FILE", help="A JSON schema that the answer must match."),
+    click.option("--strategy", metavar="NAME", help="The strategy for structured output."),
 ]
-_PLAIN = click.option("--plain", is_flag=True, help="Do not draw Markdown; text as it comes.")
+_PLAIN = click.option("--plain", is_flag=True, help="Do not render Markdown.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -139,7 +145,7 @@ def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def _asks(*options: Callable[..., Any]) -> Callable[[Command], Command]:
-    """Give a command the options that say which server to ask; it gets them as one `where`."""
+    """Add the options that select a server to a command, which gets them as one `where`."""
 
     def decorated(command: Command) -> Command:
         @functools.wraps(command)
@@ -161,7 +167,7 @@ def _asks(*options: Callable[..., Any]) -> Callable[[Command], Command]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="The endpoint and its key come from options, a profile, or the environment: "
     "MODELSLAB_API_KEY, MODELSLAB_BASE_URL, MODELSLAB_DEPLOYMENT_ID, MODELSLAB_PROFILE, "
-    "MODELSLAB_MODEL. Without any of them the endpoint is the shared ModelsLab API.",
+    "MODELSLAB_MODEL. Without any of them, the endpoint is the shared ModelsLab API.",
 )
 @click.version_option(__version__, prog_name="modelslab", message="%(prog)s %(version)s")
 def modelslab() -> None:
@@ -176,10 +182,10 @@ def modelslab() -> None:
 @_with(*_SCHEMA, _JSON, _PLAIN)
 @_asks(*_PATIENCE)
 def ask(**given: Any) -> int:
-    """Ask once and print the answer as it comes.
+    """Ask a question and stream the answer.
 
-    Text, images and PDFs can be given as files; what is piped in goes along too. Only the answer
-    goes to standard output: plain text where that is not a terminal.
+    Name text files, images and PDFs after the prompt; piped input is sent along. Only the answer
+    goes to standard output, as plain text if that is not a terminal.
 
     \b
     modelslab ask "What is a fjord?"
@@ -195,9 +201,9 @@ def ask(**given: Any) -> int:
 @_with(_MODEL, _SYSTEM, _MAX_TOKENS, _THINKING, _PLAIN)
 @_asks(*_PATIENCE)
 def chat(**given: Any) -> int:
-    """Talk at a terminal.
+    """Hold a conversation in the terminal.
 
-    Ctrl-C stops an answer and not the program; /help lists what can be done besides asking.
+    Ctrl-C stops the answer, not the program; /help lists the commands.
     """
     from ._chat import chat
 
@@ -208,7 +214,7 @@ def chat(**given: Any) -> int:
 @_JSON
 @_asks(*_PATIENCE)
 def models(**given: Any) -> int:
-    """List the models that the endpoint has."""
+    """List the models of the endpoint."""
     from ._models import models
 
     return models(**given)
@@ -221,7 +227,7 @@ def models(**given: Any) -> int:
 def count(**given: Any) -> int:
     """Count the tokens of files.
 
-    The server counts them, as it would in a question. - is standard input.
+    The server counts them, as in a request. - is standard input.
     """
     from ._models import count
 
@@ -235,42 +241,46 @@ def count(**given: Any) -> int:
 @_with(_SYSTEM, _MODEL, _MAX_TOKENS, _TEMPERATURE)
 @_with(*_SCHEMA)
 @click.option(
-    "--id", "key", metavar="COLUMN", help="What names a row for good; default its position."
+    "--id", "key", metavar="COLUMN", help="The column that identifies a row; default its position."
 )
-@click.option("--store", metavar="FILE", help="Where results are kept; default OUT.jsonl.sqlite.")
+@click.option("--store", metavar="FILE", help="The file for results; default OUT.jsonl.sqlite.")
 @click.option(
-    "--failures", metavar="FILE", help="Where failed rows go; default OUT.jsonl.failures."
+    "--failures", metavar="FILE", help="The file for failed rows; default OUT.jsonl.failures."
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["jsonl", "csv", "tsv"]),
-    help="What IN is, if not as its name says.",
+    help="The format of IN, if its name does not say.",
 )
 @click.option(
     "--concurrency",
     metavar="N",
     type=_AT_LEAST_1,
     default=50,
-    help="Rows asked at once; default 50.",
+    help="The maximum number of concurrent rows; default 50.",
 )
 @click.option(
-    "--max-failures", metavar="N", type=_AT_LEAST_1, help="End the run when so many failed."
+    "--max-failures", metavar="N", type=_AT_LEAST_1, help="Stop after this many failed rows."
 )
-@click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
-@click.option("--deduplicate", is_flag=True, help="Ask equal requests once.")
-@click.option("--input-price", metavar="X", type=_FROM_0, help="Price of a million tokens in.")
-@click.option("--output-price", metavar="X", type=_FROM_0, help="Price of a million tokens out.")
-@click.option("--budget", metavar="X", type=_FROM_0, help="End the run when so much is spent.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and what it may cost.")
+@click.option("--retry-failed", is_flag=True, help="Send rows again that failed in an earlier run.")
+@click.option("--deduplicate", is_flag=True, help="Send identical requests once.")
+@click.option(
+    "--input-price", metavar="X", type=_FROM_0, help="The price per million input tokens."
+)
+@click.option(
+    "--output-price", metavar="X", type=_FROM_0, help="The price per million output tokens."
+)
+@click.option("--budget", metavar="X", type=_FROM_0, help="Stop when this much is spent.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and estimate the cost.")
 @_JSON
 @_asks(*_PATIENCE)
 def bulk(**given: Any) -> int:
-    """Ask about every row of a file.
+    """Send a prompt for every row of a file.
 
-    IN has JSON lines, or is a table (CSV, TSV) with a line of headings; - is standard input. Each
-    row is asked with --prompt, else with its column `prompt`, else it is a whole request that has
-    `messages`. What is answered is kept at once: the same command goes on where it was stopped.
+    IN is a file of JSON lines, or a table (CSV, TSV) with a header line; - is standard input. The
+    prompt is --prompt, or the column `prompt`; otherwise the row is a complete request with
+    `messages`. Every answer is stored immediately: the same command continues where it stopped.
 
     \b
     modelslab bulk reviews.csv out.jsonl --prompt "Is this review positive? {text}"
@@ -284,13 +294,15 @@ def bulk(**given: Any) -> int:
 @click.argument("url", required=False)
 @_with(_MODEL, _JSON)
 @_asks(
-    click.option("--timeout", metavar="SECONDS", type=_SECONDS, help="For each check; default 30.")
+    click.option(
+        "--timeout", metavar="SECONDS", type=_SECONDS, help="The timeout of each check; default 30."
+    )
 )
 def doctor(**given: Any) -> int:
-    """Check an endpoint and say, with the evidence, what works.
+    """Diagnose an endpoint and say what to change.
 
-    It makes about twenty small calls. Nothing of the key is shown, so `--json` can go into a bug
-    report.
+    It makes about twenty small calls. The key is never shown, so the output of `--json` can go into
+    a bug report.
     """
     from ._doctor import doctor
 
@@ -307,13 +319,13 @@ def doctor(**given: Any) -> int:
     metavar="SECONDS",
     type=_FROM_0,
     default=600.0,
-    help="For a cold deployment; default 600.",
+    help="How long to wait for a cold deployment; default 600.",
 )
 @_asks()
 def claude(**given: Any) -> int:
     """Start Claude Code at the endpoint.
 
-    What follows the options goes to Claude Code as it is; `--` ends the options before that.
+    Arguments after the options are passed to Claude Code unchanged; `--` separates them.
 
     \b
     modelslab claude --gguf dep_123
@@ -330,7 +342,7 @@ def claude(**given: Any) -> int:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def serve(arguments: tuple[str, ...]) -> int:
-    """Serve the Messages protocol here, without a model."""
+    """Run a local server without a model, for tests and demos."""
     from modelslab_llm.testing.__main__ import main
 
     return main(arguments, program="modelslab serve")
@@ -344,16 +356,16 @@ def serve(arguments: tuple[str, ...]) -> int:
 @click.option(
     "--shell",
     type=click.Choice(["posix", "fish", "powershell", "cmd"]),
-    help="Whose syntax; default: that of this system.",
+    help="The syntax; default: that of this system.",
 )
 @click.option("--show-key", is_flag=True, help="Show the key even in a terminal.")
 @_with(_JSON)
 @_asks()
 def env(**given: Any) -> int:
-    """Print what leads another client to the endpoint, for eval.
+    """Print the environment for another client, for eval.
 
-    `claude` is Claude Code and the anthropic package, `openai` the OpenAI clients, `modelslab` the
-    Python package and this command.
+    `claude` is for Claude Code and the anthropic package, `openai` for OpenAI clients, `modelslab`
+    for this package and this command.
 
     \b
     eval "$(modelslab env --gguf dep_123)"
@@ -369,7 +381,7 @@ def completion(shell: str) -> int:
     """Print a script that completes commands and options.
 
     \b
-    eval "$(modelslab completion bash)"          # in ~/.bashrc; zsh alike
+    eval "$(modelslab completion bash)"          # in ~/.bashrc; the same for zsh
     modelslab completion fish > ~/.config/fish/completions/modelslab.fish
     """
     from click.shell_completion import get_completion_class
@@ -382,7 +394,7 @@ def completion(shell: str) -> int:
 
 @modelslab.group(cls=_Commands)
 def profile() -> None:
-    """Keep endpoints and their keys under names."""
+    """Store endpoints and keys under names."""
 
 
 @profile.command()
@@ -390,17 +402,17 @@ def profile() -> None:
 @click.option("--v7", is_flag=True, help="The shared ModelsLab API, the default.")
 @click.option("--gguf", metavar="ID", help="A GGUF deployment.")
 @click.option("--base-url", metavar="URL", help="Any other server that speaks Messages.")
-@click.option("--llama-server", metavar="URL", help="A llama-server of your own.")
+@click.option("--llama-server", metavar="URL", help="Your own llama-server.")
 @click.option("--auth", type=click.Choice(AUTHS), help="The header for the key.")
-@click.option("--model", metavar="NAME", help="The model to ask where none is named.")
+@click.option("--model", metavar="NAME", help="The default model.")
 @click.option("--api-key-file", metavar="FILE", help="Read the key from a file; - is stdin.")
-@click.option("--no-key", is_flag=True, help="Keep no key; MODELSLAB_API_KEY is used, if set.")
-@click.option("--replace", is_flag=True, help="Overwrite a profile of that name.")
+@click.option("--no-key", is_flag=True, help="Store no key; MODELSLAB_API_KEY is used, if set.")
+@click.option("--replace", is_flag=True, help="Overwrite a profile with that name.")
 def add(**given: Any) -> int:
-    """Add a profile; asks for its key, which it does not show.
+    """Add a profile; prompt for its key without showing it.
 
-    The key goes to the system's key store if the package `keyring` is installed, else to a file
-    that only you can read. The first profile becomes the default.
+    The key is stored in the system's key store if the package `keyring` is installed, otherwise in
+    a file that only you can read. The first profile becomes the default.
     """
     from ._profile import add
 

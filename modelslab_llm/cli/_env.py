@@ -64,7 +64,9 @@ def claude_changes(target: Target, context_window: int | None = None) -> Changes
 
 def _openai_changes(target: Target) -> Changes:
     if target.endpoint.auth == "key":
-        raise Fault("OpenAI clients send Authorization: Bearer; this endpoint wants the header key")
+        raise Fault(
+            "OpenAI clients send Authorization: Bearer; this endpoint requires the header key"
+        )
     changes: Changes = {
         "OPENAI_BASE_URL": target.endpoint.openai_base_url,
         "OPENAI_API_KEY": target.key or "none",  # the client insists on one
@@ -114,7 +116,7 @@ def _cmd(name: str, value: str | None) -> str:
     if value is None:
         return f"set {name}="
     if any(char in value for char in '"%\r\n'):
-        raise Fault(f"cmd cannot be given the value of {name}; use --shell powershell")
+        raise Fault(f"the value of {name} cannot be quoted for cmd; use --shell powershell")
     return f'set "{name}={value}"'
 
 

@@ -32,11 +32,11 @@ def checked(key: str, source: str) -> str:
     """
     key = key.strip()
     if not key:
-        raise Fault(f"{source}: holds no key")
+        raise Fault(f"{source}: contains no key")
     if not re.fullmatch(r"[!-~]+", key):
         raise Fault(
-            f"{source}: the key holds a space, a line break or a character outside ASCII; "
-            "copy it again, alone"
+            f"{source}: the key contains a space, a line break or a non-ASCII character; "
+            "copy only the key"
         )
     return key
 
@@ -56,11 +56,11 @@ def from_file(path: str) -> str:
     try:
         return checked(data.decode("utf-8-sig"), source)
     except UnicodeDecodeError:
-        raise Fault(f"{source}: holds no key, it is not text") from None
+        raise Fault(f"{source}: contains no key, because it is not text") from None
 
 
 def can_prompt() -> bool:
-    """Tell whether there is somebody to ask: a terminal, even if standard input is a pipe."""
+    """Tell whether there is a terminal to prompt at, even if standard input is a pipe."""
     if not sys.stderr.isatty():
         return False
     if sys.stdin.isatty() or os.name == "nt":  # Windows: getpass reads the console itself
@@ -73,7 +73,7 @@ def can_prompt() -> bool:
 
 
 def prompted(text: str) -> str:
-    """Return a key that somebody types, and that is not shown. Raises `Fault` for none."""
+    """Prompt for a key without showing it. Raises `Fault` if none is typed."""
     from getpass import getpass
 
     return checked(getpass(text), "the prompt")
@@ -98,7 +98,7 @@ def kept(name: str, place: KeyPlace) -> str:
     if not found:
         where = "the key store" if place == "keyring" else key_file()
         raise Fault(
-            f"the key of the profile {name!r} is not in {where} any more; "
+            f"the key of the profile {name!r} is no longer in {where}; "
             f"add it again: modelslab profile add {name} --replace"
         )
     return checked(found, f"the profile {name!r}")
@@ -126,7 +126,8 @@ def key_file() -> Path:
 
 def _keyring() -> Any:
     """Return the library `keyring` if it is installed. It is not a part of the extra: it brings a
-    compiler's worth of packages, and servers and containers have no key store."""
+    compiler's worth of packages, and servers and containers have no key store.
+    """
     try:
         import keyring
     except ImportError:
@@ -141,7 +142,7 @@ def _keep_in_store(name: str, key: str) -> bool:
     try:
         keyring.set_password(SERVICE, name, key)
         taken: bool = keyring.get_password(SERVICE, name) == key  # the backend `null` forgets
-        reason = "it does not keep what it is given"
+        reason = "it does not store what it is given"
     except Exception as error:  # noqa: BLE001 - a backend raises what its system does
         taken, reason = False, type(error).__name__
     if not taken:
@@ -157,7 +158,7 @@ def _in_store(name: str) -> str | None:
         found: str | None = keyring.get_password(SERVICE, name)
     except Exception as error:
         raise Fault(
-            f"the key store does not give the key of the profile {name!r} "
+            f"the key store does not return the key of the profile {name!r} "
             f"({type(error).__name__}); unlock it, or use --api-key-file"
         ) from error
     return found

@@ -73,11 +73,11 @@ def count(
     """Print the tokens of each file, and of all of them where there are several."""
     names = list(files) or ["-"]
     if not files and sys.stdin.isatty():
-        raise Fault("name files to count, or pipe text in")
+        raise Fault("name files to count, or pipe text into the command")
     if where.api_key_file == "-" and "-" in names:
-        raise Fault("standard input cannot be the key and the text to count")
+        raise Fault("standard input cannot be both the key and the text to count")
     if len(names) != len(set(names)) and names.count("-") > 1:
-        raise Fault("standard input can be counted once")
+        raise Fault("standard input can only be counted once")
     contents = [content_of("", [name], piped=False) for name in names]
     counted = asyncio.run(_count(target_of(where, model), contents, system))
     if as_json:

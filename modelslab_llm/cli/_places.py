@@ -39,7 +39,7 @@ class Places:
         for path in (self.out, self.failures):
             if path.suffix.lower() in OTHER_FORMS:
                 raise Fault(
-                    f"{path}: would have JSON lines, whatever its name says; name it .jsonl. "
+                    f"{path}: would contain JSON lines, whatever its name says; name it .jsonl. "
                     "BulkStore, in Python, writes other forms of what the store has"
                 )
         for (role, path), (other_role, other) in combinations(self._all(), 2):

@@ -30,10 +30,10 @@ def add(
     known = load()
     _check_name(name)
     if [v7, *(name is not None for name in (gguf, base_url, llama_server))].count(True) > 1:
-        raise Fault("--v7, --gguf, --base-url, --llama-server each name a server; give one of them")
+        raise Fault("--v7, --gguf, --base-url, --llama-server each name a server; pass only one")
     old = known.by_name.get(name)
     if old and not options["replace"]:
-        raise Fault(f"there is a profile {name!r}; --replace overwrites it")
+        raise Fault(f"the profile {name!r} exists; --replace overwrites it")
     endpoint = endpoint_of(gguf, base_url, llama_server)  # says what is wrong with it
     profile = Profile(name, gguf, base_url, llama_server, auth, model)
     if endpoint.auth is None and auth is None:  # as of a llama-server
@@ -63,7 +63,7 @@ def _key(base_url: str, api_key_file: str | None) -> str:
     if api_key_file is not None:
         return _keys.from_file(api_key_file)
     if not _keys.can_prompt():
-        raise Fault("there is no terminal to ask for the key: pass --api-key-file, or --no-key")
+        raise Fault("there is no terminal to prompt for the key; pass --api-key-file, or --no-key")
     return _keys.prompted(f"API key for {base_url}: ")
 
 

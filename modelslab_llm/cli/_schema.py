@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 MANY = 5
-"""How many faults of an answer are told: the model is to mend them, a person to see them."""
+"""The maximum number of problems of an answer that are reported, to the model and to the user."""
 
 
 def type_of(path: str) -> Any:
@@ -57,10 +57,10 @@ MOST = 10_000
 
 
 class _Inlined:
-    """A schema with its references written out: pydantic knows only those that it made itself.
+    """A schema with its references resolved: pydantic knows only those that it made itself.
 
-    Where a definition leads back to itself, the model is told nothing more; its answer is checked
-    against the whole schema all the same.
+    Where a definition refers to itself, the model sees nothing more; its answer is still checked
+    against the whole schema.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
@@ -74,9 +74,7 @@ class _Inlined:
     def _object(self, schema: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
         self._left -= 1
         if self._left < 0:
-            raise ValueError(
-                f"the schema has more than {MOST} parts with its references written out"
-            )
+            raise ValueError(f"the schema has more than {MOST} parts with its references resolved")
         told: dict[str, Any] = {}
         for name, value in schema.items():
             if name == "$ref" and isinstance(value, str):
@@ -99,7 +97,7 @@ class _Inlined:
             return {}
         found: Any = self._schema
         if pointer[:1] != "#" or (pointer != "#" and pointer[1] != "/"):
-            raise ValueError(f"{pointer!r} is not in the file; write it out there")
+            raise ValueError(f"{pointer!r} is not in the file; put it there")
         for step in pointer[2:].split("/") if pointer != "#" else ():
             key = unquote(step).replace("~1", "/").replace("~0", "~")
             if not is_object(found) or key not in found:

@@ -82,7 +82,7 @@ class Table:
                 if None in row or None in row.values():
                     raise Fault(
                         f"{self._path}:{rows.line_num}: does not have {len(names)} columns, as the "
-                        "line of headings has"
+                        "header line has"
                     )
                 yield row
         except csv.Error as error:
@@ -107,7 +107,7 @@ def form_of(path: Path, named: str | None) -> Form:
             return form
     if named is None and path.suffix.lower() in (".json", ".ndjson"):
         return "jsonl"
-    raise Fault(f"{path}: is it JSON lines or a table? Say --format jsonl, csv or tsv")
+    raise Fault(f"{path}: the format is unknown; pass --format jsonl, csv or tsv")
 
 
 class Template:
@@ -154,7 +154,9 @@ def maker(
     asked = None if prompt is None else Template(prompt)
     told = None if system is None else Template(system)
     if asked is not None and not asked.columns:
-        raise Fault("--prompt: names no column in braces, such as {text}: all rows would be alike")
+        raise Fault(
+            "--prompt: names no column in braces, such as {text}, so all rows would be the same"
+        )
 
     def make(row: Row) -> dict[str, Any]:
         if key is not None and key not in row:

@@ -84,7 +84,7 @@ def target_of(
         endpoint = replace(endpoint, auth="bearer")  # a key that was given is to be sent
     key, source = _key(where, endpoint, profile, env)
     if key is None and where.auth is None and _is_here(endpoint.base_url):
-        endpoint = replace(endpoint, auth=None)  # a server of one's own, as llama-server is
+        endpoint = replace(endpoint, auth=None)  # your own server, such as llama-server
     if key is None and endpoint.auth is not None and needs_key:
         key, source = _asked_for(endpoint), "the prompt"
     preferred = model or (profile.model if profile else None) or env.get("MODELSLAB_MODEL")
@@ -129,7 +129,7 @@ def _named(where: Where) -> Endpoint | None:
     }
     given = [name for name, is_given in names.items() if is_given]
     if len(given) > 1:
-        raise Fault(f"{' and '.join(given)} each name a server; give one of them")
+        raise Fault(f"{' and '.join(given)} each name a server; pass only one")
     if not given or where.profile is not None:
         return None
     return endpoint_of(where.gguf, where.base_url, where.llama_server)
@@ -186,7 +186,7 @@ def _asked_for(endpoint: Endpoint) -> str:
     if not can_prompt():
         raise Fault(
             f"no API key for {endpoint.base_url}: set MODELSLAB_API_KEY, pass --api-key-file, or "
-            "run: modelslab profile add NAME; a server that needs none: --auth none"
+            "run: modelslab profile add NAME; for a server without keys: --auth none"
         )
     return prompted(f"API key for {endpoint.base_url}: ")
 

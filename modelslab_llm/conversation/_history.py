@@ -81,7 +81,7 @@ def _with_own_id(
 def append(turns: list[Turn], turn: MessageParam) -> None:
     """Add a turn without parts that no server accepts; merge adjacent turns of one role.
 
-    Empty turns are dropped. So are empty text, calls that nobody could answer (no name, no ID, or
+    Empty turns are dropped. So are empty text, calls that cannot be answered (no name, no ID, or
     the ID of another call in that turn), and thinking at the end of a turn, where nothing follows.
     """
     content, role = turn["content"], turn["role"]
@@ -138,16 +138,16 @@ def why_not_run(use: ToolUseBlock, stop_reason: str | None) -> str:
     came = f": {use.raw_input[:SHOWN]}" if use.raw_input else ""
     if stop_reason in CUT:
         return (
-            f"not run, because the arguments were cut off ({stop_reason}); "
+            f"not run, because the arguments were truncated ({stop_reason}); "
             f"call it again with shorter ones{came}"
         )
-    return f"not run, because the arguments are no whole JSON object; call it again{came}"
+    return f"not run, because the arguments are not a complete JSON object; call it again{came}"
 
 
 def not_run_after_cut(stop_reason: str | None) -> str:
     """Tell the model why a complete call was not run in a turn that was cut off after it."""
     return (
-        f"not run, because the answer was cut off ({stop_reason}) and its other calls may be "
+        f"not run, because the answer was truncated ({stop_reason}) and its other calls may be "
         "missing; call it again in a shorter answer"
     )
 

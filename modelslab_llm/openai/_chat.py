@@ -22,7 +22,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class NotCarriedOverWarning(UserWarning):
-    """Something of a request or a reply has no place in the other format, and was left out.
+    """A field of a request or reply has no equivalent in the other format, and was left out.
 
     `warnings.simplefilter("error", NotCarriedOverWarning)` makes it an error.
     """
@@ -58,10 +58,10 @@ class Notes:
         return []
 
     def unread(self, fields: Mapping[str, Any], known: Iterable[str], path: str) -> None:
-        """Note every field that nobody reads and that says something."""
+        """Note every unread field that has a value."""
         for name in fields.keys() - set(known):
             if fields[name] not in (None, [], {}, False):
-                self.drop(f"{path}.{name}", "Messages has no place for it")
+                self.drop(f"{path}.{name}", "Messages has no equivalent")
 
     def raise_or_warn(self) -> None:
         raise_for(self.refused)
@@ -70,7 +70,7 @@ class Notes:
 
 
 def _outside() -> int:
-    """Return the `stacklevel` of whoever called into the package, from any depth of it."""
+    """Return the `stacklevel` of the caller of the package, from any depth."""
     level, frame = 0, inspect.currentframe()
     while frame and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
         level, frame = level + 1, frame.f_back
@@ -100,7 +100,7 @@ class Turns:
                 read = self._assistant if role == "assistant" else self._user
                 self._append(role, read(fields, path))
                 if self._turns and self._turns[0][0] == "assistant":
-                    self._notes.refuse(path, "Messages begins with the user")
+                    self._notes.refuse(path, "Messages starts with a user turn")
                     self._turns.clear()  # once is enough
             elif role in ("tool", "function"):
                 self._read_result(fields, path, legacy=role == "function")
@@ -108,7 +108,7 @@ class Turns:
                 self._notes.refuse(f"{path}.role", f"{role!r} is unknown")
         self._check_answered()
         if not self._turns and not self._notes.refused:
-            self._notes.refuse("messages", "holds no message of the user's")
+            self._notes.refuse("messages", "contains no user message")
         return self._system, [_turn(role, blocks) for role, blocks in self._turns]
 
     def _read_system(self, fields: Json, path: str) -> None:
@@ -117,7 +117,7 @@ class Turns:
         if blocks:
             self._system.append("\n\n".join(block["text"] for block in blocks))
         if self._turns:
-            self._notes.drop(path, "its place: the system text stands before all turns")
+            self._notes.drop(path, "its position: the system text comes before all turns")
 
     def _user(self, fields: Json, path: str) -> list[Json]:
         self._notes.unread(fields, {"role", "content"}, path)
@@ -133,7 +133,7 @@ class Turns:
                 name = "reasoning_content" if fields.get("reasoning_content") else "reasoning"
                 self._notes.drop(f"{path}.{name}", "keep_reasoning=True sends it as thinking")
         if fields.get("audio"):
-            self._notes.refuse(f"{path}.audio", "Messages has no audio")
+            self._notes.refuse(f"{path}.audio", "Messages does not support audio")
         blocks += self._parts(fields.get("content"), f"{path}.content", TEXTS)
         blocks += self._parts(fields.get("refusal"), f"{path}.refusal", TEXTS)
         return blocks + self._calls(fields, path)
@@ -157,9 +157,7 @@ class Turns:
         blocks: list[Json] = []
         for at, call_id, function in found:
             if not call_id or call_id in self._open or not function.get("name"):
-                self._notes.refuse(
-                    at.removesuffix(".function"), "needs a name and an id of its own"
-                )
+                self._notes.refuse(at.removesuffix(".function"), "needs its own name and id")
             else:
                 self._open[call_id] = at.removesuffix(".function")
             blocks.append(
@@ -186,7 +184,7 @@ class Turns:
         if legacy:
             call = next((id for id, at in self._open.items() if at.endswith("function_call")), None)
         if call not in self._open:
-            self._notes.refuse(path, f"no call right before it has the id {call!r}")
+            self._notes.refuse(path, f"no call directly before it has the id {call!r}")
             return
         del self._open[call]
         result: Json = {"type": "tool_result", "tool_use_id": call}
@@ -199,7 +197,7 @@ class Turns:
 
     def _check_answered(self) -> None:
         for at in self._open.values():
-            self._notes.refuse(at, "has no tool message right after it")
+            self._notes.refuse(at, "has no tool message directly after it")
         self._open = {}
 
     def _append(self, role: str, blocks: list[Json]) -> None:
@@ -224,7 +222,7 @@ class Turns:
                 block = kinds[kind](fields.get(kind), f"{at}.{kind}", self._notes)
                 blocks += [block] if block else []
             elif fields:
-                self._notes.refuse(at, f"Messages takes no part of type {kind!r} here")
+                self._notes.refuse(at, f"Messages does not accept a part of type {kind!r} here")
         return blocks
 
 

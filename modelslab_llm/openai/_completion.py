@@ -70,7 +70,7 @@ def usage_of(usage: Usage) -> Json:
 
 
 def call_of(use: ToolUseBlock) -> Json:
-    """Return a call as a completion has it; arguments that are not whole stay as they came."""
+    """Return a call in the form of a completion; incomplete arguments stay unchanged."""
     arguments = use.raw_input
     if arguments is None:
         arguments = json.dumps(use.input, ensure_ascii=False)
@@ -86,13 +86,13 @@ def completion_of(message: Message, notes: Notes, created: int = 0) -> Json:
         path = f"content[{i}]"
         if isinstance(block, TextBlock):
             if block.citations:
-                notes.drop(f"{path}.citations", "a chat completion has no place for them")
+                notes.drop(f"{path}.citations", "a chat completion has no equivalent")
         elif isinstance(block, ThinkingBlock):
             if block.signature:
-                notes.drop(f"{path}.signature", "a chat completion has no place for it")
+                notes.drop(f"{path}.signature", "a chat completion has no equivalent")
         elif not isinstance(block, ToolUseBlock):
             kind = "hidden thinking" if isinstance(block, RedactedThinkingBlock) else block.type
-            notes.drop(path, f"a chat completion has no place for {kind}")
+            notes.drop(path, f"a chat completion has no equivalent of {kind}")
     refusal = message.stop_details.explanation if message.stop_details else None
     answer: Json = {"role": "assistant", "content": message.text or None, "refusal": refusal}
     if message.thinking:

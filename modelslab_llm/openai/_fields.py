@@ -45,9 +45,9 @@ _NEUTRAL: dict[str, object] = {
     "verbosity": "medium",
 }
 _WHY = {
-    "logprobs": "Messages gives no probabilities",
-    "top_logprobs": "Messages gives no probabilities",
-    "metadata": "Messages keeps none but the id of a user, here the field user",
+    "logprobs": "Messages returns no probabilities",
+    "top_logprobs": "Messages returns no probabilities",
+    "metadata": "Messages keeps only the id of a user, from the field user",
     "verbosity": "Messages has no such field; say it in the system text",
 }
 
@@ -62,7 +62,7 @@ def _limits(rest: Json, params: Json, hottest: float, notes: Notes) -> None:
             notes.drop("max_tokens", "max_completion_tokens counts")
     temperature = rest.pop("temperature", None)
     if isinstance(temperature, (int, float)) and temperature > hottest:
-        notes.drop("temperature", f"{temperature} becomes 1, the most that ModelsLab takes")
+        notes.drop("temperature", f"{temperature} becomes 1, the maximum at ModelsLab")
         temperature = 1
     if temperature is not None:
         params["temperature"] = temperature
@@ -70,7 +70,7 @@ def _limits(rest: Json, params: Json, hottest: float, notes: Notes) -> None:
     if stop:
         params["stop_sequences"] = [stop] if isinstance(stop, str) else notes.list_at(stop, "stop")
     if (many := rest.pop("n", 1)) != 1:
-        notes.refuse("n", f"Messages gives one answer to a request: ask {many} times")
+        notes.refuse("n", f"Messages returns one answer per request: send it {many} times")
 
 
 def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:
@@ -92,7 +92,7 @@ def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:
         system.append(_JSON_OBJECT)
         notes.drop("response_format", "Messages has no json_object: the system text asks for it")
     elif form.get("type") != "text":
-        notes.refuse("response_format.type", f"Messages knows no {form.get('type')!r}")
+        notes.refuse("response_format.type", f"Messages has no {form.get('type')!r}")
     if config:
         params["output_config"] = config
 
@@ -112,7 +112,7 @@ def _schema(form: Json, notes: Notes) -> Json:
 def _remarks(rest: Json, params: Json, notes: Notes) -> None:
     """Read what is said about the request itself."""
     if rest.pop("stream", False):
-        notes.drop("stream", "the verb decides: call client.messages.stream(...)")
+        notes.drop("stream", "the method decides: call client.messages.stream(...)")
     rest.pop("stream_options", None)  # a stream of Messages always counts its tokens
     users = [rest.pop(name, None) for name in ("user", "safety_identifier")]
     if given := [user for user in users if user is not None]:
@@ -181,6 +181,6 @@ def _choice(rest: Json, notes: Notes) -> Json:
     fields = notes.dict_at(choice, path)
     named = fields if path == "function_call" else fields.get("function")
     if not is_mapping(named) or "name" not in named:
-        notes.refuse(path, f"Messages knows no choice of type {fields.get('type')!r}")
+        notes.refuse(path, f"Messages has no choice of type {fields.get('type')!r}")
         return {}
     return {"type": "tool", "name": named["name"]}

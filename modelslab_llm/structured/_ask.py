@@ -158,7 +158,8 @@ def _check_turns(params: dict[str, Any]) -> None:
     role = last.get("role") if is_mapping(last) else None
     if role == "assistant" or isinstance(last, Message):
         raise InvalidRequestError(
-            f"messages[{len(turns) - 1}].role: an output is asked for in a user's turn, the last"
+            f"messages[{len(turns) - 1}].role: must be 'user', because a request for an output "
+            f"ends with a user turn"
         )
 
 
@@ -185,7 +186,7 @@ def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
     if isinstance(config, Mapping) and "format" in config:
         taken.append("output_config['format']")
     if taken:
-        raise InvalidRequestError(f"{', '.join(taken)}: is set by parse(), leave it out")
+        raise InvalidRequestError(f"{', '.join(taken)}: is set by parse(); leave it out")
 
 
 def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
@@ -194,6 +195,6 @@ def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:
     enabled = is_mapping(thinking) and thinking.get("type") == "enabled"
     if enabled and not endpoint.thinks_before_forced_tool:
         raise InvalidRequestError(
-            "thinking: 'enabled' and a tool that must be called exclude each other; "
+            "thinking: 'enabled' cannot be combined with a forced tool; "
             "use strategy='output_config' or 'prompt', or leave thinking out"
         )

@@ -53,7 +53,7 @@ class OutputRequest(Generic[T]):
     def read(self, message: Message) -> ParsedMessage[T]:
         """Return the message with its output, or raise the matching `OutputError`.
 
-        A complete output counts, even if the server says that the answer was cut off after it.
+        A complete output is accepted, even if the answer was truncated after it.
         """
         if message.stop_reason in REFUSED:
             details = message.stop_details
@@ -65,8 +65,8 @@ class OutputRequest(Generic[T]):
         except _Misfit as misfit:
             if message.stop_reason in CUT:
                 reason = (
-                    f"the answer was cut ({message.stop_reason}) after "
-                    f"{message.usage.output_tokens} tokens, before the output was whole: "
+                    f"the answer was truncated ({message.stop_reason}) after "
+                    f"{message.usage.output_tokens} tokens, before the output was complete: "
                     f"{self._cure_of_cut(message)}"
                 )
                 raise self._failed(OutputTruncatedError(reason), message) from None
@@ -82,14 +82,14 @@ class OutputRequest(Generic[T]):
         """
         most, spent = self.params.get("max_tokens"), message.usage.output_tokens
         if message.stop_reason == "model_context_window_exceeded" or 0 < spent < (most or 0):
-            return "the context is full: shorten the messages, or have the server keep more of them"
+            return "the context is full: shorten the messages, or enlarge the server's context"
         return (
-            f"raise max_tokens (it was {most}); where a model never comes to an end, "
-            "bound the lengths of texts and lists in the type"
+            f"raise max_tokens (it was {most}); if the model never stops, "
+            "limit the lengths of strings and lists in the type"
         )
 
     def again(self, error: OutputError) -> OutputRequest[T]:
-        """Return the next request, which asks again and includes the answers paid for."""
+        """Return the next request, which includes the invalid answers."""
         params = {**self.params, "messages": error.messages}
         return replace(
             self, params=params, previous_attempts=(*self.previous_attempts, error.message)
@@ -132,20 +132,25 @@ class OutputRequest(Generic[T]):
 
     def _value(self, message: Message) -> T:
         """Return the output. Without a call, the text may contain it: Ollama ignores tool_choice
-        (protocol.md §11)."""
+        (protocol.md §11).
+        """
         if (call := self._call(message)) is not None:
             if not call.input_complete:
-                raise _Misfit("the arguments are not one whole JSON object")
+                raise _Misfit("the arguments are not one complete JSON object")
             return self._validated(call.input)
         if self.tool and message.tool_uses:
-            raise _Misfit(f"{message.tool_uses[0].name} was called, and not {self.tool}")
+            raise _Misfit(f"{message.tool_uses[0].name} was called instead of {self.tool}")
         return self._out_of(message.text)
 
     def _out_of(self, text: str) -> T:
         """Return the output in a text, if exactly one object in it is valid."""
         candidates = json_objects(text)
         if not candidates:
-            what = "there is no call and no JSON object" if self.tool else "there is no JSON object"
+            what = (
+                "there is neither a tool call nor a JSON object"
+                if self.tool
+                else "there is no JSON object"
+            )
             raise _Misfit(f"{what} in the answer")
         fitting: list[tuple[object, T]] = []
         misfit = _Misfit()
@@ -158,12 +163,14 @@ class OutputRequest(Generic[T]):
         if not fitting:
             raise misfit
         if len(fitting) > 1:
-            raise _Misfit(f"{len(fitting)} different JSON objects in the answer fit: give only one")
+            raise _Misfit(
+                f"{len(fitting)} different JSON objects in the answer match: return only one"
+            )
         return fitting[0][1]
 
     def _validated(self, given: Mapping[str, Any]) -> T:
         if self.wrapped and list(given) != [WRAPPED]:
-            raise _Misfit(f"the object must hold {WRAPPED!r} and nothing else")
+            raise _Misfit(f"the object must contain only {WRAPPED!r}")
         found = given[WRAPPED] if self.wrapped else given
         try:  # as JSON: there a date is a string even if the type is strict
             return self.adapter.validate_json(json.dumps(found))

@@ -83,38 +83,36 @@ def _parser(program: str) -> argparse.ArgumentParser:
     says = parser.add_mutually_exclusive_group()
     says.add_argument("--say", metavar="TEXT", help="answer every call with this text")
     says.add_argument(
-        "--script", metavar="FILE", type=Path, help="answer by a JSON file; see below"
+        "--script", metavar="FILE", type=Path, help="answer from a JSON file; see below"
     )
-    parser.add_argument(
-        "--port", metavar="N", type=_port, default=0, help="default 0: one that is free"
-    )
+    parser.add_argument("--port", metavar="N", type=_port, default=0, help="default 0: a free port")
     parser.add_argument(
         "--dialect",
         metavar="NAME",
         choices=get_args(DialectName),
         default="anthropic",
-        help="the server whose ways it takes on, one of %(choices)s; default %(default)s",
+        help="the server dialect to emulate, one of %(choices)s; default %(default)s",
     )
     parser.add_argument(
         "--pause",
         metavar="SECONDS",
         type=_seconds,
         default=0.0,
-        help="between two pieces of a stream; default 0",
+        help="the time between two pieces of a stream; default 0",
     )
     parser.add_argument(
         "--api-key",
         metavar="KEY",
         type=_key,
         default=KEY,
-        help="the key that is let in, '' for any or none; default %(default)s",
+        help="the key to accept; '' accepts any key, or none; default %(default)s",
     )
     return parser
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: use a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to 65535")
     return int(text)
 
 
@@ -124,13 +122,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: use seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: use seconds, 0 or more")
     return seconds
 
 
 def _key(text: str) -> str:
     if text != text.strip() or not (text.isascii() and text.isprintable()):
-        raise argparse.ArgumentTypeError(f"no client can send {text!r}: use printable ASCII")
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be sent: use printable ASCII")
     return text
 
 
@@ -152,7 +150,7 @@ def _tell(lines: SimpleQueue[str]) -> NoReturn:
 def _welcome(server: LocalServer) -> str:
     key = server.api_key or "any"
     here, claude = server.llm_v7(), server.gateway().claude_code_env(key)
-    who = f"the key is {key}" if server.api_key else "any key will do"
+    who = f"the key is {key}" if server.api_key else "it accepts any key"
     return "\n".join(
         [
             f"A scripted server until Ctrl-C; {who}.",
@@ -189,7 +187,7 @@ class _Telling(LocalServer):
 
 
 def _line(request: ReceivedRequest, plan: Plan) -> str:
-    """Say in one line what came and what goes, without a header or a text of it."""
+    """Describe a request and its response in one line, without headers or texts."""
     words = [request.method, request.path, str(plan.status or "no answer")]
     match request.body:
         case {"model": str(model)}:

@@ -83,10 +83,10 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
 def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     """A `Recording` in `recordings/MODULE/TEST` beside the module of the test.
 
-    It replays, or with `MODELSLAB_RECORD=1` records, which only a test that passes does; then the
-    test may reach real services. A mark gives it more of what `Recording` takes:
+    It replays; with `MODELSLAB_RECORD=1` it records, the test may reach real services, and only a
+    test that passes is saved. A marker passes options to `Recording`:
     `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
-    recorded, and an exchange that nobody asked for, fail the test.
+    recorded, or an unused exchange, fails the test.
     """
     from ._record.recording import Recording
     from ._record.tape import RecordingError
@@ -107,11 +107,11 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
 
     _verdicts(request).append(verdict)
     yield recording
-    verdict(GeneratorExit())  # ends it without a word where the test never began
+    verdict(GeneratorExit())  # ends it silently if the test never began
 
 
 def _cut_short(error: BaseException) -> None:
-    """End a traceback where the application called: what follows is how, and tells nobody why."""
+    """End a traceback where the application made the call: the rest does not explain the error."""
     last, step = None, error.__traceback__
     while step is not None:
         if step.tb_frame.f_globals.get("__name__", "").split(".")[0] not in _INSIDE:
@@ -129,7 +129,7 @@ def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
     mark = item.get_closest_marker(name)
     if mark and mark.args:
         raise pytest.UsageError(
-            f"@pytest.mark.{name}(...) takes its options by name: script=..., ..."
+            f"@pytest.mark.{name}(...) takes keyword arguments only: script=..., ..."
         )
     return dict(mark.kwargs) if mark else {}
 
@@ -245,7 +245,7 @@ def _said(asked: Iterable[str], ended: pytest.ExceptionInfo[BaseException] | Non
     lines = ["this test would have reached a real service: " + "; ".join(dict.fromkeys(asked))]
     if ended:
         (end, *_) = ended.exconly().splitlines()
-        lines.append(f"(The request was stopped; the test went on, and ended by {end})")
+        lines.append(f"(The request was blocked; the test continued, and ended with {end})")
     return "\n".join([*lines, _CURE])
 
 
@@ -257,7 +257,7 @@ def _as_raised(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
 
 
 _CURE = f"""\
-To test against a scripted server, take the fixture modelslab_server: clients without an endpoint,
+To test against a scripted server, use the fixture modelslab_server: clients without an endpoint,
 base_url or deployment_id of their own find it by the environment, others need
 endpoint=modelslab_server.llm_v7() and api_key=modelslab_server.api_key.
 If the test is meant to reach the service, mark it @pytest.mark.{LIVE}. (The guard is on because

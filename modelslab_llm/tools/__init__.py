@@ -1,7 +1,7 @@
-"""Turn typed functions into tools, and their return values into tool results; runs no loop.
+"""Turn typed functions into tools, and their return values into tool results. Runs no loop.
 
-pydantic makes the JSON schema of a tool and reads its arguments. Reading is strict, as JSON, so a
-function accepts exactly what its schema says: `"5"` is not an integer.
+pydantic builds the JSON schema of a tool and validates its arguments. Validation is strict, as
+JSON, so a function accepts exactly what its schema says: `"5"` is not an integer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tool(Generic[P, R]):
     """JSON schema of the arguments: one object without additional properties. In the definition
     that is sent, keywords without a grammar in llama-server are moved to descriptions."""
     timeout: float | None
-    """Seconds a call may last in `run_tools`; None for no limit."""
+    """Timeout of a call in `run_tools`, in seconds; None for no limit."""
     function: Callable[P, R]
     is_async: bool
 
@@ -96,8 +96,8 @@ class Tool(Generic[P, R]):
             What the function returns.
 
         Raises:
-            ToolInputError: The arguments do not fit `input_schema`. Exceptions of the function are
-                raised unchanged.
+            ToolInputError: The arguments do not match `input_schema`. Exceptions of the function
+                are raised unchanged.
         """
         args, kwargs = self.read(input)
         function: Callable[..., R] = self.function
@@ -113,7 +113,7 @@ class Tool(Generic[P, R]):
             The positional and the keyword arguments.
 
         Raises:
-            ToolInputError: The arguments do not fit `input_schema`.
+            ToolInputError: The arguments do not match `input_schema`.
         """
         if self._unbound:
             raise ConfigurationError(
@@ -196,7 +196,7 @@ def tool(
         function: The function, sync or async.
         name: Name of the tool. Default: the name of the function.
         description: Description for the model. Default: the docstring of the function.
-        timeout: Seconds a call may take in `run_tools`. Default None, no limit.
+        timeout: Timeout of a call in `run_tools`, in seconds. Default None, no limit.
         extra: Additional fields of the definition, such as `cache_control`. Default none.
 
     Returns:
@@ -233,7 +233,7 @@ def tool(
 def tool_result(
     tool_use: ToolUseBlock | str, content: object, is_error: bool = False
 ) -> ToolResultBlockParam:
-    """Return the result of a tool call, to stand first in the next user turn (protocol.md §10).
+    """Return the result of a tool call, which goes first into the next user turn (protocol.md §10).
 
     Args:
         tool_use: The call, or its ID.
@@ -270,14 +270,14 @@ def tool_result(
 def _checked_name(function: object, name: str | None) -> str:
     if not inspect.isfunction(function) and not inspect.ismethod(function):
         raise ConfigurationError(
-            f"a tool is made of a function or a method, not of {type(function).__name__}"
+            f"a tool must be a function or a method, not {type(function).__name__}"
         )
     if name is None and function.__name__ == "<lambda>":
         raise ConfigurationError("a lambda has neither name nor types: write a def")
     name = function.__name__ if name is None else name
     if not re.fullmatch(NAME, name):
         raise ConfigurationError(
-            f"tool name {name!r}: servers take 1 to 64 of the letters a-z and A-Z, digits, '_' "
+            f"tool name {name!r}: servers accept 1 to 64 of the letters a-z and A-Z, digits, '_' "
             "and '-'; choose one with @tool(name=...)"
         )
     return name
@@ -338,16 +338,18 @@ def _gatherer(function: Callable[..., Any], name: str) -> Any:
 
 
 _CURES: Mapping[object, str] = {
-    inspect.Parameter.POSITIONAL_ONLY: "is positional only, but a model names each: drop the '/'",
-    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list instead",
-    inspect.Parameter.VAR_KEYWORD: "takes arguments of any name: take one dict, or name them",
+    inspect.Parameter.POSITIONAL_ONLY: (
+        "is positional-only, but a model passes arguments by name: remove the '/'"
+    ),
+    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: use one list instead",
+    inspect.Parameter.VAR_KEYWORD: "takes arguments with any name: use one dict, or name them",
 }
 
 
 def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
     cure = _CURES.get(parameter.kind)
     if cure is None and parameter.annotation is parameter.empty:
-        cure = f"has no type: write {parameter.name}: str, or whatever it is"
+        cure = f"has no type: write {parameter.name}: str, for example"
     if cure:
         raise ConfigurationError(f"tool {name!r}: parameter {parameter.name!r} {cure}")
 
@@ -363,7 +365,7 @@ def _culprit(hints: Mapping[str, Any], error: Exception) -> str:
         except _NO_SCHEMA as reason:
             why = str(reason).strip().splitlines()[-1 if isinstance(reason, SchemaError) else 0]
             kind = inspect.formatannotation(hint)
-            return f"no JSON schema can be made of parameter {parameter!r}, {kind}: {why}"
+            return f"cannot build a JSON schema for parameter {parameter!r}, {kind}: {why}"
     return str(error).splitlines()[0]
 
 

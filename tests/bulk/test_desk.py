@@ -1,6 +1,6 @@
-"""What is decided about rows, without a server: every order of events ends well.
+"""The decisions about rows, without a server: every order of events ends correctly.
 
-The desk is driven by hand, in orders that hypothesis finds, against a store in memory.
+The desk is driven directly, in orders that hypothesis finds, against a store in memory.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def outcome(ask: Ask[Row], failing: str) -> Message | ModelsLabError:
     return BadRequestError(f"not {text}", status_code=400) if text in failing else answer(text)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=25),
     earlier=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=4),
@@ -175,7 +176,7 @@ def work(
 
 
 def test_a_row_that_was_dropped_is_not_counted() -> None:
-    """When the run ends, rows in line are left to the next run."""
+    """When the run ends, queued rows are left to the next run."""
     course = Course(budget=Budget(tokens=1))
     table = desk(course, None)
     for number in range(IN_FLIGHT):

@@ -44,7 +44,7 @@ def tally(total: int | None) -> Tally:
     return made
 
 
-SAID = "2 failed, 3 in flight, 4 in line, 1,234 tokens, cost 0.5"
+SAID = "2 failed, 3 in flight, 4 queued, 1,234 tokens, cost 0.5"
 
 
 @pytest.mark.parametrize("total", [20, None])
@@ -96,7 +96,7 @@ def test_a_line_of_the_log_every_ten_seconds(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3  # at once, after ten seconds and after twenty
     assert lines[1] == (
-        "bulk run: 7 of 20 done, 2 failed, 3 in flight, 4 in line, 0.9/s, 1,234 tokens, "
+        "bulk run: 7 of 20 done, 2 failed, 3 in flight, 4 queued, 0.9/s, 1,234 tokens, "
         "cost 0.5, 0:10, 0:12 left"
     )
 
@@ -121,6 +121,7 @@ with ModelsLab(base_url=sys.argv[1], api_key="local-test-key") as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo terminals here")
 def test_a_real_terminal_shows_a_bar() -> None:
     import fcntl

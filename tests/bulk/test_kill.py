@@ -74,7 +74,7 @@ class Flapping:
         self.reached = threading.Event()
         self.wanted = 0
         self.holds = False
-        """Whether to answer nobody after the first few."""
+        """Whether to stop answering after the first few."""
         self.goes_on = threading.Event()
 
     def __call__(self, connection: Connection) -> None:
@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
         flapping.goes_on.set()
         assert run.returncode != 0
         assert "bulk run: stopped by " in err
-        assert f"run it again with store={str(store)!r} to go on where it ended" in err
+        assert f"run it again with store={str(store)!r} to continue where it stopped" in err
         assert err.rstrip().endswith("KeyboardInterrupt"), err
         assert not store.with_name("run.sqlite-lock").exists()
         safe = stored(store)
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
 def test_a_server_that_refuses_more_than_five_at_once(
     variant: Sync | Async, tmp_path: Path
 ) -> None:
-    """Rows stand in line for longer than calls would, and none is lost."""
+    """Rows wait in the queue for longer than calls would, and none is lost."""
     lock = threading.Lock()
     inside, refused = 0, 0
 
@@ -213,7 +213,7 @@ def test_a_server_that_refuses_more_than_five_at_once(
             inside -= 1
         connection.send(reply(200, MESSAGE))
 
-    in_line: list[int] = []
+    queued: list[int] = []
     with RawServer(answer) as server:
         client = variant.client(
             base_url=server.url, api_key="k", max_retries=1, max_queue_wait=0.05
@@ -226,12 +226,12 @@ def test_a_server_that_refuses_more_than_five_at_once(
             max_in_flight=40,
         )
         for _ in run.results():
-            in_line.append(run.real.progress.in_line)
+            queued.append(run.real.progress.queued)
         progress = run.real.progress
         client.close()
     assert (progress.done, progress.failed) == (150, 0)
     assert refused
-    assert max(in_line) > 20
+    assert max(queued) > 20
 
 
 def test_a_server_that_is_away_for_a_while(variant: Sync | Async, tmp_path: Path) -> None:

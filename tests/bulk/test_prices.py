@@ -79,7 +79,7 @@ def test_which_price_a_model_has() -> None:
     ]:
         assert prices.cost(Usage(input_tokens=M), model) == cost
     assert Prices({"a": Price(1, 1)}).find("b") is None
-    with pytest.raises(ConfigurationError, match=r"no entry fits the model 'b'; add it"):
+    with pytest.raises(ConfigurationError, match=r"no entry matches the model 'b'; add it"):
         Prices({"a": Price(1, 1)}).cost(Usage(), "b")
 
 
@@ -93,14 +93,14 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: Prices({"m": {"input": 1}}), r"prices\['m'\]: must be a Price, or a dict"),
     (lambda: Prices({"m": {"input": 1, "output": 1, "in": 1}}), r"prices\['m'\]"),
     (lambda: Prices({"m": 3}), r"prices\['m'\]"),  # type: ignore[dict-item]
-    (Budget, r"say how much, tokens=\.\.\. or money=\.\.\."),
+    (Budget, r"pass tokens=\.\.\. or money=\.\.\."),
     (lambda: Budget(money=5), r"needs prices=Prices\(\.\.\.\)"),
-    (lambda: Budget(tokens=-5), r"Budget\(tokens=\.\.\.\) must be a number from 0 on, not -5"),
+    (lambda: Budget(tokens=-5), r"Budget\(tokens=\.\.\.\) must be a number, at least 0, not -5"),
 ]
 
 
 @pytest.mark.parametrize(("make", "why"), WRONG)
-def test_what_is_no_price_or_budget_is_refused(make: Any, why: str) -> None:
+def test_what_is_not_a_price_or_budget_is_refused(make: Any, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         make()
 

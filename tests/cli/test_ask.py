@@ -61,7 +61,7 @@ def test_what_is_piped_in_stands_above_the_prompt(here: Here, server: LocalServe
     assert content_of(server) == "By name."
 
 
-def test_files_go_along_as_what_they_are(here: Here, server: LocalServer, tmp_path: Path) -> None:
+def test_files_are_sent_by_their_type(here: Here, server: LocalServer, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("alpha", encoding="utf-8")
     (tmp_path / "photo").write_bytes(PNG)  # by its content and not by its name
     (tmp_path / "paper.txt").write_bytes(PDF)
@@ -84,7 +84,7 @@ def test_an_image_can_be_piped_in(here: Here, server: LocalServer) -> None:
         ("empty", b"", "is empty"),
         ("binary", b"\x00\xff" * 10, "neither a PDF nor text"),
         ("latin", b"caf\xe9", "neither a PDF nor text"),
-        ("cut.png", PNG[:12], "broken or cut"),
+        ("cut.png", PNG[:12], "broken or truncated"),
         ("huge", b"a" * (24 * 1024 * 1024 + 1), "is larger than 24 MiB"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_prompt_that_is_a_file_is_noticed(
     Path("notes.txt").write_text("Hi", encoding="utf-8")
     status, _, err = here("ask", "notes.txt", server=server)
     assert status == 0
-    assert "a file comes after it" in err
+    assert "name files after it" in err
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_prompt_that_is_a_file_is_noticed(
             5,
             "html",
         ),
-        (Reply("Half of", stop_reason="max_tokens"), 6, "--max-tokens allows for more"),
+        (Reply("Half of", stop_reason="max_tokens"), 6, "raise --max-tokens"),
         (Reply("I will not.", stop_reason="refusal"), 6, "the model refused to answer"),
         (Reply(""), 0, "the answer is empty"),
         (Reply("one two three", fault=Fault.cut(after=5)), 4, "the connection broke"),
@@ -178,7 +178,7 @@ def test_a_server_that_is_silent(here: Here) -> None:
     ("arguments", "said"),
     [
         (["ask"], "there is no prompt"),
-        (["ask", "Hi", "--strategy", "tool"], "it needs --schema"),
+        (["ask", "Hi", "--strategy", "tool"], "requires --schema"),
         (["ask", "Hi", "--max-tokens", "0"], "--max-tokens"),
         (["ask", "Hi", "--retries", "-1"], "--retries"),
         (["ask", "Hi", "--max-tokens", "many"], "'many' is not a valid integer"),
@@ -196,7 +196,7 @@ def test_a_server_that_is_silent(here: Here) -> None:
         (["ask", "Hi", "--v7", "--gguf", "d"], "each name a server"),
         (["ask", "Hi", "--gguf", "a/b"], "is not a deployment id"),
         (["ask", "Hi", "--base-url", "relay"], "does not start with http"),
-        (["ask", "-", "--api-key-file", "-"], "standard input cannot be the key"),
+        (["ask", "-", "--api-key-file", "-"], "standard input cannot be both the key"),
         (["aks", "Hi"], "no such command 'aks'"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_server_with_several_models_says_which(here: Here) -> None:
     with LocalServer(api_key=None) as server:
         status, _, err = here("ask", "Hi", "--base-url", server.llm_v7().base_url)
     assert status == 2
-    assert "no model is named" in err
+    assert "no model is set" in err
     assert "local-echo" in err
 
 

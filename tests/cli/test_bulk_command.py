@@ -64,7 +64,7 @@ def test_every_row_has_its_answer_in_order(here: Here) -> None:
     assert not Path("out.jsonl.failures").exists()
 
 
-def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here) -> None:
+def test_failed_rows_are_in_a_separate_file_and_sent_again_on_demand(here: Here) -> None:
     table(6)
     bad = {"Is text 2?", "Is text 4?"}
 
@@ -75,7 +75,7 @@ def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here
         status, _, err = here(*BULK, server=server)
         assert status == 1
         assert "4 of 6 done, 2 failed" in err
-        assert "--retry-failed asks them again" in err
+        assert "--retry-failed sends them again" in err
         failed = lines("out.jsonl.failures")
         assert {line["key"] for line in failed} == {"r2", "r4"}
         assert failed[0]["error"] == "BadRequestError"
@@ -155,10 +155,10 @@ def test_rows_from_standard_input(here: Here) -> None:
         ("in.csv", "a\n1\n", ["-p", "Hello"], "names no column in braces"),
         ("in.csv", "a\n1\n", [], "has no column 'prompt'; it has: a"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--id", "id"], "has no column 'id'; it has: a"),
-        ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "needs --input-price"),
-        ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "belong together"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--budget", "1"], "requires --input-price"),
+        ("in.csv", "a\n1\n", ["-p", "{a}", "--input-price", "1"], "require each other"),
         ("in.csv", "a\n1\n", ["-p", "{a}", "--concurrency", "0"], "--concurrency"),
-        ("in.txt", "a\n", ["-p", "{a}"], "Say --format"),
+        ("in.txt", "a\n", ["-p", "{a}"], "pass --format"),
     ],
 )
 def test_a_file_that_cannot_be_asked_is_told_before_anything_is_sent(
@@ -321,12 +321,12 @@ def test_a_name_of_another_form_is_refused(here: Here, server: LocalServer, name
     for places in ([name], ["out.jsonl", "--failures", name]):
         status, _, err = here("bulk", "in.jsonl", *places, *ROWS, server=server)
         assert (status, err.count("\n")) == (2, 1)
-        assert f"{name}: would have JSON lines" in err
+        assert f"{name}: would contain JSON lines" in err
     assert sorted(os.listdir()) == ["home", "in.jsonl"]
 
 
 def test_half_a_character_is_written_as_its_escape(here: Here) -> None:
-    """A lone surrogate in a column that nobody asked about: JSON can hold it, a file cannot."""
+    """A lone surrogate in an unused column: JSON can hold it, a file cannot."""
     text = '{"id": "a", "text": "x", "more": "\\ud83d"}\n{"id": "b", "text": "y\\udc00"}\n'
     Path("in.jsonl").write_text(text)
     with LocalServer(answer) as server:
@@ -388,7 +388,7 @@ def test_a_dry_run_asks_nothing_and_estimates(here: Here) -> None:
         assert (told["to_ask"], told["stored"], told["most_output_tokens"]) == (0, 40, 0)
     with LocalServer(dialect="ollama") as server:
         Path("out.jsonl.sqlite").unlink()
-        assert "guessed from the length" in here(*BULK, "--dry-run", server=server).err
+        assert "estimated from the length" in here(*BULK, "--dry-run", server=server).err
 
 
 def test_equal_requests_can_be_asked_once(here: Here) -> None:
@@ -407,7 +407,7 @@ def test_a_budget_ends_the_run(here: Here) -> None:
         assert status == 6
         stopped, why = err.splitlines()
         assert stopped.startswith("stopped: ")
-        assert stopped.endswith("; the same command goes on where it ended")
+        assert stopped.endswith("; the same command continues where it stopped")
         assert why.startswith("modelslab: the budget is spent")
         assert len(lines()) == len(server.requests) < 50
 
@@ -484,7 +484,7 @@ def test_a_signal_ends_it_cleanly_and_it_says_how_to_go_on(
         assert running.returncode == status
         (line,) = err.decode().strip().splitlines()  # once; click ends the line of a ^C
         assert line.startswith(f"stopped by {said}: ")
-        assert line.endswith("; the same command goes on where it ended")
+        assert line.endswith("; the same command continues where it stopped")
         kept = lines()
         assert 0 < len(kept) < 150
         assert here(*BULK, server=server).status == 0
@@ -496,7 +496,7 @@ def test_a_signal_ends_it_cleanly_and_it_says_how_to_go_on(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_killed_at_any_instant_it_goes_on(here: Here, home: Path) -> None:
+def test_killed_at_any_instant_it_continues(here: Here, home: Path) -> None:
     asked = table(120)
     with LocalServer(slowly) as server:
         for many in (10, 40, 80):
@@ -531,7 +531,7 @@ def test_a_bar_at_a_terminal(home: Path, columns: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.failures"])
 @pytest.mark.parametrize("foreign", ["a folder", "a file"])
-def test_what_comes_while_a_run_goes_on_is_not_overwritten(
+def test_what_comes_while_a_run_continues_is_not_overwritten(
     here: Here, name: str, foreign: str
 ) -> None:
     """The run ends with 7 and names it; the other file is written, and the store has the rest."""

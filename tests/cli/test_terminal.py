@@ -1,4 +1,4 @@
-"""At a real pseudo-terminal: what is on the screen, wide and narrow, with colour and without."""
+"""At a real pseudo-terminal: what is on the screen, wide and narrow, with color and without."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_no_answer_controls_the_terminal(home: Path, arguments: list[str]) -> No
         assert forbidden not in terminal.raw
 
 
-def test_thinking_is_shown_and_is_no_part_of_the_answer(home: Path) -> None:
+def test_thinking_is_shown_and_is_not_part_of_the_answer(home: Path) -> None:
     blocks = [
         {"type": "thinking", "thinking": "They want\na number.", "signature": ""},
         {"type": "text", "text": "It is **42**."},
@@ -236,7 +236,7 @@ def test_a_library_that_is_missing_is_named(home: Path, missing: str, command: s
         env = environment(server, home)
         with Terminal(*command.split(), env=env, columns=200, program=program) as terminal:
             assert terminal.expect_end() == 2
-    assert f"needs the package {missing}, which an extra brings" in terminal.text
+    assert f"needs the package {missing}, from an extra" in terminal.text
 
 
 def wait_for_disconnect(server: LocalServer) -> None:
@@ -271,7 +271,7 @@ def test_doctor_on_a_screen(home: Path, columns: int) -> None:
             assert terminal.expect_end() == 0
     words = " ".join(terminal.text.split())
     assert re.search(r"ok stream end message_stop, then the end of the body", words)
-    assert "-> the model or the server has no tools (llama-server: --jinja" in words
+    assert "-> the model or the server does not support tools (llama-server: --jinja" in words
     assert max(map(len, terminal.text.split("\n"))) <= columns
     assert COLOUR.search(terminal.raw)
 
@@ -302,7 +302,7 @@ def test_a_prompt_that_is_left_changes_nothing(home: Path) -> None:
     assert not (home / ".config").exists()
 
 
-def test_env_shows_the_key_of_a_terminal_only_when_told_to(home: Path) -> None:
+def test_env_shows_the_key_in_a_terminal_only_on_request(home: Path) -> None:
     with LocalServer(api_key="sk-a-secret-key") as server:
         env = environment(server, home)
         with Terminal("env", env=env) as hidden, Terminal("env", "--show-key", env=env) as shown:
@@ -399,7 +399,7 @@ def test_a_question_that_cannot_be_answered_is_taken_back(home: Path) -> None:
     with LocalServer(["One.", ErrorReply(400, "It is too long."), "Three."]) as server:
         with Talk(server, home) as talk:
             talk.say("First?", "One.")
-            talk.say("Far too long?", "the question was taken back")
+            talk.say("Far too long?", "the question was removed")
             talk.say("Third?", "Three.")
         asked = [turn["content"] for turn in turns(server) if turn["role"] == "user"]
     assert asked == ["First?", "Third?"]
@@ -436,16 +436,16 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
         with Talk(server, home, columns=120) as talk:
             for command in ("help", "model", "system", "tokens", "file", "save", "load", "undo"):
                 assert command in HELP
-            talk.say("/help", "Alt-Enter begins another line")
-            talk.say("/nothing", "is no command; /help lists them")
-            talk.say("/undo", "nothing was asked yet")
+            talk.say("/help", "Alt-Enter starts another line")
+            talk.say("/nothing", "is not a command; /help lists them")
+            talk.say("/undo", "there is no question yet")
             talk.say("One.", "You said: One.")
             talk.say("Two.", "You said: Two.")
             talk.say("/undo", "")
             talk.say("/system Be brief.", "Be brief.")
             talk.say("/model other", "other")
             talk.say("/tokens", "the conversation: [0-9]+ tokens")
-            talk.say(f"/file {notes}", "goes along with the next question")
+            talk.say(f"/file {notes}", "sent with the next question")
             talk.say("/file missing.txt", "cannot be read")
             talk.say("What is in it?", "You said: ")
             body = server.requests[-1].body
@@ -463,7 +463,7 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
             talk.say("/load missing.json", "cannot be read")
             talk.say(f"/load {notes}", "is not a saved conversation")
             talk.say(" /etc is a path", "You said: /etc")
-            talk.say("/system -", "no system text")
+            talk.say("/system -", "no system prompt")
             talk.say("Now?", "You said: Now")
             assert "system" not in server.requests[-1].body
     saved = json.loads(file.read_text(encoding="utf-8"))
@@ -473,13 +473,13 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
 HELP = ("help", "model", "system", "tokens", "file", "save", "load", "undo", "new", "quit")
 
 
-def test_what_cannot_be_saved_says_so_and_the_conversation_goes_on(home: Path) -> None:
+def test_what_cannot_be_saved_says_so_and_the_conversation_continues(home: Path) -> None:
     file = home / "half.json"
     (home / "file").write_text("")
     with LocalServer() as server, Talk(server, home, "-s", "a\udcff", columns=700) as talk:
         talk.say("/save", "name a file")
         talk.say(f'/save "{file}"', "saved")  # half a character, as a shell can pass one
-        talk.say("/system -", "no system text")
+        talk.say("/system -", "no system prompt")
         talk.say("/save /no/such/folder/x.json", "cannot be written")
         talk.say(f"/save {home}/file/x.json", "cannot be written")
         talk.say(f"/save {'x' * 300}", "cannot be written")

@@ -45,6 +45,8 @@ from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 anthropic = Lazy("anthropic", "2.12")
 
+pytestmark = pytest.mark.slow  # to load that SDK takes longer than all of these tests
+
 Json = dict[str, Any]
 ASK: Json = {
     "model": "m",
@@ -176,7 +178,7 @@ def test_the_table_of_types_names_types_of_both() -> None:
 def test_its_mark_for_nothing_is_to_be_left_out(name: str, mark: str) -> None:
     with ModelsLab("k") as ours:
         for call in (ours.messages.create, ours.messages.stream):
-            with pytest.raises(InvalidRequestError, match=f"{name}: leave it out"):
+            with pytest.raises(InvalidRequestError, match=f"{name}: leave the parameter out"):
                 call(**ASK | {name: getattr(anthropic, mark)})
 
 
@@ -254,7 +256,6 @@ def test_it_reads_an_unknown_block_as_a_known_one() -> None:
             assert isinstance(ours.messages.create(**ASK).content[0], UnknownBlock)
 
 
-@pytest.mark.slow
 def test_it_gives_up_at_an_error_before_the_first_content() -> None:
     usage = {"input_tokens": 1, "output_tokens": 1}
     begun = event("message_start", message={"id": "m", "content": [], "usage": usage})
@@ -272,7 +273,7 @@ def test_it_gives_up_at_an_error_before_the_first_content() -> None:
         assert raw.requests == 2
 
 
-def test_it_takes_what_is_no_message_for_one() -> None:
+def test_it_takes_what_is_not_a_message_for_one() -> None:
     page = reply(200, b"<html>", {"content-type": "text/html"})
     error = reply(200, {"error": {"message": "no"}})
     for answer, kind in ((page, str), (error, anthropic.types.Message)):

@@ -88,7 +88,7 @@ def test_money_is_counted_by_the_price_of_the_model(
     server.script = [Reply("Tamar", usage=usage(1_000_000, 0))]
     prices = Prices({"m": Price(input=2, output=3)})
     client = client_of(variant, server, budget := Budget(money=1.5, prices=prices))
-    with pytest.raises(ConfigurationError, match="no entry fits the model 'other'"):
+    with pytest.raises(ConfigurationError, match="no entry matches the model 'other'"):
         client.create(**{**ASK, "model": "other"})
     assert not server.requests
     client.create(**ASK)
@@ -139,6 +139,7 @@ def test_a_stream_that_is_dropped_is_counted_too(server: LocalServer) -> None:
     assert budget.partial_calls == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("how", ["read", "left", "dropped"])
 def test_a_stream_that_is_resumed_counts_with_all_its_parts(
     variant: Sync | Async, server: LocalServer, how: str
@@ -176,6 +177,7 @@ def test_a_stream_that_is_resumed_counts_with_all_its_parts(
     client.close()
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_an_attempt_that_is_sent_again_is_counted(
     variant: Sync | Async, server: LocalServer
 ) -> None:

@@ -68,7 +68,7 @@ class Counts:
 
 
 class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A streamed answer, each event in a chunk of its own."""
+    """A streamed answer, each event in its own chunk."""
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(CHUNKS)

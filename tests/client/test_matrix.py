@@ -1,7 +1,7 @@
 """Hold the package to the table of faults, row by row, in every variant, over real sockets.
 
-What the caller sees is always exactly the right message, or exactly the right error with what had
-come. The rows are in `matrix.faults`.
+The caller always sees exactly the right message, or exactly the right error with the message so
+far. The rows are in `matrix.faults`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from variants import Async, Sync, variant_named
 
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 README = ROOT / "README.md"
 HOME = ROOT / "docs" / "index.md"
 ERRORS = ROOT / "docs" / "errors.md"
@@ -47,11 +49,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     if not shutil.which("openssl"):
         pytest.skip("no openssl command to make a certificate with")
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def ask(client: Any, fault: Fault) -> Message | None:
@@ -136,7 +133,9 @@ IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.
 @pytest.mark.slow
 @pytest.mark.parametrize("row", AT_ONCE)
 def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
-    """The caller gets exactly the message that the row promises, or that error with what came."""
+    """The caller gets exactly the message that the row promises, or that error with the message so
+    far.
+    """
     fault = ROWS[row]
     tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
     with staged(fault, tls) as scene:
@@ -146,7 +145,7 @@ def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
-def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -> None:
+def test_row_with_timeouts(variant: Sync | Async, row: str, unit: float) -> None:
     """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
         outcome_is_right(variant, ROWS[row], scene, unit)
@@ -155,7 +154,7 @@ def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -
 def test_the_page_is_what_the_matrix_says() -> None:
     """Run `make reliability` when this fails: a row is new, or promises something else."""
     same = PAGE.read_text(encoding="utf-8") == page(load())
-    assert same, "docs/reliability.md is of other rows or promises: run `make reliability`"
+    assert same, "docs/reliability.md does not match the matrix: run `make reliability`"
     counted = f"| of {len(ROWS)} faults the caller sees |"
     for shown in (README, HOME):
         same = table_of(shown, counted) == table_of(PAGE, counted)
@@ -166,18 +165,18 @@ def test_the_page_is_what_the_matrix_says() -> None:
 
 TOLD_OF = {
     "last-blank-line": "the last event without its blank line",
-    "type-on-event-line": "an event whose type is on its event line alone",
+    "type-on-event-line": "an event with its type only on the event line",
     "start-missing/message-start": "message_start missing; began at a content block",
     "start-missing/text": "content_block_start missing; began a text block at its delta",
     "stop-missing/text": "content_block_stop missing",
     "message-stop-missing": "message_stop missing",
     "message-delta-missing": "stop_reason missing",
-    "end-inside/18": "the last event is cut, after the stop_reason",
+    "end-inside/18": "the last event is truncated, after the stop_reason",
     "event-twice/00": "message_start again",
     "event-twice/06": "content_block_start again",
-    "unknown-delta": "a delta of unknown kind, which changes nothing",
-    "stream-as/json": "a stream whose content type is another",
-    "message-to-stream/json": "a whole message in reply to a stream request",
+    "unknown-delta": "a delta of unknown type was ignored",
+    "stream-as/json": "a stream with another content type",
+    "message-to-stream/json": "a complete message in response to a stream request",
 }
 TOLD_WITHOUT_ID = {
     "usage-null": "null in place of a Usage",

@@ -1,4 +1,4 @@
-"""Play the tool loop by hand, without a client: what it sends, what it lets run, when it ends."""
+"""Drive the tool loop without a client: what it sends, what it lets run, when it ends."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_arguments_that_were_cut_never_run(stop_reason: str, given: Any) -> None
     flow.add_reply(said(use("whole", river="Exe"), cut, stop_reason=stop_reason))
     assert run(flow) == ["whole"]
     assert flow.next_request()
-    assert f"cut off ({stop_reason})" in contents(flow)[1]
+    assert f"truncated ({stop_reason})" in contents(flow)[1]
     assert isinstance(flow.calls[1].error, ToolInputError)
 
 
@@ -169,8 +169,8 @@ def test_calls_of_an_answer_that_was_cut_do_not_run_unless_you_choose_so(stop_re
     request = flow.next_request()  # the model is told, and may call again
     assert request
     whole, cut = contents(flow)  # the last one has no arguments, which may be cut off themselves
-    assert whole.startswith(f"Error: not run, because the answer was cut off ({stop_reason})")
-    assert cut.startswith(f"Error: not run, because the arguments were cut off ({stop_reason})")
+    assert whole.startswith(f"Error: not run, because the answer was truncated ({stop_reason})")
+    assert cut.startswith(f"Error: not run, because the arguments were truncated ({stop_reason})")
     assert all(isinstance(call.error, ToolError) for call in flow.calls)
 
     flow = loop(on_cut="run")
@@ -194,7 +194,9 @@ def test_calls_of_an_answer_that_was_cut_are_raised_if_asked() -> None:
     flow = loop(on_error="raise")
     flow.add_reply(said(use(river="Exe"), stop_reason="max_tokens"))
     assert run(flow) == []
-    with pytest.raises(ToolError, match=r"not run, because the answer was cut off \(max_tokens\)"):
+    with pytest.raises(
+        ToolError, match=r"not run, because the answer was truncated \(max_tokens\)"
+    ):
         flow.next_request()
 
 
@@ -239,7 +241,7 @@ def test_broken_arguments_never_run() -> None:
     flow.add_reply(said(use() | {"input": '{"river": "Ta'}))
     assert run(flow) == []
     assert flow.next_request()
-    assert contents(flow)[0].endswith('no whole JSON object; call it again: {"river": "Ta')
+    assert contents(flow)[0].endswith('not a complete JSON object; call it again: {"river": "Ta')
 
 
 def test_a_call_that_comes_twice_runs_once() -> None:
@@ -252,7 +254,7 @@ def test_a_call_that_comes_twice_runs_once() -> None:
 
 
 def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
-    """Some gateways give parallel calls one id; results are told apart by it."""
+    """Some gateways give parallel calls the same ID, by which results are matched."""
     flow = loop()
     exe, dart, taw = (use("a", river=river) for river in ("Exe", "Dart", "Taw"))
     flow.add_reply(said(exe, dart, exe, use("a_2", river="Axe"), taw))
@@ -264,7 +266,7 @@ def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
-def test_a_call_that_nobody_can_answer_is_left_out(
+def test_a_call_that_cannot_be_answered_is_left_out(
     lost: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = loop()
@@ -352,7 +354,7 @@ def test_the_last_turn_runs_no_calls() -> None:
         ran = run(flow)
     assert ran == []
     for _ in range(2):
-        with pytest.raises(TooManyTurnsError, match="no answer after 2 turns") as over:
+        with pytest.raises(TooManyTurnsError, match="no final answer after 2 turns") as over:
             flow.next_request()
     assert contents(flow) == ["Error: not run, because the limit of 2 turns is reached"]
     assert over.value.messages == flow.messages
@@ -444,7 +446,7 @@ def test_what_can_be_read_once_is_kept() -> None:
         ({"on_cut": "raise"}, "on_cut: must be 'report' or 'run'"),
         ({"messages": []}, "messages: is empty"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"tools": [level, level]}, "the name 'level' is taken"),
+        ({"tools": [level, level]}, "the name 'level' is already used"),
         ({"tools": 5}, "tools: must be a list"),
     ],
 )

@@ -46,7 +46,9 @@ def test_without_a_key() -> None:
     assert env["ANTHROPIC_BASE_URL"] == "http://h:1"
     assert env["ANTHROPIC_MODEL"] == env["ANTHROPIC_DEFAULT_HAIKU_MODEL"] == "local"
     for nothing in (None, ""):
-        with pytest.raises(ConfigurationError, match="api_key: this endpoint wants one, as bearer"):
+        with pytest.raises(
+            ConfigurationError, match="api_key: this endpoint requires a key, as bearer"
+        ):
             endpoints.gateway("http://h").claude_code_env(nothing)
 
 

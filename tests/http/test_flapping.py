@@ -202,6 +202,7 @@ def test_each_error_reports_the_tries_that_the_server_saw() -> None:
     ):
         list(threads.map(call, range(300)))
     assert 0 < len(failed) < 60
-    # More than two where it was refused in between: a 429 waits in line and uses up no retry.
+    # More than two if it was refused in between: after a 429 a call waits in the queue and uses up
+    # no retry.
     assert all(tries == flapping.tries[number] >= 2 for number, tries in failed.items())
     assert flapping.faults["well"] == 300 - len(failed)

@@ -1,4 +1,4 @@
-"""Prove the line of a client over real sockets, from threads, asyncio and trio.
+"""Prove the queue of a client over real sockets, from threads, asyncio and trio.
 
 The servers are those of the simulation; what is decided is proven on virtual time in
 `protocol/test_flow.py`. Here: nobody is lost or waits for ever, and whoever waits is woken.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -92,7 +93,7 @@ def test_a_server_that_is_overloaded_and_says_so_inside_its_streams(variant: Syn
         client.close()
 
 
-def test_threads_and_both_event_loops_stand_in_lines_of_one_account() -> None:
+def test_threads_and_both_event_loops_wait_in_the_queue_of_one_account() -> None:
     with LimitedServer(Queue(Random(0), 6, 0.1, uniform(0.01, 0.03))) as server:
         sync = ModelsLab(KEY, base_url=server.url)
         shared = AsyncModelsLab(KEY, base_url=server.url)
@@ -140,7 +141,7 @@ def test_a_stream_holds_its_place_until_it_is_closed(variant: Sync | Async) -> N
             assert caught.value.phase == "queue"
             assert caught.value.attempts == 0
             assert caught.value.waited > 0
-            assert "s in line" in str(caught.value)
+            assert "s in the queue" in str(caught.value)
             assert len(server.asked) == 1
         assert flow_of(client)[1:3] == (0, 0)
         client.close()
@@ -156,7 +157,7 @@ def test_a_stream_that_is_read_to_its_end_lets_the_next_one_go(variant: Sync | A
         client.close()
 
 
-def test_a_stream_that_nobody_holds_any_more_frees_its_place() -> None:
+def test_an_unreferenced_stream_frees_its_slot() -> None:
     with (
         LimitedServer(queue(9, service=30.0)) as server,
         ModelsLab(KEY, base_url=server.url, max_concurrency=1) as client,
@@ -274,7 +275,7 @@ def test_closing_the_client_ends_waiting(variant: Sync | Async) -> None:
         assert len(server.asked) == 1
 
 
-def test_a_spent_quota_is_told_to_all_who_wait(variant: Sync | Async) -> None:
+def test_a_spent_quota_fails_all_waiting_calls(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 0.05)) as server:
         client = client_of(variant, server)
         failures = at_once(40, lambda: client.create(**ASK))
@@ -283,10 +284,10 @@ def test_a_spent_quota_is_told_to_all_who_wait(variant: Sync | Async) -> None:
         unsent = [str(failure) for failure in failures if not _api(failure).attempts]
         assert unsent
         assert all(
-            "not sent: the server has let nothing in since this client was made" in text
+            "not sent: the server has accepted no request since this client was created" in text
             for text in unsent
         )
-        assert all("s in line" in text for text in unsent)
+        assert all("s in the queue" in text for text in unsent)
         client.close()
 
 
@@ -426,7 +427,7 @@ def test_a_cap_holds_without_flow_control(variant: Sync | Async) -> None:
 # What is told
 
 
-def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
+def test_the_log_and_observers_say_how_long_a_call_waited_in_the_queue(
     variant: Sync | Async, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = list[tuple[str, object]]()
@@ -453,10 +454,10 @@ def test_the_log_and_observers_say_how_long_a_call_stood_in_line(
     assert ("OverloadedError", 1) in seen
     assert ("retry", 2) in seen
     starts = [number for word, number in seen if word == "start"]
-    assert len(starts) == len(server.asked), "told when it is sent, not when it joins the line"
+    assert len(starts) == len(server.asked), "reported when it is sent, not when it joins the queue"
     lines = [record.getMessage() for record in caplog.records]
-    assert any(line.startswith("refused, back in line (limit ") for line in lines)
-    assert any(line.startswith("stood in line 0.") for line in lines)
+    assert any(line.startswith("refused, back in the queue (limit ") for line in lines)
+    assert any(re.match(r"waited 0\.\d\d s in the queue \(limit ", line) for line in lines)
     assert all(line.isascii() for line in lines)
 
 
@@ -475,7 +476,7 @@ def test_options_that_cannot_be(options: Json, said: str) -> None:
 
 
 def test_a_refusal_of_somebody_else_is_not_shared_with_whoever_never_was_sent() -> None:
-    """Each caller has an error of its own: what one writes on it, another does not read."""
+    """Each caller gets its own error object."""
     with LimitedServer(Quota(Random(0), 0, 0.02)) as server:
         client = SyncClient(ModelsLab(KEY, base_url=server.url))
         failures = at_once(30, lambda: client.create(**ASK))

@@ -1,4 +1,4 @@
-"""Drive the opening of a connection by hand: proxies, SOCKS and TLS, without a socket."""
+"""Drive the opening of a connection directly: proxies, SOCKS and TLS, without a socket."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_socks_with_a_login() -> None:
 @pytest.mark.parametrize(
     ("auth", "said", "words"),
     [
-        ("", [b"\x05\xff"], "kind of login"),
+        ("", [b"\x05\xff"], "kind of authentication"),
         ("", [b"HT"], "does not speak SOCKS5"),
         ("", [b""], "closed the connection"),
         ("", [b"\x05\x00", b"\x05\x05\x00\x01"], "refused"),
         ("", [b"\x05\x00", b"\x05\x63\x00\x01"], "code 99"),
-        ("", [b"\x05\x00", DONE + b"HTTP"], "goes on where the server"),
-        ("me:wrong@", [b"\x05\x02", b"\x01\x01"], "refuses the login"),
-        ("me:secret@", [b"\x05\x00"], "kind of login"),
+        ("", [b"\x05\x00", DONE + b"HTTP"], "sent unexpected data"),
+        ("me:wrong@", [b"\x05\x02", b"\x01\x01"], "rejected the login"),
+        ("me:secret@", [b"\x05\x00"], "kind of authentication"),
     ],
 )
 def test_socks_that_fails(auth: str, said: list[bytes], words: str) -> None:
@@ -108,7 +108,7 @@ def test_a_proxy_that_refuses_to_connect(said: bytes, words: str, step: int) -> 
 
 
 def test_a_proxy_that_says_too_much() -> None:
-    with pytest.raises(httpcore.ProxyError, match="goes on where the server"):
+    with pytest.raises(httpcore.ProxyError, match="sent unexpected data"):
         talk(TUNNEL, b"HTTP/1.1 200 OK\r\n\r\nx")
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_speaks_before_it_is_asked(authority: Authority) -> None:
             back += server.say(b"HTTP/1.1 200 OK\r\n\r\n")
         return back
 
-    with pytest.raises(httpcore.RemoteProtocolError, match="before it was asked"):
+    with pytest.raises(httpcore.RemoteProtocolError, match="before the request"):
         shake(layers.add(client, "127.0.0.1"), hear, 100_000)
 
 

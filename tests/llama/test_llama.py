@@ -253,7 +253,7 @@ def test_the_tool_loop_with_two_calls_at_once(
 def test_the_tool_loop_after_a_call_that_is_cut(
     variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:
-    """Its arguments never run; the model is told, and answers."""
+    """Its arguments never run; the model gets an error, and answers."""
     client = client_of(variant, llama_tools)
     LEVELS.clear()
     question = [{"role": "user", "content": "How high is the Tamar?"}]
@@ -307,7 +307,7 @@ def test_a_schema_it_refuses(llama_tools: LlamaServer, pattern: str) -> None:
     client = client_of(Sync(), llama_tools)
     assert client.create(max_tokens=1, messages=HELLO, tools=[coded]).role == "assistant"
     raw = {"name": "coded", "input_schema": coded.input_schema}
-    with pytest.raises(BadRequestError, match="llama-server cannot make a grammar of a tool"):
+    with pytest.raises(BadRequestError, match="llama-server cannot compile a tool"):
         client.create(max_tokens=1, messages=HELLO, tools=[raw])
     client.close()
 

@@ -1,4 +1,4 @@
-"""Empty replies, which servers refuse for as long as they stand in a history."""
+"""Empty replies, which servers refuse as long as they are in a history."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_empty_reply_is_left_out_of_a_plain_history(
     joined = [{"type": "text", "text": USER["content"]}, shown]
     assert first == [{"role": "user", "content": joined}]
     assert second == [USER, {"role": "assistant", "content": "Hm."}, USER]
-    assert "messages[1] is left out: the answer is empty" in caplog.text
+    assert "messages[1] is left out: the reply is empty" in caplog.text
 
 
 def test_turns_of_one_role_are_only_joined_where_an_empty_reply_stood() -> None:

@@ -642,9 +642,9 @@ def test_what_an_api_says_is_not_put_down_to_the_url(variant: Sync | Async) -> N
     assert "base URL" not in advised(answer, variant)
 
 
-ASKED_ELSEWHERE = "which auth=... of its endpoint can change"
+ASKED_ELSEWHERE = "auth=... of the endpoint changes that"
 WENT = {
-    "bearer": ({}, f"(the key was sent as authorization, {ASKED_ELSEWHERE}; POST"),
+    "bearer": ({}, f"(the key was sent as authorization; {ASKED_ELSEWHERE}; POST"),
     "v7": ({"endpoint": endpoints.llm_v7()}, "(the key was sent as x-api-key; POST"),
     "none": (
         {"endpoint": endpoints.gateway("http://h.invalid", auth=None)},
@@ -652,7 +652,7 @@ WENT = {
     ),
     "own": (
         {"default_headers": {"x-api-key": "another-key-0000"}},
-        f"(the key was sent as x-api-key, {ASKED_ELSEWHERE}; POST",
+        f"(the key was sent as x-api-key; {ASKED_ELSEWHERE}; POST",
     ),
 }
 
@@ -678,7 +678,7 @@ def test_a_name_without_a_host(
         with pytest.raises(APIConnectionError) as caught:
             client.create(**ASK)
     line = str(caught.value)
-    assert line.startswith("the host name cannot be resolved: ")
+    assert line.startswith("the hostname cannot be resolved: ")
     assert "the resolver's words" in line
     assert ("check the host in the base URL" in line) is unknown
     assert caught.value.unknown_host is unknown

@@ -221,7 +221,7 @@ def test_waiting_follows_hints_of_any_length(hint: str) -> None:
 
 
 def test_a_host_without_a_name_is_waited_for_only_ten_seconds() -> None:
-    failure = APIConnectionError("the host name cannot be resolved")
+    failure = APIConnectionError("the hostname cannot be resolved")
     failure.unknown_host = True
     pauses = [UntilReady().pause(failure, tries) for tries in range(1, 8)]
     assert pauses[-1] is None

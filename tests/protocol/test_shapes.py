@@ -29,7 +29,7 @@ def picture(source: Any) -> Json:
 
 
 SOURCE = "messages[0].content[1].source"
-IMAGE = r'image(...) makes the block, {"type": "image", "source": {...}}'
+IMAGE = r'image(...) builds the block, {"type": "image", "source": {...}}'
 FUNCTION = {"name": "level", "parameters": {"type": "object"}}
 
 # What is asked, and what is said of it.
@@ -41,9 +41,9 @@ OTHER_SHAPES: dict[str, tuple[Json, str]] = {
     "input_image": (block(type="input_image", image_url="https://x/y.png"), IMAGE),
     "input_text": (block(type="input_text", text="a"), '{"type": "text", "text": ...}'),
     "output_text": (block(type="output_text", text="a"), '{"type": "text", "text": ...}'),
-    "input_file": (block(type="input_file", file_id="f"), "document(...) makes the block"),
-    "file": (block(type="file", file={"file_data": "x"}), "document(...) makes the block"),
-    "input_audio": (block(type="input_audio", input_audio={}), "Messages has no audio"),
+    "input_file": (block(type="input_file", file_id="f"), "document(...) builds the block"),
+    "file": (block(type="file", file={"file_data": "x"}), "document(...) builds the block"),
+    "input_audio": (block(type="input_audio", input_audio={}), "Messages does not support audio"),
     "function_call": (block(type="function_call", name="x"), '{"type": "tool_use", "id": ...'),
     "function_call_output": (block(type="function_call_output"), "tool_result(id, content)"),
     "image_url in a result": (
@@ -63,7 +63,7 @@ OTHER_SHAPES: dict[str, tuple[Json, str]] = {
     "bytes as source": (picture(b"\x89PNG"), f"{SOURCE}: must be a dict, not bytes: {IMAGE}"),
     "path as document": (
         block(type="document", source="a.pdf"),
-        f"{SOURCE}: must be a dict, not str: document(...) makes the block",
+        f"{SOURCE}: must be a dict, not str: document(...) builds the block",
     ),
     "path as URL": (picture({"type": "url", "url": "photo.jpg"}), f"{SOURCE}.url: is not a URL"),
     "Windows path as URL": (
@@ -76,7 +76,7 @@ OTHER_SHAPES: dict[str, tuple[Json, str]] = {
     ),
     "data URL as base64": (
         picture({"type": "base64", "media_type": "image/png", "data": "data:image/png;base64,iV"}),
-        f"{SOURCE}.data: holds a data URL and not only its base64: {IMAGE}",
+        f"{SOURCE}.data: contains a data URL instead of only its base64: {IMAGE}",
     ),
     "image/jpg": (
         picture({"type": "base64", "media_type": "image/jpg", "data": "/9j/"}),
@@ -100,11 +100,11 @@ OTHER_SHAPES: dict[str, tuple[Json, str]] = {
     ),
     "role tool": (
         turns(USER, {"role": "tool", "tool_call_id": "a", "content": "x"}),
-        "messages[1].role: 'tool' is OpenAI's: tool_result(id, content) makes the block",
+        "messages[1].role: 'tool' is OpenAI's: tool_result(id, content) builds the block",
     ),
     "role developer": (
         turns({"role": "developer", "content": "Be brief."}, USER),
-        "messages[0].role: 'developer' is not allowed in messages, pass system=... instead",
+        "messages[0].role: 'developer' is not allowed in messages: pass system=... instead",
     ),
     "function tool": (
         {**ASK, "tools": [{"type": "function", "function": FUNCTION}]},

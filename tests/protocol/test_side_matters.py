@@ -1,4 +1,4 @@
-"""A side matter never costs the answer: what servers get wrong beside it is read, or passed over.
+"""A minor deviation never costs the answer: it is read, or skipped.
 
 Each deviation is read in the ways an answer can come (whole, streamed, replayed, cut at any byte),
 and whatever is handed out can be encoded.
@@ -261,7 +261,7 @@ KEEP_ALIVES = {
     "a ping with a list": b"event: ping\ndata: []\n\n",
     "a ping with broken JSON": b'event: ping\ndata: {"type":\n\n',
     "a ping that is not UTF-8": b"event: ping\ndata: \xff\n\n",
-    "a ping of another form": b'event: ping\ndata: {"type": "ping", "index": {"a": []}}\n\n',
+    "a ping in another form": b'event: ping\ndata: {"type": "ping", "index": {"a": []}}\n\n',
     "an unknown event with text": b"event: keepalive\ndata: still here\n\n",
     "an unknown event with broken JSON": b'event: progress\ndata: {"done": \n\n',
     "an unknown event with null": b"event: heartbeat\ndata: null\n\n",

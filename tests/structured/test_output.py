@@ -80,7 +80,7 @@ def client_of(variant: Sync | Async, server: LocalServer) -> Client:
 
 
 def gateway_of(variant: Sync | Async, server: LocalServer) -> Client:
-    """A client of a server of which nobody knows what it can do, so that all may be chosen."""
+    """A client of a server with unknown capabilities, so that every strategy is available."""
     return variant.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
 
 
@@ -257,7 +257,7 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     assert (again.parsed, again.to_param()) == (THE_LEVEL, turn)
 
 
-def test_a_parsed_answer_goes_on_as_a_conversation(variant: Sync | Async) -> None:
+def test_a_parsed_answer_continues_as_a_conversation(variant: Sync | Async) -> None:
     with LocalServer([called(LEVEL), "Rising."]) as server:
         client = client_of(variant, server)
         first = parsed(client, output=Level)
@@ -290,7 +290,7 @@ def test_truncated(variant: Sync | Async, ask: Any, reply: Reply) -> None:
     """An output that was cut is never handed out, even if the piece fits by chance."""
     with LocalServer(reply) as server:
         client = client_of(variant, server)
-        with pytest.raises(OutputTruncatedError, match="the answer was cut") as cut:
+        with pytest.raises(OutputTruncatedError, match="the answer was truncated") as cut:
             ask(client, output=Level)
         error = cut.value
         assert not isinstance(error, ToolError)
@@ -347,16 +347,16 @@ def test_refused(variant: Sync | Async, ask: Any) -> None:
             r"value\[0\].cm: is required",
             None,
         ),
-        (list[int], called({"values": [1]}), "the object must hold 'value'", None),
-        (Level, "It is high.", "there is no call and no JSON object", "It is high."),
-        (Level, Reply(""), "there is no call and no JSON object", ""),
+        (list[int], called({"values": [1]}), "the object must contain only 'value'", None),
+        (Level, "It is high.", "there is neither a tool call nor a JSON object", "It is high."),
+        (Level, Reply(""), "there is neither a tool call nor a JSON object", ""),
         (Named, '{"name": "a"} {"name": "b"}', "2 different JSON objects", None),
-        (Named, '{"name": "a", "name": "b"}', "no JSON object", None),
-        (Named, '{"name": NaN}', "no JSON object", None),
+        (Named, '{"name": "a", "name": "b"}', "nor a JSON object", None),
+        (Named, '{"name": NaN}', "nor a JSON object", None),
         (
             Level,
             Reply([{"type": "tool_use", "id": "t", "name": "river_level", "input": {}}]),
-            "river_level was called, and not output",
+            "river_level was called instead of output",
             "",
         ),
     ],
@@ -574,10 +574,10 @@ def test_a_stream_that_is_cut_raises_as_always(variant: Sync | Async) -> None:
 @pytest.mark.parametrize(
     ("output", "more", "cure"),
     [
-        (None, {}, "output: name a type"),
-        ("Level", {}, "output: name the type itself, not 'Level'"),
-        (THE_LEVEL, {}, "output: name the type itself"),
-        (lambda river: river, {}, "output: name the type itself"),
+        (None, {}, "output: pass a type"),
+        ("Level", {}, "output: pass the type itself, not 'Level'"),
+        (THE_LEVEL, {}, "output: pass the type itself"),
+        (lambda river: river, {}, "output: pass the type itself"),
         (object(), {}, "use a pydantic model, a dataclass"),
         (type("Plain", (), {}), {}, "use a pydantic model, a dataclass"),
         (Level, {"strategy": "json"}, "strategy: must be one of 'tool', 'output_config'"),
@@ -605,8 +605,8 @@ def test_a_stream_that_is_cut_raises_as_always(variant: Sync | Async) -> None:
         (Level, {"system": 5, "strategy": "prompt"}, "system: must be a list"),
         (Level, {"tools": [tool(str_of, name="output")]}, "'output' is the name of the tool"),
         (Level, {"tools": 5}, "tools: must be a list"),
-        (dict[str, int], {"strategy": "output_config"}, "any names: output_config cannot say"),
-        (Tree, {"strategy": "output_config"}, "Tree holds one of its own kind"),
+        (dict[str, int], {"strategy": "output_config"}, "arbitrary keys: output_config does not"),
+        (Tree, {"strategy": "output_config"}, "Tree is recursive"),
     ],
 )
 def test_bad_input(output: Any, more: dict[str, Any], cure: str) -> None:
@@ -623,18 +623,16 @@ def test_bad_input(output: Any, more: dict[str, Any], cure: str) -> None:
 
 def test_a_wrong_name_names_the_verb(variant: Sync | Async) -> None:
     client = variant.client(api_key="a-key")
-    with pytest.raises(InvalidRequestError, match="output: name a type"):
+    with pytest.raises(InvalidRequestError, match="output: pass a type"):
         parsed(client, output=None)
     with pytest.raises(TypeError, match=r"messages.parse\(\) has no parameter 'temprature'"):
         parsed(client, output=Level, temprature=0)
     with pytest.raises(TypeError, match=r"messages.parse_stream\(\) has no parameter 'stop'"):
         streamed(client, output=Level, stop=["x"])
     for verb, ask in {"parse": parsed, "parse_stream": streamed}.items():
-        with pytest.raises(
-            TypeError, match=rf"{verb}\(\) has no .* 'output_format': the parameter is output"
-        ):
+        with pytest.raises(TypeError, match=rf"{verb}\(\) has no .* 'output_format': use output"):
             ask(client, output_format=Level)
-        with pytest.raises(InvalidRequestError, match="output: name a type"):
+        with pytest.raises(InvalidRequestError, match="output: pass a type"):
             ask(client)
     client.close()
 

@@ -33,7 +33,7 @@ ASK: dict[str, Any] = {
 
 
 class Running:
-    """A server in a process of its own, and what it has printed."""
+    """A server in its own process, and its output."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -92,7 +92,7 @@ def test_the_anthropic_sdk_by_the_printed_environment(monkeypatch: pytest.Monkey
     with running("--api-key", "my key's") as server:
         assert server.env["ANTHROPIC_AUTH_TOKEN"] == "'my key'\"'\"'s'"  # as a shell reads it
     with running("--api-key", "", "--pause", "0.001") as server:
-        assert "any key will do" in server.welcome
+        assert "it accepts any key" in server.welcome
         for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN"):
             monkeypatch.setenv(name, server.env[name])
         with anthropic.Anthropic() as client:
@@ -205,10 +205,12 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
     broken.write_text('["a",\n {"content": }]', encoding="utf-8")
     assert refused("--script", str(broken)) == f"{broken}: line 2, column 14: Expecting value"
     assert "No such file" in refused("--script", str(tmp_path / "none.json"))
-    assert refused("--port", "70000").endswith("'70000' is no port: use a number from 0 to 65535")
-    assert refused("--pause", "nan").endswith("'nan' is no time: use seconds, 0 or more")
+    assert refused("--port", "70000").endswith(
+        "'70000' is not a port: use a number from 0 to 65535"
+    )
+    assert refused("--pause", "nan").endswith("'nan' is not a time: use seconds, 0 or more")
     for key in "a\nb", "clé", " ":
-        assert f"no client can send {key!r}" in refused("--api-key", key)
+        assert f"{key!r} cannot be sent" in refused("--api-key", key)
     assert "invalid choice: 'gpt'" in refused("--dialect", "gpt")
     assert "not allowed with" in refused("--say", "a", "--script", "b")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -219,8 +221,8 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("3", "the script: is neither a text nor an object"),
-        ("[]", "the list holds no answer"),
+        ("3", "the script: is neither a string nor an object"),
+        ("[]", "the list has no answers"),
         ("[" * 100_000, "the brackets are nested too deeply"),
         ('{"status": true}', "the script.status: must be a number from 200 to 599"),
         ('[{"status": 500, "text": ""}]', "[0].text: is unknown"),
@@ -236,7 +238,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
          "must be the events that are sent before it, from 0 on"),
     ],
 )  # fmt: skip
-def test_what_is_no_script(text: str, said: str) -> None:
+def test_what_is_not_a_script(text: str, said: str) -> None:
     with pytest.raises(ScriptError) as caught:
         script_in(text)
     assert str(caught.value) == said

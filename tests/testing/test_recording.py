@@ -402,13 +402,13 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
         with Recording(tmp_path, record=True) as recording:
             anyio.run(left, server.url)
     assert exchanges(tmp_path)[0].keys() == {"request", "left"}
-    with pytest.raises(RecordingError, match="the application left before more came"):
+    with pytest.raises(RecordingError, match="the application left before more arrived"):
         with Recording(tmp_path) as recording:
             client_on(recording, Sync()).create(**ASK)
 
 
 def test_a_stream_left_after_its_end_is_whole(variant: Sync | Async, tmp_path: Path) -> None:
-    """A body that goes on after the message: nobody reads it, then or now."""
+    """A body that continues after the message is never read."""
 
     def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> Any:
         client = client_on(recording, variant, url)
@@ -575,7 +575,9 @@ def test_a_login_hides_its_password_and_a_word_for_one(tmp_path: Path) -> None:
 
 def test_a_key_in_the_pieces_of_a_stream_is_not_saved(tmp_path: Path) -> None:
     with LocalServer(Reply(f"It is {KEY}.", split="character"), api_key=KEY) as server:
-        with pytest.raises(RecordingError, match="POST /v1/messages holds a key, cut into pieces"):
+        with pytest.raises(
+            RecordingError, match="POST /v1/messages contains a key that its stream splits"
+        ):
             with Recording(tmp_path / "new", record=True) as recording:
                 client = client_on(recording, Sync(), server.url)
                 streamed(client, **ASK)
@@ -691,7 +693,9 @@ MESSAGE_FIELDS: dict[str, Any] = json.loads(REPLY.partition(b"\r\n\r\n")[2])
 
 
 def test_a_redacted_field_that_is_nowhere_is_told(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"redact names what no recorded body has: metadata\.user"):
+    with pytest.warns(
+        UserWarning, match=r"redact names fields that no recorded body has: metadata\.user"
+    ):
         with Recording(
             tmp_path,
             record=True,
@@ -792,17 +796,17 @@ def test_no_folder_says_how_to_record(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(RecordingError, match=r"no recording here.*\n.*MODELSLAB_RECORD=1"):
                 recording.__enter__()
-    with pytest.raises(RecordingError, match="no request went through"):
+    with pytest.raises(RecordingError, match="no request used"):
         with Recording(tmp_path / "none", record=True):
             pass
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_a_file_is_no_folder(record: bool, tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(record: bool, tmp_path: Path) -> None:
     path = tmp_path / "taken"
     path.write_bytes(b"")
-    with pytest.raises(RecordingError, match="taken: is a file, and a recording is a folder"):
+    with pytest.raises(RecordingError, match="taken: is a file, but a recording is a folder"):
         Recording(path, record=record).__enter__()
 
 
@@ -910,7 +914,7 @@ def test_a_request_that_was_not_recorded(variant: Sync | Async, tmp_path: Path) 
             client.create(**asked)
     text = str(caught.value)
     assert f"{tmp_path}: POST /v1/messages was not recorded with this content" in text
-    assert "nearest is 001-messages.json (- recorded, + asked)" in text
+    assert "nearest is 001-messages.json (- recorded, + sent)" in text
     assert '-        "content": "Name a tidal river."' in text
     assert '+        "content": "Name a tidal stream."' in text
     assert "MODELSLAB_RECORD=1" in text
@@ -960,7 +964,7 @@ def test_a_request_too_many(tmp_path: Path) -> None:
     recorded(tmp_path, "one", "two", "one")
     with pytest.raises(
         RecordingError,
-        match=r"asked more often than it was recorded \(001-messages.json, 003-messages.json\)",
+        match=r"sent more often than it was recorded \(001-messages.json, 003-messages.json\)",
     ):
         with Recording(tmp_path) as recording:
             client = replaying(recording)
@@ -970,7 +974,7 @@ def test_a_request_too_many(tmp_path: Path) -> None:
 
 def test_what_is_recorded_and_not_asked_for(tmp_path: Path) -> None:
     recorded(tmp_path, "one", "two", "three")
-    with pytest.raises(RecordingError, match=r"not asked for: 001\S+, 003\S+json"):
+    with pytest.raises(RecordingError, match=r"not sent: 001\S+, 003\S+json"):
         with Recording(tmp_path) as recording:
             ask(replaying(recording), "two")
     with Recording(tmp_path, unused="ignore") as recording:

@@ -188,13 +188,13 @@ def test_the_last_call_is_the_one_that_counts(way: Way) -> None:
     assert '-  "model": "m/1"' in failing(server.assert_called, model="m/1")
     said = failing(server.assert_called_once, model="second")
     assert said == (
-        "2 message calls came: the requests were\n"
+        "2 message calls were made: the requests were\n"
         "  1. POST /api/v7/llm/v1/messages m/1: 'Name a tidal river.'\n"
         "  2. POST /api/v7/llm/v1/messages second: 'Name a tidal river.'\n"
         "  3. POST /api/v7/llm/v1/messages/count_tokens\n"
         "  4. GET /api/v7/llm/v1/models"
     )
-    assert failing(server.assert_not_called).startswith("a message was asked for: the requests")
+    assert failing(server.assert_not_called).startswith("there was a message call: the requests")
 
 
 def test_asked_once(way: Way) -> None:
@@ -202,12 +202,12 @@ def test_asked_once(way: Way) -> None:
     client = way.client(server, max_retries=1)
     client.models()
     server.assert_not_called()
-    assert failing(server.assert_called).startswith("no message was asked for; the requests were")
+    assert failing(server.assert_called).startswith("there was no message call; the requests were")
     client.create(**ASK)
-    assert failing(server.assert_called_once).startswith("2 message calls came")
+    assert failing(server.assert_called_once).startswith("2 message calls were made")
     other = way.server()
     assert failing(other.assert_called_once) == (
-        "no message was asked for; there was no request at all"
+        "there was no message call; there was no request at all"
     )
     way.client(other).create(**ASK)
     assert other.assert_called_once(text="Name a tidal river.").model == "m/1"
@@ -225,11 +225,9 @@ def test_a_call_that_was_refused_was_asked_too() -> None:
 def test_scripts_that_are_used(way: Way) -> None:
     server = way.server(["one", Fault.cut(), "three"])
     client = way.client(server)
-    assert failing(server.assert_script_used) == (
-        "3 of 3 answers were never asked for, from 'one' on"
-    )
+    assert failing(server.assert_script_used) == ("3 of 3 answers were never used, from 'one' on")
     client.create(**ASK)
-    assert "2 of 3 answers were never asked for, from Fault.cut() on" in failing(
+    assert "2 of 3 answers were never used, from Fault.cut() on" in failing(
         server.assert_script_used
     )
     with pytest.raises(Exception, match="connection broke"):
@@ -242,7 +240,7 @@ def test_scripts_that_are_used(way: Way) -> None:
         "the script is used up: answers 3, message calls 4"
     )
     server.script = "always"
-    assert failing(server.assert_script_used) == "the script was never asked"
+    assert failing(server.assert_script_used) == "the script was never used"
     client.create(**ASK)
     server.assert_script_used()
 

@@ -269,21 +269,21 @@ def pattern(a: Annotated[str, Field(pattern="(")]) -> None: ...
     ("made", "said"),
     [
         (unannotated, r"'unannotated': parameter 'days' has no type"),
-        (positional, r"parameter 'a' is positional only"),
+        (positional, r"parameter 'a' is positional-only"),
         (many, r"parameter 'days' takes any number"),
-        (named, r"parameter 'days' takes arguments of any name"),
-        (function, r"of parameter 'then', .*Callable"),
-        (client, r"of parameter 'client', modelslab_llm"),
+        (named, r"parameter 'days' takes arguments with any name"),
+        (function, r"for parameter 'then', .*Callable"),
+        (client, r"for parameter 'client', modelslab_llm"),
         (lost, r"name 'Nowhere' is not defined"),
         (naïve, r"tool name 'naïve'.*@tool\(name=\.\.\.\)"),
-        (pattern, r"of parameter 'a'.*unclosed group"),
+        (pattern, r"for parameter 'a'.*unclosed group"),
         (lambda: 1, r"a lambda has neither name nor types"),
-        (len, r"not of builtin_function_or_method"),
-        (Gauge, r"not of ModelMetaclass"),
-        ("river_level", r"not of str"),
+        (len, r"not builtin_function_or_method"),
+        (Gauge, r"not ModelMetaclass"),
+        ("river_level", r"not str"),
     ],
 )
-def test_what_can_be_no_tool(made: Any, said: str) -> None:
+def test_what_cannot_be_a_tool(made: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         tool(made)
 
@@ -363,7 +363,7 @@ def test_errors_say_so_in_words() -> None:
 
 
 @pytest.mark.parametrize("content", [object(), b"\xff", {1: {2: object()}}, lambda: 1])
-def test_what_is_no_result(content: Any) -> None:
+def test_what_is_not_a_result(content: Any) -> None:
     with pytest.raises(TypeError, match="is not JSON"):
         tool_result("toolu_1", content)
 
@@ -383,9 +383,15 @@ def test_tools_go_where_definitions_go(server: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("tools", "said"),
     [
-        ([river_level, river_level], r"tools\[1\]: the name 'river_level' is taken by tools\[0\]"),
-        ([{"name": "a"}, {"name": "b"}, {"name": "a"}], r"tools\[2\]: the name 'a' is taken"),
-        ([takes_days], r"tools\[0\]: is a plain function, decorate it with @tool"),
+        (
+            [river_level, river_level],
+            r"tools\[1\]: the name 'river_level' is already used by tools\[0\]",
+        ),
+        (
+            [{"name": "a"}, {"name": "b"}, {"name": "a"}],
+            r"tools\[2\]: the name 'a' is already used",
+        ),
+        ([takes_days], r"tools\[0\]: is a plain function, which must be decorated with @tool"),
         ([{"name": "a", "input_schema": {"type": "array"}}], r"tools\[0\].input_schema: must be"),
         ([{"name": "a", "input_schema": "x"}], r"tools\[0\].input_schema: must be"),
         (river_level, r"tools: must be a list"),

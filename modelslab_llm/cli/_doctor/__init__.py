@@ -33,7 +33,7 @@ def doctor(*, where: Where, url: str | None, model: str | None, as_json: bool) -
     """Check the endpoint and print a row for each finding, as soon as it is known."""
     if url is not None:
         if where.base_url is not None:
-            raise Fault("the URL and --base-url each name a server; give one of them")
+            raise Fault("the URL and --base-url each name a server; pass only one")
         where = replace(where, base_url=url)
     target = target_of(where, model, needs_key=False)
     with warnings_hidden():  # a failure is a finding
@@ -59,7 +59,7 @@ async def _doctor(target: Target, *, as_json: bool) -> Status:
 
 
 async def findings(target: Target) -> AsyncIterator[Finding]:
-    """Run the checks one after another and hand out what they find, without the key."""
+    """Run the checks one after another and yield their findings, without the key."""
     seconds = SECONDS if target.timeout is None else target.timeout
     look = Look(seconds)
     patient = Patient(

@@ -54,8 +54,8 @@ async def reach(patient: Patient) -> Findings:
             "TLS",
             "fails",
             short(seen.failure),
-            "for an authority of your own: SSL_CERT_FILE=authority.pem; else the address is wrong, "
-            "or somebody stands between",
+            "for a private CA: SSL_CERT_FILE=ca.pem; otherwise the address is wrong, "
+            "or a proxy intercepts the connection",
         )
         raise Unreachable
     if not seen.status:
@@ -74,12 +74,12 @@ async def reach(patient: Patient) -> Findings:
 
 
 _WAYS: Mapping[FailedAt, str] = {
-    "name": "there is no such host: check the URL, or the network",
+    "name": "the hostname cannot be resolved: check the URL, or the network",
     "connection": "nothing listens there: start the server, or correct the port",
     "TLS": "the server does not speak TLS there: use http://, or the port for https",
-    "silence": "the server takes the connection and does not answer: look at its log; if it is "
-    "plain http, say so in the URL",
-    "HTTP": "what listens there is no HTTP server: correct the port",
+    "silence": "the server accepts the connection but does not answer: check its log; if it "
+    "speaks plain HTTP, use http://",
+    "HTTP": "the server there does not speak HTTP: correct the port",
 }
 
 
@@ -90,9 +90,9 @@ def _tls(base_url: str, seen: Seen) -> Finding:
     if host in ("127.0.0.1", "localhost", "::1"):
         return Finding("TLS", "ok", "none, and none is needed on this machine")
     if base_url.startswith("https"):
-        return Finding("TLS", "ok", "checked; its details are not shown through this connection")
+        return Finding("TLS", "ok", "verified; this connection does not show its details")
     return Finding(
-        "TLS", "differs", "none: the key travels in plain text", "use https:// if there is one"
+        "TLS", "differs", "none: the key is sent in plain text", "use https:// if there is one"
     )
 
 
@@ -130,7 +130,7 @@ async def path(patient: Patient) -> Findings:
             "path /v1/messages",
             "fails",
             f"{evidence}; POST {patient.endpoint.base_url}/messages: HTTP {bare.status}",
-            "the server has the path without /v1, which this client always sends: have a proxy "
+            "the server has the path without /v1, which this client always sends: add it with a "
             "add it",
         )
         raise Unreachable
@@ -138,10 +138,10 @@ async def path(patient: Patient) -> Findings:
         "path /v1/messages",
         "fails",
         evidence,
-        "give the address that it redirects to"
+        "use the address that it redirects to"
         if 300 <= seen.status < 400
-        else "no address near it takes Messages requests: check the URL; it may be a server of "
-        "another format, or a page for people",
+        else "no similar address accepts Messages requests: check the URL; it may be a server of "
+        "another format, or a website",
     )
     raise Unreachable
 
@@ -207,7 +207,8 @@ async def key(patient: Patient) -> Findings:
             "key",
             "fails",
             evidence,
-            "the server takes this key in no header: it is wrong, expired, or for another server",
+            "the server does not accept this key in any header: it is wrong, expired, or for "
+            "another server",
         )
         raise Unreachable
 
@@ -226,7 +227,7 @@ def _without_key(evidence: str, *, open_: bool) -> Finding:
         "key",
         "fails",
         evidence,
-        "the server wants a key: set MODELSLAB_API_KEY, or pass --api-key-file",
+        "the server requires a key: set MODELSLAB_API_KEY, or pass --api-key-file",
     )
 
 
@@ -239,7 +240,7 @@ async def models(patient: Patient) -> Findings:
         async with patient.client() as client:
             found = await client.models.list()
     except UnsupportedOperationError as error:
-        yield Finding("models", "absent", said_by(error), "name the model in each request")
+        yield Finding("models", "absent", said_by(error), "set the model in each request")
         return
     except EndpointNotReadyError as error:
         yield failed("ready", error)
@@ -251,7 +252,7 @@ async def models(patient: Patient) -> Findings:
     names = [model.id for model in found]
     few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if not names:
-        yield Finding("models", "differs", "the list is empty", "name the model in each request")
+        yield Finding("models", "differs", "the list is empty", "set the model in each request")
     elif patient.model and patient.model not in names and len(names) > 1:
         yield Finding(
             "models",
@@ -312,7 +313,7 @@ def _framing(seen: Seen) -> list[Finding]:
                 "stream framing",
                 "fails",
                 f"no events in {len(seen.body)} bytes of {seen.kind or 'no content type'}",
-                "the server ignores `stream`, or a proxy changes the answer",
+                "the server ignores `stream`, or a proxy changes the response",
             )
         ]
     odd = [f"the content type is {seen.kind or 'missing'}"] * (seen.kind != "text/event-stream")
@@ -339,8 +340,8 @@ def _end(seen: Seen, ends_well: bool, last: str) -> Finding:
             "stream end",
             "fails",
             f"after {last or 'nothing'}: {short(seen.failure) or 'the end of the body'}",
-            "streams break off before the message is whole: look at timeouts and buffers of the "
-            "proxies between",
+            "streams break off before the message is complete: check the timeouts and buffers of "
+            "proxies",
         )
     if last not in ("message_stop", ""):
         return Finding("stream end", "differs", f"the last event is {short(last)}")
@@ -387,13 +388,16 @@ async def tools(patient: Patient) -> Findings:
                     "tools",
                     "absent",
                     f"tool_choice any was answered with {short(message.text)!r}",
-                    "the model or the server has no tools (llama-server: --jinja and a template "
+                    "the model or the server does not support tools (llama-server: --jinja and "
+                    "a template "
                     "with tools)",
                 )
                 return
             call = message.tool_uses[0]
             if not call.input_complete:
-                yield Finding("tools", "fails", f"the arguments were cut: {short(str(call.input))}")
+                yield Finding(
+                    "tools", "fails", f"the arguments were truncated: {short(str(call.input))}"
+                )
                 return
             evidence = f"called {short(call.name)}({_as_json(call.input)})"
             result: ToolResultBlockParam = {
@@ -459,7 +463,7 @@ async def count_tokens(patient: Patient) -> Findings:
             )
     except UnsupportedOperationError as error:
         yield Finding(
-            "count_tokens", "absent", said_by(error), "use `usage` of the answers instead"
+            "count_tokens", "absent", said_by(error), "use `usage` of the responses instead"
         )
     except ModelsLabError as error:
         yield failed("count_tokens", error)
@@ -482,22 +486,22 @@ async def errors(patient: Patient) -> Findings:
 def _of_error(seen: Seen, envelope: str) -> Finding:
     evidence = f"without messages: HTTP {seen.status}, {envelope}"
     if not seen.status:
-        return Finding("errors", "fails", short(seen.failure), "look at the log of the server")
+        return Finding("errors", "fails", short(seen.failure), "check the server's log")
     if seen.status in (429, 503, 529):
         cure = "the server is busy: check again later"
         return Finding("errors", "unknown", f"HTTP {seen.status}", cure)
     if seen.status < 400:
         return Finding("errors", "differs", f"{evidence}: it was not refused")
     if envelope == NO_ENVELOPE:
-        cure = "its errors carry no reason: look at the log of the server"
+        cure = "its errors contain no reason: check the server's log"
         return Finding("errors", "differs", f"{evidence}, {seen.kind or 'no content type'}", cure)
     if seen.status >= 500:
-        evidence += ": a mistake of the caller counts as one of the server"
+        evidence += ": a client error is reported as a server error"
         return Finding("errors", "differs", evidence)
     return Finding("errors", "ok" if envelope.startswith("anthropic") else "differs", evidence)
 
 
-NO_ENVELOPE = "no JSON error"
+NO_ENVELOPE = "not a JSON error"
 
 
 def _envelope(said: Any) -> str:
@@ -510,7 +514,7 @@ def _envelope(said: Any) -> str:
         return f"{whose} envelope, error with {short(', '.join(sorted(error)))}"
     for name in ("error", "message", "detail"):
         if isinstance(said.get(name), (str, list)):
-            return f"other envelope, {name} alone"
+            return f"other envelope, only {name}"
     return NO_ENVELOPE
 
 
@@ -522,7 +526,7 @@ async def limits(patient: Patient) -> Findings:
     ids = [name for name in ("request-id", "x-request-id") if name in seen.headers]
     ids = ids or [name for name in seen.headers if name.endswith(("request-id", "call-id", "-ray"))]
     window = _window(patient)
-    told.append(f"context window: {window} tokens" if window else "context window: not told")
+    told.append(f"context window: {window} tokens" if window else "context window: not reported")
     told.append(f"request id in {ids[0]}" if ids else "no request id")
     yield Finding("limits", "ok" if window or rates else "absent", "; ".join(told))
 
@@ -566,6 +570,6 @@ def failed(check: str, error: ModelsLabError) -> Finding:
             check, "unknown", said_by(error), "the deployment is not ready: wait, or start it"
         )
     if isinstance(error, APIConnectionError):
-        return Finding(check, "fails", said_by(error), "look at the log of the server")
-    cure = "look at the log of the server" if isinstance(error, InternalServerError) else ""
+        return Finding(check, "fails", said_by(error), "check the server's log")
+    cure = "check the server's log" if isinstance(error, InternalServerError) else ""
     return Finding(check, "fails", said_by(error), cure)

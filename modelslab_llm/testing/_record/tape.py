@@ -34,7 +34,7 @@ __all__ = [
 
 
 class RecordingError(AssertionError):
-    """A recording cannot be used as it is: the message says why, and what to do."""
+    """A recording cannot be used; the message says why, and what to do."""
 
     __module__ = "modelslab_llm.testing"  # where a user finds it: pytest shows the name in full
 
@@ -119,7 +119,7 @@ _KEPT = re.compile(
 
 @dataclass
 class Take:
-    """One exchange while it happens: what was asked, and what has come of it so far."""
+    """One exchange while it happens: the request, and the response so far."""
 
     method: str
     target: str
@@ -127,10 +127,10 @@ class Take:
     group: int
     """The same for exchanges that happened at the same time; it grows."""
     status: int = 0
-    """0: nothing has come."""
+    """0: nothing has arrived."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     data: bytearray = field(default_factory=bytearray)
-    """The body as it came, compressed or not."""
+    """The body as received, compressed or not."""
     over: bool = False
     whole: bool = False
     """Whether the body came to its end."""
@@ -173,7 +173,7 @@ def _files(
         except UnpackingError as error:
             raise RecordingError(
                 f"the answer to {request['method']} {request['path']} cannot be decompressed, so "
-                f"nobody can tell whether a key is in it: {cleaner.hide(str(error))}"
+                f"it may contain a key:  {cleaner.hide(str(error))}"
             ) from None
         response: dict[str, Any] = {
             "status": take.status,
@@ -188,8 +188,8 @@ def _files(
             files[f"{name}.sse"] = cleaner.stream(data)
             if cleaner.scattered(files[f"{name}.sse"]):
                 raise RecordingError(
-                    f"the answer to {take.method} {request['path']} holds a key, cut into pieces "
-                    "by its stream, which cannot be hidden: nothing was saved"
+                    f"the answer to {take.method} {request['path']} contains a key that "
+                    "its stream splits into pieces, so it cannot be masked: nothing was saved"
                 )
             whole = whole or _OVER.search(data) is not None
         else:
@@ -228,7 +228,7 @@ class Saved:
     failure: tuple[Lost, str] | None
     """What is raised after the chunks."""
     left: bool
-    """Whether the application left before the rest came, so that nobody knows it."""
+    """Whether the application left before the rest arrived, so that it is unknown."""
 
 
 def load(files: Mapping[str, bytes], cleaner: Cleaner, where: str) -> list[Saved]:
@@ -316,7 +316,7 @@ class Tape:
         """Return the next exchange with this request, or raise `RecordingError`."""
         clean = {"method": method, "path": self.cleaner.target(target)}
         clean |= self.cleaner.content(data)
-        # The key of a replay is often a word, which may stand in the texts too.
+        # The key of a replay is often a word that may also occur in texts.
         plain = {"method": method, "path": self.cleaner.target(target, str), **content_of(data)}
         if "body" in plain:
             plain["body"] = self.cleaner.redacted(plain["body"])
@@ -329,7 +329,7 @@ class Tape:
         if fitting:
             names = ", ".join(each.name for each in fitting)
             raise self.drift(
-                f"{method} {clean['path']} was asked more often than it was recorded ({names})"
+                f"{method} {clean['path']} was sent more often than it was recorded ({names})"
             )
         raise self.drift(self._unlike(clean))
 
@@ -346,12 +346,13 @@ class Tape:
         nearest = max(self._saved, key=likeness)
         shown = difference(nearest.request, asked)
         moved = _moved(nearest.request["path"], asked["path"])
-        return f"{here}. {moved}The nearest is {nearest.name} (- recorded, + asked):\n{shown}"
+        return f"{here}. {moved}The nearest is {nearest.name} (- recorded, + sent):\n{shown}"
 
     def end_unknown(self, saved: Saved) -> RecordingError:
         """Return the error for reading on where the application once left."""
         return self.drift(
-            f"{saved.name} ends here: when it was recorded, the application left before more came"
+            f"{saved.name} ends here: during the recording, the application left before more "
+            f"arrived"
         )
 
     def drift(self, what: str) -> RecordingError:
@@ -361,15 +362,15 @@ class Tape:
         return error
 
     def unused(self) -> RecordingError | None:
-        """Return the error that names the exchanges nobody asked for, if there are any."""
+        """Return the error that names the unused exchanges, if there are any."""
         if not self._unused:
             return None
         names = ", ".join(self._unused)
-        return RecordingError(f"{self._where}: recorded, but not asked for: {names}\n{CURE}")
+        return RecordingError(f"{self._where}: recorded, but not sent: {names}\n{CURE}")
 
 
 def _moved(recorded: str, asked: str) -> str:
-    """Tell of two paths that are the same but for what stands before `/v1/`."""
+    """Report two paths that differ only in the part before `/v1/`."""
     (was, _, rest), (now, _, same) = recorded.rpartition("/v1/"), asked.rpartition("/v1/")
     if was == now or rest != same:
         return ""
@@ -383,4 +384,4 @@ def _sorted(request: Mapping[str, Any]) -> str:
     return json.dumps(request, sort_keys=True)
 
 
-CURE = "To record anew, run it once with MODELSLAB_RECORD=1, or Recording(..., record=True)."
+CURE = "To record it again, run it once with MODELSLAB_RECORD=1, or Recording(..., record=True)."

@@ -1,6 +1,6 @@
 """Read a script from JSON, as the command line takes it, or say what is wrong with it, and where.
 
-Must not open a file: the text comes from whoever did.
+Must not open a file: the caller passes the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class ScriptError(ValueError):
-    """A text is no script; it says what is wrong at each place."""
+    """A text is not a script; the error says what is wrong at each place."""
 
 
 def script_in(text: str, *, pause: float = 0.0) -> ReplyLike | Sequence[ReplyLike]:
@@ -38,7 +38,7 @@ def script_in(text: str, *, pause: float = 0.0) -> ReplyLike | Sequence[ReplyLik
     >>> script_in('["Hello.", {"status": 99}, {"contents": "Paris."}, 7]')
     Traceback (most recent call last):
     modelslab_llm.testing._script.script_file.ScriptError: [1].status: must be a number \
-from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
+from 200 to 599; [2].contents: is unknown; [3]: is neither a string nor an object
     """
     try:
         found: object = json.loads(text)
@@ -49,7 +49,7 @@ from 200 to 599; [2].contents: is unknown; [3]: is neither a text nor an object
     if not is_list(found):
         return _read(found, "the script", pause)
     if not found:
-        raise ScriptError("the list holds no answer")
+        raise ScriptError("the list has no answers")
     answers: list[ReplyLike] = []
     faults: list[str] = []
     for place, each in enumerate(found):
@@ -66,7 +66,7 @@ def _read(found: object, place: str, pause: float) -> ReplyLike:
     if isinstance(found, str):
         return found
     if not is_object(found):
-        raise ScriptError(f"{place}: is neither a text nor an object")
+        raise ScriptError(f"{place}: is neither a string nor an object")
     fields: Json
     if "status" in found:
         fields = _checked(found, _FAILURE, place)

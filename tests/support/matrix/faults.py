@@ -274,16 +274,19 @@ def data(text: bytes) -> bytes:
 
 BROKEN: dict[str, tuple[str, bytes]] = {
     "not-json": ("data that is not JSON", data(b"{no")),
-    "half-json": ("half of the JSON, then the next event", data(TOLD[9][40:-20])),
+    "half-json": ("truncated JSON, then the next event", data(TOLD[9][40:-20])),
     "not-utf-8": ("a byte that is not UTF-8", TOLD[9].replace("–".encode(), b"\xff")),
-    "latin-1": ("Latin-1 and not UTF-8", TOLD[8].decode().encode("latin-1")),
-    "no-object": ("JSON that is no object", data(b"17")),
-    "null": ("null for data", data(b"null")),
+    "latin-1": ("Latin-1 instead of UTF-8", TOLD[8].decode().encode("latin-1")),
+    "no-object": ("JSON that is not an object", data(b"17")),
+    "null": ("null as data", data(b"null")),
     "wrong-index": (
         "a delta whose block index is not a number",
         data(b'{"type": "content_block_delta", "index": "one"}'),
     ),
-    "no-delta": ("a delta without a delta", data(b'{"type": "content_block_delta", "index": 1}')),
+    "no-delta": (
+        "a `content_block_delta` without `delta`",
+        data(b'{"type": "content_block_delta", "index": 1}'),
+    ),
     "wrong-text": (
         "text that is a list",
         data(
@@ -301,7 +304,7 @@ BROKEN_EVENTS = (
     Family(
         SECTION,
         "broken-chunk",
-        "the framing of HTTP itself breaks",
+        "broken HTTP chunk framing",
         tuple(
             Fault(
                 place,
@@ -331,7 +334,7 @@ def unnamed(payload: object) -> bytes:
 DONE = b"data: [DONE]\n\n"
 SHAPES: dict[str, tuple[str, bytes, type[APIError], dict[str, object]]] = {
     "overloaded": (
-        "`event: error` as documented, overloaded",
+        "a documented `event: error`, overloaded",
         event("error", error=said("overloaded_error")),
         errors.OverloadedError,
         {"type": "overloaded_error", "status_code": 529},
@@ -374,7 +377,7 @@ SHAPES: dict[str, tuple[str, bytes, type[APIError], dict[str, object]]] = {
         {"type": "server_error", "code": 503},
     ),
     "unnamed-typed": (
-        "the documented object without an event line",
+        "the documented error object without an event line",
         unnamed({"type": "error", "error": said("authentication_error")}),
         errors.AuthenticationError,
         {"type": "authentication_error", "status_code": 401},
@@ -436,7 +439,7 @@ ORDER = (
         answer=replace(ANSWER, tools=(Tool("", None),)),
         note="the call has no name",
     ),
-    odd("all-starts-missing", "all starts but the tool call's are missing", without(0, 1, 6)),
+    odd("all-starts-missing", "all starts except the tool call's are missing", without(0, 1, 6)),
     Family(
         SECTION,
         "stop-missing",
@@ -465,7 +468,7 @@ ORDER = (
     Family(
         SECTION,
         "arguments-twice",
-        "a part of the arguments comes twice, event",
+        "a part of the arguments arrives twice, event",
         tuple(
             Fault(at(place), twice(place), "stream", Returns(replace(ANSWER, tools=CUT)))
             for place in (12, 13, 14)
@@ -474,7 +477,7 @@ ORDER = (
     Family(
         SECTION,
         "event-twice",
-        "an event without content comes twice, event",
+        "an event without content arrives twice, event",
         tuple(
             Fault(at(place), twice(place), "stream", Returns())
             for place in (0, 1, 4, 5, 6, 7, 10, 11, 15, 16, 17)
@@ -482,7 +485,7 @@ ORDER = (
     ),
     odd(
         "late-stops",
-        "all blocks stop at the end, as at llama-server",
+        "all blocks stop at the end, as with llama-server",
         told(
             *(
                 TOLD[place]
@@ -500,7 +503,7 @@ ORDER = (
     one(
         SECTION,
         "second-message",
-        "a second message begins in the middle",
+        "a second message begins in the middle of the first",
         told(*TOLD[:IN_TEXT], START.replace(b"msg_1", b"msg_2"), *TOLD[1:]),
         "stream",
         Raises(StreamInterruptedError, known(IN_TEXT), fields=FROM_STREAM),
@@ -508,7 +511,7 @@ ORDER = (
     odd("unnamed-events", "no `event:` lines", told(*(part.partition(b"\n")[2] for part in TOLD))),
     odd(
         "type-on-event-line",
-        "the type stands on the `event:` line alone",
+        "the type is only on the `event:` line",
         told(
             *(
                 re.sub(rb'"type": "(message|content_block|ping)\w*"(, )?', b"", part, count=1)
@@ -569,13 +572,13 @@ NULLS = (
     in_message("usage-absent", "`usage` is absent", without_field("usage"), output_tokens=0),
     in_message(
         "tokens-null",
-        "the counts in `usage` are null",
+        "the token counts in `usage` are null",
         {**MESSAGE, "usage": {"input_tokens": None, "output_tokens": None}},
         output_tokens=0,
     ),
     in_message(
         "content-null",
-        "`content` is null, as at Ollama",
+        "`content` is null, as with Ollama",
         {**MESSAGE, "content": None},
         text="",
         thinking="",
@@ -605,7 +608,7 @@ NULLS = (
     changed("start-usage-null", "`usage` is null in `message_start`", 0, start_with(usage=None)),
     changed(
         "start-tokens-null",
-        "the counts are null in `message_start`",
+        "the token counts are null in `message_start`",
         0,
         start_with(usage={"input_tokens": None, "output_tokens": None}),
     ),
@@ -634,16 +637,18 @@ NULLS = (
     ),
     changed(
         "end-tokens-null",
-        "the counts are null in `message_delta`",
+        "the token counts are null in `message_delta`",
         16,
         event("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": None}),
         output_tokens=1,
     ),
-    changed("text-null", "the text of a start is null", 6, begin(1, "text", text=None)),
-    changed("delta-null", "the text of a delta is null", 7, delta(1, "text", text=None)),  # type: ignore[arg-type]
+    changed(
+        "text-null", "the text in a `content_block_start` is null", 6, begin(1, "text", text=None)
+    ),
+    changed("delta-null", "the text in a delta is null", 7, delta(1, "text", text=None)),  # type: ignore[arg-type]
     changed(
         "input-absent",
-        "a call's start has no `input`, as at llama-server",
+        "the start of a call has no `input`, as with llama-server",
         11,
         begin(2, "tool_use", id="toolu_1", name="level"),
     ),
@@ -682,7 +687,7 @@ ARGUMENTS = (
     Family(
         SECTION,
         "call-cut",
-        "cut by `max_tokens`; parts that came:",
+        "truncated by `max_tokens`; parts received:",
         tuple(
             Fault(
                 at(count),
@@ -695,22 +700,22 @@ ARGUMENTS = (
     ),
     called(
         "call-merged",
-        "two calls run together",
+        "two calls merged",
         call('{"river": "Tamar"}', '{"river": "Exe"}'),
         "stream",
         None,
     ),
-    called("call-broken", "a comma too many", call('{"river": "Tamar",}'), "stream", None),
+    called("call-broken", "a trailing comma", call('{"river": "Tamar",}'), "stream", None),
     called("call-nan", "`NaN`", call('{"level": NaN}'), "stream", None),
-    called("call-repeat", "one name twice", call('{"a": 1, "a": 2}'), "stream", None),
+    called("call-repeat", "a duplicate name", call('{"a": 1, "a": 2}'), "stream", None),
     called("call-list", "a list", call("[1, 2]"), "stream", None),
     called("call-string", "a string", call('"Tamar"'), "stream", None),
     called("call-null", "null", call("null"), "stream", None),
-    called("call-words", "no JSON at all", call("the Tamar, please"), "stream", None),
-    called("call-empty", "none, which is a call without arguments", call("", ""), "stream", {}),
+    called("call-words", "not JSON at all", call("the Tamar, please"), "stream", None),
+    called("call-empty", "empty: a call without arguments", call("", ""), "stream", {}),
     called(
         "reply-cut",
-        "`{}` in a reply cut by `max_tokens`, as at llama-server",
+        "`{}` in a response truncated by `max_tokens`, as with llama-server",
         given_at_once({}, stop_reason="max_tokens"),
         "create",
         None,
@@ -718,20 +723,20 @@ ARGUMENTS = (
     ),
     called(
         "reply-string",
-        "JSON in a string in a reply, as at new-api",
+        "JSON in a string in a response, as with new-api",
         given_at_once('{"a": 1}'),
         "create",
         {"a": 1},
     ),
     called(
         "reply-broken",
-        "broken JSON in a string in a reply",
+        "broken JSON in a string in a response",
         given_at_once('{"a": '),
         "create",
         None,
     ),
-    called("reply-null", "null in a reply", given_at_once(None), "create", None),
-    called("reply-list", "a list in a reply", given_at_once([1]), "create", None),
+    called("reply-null", "null in a response", given_at_once(None), "create", None),
+    called("reply-list", "a list in a response", given_at_once([1]), "create", None),
 )
 
 
@@ -763,10 +768,14 @@ PAGE = b"<!doctype html><title>Welcome</title><p>Sign in"
 WHOLE = json.dumps(MESSAGE).encode()
 
 NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
-    "html": ("a page of HTML", as_type(HTML, PAGE), "check the base URL"),
-    "html-as-json": ("a page of HTML, labelled JSON", as_type(JSON, PAGE), "check the base URL"),
+    "html": ("an HTML page", as_type(HTML, PAGE), "check the base URL"),
+    "html-as-json": (
+        "an HTML page with a JSON content type",
+        as_type(JSON, PAGE),
+        "check the base URL",
+    ),
     "html-as-stream": (
-        "a page of HTML, labelled a stream",
+        "an HTML page with an event stream content type",
         as_type("text/event-stream", PAGE),
         "check the base URL",
     ),
@@ -775,7 +784,7 @@ NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "text": ("plain text", as_type(PLAIN, b"It works!"), "It works!"),
     "unlabelled": ("text without a content type", as_type("", b"It works!"), "It works!"),
     "openai": (
-        "a reply in the OpenAI format",
+        "a response in the OpenAI format",
         as_type(JSON, json.dumps(OPENAI).encode()),
         "OpenAI format",
     ),
@@ -784,7 +793,7 @@ NOT_MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "null-body": ("null", as_type(JSON, b"null"), "begins 'null'"),
     "number": ("a number", as_type(JSON, b"17"), "begins '17'"),
     "other": ("another object", as_type(JSON, b'{"status": "ok"}'), "status"),
-    "cut": ("a message cut off in the middle", as_type(JSON, WHOLE[:-60]), "begins"),
+    "cut": ("a message truncated in the middle", as_type(JSON, WHOLE[:-60]), "begins"),
     "latin": (
         "a message in Latin-1",
         as_type(JSON, WHOLE.replace(b"\\u00fc", b"\xfc")),
@@ -872,7 +881,7 @@ NO_MESSAGE = (
     one(
         SECTION,
         "stream-to-create",
-        "a stream in reply to `create`",
+        "a stream in response to `create`",
         told(*TOLD),
         "create",
         unreadable("event: message_start"),
@@ -898,21 +907,21 @@ NO_MESSAGE = (
     both(
         SECTION,
         "error-200-bare",
-        "the inner object of an error alone",
+        "only the inner object of an error",
         as_type(JSON, json.dumps(said("rate_limit_error")).encode()),
         Raises(errors.RateLimitError, words=WORDS, fields={"status_code": 429, **FROM_STREAM}),
     ),
     both(
         SECTION,
         "error-200-g",
-        'an object of FastAPI\'s, `{"detail": …}`',
+        'FastAPI\'s `{"detail": …}`',
         as_type(JSON, json.dumps({"detail": WORDS}).encode()),
         replace(unreadable(""), words=WORDS),
     ),
     both(
         SECTION,
         "error-200-j",
-        '`{"message": …}` and nothing else',
+        'only `{"message": …}`',
         as_type(JSON, json.dumps({"message": WORDS}).encode()),
         replace(unreadable(""), words=WORDS),
     ),
@@ -941,10 +950,10 @@ def labelled(name: str, title: str, body: bytes, verb: Verb, kinds: Iterable[str
 
 
 WRONG_LABELS = (
-    labelled("stream-as", "a stream labelled", EVENTS, "stream", LABELS),
+    labelled("stream-as", "a stream with the content type", EVENTS, "stream", LABELS),
     labelled(
         "commented-stream-as",
-        "a stream that begins with a comment, labelled",
+        "a stream that begins with a comment, with the content type",
         b": hello\n\n" + EVENTS,
         "stream",
         ["json", "plain", "none"],
@@ -952,7 +961,7 @@ WRONG_LABELS = (
     one(
         SECTION,
         "stream-byte-by-byte",
-        "a stream labelled JSON, each byte in a packet of its own",
+        "a stream with a JSON content type, each byte in its own packet",
         [
             head(200, {"content-type": JSON, "content-length": str(len(EVENTS))}),
             *(bytes([byte]) for byte in EVENTS[:24]),
@@ -963,16 +972,22 @@ WRONG_LABELS = (
     ),
     labelled(
         "message-to-stream",
-        "a whole message in reply to `stream`, labelled",
+        "a complete message in response to `stream`, with the content type",
         WHOLE,
         "stream",
         LABELS,
     ),
-    labelled("message-as", "a message in reply to `create`, labelled", WHOLE, "create", LABELS),
+    labelled(
+        "message-as",
+        "a message in response to `create`, with the content type",
+        WHOLE,
+        "create",
+        LABELS,
+    ),
     one(
         SECTION,
         "message-latin-label",
-        "a message in UTF-8, labelled Latin-1",
+        "a message in UTF-8 with the charset Latin-1",
         as_type(
             "application/json; charset=iso-8859-1", json.dumps(MESSAGE, ensure_ascii=False).encode()
         ),
@@ -980,7 +995,12 @@ WRONG_LABELS = (
         Returns(),
     ),
     one(
-        SECTION, "bom", "a byte order mark first", told(b"\xef\xbb\xbf", *TOLD), "stream", Returns()
+        SECTION,
+        "bom",
+        "a byte order mark at the start",
+        told(b"\xef\xbb\xbf", *TOLD),
+        "stream",
+        Returns(),
     ),
     Family(
         SECTION,
@@ -994,7 +1014,7 @@ WRONG_LABELS = (
     one(
         SECTION,
         "last-blank-line",
-        "the last event has no blank line",
+        "no blank line after the last event",
         told(EVENTS.rstrip()),
         "stream",
         Returns(),
@@ -1019,9 +1039,9 @@ KINDS = {
     "html": lambda status: f"<html><title>{status} Bad</title></html>".encode(),
 }
 ANSWERS = {
-    "documented": "the error as documented",
+    "documented": "the documented error",
     "empty": "no body",
-    "html": "a page of HTML",
+    "html": "an HTML page",
 }
 
 
@@ -1051,7 +1071,7 @@ REFUSED = (
         Family(
             SECTION,
             f"{verb}-{kind}",
-            f"reply to `{verb}`, {title}; status",
+            f"response to `{verb}`, {title}; status",
             tuple(refused(verb, kind, *known) for known in STATUS.items() if known[0] >= 400),
         )
         for kind, title in ANSWERS.items()
@@ -1090,7 +1110,7 @@ TIME = (
     Family(
         SECTION,
         "headers",
-        "headers, then nothing (`timeout`)",
+        "headers and no body (`timeout`)",
         (
             Fault(
                 "create",
@@ -1105,7 +1125,7 @@ TIME = (
     one(
         SECTION,
         "dripped-body",
-        "a body byte by byte (`deadline`; anthropic has only `timeout`)",
+        "a body sent byte by byte (`deadline`; anthropic has only `timeout`)",
         [head(200, {"content-type": JSON, "content-length": "2000"}), drip(b" " * 2000, 0.02)],
         "create",
         late("deadline"),
@@ -1114,7 +1134,7 @@ TIME = (
     one(
         SECTION,
         "dripped-headers",
-        "headers byte by byte (the same)",
+        "headers sent byte by byte (the same)",
         drip(head(200, {"content-type": JSON, "x-long": "x" * 2000}), 0.02),
         "create",
         late("deadline"),
@@ -1123,7 +1143,7 @@ TIME = (
     one(
         SECTION,
         "pings-only",
-        "pings and nothing else (`progress_timeout`; anthropic has only `timeout`)",
+        "only pings (`progress_timeout`; anthropic has only `timeout`)",
         [STREAM_HEAD, PINGS],
         "stream",
         late("progress", Answer()),
@@ -1132,7 +1152,7 @@ TIME = (
     one(
         SECTION,
         "comments-only",
-        "comments and nothing else (the same)",
+        "only comments (the same)",
         [STREAM_HEAD, COMMENTS],
         "stream",
         late("progress", Answer()),
@@ -1186,7 +1206,7 @@ STRANGE = reply(200, {**MESSAGE, "content": [{"type": "text", "text": "For someb
 
 
 def used(name: str, title: str, surplus: bytes) -> Family:
-    """Return a call after one whose answer was followed by something that nobody asked for."""
+    """Return a call after one whose answer was followed by surplus data."""
     calls = (
         Fault("create", WELL, "create", Returns()),
         Fault("stream", told(*TOLD), "stream", Returns()),
@@ -1203,7 +1223,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "refused",
-        "nothing listens at the port",
+        "nothing listens on the port",
         b"",
         "create",
         Raises(errors.APIConnectionError, says="cannot connect", tries=0),
@@ -1219,11 +1239,17 @@ CONNECTIONS = (
         stage="tls",
         **AGAIN,
     ),
-    again("unanswered", "the connection is closed unanswered, then all is well", CLOSE),
-    again("unanswered-reset", "the connection is reset unanswered, then all is well", RESET),
+    again(
+        "unanswered", "the connection is closed without a response, then a correct answer", CLOSE
+    ),
+    again(
+        "unanswered-reset",
+        "the connection is reset without a response, then a correct answer",
+        RESET,
+    ),
     again(
         "kept-closed",
-        "a kept connection is closed just when the next request comes",
+        "a reused connection is closed just as the next request arrives",
         CLOSE,
         before=(WELL,),
     ),
@@ -1231,7 +1257,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "kept-idle",
-        "a kept connection is closed while it is idle",
+        "an idle connection is closed before it is reused",
         WELL,
         "create",
         Returns(),
@@ -1241,7 +1267,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "kept-closed-once",
-        "a kept connection is closed just when the next request comes, no retries allowed",
+        "a reused connection is closed just as the next request arrives, no retries allowed",
         CLOSE,
         "create",
         Returns(tries=2),
@@ -1261,20 +1287,24 @@ CONNECTIONS = (
     one(
         SECTION,
         "kept-closed-twice",
-        "the same, and the new connection is closed unanswered too",
+        "the same, and the new connection is closed without a response too",
         CLOSE,
         "create",
         Raises(errors.APIConnectionError, says="without sending a response", tries=2),
         before=(WELL,),
         after=(CLOSE,),
     ),
-    used("kept-surplus", "the call before was answered twice", STRANGE),
-    used("kept-surplus-half", "the call before was answered one and a half times", STRANGE[:-20]),
-    used("kept-surplus-tail", "a few bytes came after the answer to the call before", b"\r\n0\r\n"),
+    used("kept-surplus", "the previous call was answered twice", STRANGE),
+    used("kept-surplus-half", "the previous call was answered one and a half times", STRANGE[:-20]),
+    used(
+        "kept-surplus-tail",
+        "a few extra bytes followed the answer to the previous call",
+        b"\r\n0\r\n",
+    ),
     one(
         SECTION,
         "kept-length-in-characters",
-        "the length of the answer before was counted in characters, and its bytes are more",
+        "the length of the previous answer was counted in characters, and it has more bytes",
         WELL,
         "create",
         Returns(),
@@ -1283,7 +1313,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "plain-at-tls",
-        "an alert of TLS, which http:// does not speak, retries allowed",
+        "a TLS alert in response to an `http://` request, retries allowed",
         [b"\x15\x03\x01\x00\x02\x02\x46", CLOSE],
         "create",
         Raises(errors.APIConnectionError, says="https:// and not http://"),
@@ -1292,7 +1322,7 @@ CONNECTIONS = (
     one(
         SECTION,
         "closed-waiting",
-        "another thread closes the client while an answer is awaited",
+        "another thread closes the client while the call waits for a response",
         SILENCE,
         "create",
         Raises(errors.ClientClosedError, says="the client was closed"),
@@ -1307,8 +1337,8 @@ CONNECTIONS = (
         Raises(errors.ClientClosedError, known(IN_TEXT), fields=FROM_STREAM),
         closed=True,
     ),
-    again("busy", "503, then all is well", BUSY),
-    again("busy-stream", "503 to `stream`, then all is well", BUSY, verb="stream"),
+    again("busy", "503, then a correct answer", BUSY),
+    again("busy-stream", "503 to `stream`, then a correct answer", BUSY, verb="stream"),
     again(
         "error-before-content",
         "an overloaded event before any content, then a correct answer",
@@ -1331,7 +1361,7 @@ CONNECTIONS = (
         after=(told(*TOLD),),
         **AGAIN,
     ),
-    again("half-a-body", "half of a body, then all is well", [WELL[:-9], CLOSE]),
+    again("half-a-body", "half of a body, then a correct answer", [WELL[:-9], CLOSE]),
     one(
         SECTION,
         "redirect-home",
@@ -1423,13 +1453,13 @@ GGUF = (
     ),
     deployment(
         "paused",
-        "`create`, retries allowed: paused, so that a person must act",
+        "`create`, retries allowed: paused, until a person resumes it",
         "create",
         not_ready("paused"),
         Raises(
             errors.EndpointNotReadyError,
             words="(status: paused)",
-            says="somebody has to resume it",
+            says="a person must resume it",
             fields={"endpoint_status": "paused"},
         ),
         **PATIENT,
@@ -1528,7 +1558,7 @@ RESUMED = (
     ),
     resumed(
         "resume-inside",
-        "the connection is closed in the middle of what follows event",
+        "the connection is closed in the middle of the event after event",
         lambda n: [as_far_as(n), chunk(TALE[BEFORE + n][:-8]), CLOSE],
     ),
     resumed(
@@ -1543,7 +1573,7 @@ RESUMED = (
     one(
         SECTION,
         "resume-rest",
-        "the connection is closed; the server returns the rest alone",
+        "the connection is closed; the server returns only the rest",
         DROPPED,
         "stream",
         Returns(tale(len(PIECES), 3 + 9, "end_turn"), tries=2),
@@ -1616,7 +1646,7 @@ RESUMED = (
         Raises(
             StreamInterruptedError,
             known(IN_CALL),
-            says="not resumed: the answer has more than text",
+            says="not resumed: the answer contains more than text",
             fields=FROM_STREAM,
         ),
         **NOT_RESUMED,
@@ -1624,7 +1654,7 @@ RESUMED = (
     one(
         SECTION,
         "resume-create",
-        "the same connection is closed under `create`",
+        "the connection is closed during `create`",
         DROPPED,
         "create",
         Returns(tale(len(PIECES), 3 + 9, "end_turn"), tries=2),

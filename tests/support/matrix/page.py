@@ -24,10 +24,10 @@ misbehaves. A scripted server plays each fault over a real socket, byte by byte.
 meet it in one run, with the same request, the same `max_retries` and the same `timeout`, through
 `create()` or `stream()` … `get_final_message()` of their sync clients, and the same code judges
 both results. The tests of this package hold it to exactly what its column says, in sync, asyncio
-and trio. A program writes this page:
+and trio. This page is generated:
 
 ```sh
-make reliability                          # measure everything and write this page
+make reliability                          # measure all rows and write this page
 make reliability ROW=close-after/09       # one row, with what each library reported
 ```
 
@@ -41,18 +41,18 @@ Three limits of this comparison:
   which `anthropic` does not have. No client can detect that a gateway lost or duplicated a piece of
   text, so there is no row for that.
 
-How to read the tables: similar rows are merged into one line. Numbers are those of the events of
-one stream, which contains thinking, text and a tool call. "Partial message on the stream" means
-that the text so far can be read from the stream object (`current_message_snapshot`), but not from
-the error. "Foreign" is an exception that `except anthropic.APIError` does not catch.
+How to read the tables: similar rows are merged into one line. Event numbers refer to one stream,
+which contains thinking, text and a tool call. "Partial message on the stream" means that the text
+so far can be read from the stream object (`current_message_snapshot`), but not from the error.
+"Foreign" means an exception that `except anthropic.APIError` does not catch.
 """
 
 DEVIATIONS = """\
 ## Tolerated deviations
 
-Tolerated protocol deviations (a missing `message_start`, a count that is null, a stream labelled as
-JSON) are logged at DEBUG to the logger `modelslab_llm`. Each line begins with `tolerated:` and has
-the request ID if it is known. It contains nothing of a message, and no key.
+Tolerated protocol deviations (a missing `message_start`, a count that is null, a stream with a JSON
+content type) are logged at DEBUG to the logger `modelslab_llm`. Each line begins with `tolerated:`
+and has the request ID if it is known. It contains neither a key nor any part of a message.
 """
 
 
@@ -101,7 +101,7 @@ errors, {mute or "none"} leave out the server's message. In {strict} rows it ret
 answer where this package raises an error with the partial message, because the stream also
 contained an error or a meaningless event. Some of its wrong answers have a `stop_reason` of None,
 which a careful program can check. How many of these faults you meet depends on your server: the
-numbers compare what happens, not how often.
+numbers show what happens, not how often.
 """
 
 

@@ -53,7 +53,7 @@ class Verdict:
     name: str = ""
     """Of the class of an error, or of the type of the arguments."""
     kept: str = ""
-    """Where to find what had come: `error`, `stream`, or `lost`. Empty where nothing had."""
+    """Where the partial message is: `error`, `stream`, or `lost`. Empty if nothing had arrived."""
     mute: bool = False
     """Whether an error leaves out what the server said."""
     tries: int = 1
@@ -91,7 +91,7 @@ def verdict(fault: Fault, seen: Seen, tries: int, leaked: str, tree: type[Except
         return promised(fault)
     truth = expected.answer if isinstance(expected, Returns) else ANSWER
     if replace(answer, output_tokens=truth.output_tokens) == truth != answer:
-        return Verdict("right", note="but for the count of tokens")
+        return Verdict("right", note="except the token count")
     if answer == truth:
         return Verdict("right")  # where this package rather gives up
     if bad := _bad_arguments(answer, expected):
@@ -120,7 +120,7 @@ def _something(partial: Answer | None) -> bool:
 
 
 def _holds(message: Any, partial: Answer) -> bool:
-    """Tell whether that is as much text as had come. Half of a call may be shown in any way."""
+    """Tell whether that is all the text so far. Half of a call may be shown in any way."""
     try:
         found = read(message)
     except Exception:  # noqa: BLE001 - there is nothing to be read

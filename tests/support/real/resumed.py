@@ -89,7 +89,7 @@ def measured(
 def table(rows: Sequence[Row]) -> str:
     """Return the table of the page."""
     lines = [
-        "| connection broken after | answers resumed | the same text as undisturbed |",
+        "| connection broken after | answers resumed | same text as without a break |",
         "|---|---|---|",
         *(
             f"| {row.cut} delta{'s' if row.cut > 1 else ''} | {row.resumed} "
