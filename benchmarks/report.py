@@ -188,7 +188,7 @@ measurements:
 
 All other targets are met.
 
-## Results
+## Benchmark results
 
 {markdown([(title, *numbers) for title, _, *numbers in results])}
 
