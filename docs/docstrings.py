@@ -95,7 +95,7 @@ def said_of(field: griffe.Attribute) -> str:
 
 def table(rows: list[griffe.Attribute]) -> str:
     """Return the fields as a table, with what is said of them if something is."""
-    lines = [["field", "type", ""], ["---"] * 3]
+    lines = [["field", "type", "meaning"], ["---"] * 3]
     for field in rows:
         lines.append(
             [f"`{field.name}`", f"<code>{linked(field.annotation)}</code>", said_of(field)]
