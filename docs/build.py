@@ -31,6 +31,8 @@ SHOWN = (".md", ".svg", ".png", ".css", ".js")
 LINK = re.compile(r"((?<=\[)[\w./-]+\.md)?(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 MARKDOWN = re.compile(r"\]\(([^)#\s:]+\.html\.md)(?:#[^)]*)?\)")
 FILE = re.compile(r"[\w./-]+\.(?:md|html)")
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+CODE = re.compile(r"`[^`\n]+`")
 NAME = re.compile(r"<code>(?=\w*[A-Z_])\w+</code>")
 LABELS = re.compile(r"\s*<small>.*?</small>")
 PRIVATE = re.compile(r"modelslab_llm(?:\.\w+)*\._(?!_)")
@@ -90,9 +92,16 @@ def lay_out() -> None:
 
     for page, place in places.items():
         content = page.read_bytes()
-        write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
+        if page.suffix == ".md":
+            content = ROW.sub(bare, LINK.sub(led, content.decode())).encode()
+        write(place, content)
     for file, place in sources.items():
         write(place, source_page(file).encode())
+
+
+def bare(row: re.Match[str]) -> str:
+    """Return a row of a table without the escapes in code, which the site would show: `a\\|b`."""
+    return CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0])
 
 
 def source_page(file: Path) -> str:

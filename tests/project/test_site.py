@@ -69,6 +69,7 @@ def test_pages_are_laid_out_with_links_that_hold_there(
         "SECURITY.md": "[errors](docs/errors.md#tree)",
         "docs/errors.md": "[limits](../SECURITY.md) [code](../examples/a.py) [x](https://x.example)",
         "docs/tools.md": "[errors.md](errors.md#a) [see b.md](errors.md)",
+        "docs/protocol.md": "| `a\\|b` | c\\|d |\n\nNo table: `a\\|b`",
         "mkdocs.yml": MENU,
         "docs/reference/a.md": "[errors](../errors.md)",
         "docs/build.py": "",
@@ -86,6 +87,7 @@ def test_pages_are_laid_out_with_links_that_hold_there(
         "security.md": "[errors](errors.md#tree)",
         "errors.md": "[limits](security.md) [code](source/examples/a.py.md) [x](https://x.example)",
         "tools.md": "[Errors](errors.md#a) [see b.md](errors.md)",
+        "protocol.md": "| `a|b` | c\\|d |\n\nNo table: `a\\|b`",
         "reference/a.md": "[errors](../errors.md)",
         "source/examples/a.py.md": "# examples/a.py\n\n````py\nprint()\n````\n",
     }
