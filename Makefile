@@ -7,10 +7,10 @@ BIN := .venv/bin
 demo: .venv/.run  ## the quickstart, against the package's own local server: no key, no network
 	$(BIN)/python examples/quickstart.py
 
-test: .venv/.dev browser  ## every test, a real llama-server among them
+test: .venv/.dev browser  ## every test, including a real llama-server
 	$(BIN)/python -m pytest $(CORES)
 
-quick: .venv/.dev  ## all tests but the slow ones: a minute and a half on two cores
+quick: .venv/.dev  ## all tests except the slow ones: less than a minute on two cores
 	$(BIN)/python -m pytest $(CORES) -m 'not slow'
 
 # One more than there are cores, for tests wait more than they compute.
@@ -30,7 +30,7 @@ browser:
 soak: .venv/.dev  ## ten thousand calls on one client, and fifty times as many broken streams
 	SOAK_CALLS=10000 HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -s tests/http/test_soak.py tests/protocol/test_properties.py
 
-check: .venv/.dev  ## style and types: four tools at the same time, each one's output in one piece
+check: .venv/.dev  ## style and types: four tools in parallel, with their output in sequence
 	@$(MAKE) --no-print-directory --keep-going --jobs 4 $(SYNC) ruff mypy pyright verifytypes
 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)  # make 3.81 has none
@@ -48,7 +48,7 @@ pyright:
 verifytypes:
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes modelslab_llm --ignoreexternal
 
-fix: .venv/.dev  ## what ruff can mend by itself
+fix: .venv/.dev  ## what ruff can fix by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -56,13 +56,13 @@ docs: .venv-docs/.made  ## the documentation site, in site/html; needs Python 3.
 	.venv-docs/bin/python -m doctest docs/docstrings.py docs/llms.py
 	.venv-docs/bin/python docs/build.py
 
-bench: .venv-bench/.made  ## against bare httpx and the anthropic SDK, in one run
+bench: .venv-bench/.made  ## benchmarks, with plain httpx and the anthropic SDK in one run
 	.venv-bench/bin/python -m benchmarks
 
-reliability: .venv-bench/.made  ## the fault matrix, beside the anthropic SDK; ROW=… for one row
+reliability: .venv-bench/.made  ## the fault matrix, with the anthropic SDK; ROW=… for one row
 	cd tests/support && ../../.venv-bench/bin/python -m matrix $(if $(ROW),'$(ROW)')
 
-dist: .venv/.dist  ## sdist and wheel in dist/: built apart, checked, compared, installed, run, typed
+dist: .venv/.dist  ## sdist and wheel in dist/: built, checked, compared, installed, run and type-checked
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
@@ -74,17 +74,17 @@ REAL := .venv-real
 ENVIRONMENTS := $(patsubst tests/support/real/environments/%.txt,$(REAL)/%/.made,$(wildcard tests/support/real/environments/*.txt))
 MODEL := $(REAL)/smollm2-135m-instruct-f16.gguf
 
-real: .venv/.dev  ## a real small model, a real gateway, other people's clients, clusters; Linux on x86-64
+real: .venv/.dev  ## a real small model, a real gateway, other clients, clusters; Linux on x86-64
 	@$(MAKE) --no-print-directory --jobs 2 $(SYNC) $(ENVIRONMENTS) $(MODEL)
 	$(BIN)/python -m pytest -rs tests/real
 
-rates: .venv/.dev $(REAL)/gateway/.made $(MODEL)  ## how often a small model's output is of its type: writes docs/structured-output.md
+rates: .venv/.dev $(REAL)/gateway/.made $(MODEL)  ## success rates of structured output with a small model: updates docs/structured-output.md
 	PYTHONPATH=tests/support:. $(BIN)/python -m real.rates
 
-resumed: .venv/.dev $(MODEL)  ## how often a small model's resumed answer is the undisturbed one: writes docs/streaming.md
+resumed: .venv/.dev $(MODEL)  ## resumed answers of a small model: updates docs/streaming.md
 	PYTHONPATH=tests/support:. $(BIN)/python -m real.resumed
 
-claude-code: .venv/.dev $(REAL)/claude-code/.made $(MODEL)  ## the real Claude Code at these endpoints; needs npm; by hand, not in CI
+claude-code: .venv/.dev $(REAL)/claude-code/.made $(MODEL)  ## the real Claude Code with these endpoints; needs npm; not in CI
 	$(BIN)/python -m pytest -rs -s tests/real/claude_code.py
 
 clean:

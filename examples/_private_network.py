@@ -23,7 +23,7 @@ from modelslab_llm.testing import LocalServer
 
 @dataclass(frozen=True)
 class Network:
-    """What the network's administrators would tell you, and what the proxy has seen."""
+    """The settings of the network, and the requests that the proxy has seen."""
 
     api_key: str
     gateway: str

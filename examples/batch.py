@@ -1,12 +1,12 @@
-"""Bulk runs: ask many questions with a progress bar, and resume where the last run ended.
+"""Bulk runs: send many questions with a progress bar, and resume where the last run ended.
 
 pip install tqdm
-python examples/batch.py                               # no key: a local server answers, by echo
+python examples/batch.py                               # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/batch.py questions.txt answers.jsonl
 
 `questions.txt` has one question per line. Each answer is saved in answers.sqlite as it arrives. Run
-the same command again to ask only what has no answer yet. At the end, all answers are written to
-answers.jsonl, in the order of the questions.
+the same command again to send only the questions without an answer. At the end, all answers are
+written to answers.jsonl, in the order of the questions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def batch(client: ModelsLab, questions: Iterable[str], answers: Path) -> None:
     for result in run:
         if result.error is not None:
             print(f"   {result.key} {type(result.error).__name__}: {result.error}")
-    print(f"{run.progress.done} answered, {run.progress.stored} of them before;", end=" ")
+    print(f"{run.progress.done} answered, {run.progress.stored} of them earlier;", end=" ")
     print(f"{run.progress.failed} failed; {run.progress.output_tokens} tokens")
     with BulkStore(answers.with_suffix(".sqlite"), last_run=True) as store:
         store.write_jsonl(answers)
@@ -59,8 +59,8 @@ def main() -> None:
         demonstrate()
         return
     parser = argparse.ArgumentParser(description="Answer many questions.")
-    parser.add_argument("questions", type=Path, help="a text, one question a line")
-    parser.add_argument("answers", type=Path, help="a file of JSON lines, written in the end")
+    parser.add_argument("questions", type=Path, help="a text file with one question per line")
+    parser.add_argument("answers", type=Path, help="a JSON lines file, written at the end")
     files = parser.parse_args()
     questions = files.questions.read_text(encoding="utf-8").splitlines()
     with ModelsLab() as client:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def demonstrate() -> None:
-    print("No MODELSLAB_API_KEY: a local server answers, by echo, and is overloaded at first.")
+    print("No MODELSLAB_API_KEY: a local server echoes, and is overloaded at first.")
     questions = [f"How high is river {number}?" for number in range(100)]
     with ExitStack() as stack:
         file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "answers.jsonl")
@@ -76,7 +76,7 @@ def demonstrate() -> None:
         # No retries: they would leave no failure to show.
         client = stack.enter_context(server.client(max_retries=0))
         batch(client, questions, file)
-        print("Once more, with the same file:")
+        print("The same run again, with the same file:")
         batch(client, questions, file)
         print(f"{len(server.requests)} calls in all")
         print(f"The first line: {file.read_text(encoding='utf-8').splitlines()[0]}")

@@ -1,12 +1,13 @@
 """A column of answers with Daft: an async UDF, typed errors per row, resuming from the output.
 
 pip install 'modelslab-llm' daft
-python examples/cluster_daft.py                        # no key: a local server answers, by echo
+python examples/cluster_daft.py                        # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/cluster_daft.py questions.csv answers/
 
 `questions.csv` has the columns `id` and `question`. Answers are added to the Parquet files in
-`answers/`. Run the same command again to ask only what has no answer there yet. The key is not sent
-to the workers: each reads it from its own environment, as Daft's processes on this machine do.
+`answers/`. Run the same command again to send only the questions without an answer there. The key
+is not sent to the workers: each reads it from its own environment, as Daft's processes on this
+machine do.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def demonstrate() -> None:
-    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 120 answers.")
+    print("No MODELSLAB_API_KEY: a local server echoes, and has credit for 120 answers.")
     account = SmallAccount(credit=120)
     questions = daft.from_pydict({"id": list(range(len(QUESTIONS))), "question": QUESTIONS})
     with ExitStack() as stack:
@@ -101,10 +102,10 @@ def demonstrate() -> None:
         try:
             answer_all(spec, questions, folder)
         except PaymentRequiredError as error:
-            print(f"It ends early: {error}")
+            print(f"It ended early: {error}")
         tell(folder)
         account.credit = 1000
-        print("Once more, with the same folder:")
+        print("The same run again, with the same folder:")
         answer_all(spec, questions, folder)
         tell(folder)
         print(account)

@@ -1,13 +1,13 @@
 """Many questions on a Dask cluster: each worker builds a client, each part has a store.
 
 pip install 'modelslab-llm' distributed
-python examples/cluster_dask.py                        # no key: a local server answers, by echo
+python examples/cluster_dask.py                        # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/cluster_dask.py questions.txt answers/
 
 `questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
 run on a worker, with a store and a JSON lines file in `answers/`, which all workers must see. Run
-the same command again to ask only what has no answer yet. The key is not sent to the workers: each
-reads it from its own environment, as workers on this machine do.
+the same command again to send only the questions without an answer. The key is not sent to the
+workers: each reads it from its own environment, as workers on this machine do.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main() -> None:
         demonstrate()
         return
     parser = argparse.ArgumentParser(description="Answer many questions on a Dask cluster.")
-    parser.add_argument("questions", type=Path, help="a text, one question a line")
+    parser.add_argument("questions", type=Path, help="a text file with one question per line")
     parser.add_argument("answers", type=Path, help="a folder that all workers see")
     given = parser.parse_args()
     given.answers.mkdir(exist_ok=True)
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def demonstrate() -> None:
-    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 100 answers.")
+    print("No MODELSLAB_API_KEY: a local server echoes, and has credit for 100 answers.")
     account = SmallAccount(credit=100)
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(account))
@@ -113,9 +113,9 @@ def demonstrate() -> None:
         try:
             answer_all(dask, QUESTIONS, folder)
         except PaymentRequiredError as error:
-            print(f"It ends early: {error}")
+            print(f"It ended early: {error}")
         account.credit = 1000
-        print("Once more, with the same folder:")
+        print("The same run again, with the same folder:")
         answer_all(dask, QUESTIONS, folder)
         print(account)
 

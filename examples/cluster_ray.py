@@ -1,13 +1,14 @@
 """Many questions with Ray Data: a client in each actor, a store for each part.
 
 pip install 'modelslab-llm' 'ray[data]'
-python examples/cluster_ray.py                         # no key: a local server answers, by echo
+python examples/cluster_ray.py                         # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/cluster_ray.py questions.txt answers/
 
 `questions.txt` has one question per line. The questions are split into parts. Each part is a bulk
 run in an actor, with a store in `answers/`, which all actors must see. Run the same command again
-to ask only what has no answer yet. At the end, all answers are written there as Parquet. The key is
-not sent to the actors: each node needs it in its environment when Ray starts there, as here.
+to send only the questions without an answer. At the end, all answers are written there as Parquet.
+The key is not sent to the actors: each node needs it in its environment when Ray starts there, as
+here.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def main() -> None:
         demonstrate()
         return
     parser = argparse.ArgumentParser(description="Answer many questions with Ray Data.")
-    parser.add_argument("questions", type=Path, help="a text, one question a line")
+    parser.add_argument("questions", type=Path, help="a text file with one question per line")
     parser.add_argument("answers", type=Path, help="a folder that all actors see")
     given = parser.parse_args()
     given.answers.mkdir(exist_ok=True)
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 def demonstrate() -> None:
-    print("No MODELSLAB_API_KEY: a local server answers, by echo, and has credit for 120 answers.")
+    print("No MODELSLAB_API_KEY: a local server echoes, and has credit for 120 answers.")
     account = SmallAccount(credit=120)
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(account))
@@ -114,9 +115,9 @@ def demonstrate() -> None:
         try:
             answer_all(spec, QUESTIONS, folder)
         except ray.exceptions.RayTaskError as error:  # contains the text of the actor's error
-            print(f"It ends early: {str(error).partition('PaymentRequiredError')[1]}")
+            print(f"It ended early: {str(error).partition('PaymentRequiredError')[1]}")
         account.credit = 1000
-        print("Once more, with the same folder:")
+        print("The same run again, with the same folder:")
         answer_all(spec, QUESTIONS, folder)
         print(account)
 

@@ -1,6 +1,6 @@
 """A shell command: reads arguments and a pipe, streams the answer, and sets an exit status.
 
-python examples/command_line.py What is a fjord?       # no key: a local server answers, by echo
+python examples/command_line.py What is a fjord?       # no key: a local server echoes
 git diff | MODELSLAB_API_KEY=… python examples/command_line.py --system "Be brief." Explain this.
 
 Only the answer goes to stdout. The exit status tells what kind of failure it was: see STATUS.
@@ -50,8 +50,8 @@ CUT = 6
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Ask a model.")
-    parser.add_argument("question", nargs="*", help="what is piped in is put below it")
-    parser.add_argument("--system", help="how to answer")
+    parser.add_argument("question", nargs="*", help="piped input is appended to it")
+    parser.add_argument("--system", help="the system prompt")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--max-tokens", type=int, default=1000)
     options = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> int:
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
     question = "\n\n".join(filter(None, [" ".join(options.question), piped.strip()]))
     if not question:
-        parser.error("give a question, or pipe one in")
+        parser.error("pass a question, or pipe one in")
 
     try:
         with ExitStack() as stack:
@@ -68,7 +68,7 @@ def main() -> int:
             else:
                 server = stack.enter_context(LocalServer(pause=0.02))
                 client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-                print("No MODELSLAB_API_KEY: a local server answers, by echo.", file=sys.stderr)
+                print("No MODELSLAB_API_KEY: a local server echoes.", file=sys.stderr)
             return ask(client, question, options)
     except ModelsLabError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
@@ -92,7 +92,10 @@ def ask(client: ModelsLab, question: str, options: argparse.Namespace) -> int:
         message = stream.get_final_message()
     print(flush=True)
     if message.stop_reason == "max_tokens":
-        print(f"cut after {message.usage.output_tokens} tokens (--max-tokens)", file=sys.stderr)
+        print(
+            f"truncated after {message.usage.output_tokens} tokens; raise --max-tokens",
+            file=sys.stderr,
+        )
         return CUT
     return 0
 

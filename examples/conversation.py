@@ -46,7 +46,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(SCRIPT))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
+            print("No MODELSLAB_API_KEY: a local server returns scripted answers.")
 
         conversation = Conversation()
         conversation.add("How high are the Tamar and the Exe?")
@@ -71,7 +71,7 @@ def main() -> None:
         most = tokens() // 2
         while tokens() > most:
             del conversation.turns[0]
-        print(f"\nTrimmed to {most} tokens; no result is left without its call:")
+        print(f"\nTrimmed to {most} tokens; every result still has its call:")
         show(conversation.messages)
 
         saved = json.dumps(conversation.turns)

@@ -29,7 +29,7 @@ TASK = "Give every reading of a river's level that the document tells of, and no
 
 
 class Reading(BaseModel):
-    """A river's level on a day. The types and descriptions are what the model has to keep to."""
+    """A river's level on a day. The types and descriptions tell the model what to return."""
 
     river: Annotated[str, Field(min_length=1, description="Its name, without 'River'.")]
     day: date

@@ -44,7 +44,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer([Reply([CALL]), "214 cm, and rising."]))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
+            print("No MODELSLAB_API_KEY: a local server returns scripted answers.")
         completion = complete(client, BODY)
         answer = completion["choices"][0]["message"]
         BODY["messages"].append(answer)

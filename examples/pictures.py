@@ -29,7 +29,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(describe))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, with what it was sent.")
+            print("No MODELSLAB_API_KEY: a local server describes what it received.")
         path = folder / "sunset.jpg"
         path.write_bytes(sunset())  # a PNG, despite its name
         look(client, path)
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def look(client: ModelsLab, path: Path) -> None:
-    print("\n1. A picture, from a file")
+    print("\n1. An image from a file")
     message = client.messages.create(
         model=MODEL,
         max_tokens=100,
@@ -54,7 +54,7 @@ def look(client: ModelsLab, path: Path) -> None:
 
 
 def read(client: ModelsLab) -> None:
-    print("\n2. A document, from a text")
+    print("\n2. A document from text")
     report = document(text="The Tamar stood at 214 cm.", title="Levels", citations=True)
     message = client.messages.create(
         model=MODEL,
@@ -67,7 +67,7 @@ def read(client: ModelsLab) -> None:
 
 
 async def look_async(client: ModelsLab, path: Path) -> None:
-    print("\n3. Several pictures at once, without blocking the loop")
+    print("\n3. Several images at once, without blocking the event loop")
     key = os.environ.get("MODELSLAB_API_KEY", "local-test-key")
     blocks = await asyncio.gather(aimage(path), aimage(sunset(width=2)))
     async with AsyncModelsLab(key, endpoint=client.endpoint) as async_client:
@@ -85,7 +85,7 @@ async def look_async(client: ModelsLab, path: Path) -> None:
 
 
 def refuse(folder: Path) -> None:
-    print("\n4. What is refused before it is sent")
+    print("\n4. Files that are refused before anything is sent")
     for name, data in {
         "letter.png": b"Dear Ada,",
         "empty.png": b"",

@@ -31,12 +31,12 @@ def main() -> None:
         ask(os.environ["MODELSLAB_API_KEY"], given.gateway, given.ca, given.proxy)
         return
     if shutil.which("openssl") is None:
-        print("Nothing to show: the certificates are made by openssl, which is not installed.")
+        print("Nothing to show: openssl, which creates the certificates, is not installed.")
         return
-    print("No MODELSLAB_API_KEY: a gateway, its authority and a proxy are played here.")
+    print("No MODELSLAB_API_KEY: a gateway, its certificate authority and a proxy run here.")
     with private_network() as network:
         ask(network.api_key, network.gateway, network.ca_file, network.proxy)
-        print(f"All that the proxy saw: {network.seen}")
+        print(f"Everything that the proxy saw: {network.seen}")
         ask_without_the_authority(network.api_key, network.gateway)
 
 

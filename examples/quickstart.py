@@ -43,7 +43,7 @@ def ask(client: ModelsLab) -> None:
 
 
 def stream(client: ModelsLab) -> None:
-    print("2. The same as it comes\n   ", end="")
+    print("2. The same, streamed\n   ", end="")
     with client.messages.stream(
         model=MODEL,
         max_tokens=200,
@@ -68,7 +68,7 @@ def converse(client: ModelsLab) -> None:
 
 
 def fail(client: ModelsLab) -> None:
-    print("4. An error, as a log shows it")
+    print("4. An error, as in a log")
     with ModelsLab("not-a-key", endpoint=client.endpoint) as stranger:
         try:
             stranger.messages.create(

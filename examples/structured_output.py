@@ -24,7 +24,7 @@ class Ingredient(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A dish, and what goes into it."""
+    """A dish and its ingredients."""
 
     title: str
     difficulty: Literal["easy", "fair", "hard"]
@@ -38,7 +38,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(ANSWERS))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
+            print("No MODELSLAB_API_KEY: a local server returns scripted answers.")
         one(client)
         several(client)
         growing(client)
@@ -74,7 +74,7 @@ def several(client: ModelsLab) -> None:
 
 
 def growing(client: ModelsLab) -> None:
-    print("\n3. A value as it grows")
+    print("\n3. A value while it streams")
     with client.messages.parse_stream(
         output=Recipe, model=MODEL, max_tokens=500, messages=ask("A recipe for bread.")
     ) as stream:
@@ -85,7 +85,7 @@ def growing(client: ModelsLab) -> None:
 
 
 def again(client: ModelsLab) -> None:
-    print("\n4. One that does not fit, asked for again")
+    print("\n4. An invalid answer, and a retry")
     message = client.messages.parse(
         output=Recipe,
         validation_retries=1,
@@ -93,11 +93,11 @@ def again(client: ModelsLab) -> None:
         max_tokens=500,
         messages=ask("A recipe for soup."),
     )
-    print(f"   {message.parsed.title}, after {len(message.previous_attempts)} that did not fit")
+    print(f"   {message.parsed.title}, after {len(message.previous_attempts)} invalid answer")
 
 
 def cut(client: ModelsLab) -> None:
-    print("\n5. No value at all")
+    print("\n5. No valid answer")
     try:
         client.messages.parse(
             output=Recipe, model=MODEL, max_tokens=20, messages=ask("A recipe for goulash.")

@@ -1,6 +1,6 @@
 """A terminal chat that streams answers; Ctrl-C stops the answer, not the program.
 
-python examples/terminal_chat.py                       # no key: a local server answers, by echo
+python examples/terminal_chat.py                       # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/terminal_chat.py   # the real service
 """
 
@@ -17,8 +17,8 @@ with suppress(ImportError):  # Windows has no readline, and does not need it
 
 MODEL = os.environ.get("MODELSLAB_MODEL", "Qwen/Qwen2.5-VL-72B-Instruct-together")
 HELP = """\
-/undo forgets the last question and its answer, /new all of them; /quit or Ctrl-D ends.
-While an answer comes in, Ctrl-C stops it."""
+/undo removes the last question and its answer, /new all of them; /quit or Ctrl-D ends.
+While an answer arrives, Ctrl-C stops it."""
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(pause=0.1))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, by echo.")
+            print("No MODELSLAB_API_KEY: a local server echoes.")
         print(HELP)
         converse(client)
 

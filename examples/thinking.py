@@ -37,7 +37,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(SCRIPT))
             client = stack.enter_context(ModelsLab(server.api_key, endpoint=server.llm_v7()))
-            print("No MODELSLAB_API_KEY: a local server answers, from a script.")
+            print("No MODELSLAB_API_KEY: a local server returns scripted answers.")
 
         conversation = Conversation()
         conversation.add("What is 17 times 23?")
@@ -49,7 +49,7 @@ def main() -> None:
         print(f"\nWith its thinking in the history, signatures included:\n   {message.text}\n")
 
         moved = conversation.without_thinking()
-        print("For another server, without what only the first one can read:")
+        print("For another server, without the thinking, which only the first server can read:")
         for turn in moved:
             print(f"   {turn['role']}: {turn['content']}")
 

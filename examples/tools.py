@@ -27,7 +27,7 @@ LEVELS = {"Tamar": 214, "Exe": 87}
 def river_level(
     river: Annotated[str, "Its name, without 'River'"], unit: Literal["cm", "m"] = "cm"
 ) -> str:
-    """Say how high a river stands."""
+    """Return the water level of a river."""
     level = LEVELS[river]  # the model is told of exceptions raised here
     return f"{level} cm" if unit == "cm" else f"{level / 100} m"
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def watch(client: ModelsLab) -> None:
-    print("1. Turn by turn; each call is looked at before it runs")
+    print("1. Turn by turn; each call is inspected before it runs")
     runner = client.messages.run_tools(
         model=MODEL, max_tokens=500, messages=QUESTION, tools=[river_level, SLUICE]
     )
@@ -69,7 +69,7 @@ def watch(client: ModelsLab) -> None:
 
 
 def stream(client: ModelsLab) -> None:
-    print("2. The same, as it comes")
+    print("2. The same, streamed")
     with client.messages.run_tools(
         model=MODEL, max_tokens=500, messages=QUESTION, tools=[river_level]
     ) as runner:
@@ -103,7 +103,7 @@ def by_hand(client: ModelsLab) -> None:
 
 
 async def at_the_same_time(client: AsyncModelsLab) -> None:
-    print("4. Async: the calls of a turn run at the same time")
+    print("4. Async: the calls of a turn run concurrently")
     async with client:
         message = await client.messages.run_tools(
             model=MODEL, max_tokens=500, messages=QUESTION, tools=[river_level, open_sluice]

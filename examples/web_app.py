@@ -1,7 +1,7 @@
 """A web page that streams answers: FastAPI, and one HTML file.
 
 pip install fastapi uvicorn
-python examples/web_app.py                             # no key: a local server answers, by echo
+python examples/web_app.py                             # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/web_app.py         # the real service
 """
 
@@ -88,14 +88,14 @@ def line(value: dict[str, Any]) -> str:
 def as_json(error: ModelsLabError) -> dict[str, str | None]:
     """Return an error as the page shows it: its text is one line and never contains the key.
 
-    It names the server. Tell strangers only the type, and log the rest.
+    It names the server. Show users only the type, and log the rest.
     """
     request_id = error.request_id if isinstance(error, APIError) else None
     return {"type": type(error).__name__, "message": str(error), "request_id": request_id}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A page that shows answers as they come.")
+    parser = argparse.ArgumentParser(description="A page that streams answers.")
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def main() -> None:
         else:
             server = stack.enter_context(LocalServer(pause=0.05))
             client = AsyncModelsLab(server.api_key, endpoint=server.llm_v7())
-            print("No MODELSLAB_API_KEY: a local server answers, by echo.", flush=True)
+            print("No MODELSLAB_API_KEY: a local server echoes.", flush=True)
         uvicorn.run(create_app(client), port=port)
 
 

@@ -1,7 +1,7 @@
 """The `anthropic` package at the same endpoints, configured from an `Endpoint`.
 
 pip install anthropic
-python examples/with_anthropic.py                      # no key: a local server answers, by echo
+python examples/with_anthropic.py                      # no key: a local server echoes
 MODELSLAB_API_KEY=… python examples/with_anthropic.py  # the real service
 """
 
@@ -24,7 +24,7 @@ def main() -> None:
         with ModelsLab() as client:
             ask(client.endpoint, key)
         return
-    print("No MODELSLAB_API_KEY: a local server answers, by echo.")
+    print("No MODELSLAB_API_KEY: a local server echoes.")
     with LocalServer() as server:
         assert server.api_key is not None
         for endpoint in (server.llm_v7(), server.gguf("dep_123"), server.gateway()):

@@ -1,7 +1,7 @@
-"""Keep a fork from happening where a child could not go on: in the middle of an import, say.
+"""Prevent a fork at a moment when the child could not continue, such as during an import.
 
-A lock that another thread holds at a fork stays held in the child for ever. So whatever is done
-once per process, and takes such a lock, is done under `no_fork()`, and a fork waits for it.
+A lock that another thread holds at a fork stays locked in the child forever. Therefore everything
+that is done once per process and takes such a lock runs under `no_fork()`, and a fork waits for it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import threading
 from contextlib import AbstractContextManager
 
 LONGEST = 10.0
-"""Seconds that a fork waits: who forks may itself hold what the other thread waits for."""
+"""Seconds that a fork waits, because the forking thread may hold what the other thread waits
+for."""
 
 _lock = threading.RLock()
 _taken: list[bool] = []
 
 
 def no_fork() -> AbstractContextManager[object]:
-    """Return what to hold while something is done for the first time."""
+    """Return the lock to hold while something is done for the first time."""
     return _lock
 
 
@@ -34,7 +35,7 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     global _lock
     _taken.clear()
-    _lock = threading.RLock()  # whoever held the other one is not here, or holds it as their own
+    _lock = threading.RLock()  # the thread that held the other one is not in this process
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,7 +1,7 @@
-"""Tell those who come from another client what a name of it is called here. Loads nothing.
+"""Suggest the right name for a name of another client. Loads nothing.
 
-All such names stand in one table, by where somebody writes them. Whoever refuses a name asks here
-for the cure; nothing is refused here but an attribute.
+All such names are in one table, by the place where they are written. Code that refuses a name gets
+the suggestion here; only attributes are refused here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ errors), `message.name` (or of its parts), `event.name`, `messages.create(name=.
 _OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
 
 ONCE = ("api_key", "endpoint", "base_url", "deployment_id", "http_client")
-"""What a client is built with, and cannot be changed to."""
+"""Arguments of the constructor that `with_options` cannot change."""
 
 _LEAVE_OUT = "leave the parameter out, or pass None"
 _GATEWAY = "use ModelsLab(endpoint=endpoints.gateway(...))"
@@ -195,7 +195,7 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
 
 
 def hint(place: Place, name: str) -> str:
-    """Return what a name of another client is called here; nothing if it is not known.
+    """Return the suggestion for a name of another client; empty if it is not known.
 
     >>> hint("parameter", "stop")
     'use stop_sequences'
@@ -204,7 +204,7 @@ def hint(place: Place, name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the question for a misspelt name, or nothing if no known one is near.
+    """Return the question for a misspelled name; empty if no known name is similar.
 
     >>> did_you_mean("temprature", ["temperature", "top_p"])
     "did you mean 'temperature'? "
@@ -223,7 +223,7 @@ def no_attribute(place: Place, owner: object, name: str) -> AttributeError:
     if not cure and not name.startswith("_"):  # those are asked for by programs, to see
         public = [known for known in dir(owner) if not known.startswith("_")]
         cure = did_you_mean(name, public).strip()
-    if cure:  # without the object, of which Python would make a question of its own
+    if cure:  # without the object, from which Python would make its own suggestion
         return AttributeError(f"{text}: {cure}", name=name)
     return AttributeError(text, name=name, obj=owner)
 
@@ -251,7 +251,7 @@ def _is_from_import() -> bool:
 
 
 class HintsAtNames:
-    """Say, in the `AttributeError`, what another client's name is called here."""
+    """Add the suggestion for another client's name to the `AttributeError`."""
 
     __slots__ = ()
 

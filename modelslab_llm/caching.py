@@ -1,7 +1,7 @@
-"""Prompt caching: place the breakpoints that pay, and read from usage whether they did.
+"""Set prompt caching breakpoints where they pay, and report cache hits.
 
-Pure: it returns new parameters and changes none that it is given. Where caching works and what a
-breakpoint costs is the server's business (protocol.md §4; the page on prompt caching).
+Pure: it returns new parameters and does not change the caller's. Which servers cache, and what a
+breakpoint costs, is in protocol.md §4 and on the page on prompt caching.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .types.usage import Usage
 __all__ = ["MAX_BREAKPOINTS", "CacheUse", "cache_use", "with_breakpoints"]
 
 MAX_BREAKPOINTS = 4
-"""The most breakpoints that one request may have (protocol.md §4)."""
+"""The maximum number of breakpoints of a request (protocol.md §4)."""
 
 _UNMARKABLE = ("thinking", "redacted_thinking")
 
@@ -28,10 +28,10 @@ def with_breakpoints(
 ) -> MessageCreateParams:
     """Return the parameters with `cache_control` where a cached prefix pays.
 
-    A prefix runs over tools, then system, then messages. Marked are the last tool, the end of the
-    system prompt, and the last content block of the last user turns: the last one, so that the
-    next request can read what this one wrote, and the one before, which the last request wrote.
-    Marks that are there already stay and count; there are never more than `MAX_BREAKPOINTS`.
+    A prefix consists of tools, then system, then messages. The function marks the last tool, the
+    end of the system prompt, and the last content block of the last user turns: of the last one, so
+    that the next request can read what this one writes, and of the one before, which the previous
+    request wrote. Existing marks are kept and counted; there are never more than `MAX_BREAKPOINTS`.
 
         params = {"model": …, "max_tokens": 1024, "system": LONG, "messages": history}
         message = client.messages.create(**with_breakpoints(params))
@@ -80,7 +80,7 @@ def with_breakpoints(
 
 
 class CacheUse(NamedTuple):
-    """How the prompt of one answer was paid for, in tokens."""
+    """The tokens of a prompt: read from the cache, written to it, and neither."""
 
     read: int
     """Read from the cache, at a fraction of the price."""
@@ -96,10 +96,10 @@ class CacheUse(NamedTuple):
 
 
 def cache_use(answer: Message | Usage) -> CacheUse:
-    """Return how the prompt of an answer was paid for.
+    """Return how many tokens of a prompt were cached.
 
-    vLLM and new-api count the whole prompt in `input_tokens`, cached or not; there `uncached` and
-    the `hit_rate` are of no use (protocol.md §5).
+    vLLM and new-api count the whole prompt in `input_tokens`, cached or not, so `uncached` and
+    `hit_rate` are meaningless there (protocol.md §5).
 
     Args:
         answer: The message, or its token counts.
@@ -146,7 +146,7 @@ def _marks(blocks: list[Any]) -> int:
 
 
 def _mark_last(blocks: list[Any], mark: Mapping[str, Any]) -> bool:
-    """Mark the last block that can be; False if it is marked already, or there is none."""
+    """Mark the last possible block; False if it is marked already, or there is none."""
     for i in reversed(range(len(blocks))):
         block = blocks[i]
         if not is_mapping(block) or block.get("type") in _UNMARKABLE:

@@ -1,4 +1,4 @@
-"""Say where a server is and how it wants to be asked. Pure: no network, no environment, no clock.
+"""Describe servers: their address, and how they differ. Pure: no network, environment or clock.
 
 Four builders cover the servers this package is for; each returns a frozen `Endpoint`:
 
@@ -41,24 +41,24 @@ Auth: TypeAlias = Literal["x-api-key", "bearer", "key"]
 
 
 Strategy: TypeAlias = Literal["tool", "response_format", "output_config", "prompt"]
-"""How an output is asked for: as the call of a tool that the model must make, by `response_format`
-on the server's chat route (llama-server, vLLM), by `output_config.format` (Anthropic, newer vLLM),
-or in words."""
+"""How to request structured output: with a forced tool call, with `response_format` on the server's
+chat route (llama-server, vLLM), with `output_config.format` (Anthropic, newer vLLM), or in the
+prompt."""
 
 Prefill: TypeAlias = Literal["repeats", "rest"]
 """How a server continues a request that ends in an assistant turn: `repeats` the text of that turn
 at the start of its answer (llama-server), or returns the `rest` alone (older Claude models)."""
 
 _CLAUDE_CODE_OUTPUT = 32_000
-"""The tokens that Claude Code asks for, and takes off the window, if nothing says otherwise."""
+"""The default limit of Claude Code for an answer, which it subtracts from the window."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Hold what a client must know about one server: all that differs between servers is here.
+    """Everything a client must know about one server: all differences between servers are here.
 
-    Build it with the functions of this module. The facts are those of a server that nobody knows
-    unless a builder says otherwise; `dataclasses.replace` says otherwise for a server of your own.
+    Build it with the functions of this module. The defaults assume nothing about a server. Set what
+    you know about your own with `dataclasses.replace`.
 
     >>> from dataclasses import replace
     >>> mine = replace(gateway("http://127.0.0.1:8080"), name="mine", max_temperature=2.0)
@@ -67,50 +67,51 @@ class Endpoint:
     """
 
     name: str
-    """What to call it. A label for logs and for yourself; nothing is decided by it."""
+    """A label, for logs and for yourself; it decides nothing."""
     base_url: str
     """The base for Messages requests, which are sent to `{base_url}/v1/messages`."""
     openai_base_url: str
-    """The base to give to an OpenAI client (protocol.md §1: v7 has no `/v1` there)."""
+    """The base URL for OpenAI clients (protocol.md §1: v7 has no `/v1` there)."""
     auth: Auth | None
-    """Where the key goes; `None` for a server that asks for no key."""
+    """The header for the key; `None` for a server without keys."""
     default_model: str | None = None
     """The model used when a request names none; `None` makes `model` required."""
 
     _: KW_ONLY
     auth_can_change: bool = True
-    """Whether `auth` was a choice: if not, no error advises to choose another one."""
+    """Whether `auth` can be chosen; if not, no error suggests another one."""
     key_headers: frozenset[str] = frozenset({"authorization", "x-api-key"})
     """The headers in which the server may look for a key, in lower case (protocol.md §2)."""
     takes_bearer: bool = False
-    """Whether the key may come as a bearer token too, where `auth` is another form."""
+    """Whether the server also accepts a bearer token if `auth` is another form."""
     max_temperature: float = math.inf
-    """The most that `temperature` and `top_p` may be."""
+    """The maximum of `temperature` and `top_p`."""
     min_top_k: int | None = None
-    """The least that `top_k` may be; None for no limit."""
+    """The minimum of `top_k`; None for no limit."""
     min_thinking_budget: int | None = None
-    """The least tokens to think with, which must then be fewer than `max_tokens` (protocol.md §4).
-    None where a budget may be left out, or be anything."""
+    """The minimum thinking budget, which must also be less than `max_tokens` (protocol.md §4). None
+    if the budget is optional or unlimited."""
     counts_tokens_when_loaded: bool = True
-    """Whether an answer of `count_tokens` proves that the model is loaded. Where it does not, a
-    list of models has to tell that the server is there."""
+    """Whether a response of `count_tokens` proves that the model is loaded. If it does not, a list
+    of models shows that the server is there."""
     strategies: tuple[Strategy, ...] = ("tool", "response_format", "output_config", "prompt")
-    """The ways to ask for an output that can be chosen: all but those known to be ignored here."""
+    """The available strategies for structured output: all except those that the server is known to
+    ignore."""
     default_strategy: Strategy = "tool"
-    """The one that is used if none is chosen."""
+    """The strategy that is used by default."""
     thinks_before_forced_tool: bool = False
-    """Whether the model may think and still be made to call a tool: Anthropic refuses both in one
-    request (protocol.md §4), llama-server does both."""
+    """Whether thinking can be combined with a forced tool: Anthropic refuses both in one request
+    (protocol.md §4), llama-server supports it."""
     output_tool_stands_alone: bool = False
-    """Whether the tool for the output is sent without the others. llama-server takes a forced call
-    for a call of any tool, and needs no tool of the history (protocol.md §10)."""
+    """Whether the output tool is sent without the other tools. llama-server treats a forced tool as
+    any tool, and does not need the tools of the history (protocol.md §10)."""
     continues_prefill: Prefill | None = None
-    """How it continues an answer that a request ends in, which `resume` and
-    `continue_at_max_tokens` need; None if it does not, or is not known to (protocol.md §3). On v7
-    that depends on the model."""
+    """How the server continues a last assistant turn, which `resume` and `continue_at_max_tokens`
+    require; None if it does not, or is not known to (protocol.md §3). On v7, that depends on the
+    model."""
 
     def __post_init__(self) -> None:
-        """Refuse ways to ask for an output that there are not."""
+        """Refuse unknown strategies."""
         ways = get_args(Strategy)
         for strategy in (*self.strategies, self.default_strategy):
             if strategy not in ways:
@@ -130,21 +131,21 @@ class Endpoint:
         *,
         context_window: int | None = None,
     ) -> dict[str, str]:
-        """Return the environment that points Claude Code at this endpoint (protocol.md §12).
+        """Return the environment for using Claude Code with this endpoint (protocol.md §12).
 
-        The small-model variables are set too: Claude Code sends background work to a model of
-        its own choice, which these servers do not have.
+        The small-model variables are set too: Claude Code sends background work to another model,
+        which these servers do not have.
 
         Args:
-            api_key: The key; only an endpoint with `auth=None` can do without.
-            model: The model; the endpoint's default if not given.
-            context_window: The tokens that a conversation may have, such as
-                `client.models.list()[0].context_window`. Claude Code takes an unknown model for one
-                with a larger window than these have. A quarter of it, at most 32,000 tokens, is
-                kept for each answer; without that, windows below 28,000 tokens are too small.
+            api_key: The key. Optional only for an endpoint with `auth=None`.
+            model: The model. Default: that of the endpoint.
+            context_window: The context window in tokens, such as
+                `client.models.list()[0].context_window`. Claude Code assumes a larger window for
+                unknown models. A quarter of it, at most 32,000 tokens, is reserved for each answer;
+                otherwise windows below 28,000 tokens are too small.
 
         Raises:
-            ConfigurationError: Without a key where one is needed, or for a window of no size.
+            ConfigurationError: A required key is missing, or the window is not a positive number.
 
         >>> env = gguf("dep_123").claude_code_env("KEY")
         >>> env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"], env["ANTHROPIC_MODEL"]
@@ -171,12 +172,13 @@ class Endpoint:
 
     def _claude_code_key(self, api_key: str | None) -> dict[str, str]:
         """Return the variables that carry the key. Claude Code does not start without one of
-        `ANTHROPIC_AUTH_TOKEN` and `ANTHROPIC_API_KEY`, whatever else carries it too."""
+        `ANTHROPIC_AUTH_TOKEN` and `ANTHROPIC_API_KEY`, whatever else carries it too.
+        """
         if not api_key:
             if self.auth is not None:
                 raise ConfigurationError(f"api_key: this endpoint requires a key, as {self.auth}")
             return {"ANTHROPIC_AUTH_TOKEN": "unused"}
-        if not api_key.isascii() or not api_key.isprintable():  # it may stand in a line of headers
+        if not api_key.isascii() or not api_key.isprintable():  # it may be in a line of headers
             raise ConfigurationError("api_key: must be printable ASCII, in one line")
         if self.auth == "key":
             return {
@@ -185,7 +187,7 @@ class Endpoint:
             }
         if self.auth == "x-api-key" and not self.takes_bearer:
             return {"ANTHROPIC_API_KEY": api_key}
-        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # who takes both forms documents this one
+        return {"ANTHROPIC_AUTH_TOKEN": api_key}  # servers that accept both forms document this one
 
 
 class _Facts(TypedDict):
@@ -309,8 +311,7 @@ def gateway(
 
     Args:
         base_url: URL of the server, with or without `/v1`.
-        auth: The header that carries the key. Default `"bearer"`; None for a server that asks for
-            none.
+        auth: The header that carries the key. Default `"bearer"`; None for a server without keys.
         default_model: The model of requests that name none. Default None: each must name one.
 
     Returns:
@@ -344,19 +345,20 @@ def llama_server(
     *,
     default_model: str | None = "local",
 ) -> Endpoint:
-    """Return a `llama-server` of your own.
+    """Return your own `llama-server`.
 
-    It is asked for structured output on its chat route, where a grammar holds the model to the
-    schema, as a GGUF deployment is; nothing is probed.
+    As with a GGUF deployment, structured output uses its chat route, where a grammar constrains the
+    model to the schema. Nothing is probed.
 
     Args:
-        base_url: Where it listens, spelled as for `gateway`.
-        auth: Where its `--api-key` goes; `None`, the default, if it was started without one.
+        base_url: URL of the server, as for `gateway`.
+        auth: The header for its `--api-key`. Default None, for a server that was started without
+            one.
         default_model: The model of requests that name none. A server with one model ignores the
-            name; one in router mode needs a real one.
+            name; a server in router mode needs a real one.
 
     Raises:
-        ConfigurationError: For what is not a plain http(s) URL, or another `auth`.
+        ConfigurationError: The URL is not a plain http(s) URL, or `auth` is unknown.
 
     >>> mine = llama_server("http://127.0.0.1:8080/v1")
     >>> mine.openai_base_url, mine.default_strategy
@@ -371,8 +373,8 @@ def llama_server(
 def for_url(base_url: str) -> Endpoint:
     """Return the endpoint behind a base URL: ModelsLab's own by their address, else a gateway.
 
-    A host that is this machine itself counts as ModelsLab where it has ModelsLab's paths: a
-    stand-in such as `modelslab_llm.testing` is asked as the original is.
+    An address of this machine with ModelsLab's paths counts as ModelsLab, so that a local server
+    such as `modelslab_llm.testing` is treated like the original.
 
     Args:
         base_url: URL of the server, with or without `/v1`.
@@ -428,7 +430,7 @@ def _plain_url(url: str, name: str) -> str:
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"{name} must be a string, not {type(url).__name__}")
-    if "@" in url:  # first, so that no error shows what stands before it
+    if "@" in url:  # first, so that no error shows what is before it
         raise ConfigurationError(
             f"{name} contains an '@', as after a password: pass the key as api_key, "
             "or in default_headers"

@@ -1,15 +1,15 @@
-"""The error tree, and how each error tells what happened: what it keeps, what its line says.
+"""Define the error tree: what each error contains, and what its one-line message says.
 
     ModelsLabError
-    ├─ ConfigurationError            the client was set up wrong (also a ValueError)
+    ├─ ConfigurationError            the configuration is invalid (also a ValueError)
     ├─ InvalidRequestError           refused before anything was sent (also a ValueError)
     ├─ APIError                      a call failed after it started
-    │  ├─ APIConnectionError         no usable answer: refused, reset, DNS, TLS
+    │  ├─ APIConnectionError         no usable response: refused, reset, DNS, TLS
     │  │  ├─ APITimeoutError         .phase says which limit was reached
     │  │  ├─ StreamInterruptedError  the stream ended before the message did
     │  │  └─ ClientClosedError       the client was closed (also a ConfigurationError)
     │  ├─ UnexpectedResponseError    a 2xx answer that is not a message
-    │  └─ APIStatusError             the server said no; one class per status, see BY_STATUS
+    │  └─ APIStatusError             the server answered with an error; one class per status
     ├─ ToolError                     raised by the tool helpers
     │  ├─ ToolInputError             the arguments of a call do not fit the tool
     │  └─ TooManyTurnsError          the model still calls tools after the last turn allowed
@@ -80,28 +80,28 @@ __all__ = [
 ]
 
 LINE = 500
-"""The most characters `str(error)` has: one log line."""
+"""The maximum length of `str(error)`: one log line."""
 
 
 class ModelsLabError(Exception):
-    """Everything this package raises on purpose is one of these."""
+    """The base class of every error that this package raises."""
 
 
 class ConfigurationError(ModelsLabError, ValueError):
-    """A client or a tool was set up wrong: no key, a bad URL or id, a function without types."""
+    """The configuration is invalid: no key, a bad URL or ID, a function without types."""
 
 
 class InvalidRequestError(ModelsLabError, ValueError):
-    """The request was refused before anything was sent; the text names each bad place."""
+    """The request was refused before anything was sent; the error names each mistake."""
 
 
 class ToolError(ModelsLabError):
-    """A tool, or the loop that runs tools, could not do its work."""
+    """A tool, or the loop that runs tools, failed."""
 
     tool_use: ToolUseBlock | None
-    """The call that failed, where it is one."""
+    """The call that failed, if there is one."""
     messages: list[MessageParam]
-    """What a request can go on from: the conversation so far, with every call answered."""
+    """The conversation so far, with every call answered, so that a request can continue it."""
 
     def __init__(
         self,
@@ -116,28 +116,29 @@ class ToolError(ModelsLabError):
 
 
 class ToolInputError(ToolError):
-    """The arguments of a call do not fit the tool; the text names each place."""
+    """The arguments of a call do not match the tool; the error names each mistake."""
 
 
 class TooManyTurnsError(ToolError):
-    """The model still called tools in the last turn that was allowed; those calls were not run."""
+    """The model still called tools in the last allowed turn; those calls were not run."""
 
 
 class OutputError(ModelsLabError):
-    """An answer came, but not the output that `parse` was asked for. It was paid for all the same:
-    it is kept here, with what it cost."""
+    """A response arrived, but without the output that `parse` asked for. The tokens were used all
+    the same, so the answer is kept here, with its usage.
+    """
 
     message: Message
     """The answer, as the server sent it."""
     messages: list[MessageParam]
-    """What to ask again with: as it was asked, and for an `OutputInvalidError` with the answer and
-    what is wrong with it."""
+    """The history for another attempt: the original one and, for an `OutputInvalidError`, the
+    answer and what is wrong with it."""
     tool_use: ToolUseBlock | None
-    """The call that should have brought the output, where one came."""
+    """The call that should have contained the output, if there was one."""
     raw_text: str = ""
-    """What should have been the output: the arguments of the call, or the answer's text."""
+    """The text that failed to parse: the arguments of the call, or the answer's text."""
     previous_attempts: tuple[Message, ...] = ()
-    """The earlier answers that did not fit either; empty unless `validation_retries` was set."""
+    """The earlier invalid answers; empty unless `validation_retries` was set."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -146,17 +147,17 @@ class OutputError(ModelsLabError):
 
     @property
     def reason(self) -> str:
-        """What is wrong with the answer, in full; `str(error)` may be cut."""
+        """What is wrong with the answer, in full; `str(error)` may be truncated."""
         return str(self.args[0])
 
     @property
     def usage(self) -> Usage:
-        """Token counts of the answer, without the earlier ones."""
+        """The usage of the answer, without the earlier ones."""
         return self.message.usage
 
     @property
     def total_usage(self) -> Usage:
-        """All tokens that were paid for: those of the earlier answers, and of this one."""
+        """The usage of all answers: the earlier ones and this one."""
         total = self.message.total_usage
         for message in self.previous_attempts:
             total = message.total_usage + total
@@ -167,7 +168,7 @@ class OutputError(ModelsLabError):
 
 
 class OutputTruncatedError(OutputError):
-    """The answer was cut at `max_tokens`, or at the end of the model's context."""
+    """The answer was truncated at `max_tokens`, or at the end of the model's context."""
 
 
 class OutputRefusedError(OutputError):
@@ -175,13 +176,13 @@ class OutputRefusedError(OutputError):
 
 
 class OutputInvalidError(OutputError):
-    """What came is not JSON, or does not fit the type; the text says where, as for the model."""
+    """The answer contains no JSON, or does not match the type; the error says where."""
 
 
 class BudgetSpentError(ModelsLabError):
-    """A budget is spent, so the next call is not made; nothing was sent.
+    """A budget is spent, and the next call was refused; nothing was sent.
 
-    If `parse` was about to ask again, `__cause__` is the `OutputInvalidError` of the last answer.
+    If `parse` was about to retry, `__cause__` is the `OutputInvalidError` of the last answer.
     """
 
 
@@ -190,24 +191,26 @@ class TooManyFailuresError(ModelsLabError):
 
 
 class StoreError(ModelsLabError):
-    """A store of bulk runs cannot be used: another run has it open, or it is something else."""
+    """A store of bulk runs cannot be used: another run has it open, or it is another kind of
+    file.
+    """
 
 
 class APIError(HintsAtNames, ModelsLabError):
-    """A call failed after it started. `str(error)` is one line with all that is known."""
+    """A call failed after it started. `str(error)` is one line with everything that is known."""
 
     message: str
-    """What went wrong, in the server's own words where it had any."""
+    """What went wrong, in the server's own words if it sent any."""
     type: str | None
     """The server's name for the failure, such as `"rate_limit_error"`."""
     code: int | str | None
-    """The server's code, where it sent one."""
+    """The server's error code, if it sent one."""
     request_id: str | None
-    """What to quote to whoever runs the server."""
+    """The request ID, to quote to the operator of the server."""
     body: object
-    """The answer as parsed JSON, or as text where it was not JSON."""
+    """The response body as parsed JSON, or as text if it was not JSON."""
     partial_message: Message | None
-    """What had arrived of the message, when a stream failed under way."""
+    """The message so far, if a stream failed."""
 
     method: str = ""
     url: str = ""
@@ -218,9 +221,9 @@ class APIError(HintsAtNames, ModelsLabError):
     waited: float = 0.0
     """Seconds of that in the client's queue, because the server refused calls."""
     hint: str = ""
-    """What to do about it, where there is something to do."""
+    """What to do about it, if there is something to do."""
     permanent: bool = False
-    """True when the same call cannot succeed by being repeated; it is then never retried."""
+    """True if repeating the same call cannot succeed; it is then never retried."""
 
     def __init__(
         self,
@@ -262,14 +265,14 @@ class APIError(HintsAtNames, ModelsLabError):
 
 
 class APIConnectionError(APIError):
-    """No usable answer came: the connection was refused, reset, or could not be made secure."""
+    """No usable response arrived: the connection was refused or reset, or TLS failed."""
 
     unknown_host: bool = False
-    """True when there is no such host name, as far as can be told from here."""
+    """True if the hostname cannot be resolved."""
 
 
 class APITimeoutError(APIConnectionError):
-    """A time limit was reached; `.phase` says which."""
+    """A timeout was reached; `.phase` says which."""
 
     phase: Literal["connect", "write", "read", "pool", "deadline", "progress", "queue", ""] = ""
 
@@ -279,7 +282,7 @@ class StreamInterruptedError(APIConnectionError):
 
 
 class ClientClosedError(APIConnectionError, ConfigurationError):
-    """The client was closed, before the call or while it was under way."""
+    """The client was closed, before or during the call."""
 
     permanent = True
 
@@ -292,16 +295,16 @@ class UnexpectedResponseError(APIError):
 
 
 class APIStatusError(APIError):
-    """The server said no, by HTTP status or by an error event inside a stream."""
+    """The server answered with an error, as an HTTP status or as an error event in a stream."""
 
     status_code: int
-    """The HTTP status; for an error inside a 200 answer, the status its type stands for."""
+    """The HTTP status; for an error inside a 200 response, the status that its type stands for."""
     headers: Mapping[str, str]
     """The response headers, names in lower case."""
     retry_after: float | None
-    """Seconds the server asked to wait, where it did."""
+    """Seconds that the server asked to wait, if it did."""
     in_stream: bool
-    """True when the error came as an event inside a stream."""
+    """True if the error arrived as an event inside a stream."""
 
     def __init__(
         self,
@@ -345,16 +348,16 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server cannot make sense of the request."""
+    """400: the request is invalid."""
 
 
 class ContextOverflowError(BadRequestError):
-    """400: prompt and answer do not fit into the model's context."""
+    """400: prompt and answer exceed the model's context window."""
 
     prompt_tokens: int | None = None
-    """Tokens in the prompt, where the server said so."""
+    """Tokens in the prompt, if the server reported them."""
     context_size: int | None = None
-    """Tokens the model can hold, where the server said so."""
+    """The size of the context window in tokens, if the server reported it."""
 
 
 class AuthenticationError(APIStatusError):
@@ -370,11 +373,11 @@ class PermissionDeniedError(APIStatusError):
 
 
 class NotFoundError(APIStatusError):
-    """404: no such model, deployment or path; the error shows the URL that was asked."""
+    """404: no such model, deployment or path; the error shows the URL."""
 
 
 class UnsupportedOperationError(NotFoundError):
-    """404, 405 or 501: the server is there but does not have this operation."""
+    """404, 405 or 501: the server does not support this operation."""
 
 
 class RequestTimeoutError(APIStatusError):
@@ -382,7 +385,7 @@ class RequestTimeoutError(APIStatusError):
 
 
 class ConflictError(APIStatusError):
-    """409: another request is in the way."""
+    """409: the request conflicts with another one."""
 
 
 class RequestTooLargeError(APIStatusError):
@@ -390,11 +393,11 @@ class RequestTooLargeError(APIStatusError):
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: a field of the request has the wrong form."""
+    """422: a field of the request is invalid."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; `.retry_after` says how long to wait, where the server did."""
+    """429: too many requests; `.retry_after` says how long to wait, if the server said so."""
 
 
 class InternalServerError(APIStatusError):
@@ -406,14 +409,14 @@ class BadGatewayError(InternalServerError):
 
 
 class ServiceUnavailableError(InternalServerError):
-    """503: the server cannot answer now."""
+    """503: the server is temporarily unavailable."""
 
 
 class EndpointNotReadyError(ServiceUnavailableError):
-    """503: the deployment does not run yet, or no longer."""
+    """503: the deployment is not running yet, or no longer."""
 
     endpoint_status: str = ""
-    """`"deploying"`, `"loading"`, `"paused"`, or another word of the gateway's."""
+    """`"deploying"`, `"loading"`, `"paused"`, or another status of the gateway."""
 
 
 class GatewayTimeoutError(InternalServerError):
@@ -421,7 +424,7 @@ class GatewayTimeoutError(InternalServerError):
 
 
 class OverloadedError(InternalServerError):
-    """529: the server has too much to do."""
+    """529: the server is overloaded."""
 
 
 BY_STATUS: dict[int, type[APIStatusError]] = {
@@ -443,6 +446,6 @@ BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def _one_line(text: str, most: int) -> str:
-    """Return a text as one line for a log, cut where it is longer than `most` characters."""
+    """Return a text as one line for a log, truncated to `most` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LINE]).split())
     return line if len(line) <= most else line[: most - 3] + "..."

@@ -1,7 +1,7 @@
-"""See what happens: an observer is told of each call, attempt, retry and ending.
+"""Observe calls: an observer is notified of each call, attempt, retry and outcome.
 
-Metrics, logging, tracing and budgets stand on this. Pure values and no-op methods; who calls them
-is `_protocol/watch`.
+Metrics, logging, tracing and budgets build on this. Pure values and no-op methods;
+`_protocol/watch` calls them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 Outcome: TypeAlias = Literal["complete", "failed", "left", "cancelled"]
-"""How a call ended: with its whole answer; by an error; by a stream that was closed early; by the
-cancellation of the task, or an exception such as Ctrl-C, while it was under way."""
+"""How a call ended: with a complete answer; with an error; with a stream that was closed early;
+with the cancellation of its task, or an exception such as Ctrl-C, during the call."""
 
 
 @dataclass(eq=False)
 class ObservedCall:
-    """One call, from its start to its end. The same object is given to every method.
+    """One call, from its start to its end.
 
-    It never holds a prompt, an answer's text, or a key.
+    Every method gets the same object. It never contains a prompt, the text of an answer, or a key.
     """
 
     operation: str
@@ -43,30 +43,31 @@ class ObservedCall:
     method: str
     url: str
     model: str
-    """The model that was asked for; `""` where the operation names none."""
+    """The requested model; `""` if the operation has none."""
     stream: bool
     parameters: Mapping[str, float | str]
-    """`max_tokens`, `temperature`, `top_p`, `top_k` and `service_tier`, those that were given."""
+    """Those of `max_tokens`, `temperature`, `top_p`, `top_k` and `service_tier` that were
+    passed."""
     started: float
     """The start of the call, in seconds of a monotonic clock."""
     state: dict[object, Any] = field(default_factory=dict[object, Any], repr=False)
-    """For observers to keep what belongs to this call; use yourself as the key."""
+    """Storage for the data of observers about this call; use `self` as the key."""
 
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """What came of one sending of the request."""
+    """The outcome of one attempt to send the request."""
 
     number: int
     """1 for the first."""
     elapsed: float
-    """Seconds from the sending to the whole answer, to the first content of a stream, or to the
+    """Seconds from the request to the complete response, the first content of a stream, or the
     failure."""
     status_code: int | None
-    """The HTTP status; None where no answer came."""
+    """The HTTP status; None if no response arrived."""
     request_id: str | None
     error: APIError | None
-    """Why it failed, where it did."""
+    """The error, if it failed."""
 
 
 @dataclass(frozen=True)
@@ -74,61 +75,61 @@ class RetryPlan:
     """The decision to send a request again."""
 
     number: int
-    """The number of the attempt to come."""
+    """The number of the next attempt."""
     wait: float
     """Seconds until it is sent. After a 429 or 529 the call waits in the client's queue, and this
     is the wait that the server asked for: its turn may come sooner or later."""
     error: APIError
-    """What it is retried for."""
+    """The error that is the reason for the retry."""
 
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """The decision to ask for the rest of an answer, of which some has come."""
+    """The decision to request the rest of an answer that was interrupted or truncated."""
 
     number: int
-    """The number of the attempt to come."""
+    """The number of the next attempt."""
     wait: float
     """Seconds until it is sent."""
     why: SeamReason
     error: APIError | None
     """What broke the stream; None for an answer that reached `max_tokens`."""
     at: int
-    """How many characters of the answer's text have come."""
+    """The number of characters of the answer's text so far."""
 
 
 @dataclass(frozen=True)
 class CallEnd:
-    """How a call ended, and what it took."""
+    """How a call ended, with its duration, attempts and usage."""
 
     outcome: Outcome
     elapsed: float
     """Seconds from the start of the call to its end, retries and the whole stream included."""
     attempts: int
     error: APIError | None
-    """The error that the caller sees, where the outcome is `failed`; None for a
-    `ConfigurationError`, such as certificates that cannot be read: then nothing was sent."""
+    """The error that the caller sees, if the outcome is `failed`; None for a `ConfigurationError`,
+    such as an unreadable certificate, because nothing was sent."""
     info: CallInfo | None
-    """None where no answer came."""
+    """None if no response arrived."""
     message: Message | None = field(repr=False)
-    """The message, or what came of it; None for other operations and where no answer came."""
+    """The complete or partial message; None for other operations and if no response arrived."""
 
     @property
     def usage(self) -> Usage | None:
-        """The token counts the server sent; of a stream that did not complete, those so far."""
+        """The usage that the server reported; for an incomplete stream, the usage so far."""
         return self.message.usage if self.message else None
 
     @property
     def usage_is_partial(self) -> bool:
-        """Whether the stream ended before the server had counted all of its tokens."""
+        """Whether the stream ended before the server had reported all of its tokens."""
         return self.message is not None and self.outcome != "complete"
 
 
 class Observer:
-    """Override what you want to be told of, and give it to a client: `ModelsLab(observers=[…])`.
+    """Subclass it, override methods, and pass an instance to a client: `ModelsLab(observers=[…])`.
 
-    Methods are plain functions, for the async client too. They are called in the thread or task
-    of the call, so they must not block. What one raises is logged and never breaks the call.
+    Methods are plain functions, for the async client too. They are called in the thread or task of
+    the call, so they must not block. An exception in one is logged and never breaks the call.
     `on_end` is called exactly once for each `on_start`.
 
         class Metrics(Observer):
@@ -137,14 +138,14 @@ class Observer:
     """
 
     def on_start(self, call: ObservedCall) -> None:
-        """Be told that a call begins; nothing has been sent.
+        """Handle the start of a call; nothing has been sent.
 
         Args:
             call: The call, the same object each time.
         """
 
     def on_attempt_start(self, call: ObservedCall, number: int) -> None:
-        """Be told that the request is about to be sent.
+        """Handle an attempt that is about to be sent.
 
         Args:
             call: The call, the same object each time.
@@ -152,15 +153,15 @@ class Observer:
         """
 
     def on_attempt_end(self, call: ObservedCall, attempt: AttemptEnd) -> None:
-        """Be told what came of an attempt; for a stream, once its first content has come.
+        """Handle the outcome of an attempt; for a stream, when its first content has arrived.
 
         Args:
             call: The call, the same object each time.
-            attempt: What came of it.
+            attempt: Its outcome.
         """
 
     def on_retry(self, call: ObservedCall, retry: RetryPlan) -> None:
-        """Be told that a failed attempt will be retried, before the backoff.
+        """Handle the decision to retry a failed attempt, before the backoff.
 
         Args:
             call: The call, the same object each time.
@@ -168,7 +169,7 @@ class Observer:
         """
 
     def on_resume(self, call: ObservedCall, resume: ResumePlan) -> None:
-        """Be told that the rest of a begun answer will be asked for, before the backoff.
+        """Handle the decision to request the rest of an answer, before the backoff.
 
         Args:
             call: The call, the same object each time.
@@ -176,7 +177,7 @@ class Observer:
         """
 
     def on_end(self, call: ObservedCall, end: CallEnd) -> None:
-        """Be told how the call ended; for a stream, when it was read to its end or closed.
+        """Handle the end of a call; for a stream, when it was read to its end or closed.
 
         Args:
             call: The call, the same object each time.

@@ -1,4 +1,4 @@
-"""Price tokens, and say when a budget is spent. The prices are the caller's own table.
+"""Calculate the cost of tokens, and enforce budgets, by the caller's own price table.
 
     from modelslab_llm.prices import Budget, Price, Prices
 
@@ -37,9 +37,9 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """Hold what a million tokens of one model cost, in one currency of your choice.
+    """The price of a million tokens of one model, in a currency of your choice.
 
-    Raises `ConfigurationError` for a price that is not a number from 0 on.
+    Raises `ConfigurationError` for a price that is not a number of at least 0.
 
     >>> Price(input=3, output=15).cost(Usage(input_tokens=1_000_000, output_tokens=100_000))
     4.5
@@ -50,13 +50,14 @@ class Price:
     output: float
     """Tokens of the answer, thinking included."""
     cache_read: float | None = None
-    """Tokens of the prompt that the cache gave; `None`: the price of `input`."""
+    """Prompt tokens read from the cache; `None`: the price of `input`."""
     cache_write: float | None = None
-    """Tokens of the prompt that were written to the cache; `None`: the price of `input`."""
+    """Prompt tokens written to the cache; `None`: the price of `input`."""
     cache_write_1h: float | None = None
-    """The same for an hour, where the server counts them apart; `None`: as `cache_write`."""
+    """The same with a lifetime of an hour, if the server counts them separately; `None`: the price
+    of `cache_write`."""
     input_includes_cache: bool = False
-    """True for servers that count cached tokens into `input_tokens` as well (protocol.md §5)."""
+    """True for servers that include cached tokens in `input_tokens` (protocol.md §5)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -74,7 +75,7 @@ class Price:
                 )
 
     def cost(self, usage: Usage) -> float:
-        """Return what these tokens cost."""
+        """Return the cost of these tokens."""
         cached, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
         prompt = usage.input_tokens
         if self.input_includes_cache:
@@ -91,10 +92,10 @@ class Price:
 
 
 class Prices:
-    """Find the price of a model in your table.
+    """A table of prices by model.
 
     `table` has a `Price`, or a dict with its fields, for each model or pattern (`*`, `?`). An exact
-    name comes before the patterns, and of the patterns the first that fits. Raises
+    name takes precedence over patterns, and the first matching pattern is used. Raises
     `ConfigurationError` for an entry that is not a price.
 
     >>> prices = Prices({"claude-*": Price(3, 15), "*": {"input": 0.9, "output": 0.9}})
@@ -114,9 +115,9 @@ class Prices:
         return self._found[model]
 
     def cost(self, usage: Usage, model: str) -> float:
-        """Return what these tokens of a model cost.
+        """Return the cost of these tokens for a model.
 
-        Use the model that was asked for: some servers name another one in their answer. Raises
+        Pass the requested model: some servers name another one in their response. Raises
         `ConfigurationError` if the table has no price for it.
         """
         price = self.find(model)
@@ -131,17 +132,16 @@ class Prices:
 
 
 class Budget:
-    """Count what calls spend, and refuse the next one when it is too much. Thread-safe.
+    """Count what calls spend, and refuse further calls once the limit is reached. Thread-safe.
 
     Args:
-        tokens: how many tokens may be spent, of any kind (`total_tokens`).
-        money: how much may be spent, in the currency of `prices`.
-        prices: what tokens cost; needed with `money`.
+        tokens: The maximum number of tokens, of any kind (`total_tokens`).
+        money: The maximum cost, in the currency of `prices`.
+        prices: The table of prices; required with `money`.
 
-    Give it to a client, `ModelsLab(budget=...)`, which shares it with its `with_options` copies, or
-    to a bulk run. It is checked before a call and counted after it, so calls that run at the same
-    time may exceed it by what they cost. Raises `ConfigurationError` without a limit, or for
-    money without prices.
+    Pass it to a client, `ModelsLab(budget=...)`, which shares it with its `with_options` copies, or
+    to a bulk run. It is checked before a call and counted after it, so concurrent calls may exceed
+    it by their cost. Raises `ConfigurationError` without a limit, or for money without prices.
 
     >>> budget = Budget(tokens=1000)
     >>> budget.add(Usage(input_tokens=900, output_tokens=150), "any")
@@ -175,29 +175,29 @@ class Budget:
 
     @property
     def tokens_spent(self) -> int:
-        """How many tokens have been spent."""
+        """The number of tokens spent."""
         return self._tokens
 
     @property
     def money_spent(self) -> float:
-        """How much money has been spent; 0.0 without prices."""
+        """The money spent; 0.0 without prices."""
         return self._money
 
     @property
     def partial_calls(self) -> int:
-        """How many of the attempts counted were cut off before the server had counted them whole.
+        """The number of counted attempts that broke off before the server reported all tokens.
 
-        What they cost is what is counted here, or more.
+        Their real cost may be higher than the counted one.
         """
         return self._partial_calls
 
     def check(self, model: str | None = None) -> None:
-        """Raise `BudgetSpentError` if nothing is left for another call.
+        """Raise `BudgetSpentError` if the budget is spent.
 
-        With `model`, also raise `ConfigurationError` if money is counted and the model has no
-        price: its calls would cost nothing.
+        With `model`, also raise `ConfigurationError` if the budget is in money and the model has no
+        price, because its calls would seem free.
         """
-        with no_fork():  # a child has a copy of it, whose lock nobody would release
+        with no_fork():  # a child has a copy of it, whose lock would never be released
             tokens, money = self._tokens, self._money
         if self.tokens is not None and tokens >= self.tokens:
             raise BudgetSpentError(f"the budget is spent: {tokens} of {self.tokens} tokens")
@@ -207,10 +207,10 @@ class Budget:
             self.prices.cost(Usage(), model)
 
     def add(self, usage: Usage, model: str, *, is_partial: bool = False) -> None:
-        """Count what a call to a model has spent; `is_partial` says that it may have been more.
+        """Count the usage of a call; `is_partial` says that the real usage may be higher.
 
-        Raises `ConfigurationError` if money is counted and the model has no price; its tokens are
-        counted all the same.
+        Raises `ConfigurationError` if the budget is in money and the model has no price; its tokens
+        are counted all the same.
         """
         with no_fork():
             self._tokens += total_tokens(usage)
@@ -231,9 +231,9 @@ class Budget:
 
 
 def total_tokens(usage: Usage) -> int:
-    """Return how many tokens a call used: prompt, cache and answer.
+    """Return the number of tokens that a call used: prompt, cache and answer.
 
-    Servers that count cached tokens into `input_tokens` as well (protocol.md §5) have them twice.
+    If a server includes cached tokens in `input_tokens` (protocol.md §5), they are counted twice.
 
     Args:
         usage: The token counts of an answer.

@@ -1,6 +1,6 @@
-"""What users hold: `ModelsLab`, `AsyncModelsLab` and their `ClientSpec`, a line an operation.
+"""Define the clients `ModelsLab` and `AsyncModelsLab`, and their `ClientSpec`.
 
-Nothing is decided here: a method makes a call, and the drivers run it.
+Nothing is decided here: a method builds a call, and the drivers run it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing_extensions import Self, Unpack
 
 from .._hints import HintsAtNames
 from .._http.drive import adrive, drive
-from .._http.httpx_wire import awire_of, wire_of
 from .._http.line import Lines
 from .._http.wire import AsyncHTTPClient, AsyncWire, HTTPClient, Wire
+from .._http.wires import awire_of, wire_of
 from .._protocol.config import Config, Options
 from .._protocol.flow import Flow
 from .._protocol.ready import until_ready
@@ -35,43 +35,44 @@ def _shown(client: ModelsLab | AsyncModelsLab) -> str:
 
 
 class ModelsLab(StaysInProcess, HintsAtNames):
-    """Talk to a server of the Messages format.
+    """A client for a server that speaks the Messages format.
 
         client = ModelsLab(endpoint=endpoints.gguf("dep_123"), max_retries=4)
 
-    Share one client across your whole program: it keeps the connections, and it is thread-safe.
+    Share one client across your whole program; it owns a connection pool and is thread-safe.
     Close it with `close()` or `with`.
 
     Args:
         api_key: The key. Default: the environment variable `MODELSLAB_API_KEY`. A server with
             `auth=None` needs none.
         endpoint: The server, from `modelslab_llm.endpoints`. Default: that of `base_url` or
-            `deployment_id`, of which one argument may be given; without an argument that of
-            `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID`; else the ModelsLab v7 API.
-        base_url: URL of the server, with or without `/v1`; ModelsLab's own are recognized, any
-            other is a gateway. Default None.
+            `deployment_id` (pass at most one of the three), then that of `MODELSLAB_BASE_URL` or
+            `MODELSLAB_DEPLOYMENT_ID`, then the ModelsLab v7 API.
+        base_url: URL of the server, with or without `/v1`; ModelsLab's own addresses are
+            recognized, any other is a gateway. Default None.
         deployment_id: ID of a GGUF deployment. Default None.
         http_client: An `httpx.Client` or `httpx2.Client` to send with; you close it yourself.
-            Default: connections of the package's own.
-        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
-            600 to read, 60 to write, 5 to connect.
+            Default: the package's own connections.
+        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default: 600
+            to read, 60 to write, 5 to connect.
         deadline: Total time budget of a call in seconds: retries, backoff and the whole stream.
             Default None, no limit.
-        progress_timeout: Seconds a stream may go without content before it counts as stalled;
-            pings and comments are not content. Default None, no limit.
+        progress_timeout: Seconds a stream may go without content before it counts as stalled; pings
+            and comments are not content. Default None, no limit.
         max_retries: How often a failed call is retried. Default 2.
-        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it
-            asks for more, the call fails. Default 60.
-        default_headers: Headers of every request; they win over the client's own. Default none.
-        max_response_bytes: Most bytes of one response, streamed or not, and of one event.
-            Default 64 MiB.
-        observers: Observers that are told of each call, attempt, retry and outcome. Default
+        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it asks
+            for more, the call fails. Default 60.
+        default_headers: Headers of every request; they take precedence over the package's own.
+            Default none.
+        max_response_bytes: Maximum size in bytes of one response, streamed or not, and of one
+            event. Default 64 MiB.
+        observers: Observers that are notified of each call, attempt, retry and outcome. Default
             none.
-        budget: What calls may spend in all; once it is spent, the next call raises
+        budget: The total budget of all calls; once it is spent, the next call raises
             `BudgetSpentError`. Default None, no limit.
-        flow_control: Whether calls queue once the server refuses some of them (429, 529).
-            Default True.
-        max_concurrency: Most calls in flight at a time, open streams included. Default None, no
+        flow_control: Whether calls queue once the server refuses some of them (429, 529). Default
+            True.
+        max_concurrency: Maximum number of calls in flight, open streams included. Default None, no
             limit.
         max_queue_wait: Seconds a call may wait in the queue; None for no limit. Default 600.
 
@@ -129,7 +130,7 @@ class ModelsLab(StaysInProcess, HintsAtNames):
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this client and its copies flow at the moment; see `Flow`."""
+        """The current flow control state of this client and its copies; see `Flow`."""
         return self._config.flow
 
     @takes("ChangeTakes")
@@ -148,8 +149,8 @@ class ModelsLab(StaysInProcess, HintsAtNames):
             The copy.
 
         Raises:
-            ConfigurationError: A value that cannot be.
-            TypeError: An unknown option, or what only the constructor takes, such as `api_key`.
+            ConfigurationError: A value is invalid.
+            TypeError: An unknown option, or one that only the constructor takes, such as `api_key`.
         """
         copy = object.__new__(type(self))
         config = self._config.changed(**changed_options(**options))
@@ -160,10 +161,10 @@ class ModelsLab(StaysInProcess, HintsAtNames):
         return self.with_options()
 
     def spec(self) -> ClientSpec:
-        """Return what this client is set to, without its key, to be sent to other processes.
+        """Return the settings of this client without its key, to send to other processes.
 
         Returns:
-            A small value that pickles.
+            A small value that can be pickled.
 
         Raises:
             ConfigurationError: Something cannot be sent: an `http_client`, a `budget`, an
@@ -172,18 +173,17 @@ class ModelsLab(StaysInProcess, HintsAtNames):
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
-        """Wait until the server has its model loaded.
+        """Wait until the server has loaded its model.
 
-        Returns at once if it has. A deployment that is `deploying`, unreachable or loading is
+        Returns immediately if it has. A deployment that is `deploying`, unreachable or loading is
         polled: after half a second at first, every five seconds later.
 
         Args:
             timeout: Total time budget in seconds. Default 600.
 
         Raises:
-            APIError: The last failure, when no time is left for another try; at once for a
-                deployment that is `paused`, a wrong key, or a 404; after ten seconds for an
-                unresolvable hostname.
+            APIError: The last failure, when the time is over; immediately for a deployment that is
+                `paused`, a wrong key, or a 404; after ten seconds for an unresolvable hostname.
         """
         config = self._config.changed(deadline=timeout)
         drive(until_ready(config, time.monotonic), self._http)
@@ -194,7 +194,7 @@ class ModelsLab(StaysInProcess, HintsAtNames):
             try:
                 self._http.close()
             finally:
-                self._lines.close()  # whoever waits in it finds the wire closed
+                self._lines.close()  # calls that wait in it find the wire closed
 
     def __enter__(self) -> Self:
         return self
@@ -212,43 +212,44 @@ class ModelsLab(StaysInProcess, HintsAtNames):
 
 
 class AsyncModelsLab(StaysInProcess, HintsAtNames):
-    """Talk to a server of the Messages format from async code, on asyncio or trio.
+    """An async client for a server that speaks the Messages format, on asyncio or trio.
 
         client = AsyncModelsLab(endpoint=endpoints.gguf("dep_123"), max_retries=4)
 
-    Share one client across your whole program: it keeps the connections, and lives through
-    several `asyncio.run` calls. Close it with `await close()` or `async with`.
+    Share one client across your whole program; it owns a connection pool and can be used in several
+    `asyncio.run` calls. Close it with `await close()` or `async with`.
 
     Args:
         api_key: The key. Default: the environment variable `MODELSLAB_API_KEY`. A server with
             `auth=None` needs none.
         endpoint: The server, from `modelslab_llm.endpoints`. Default: that of `base_url` or
-            `deployment_id`, of which one argument may be given; without an argument that of
-            `MODELSLAB_BASE_URL` or `MODELSLAB_DEPLOYMENT_ID`; else the ModelsLab v7 API.
-        base_url: URL of the server, with or without `/v1`; ModelsLab's own are recognized, any
-            other is a gateway. Default None.
+            `deployment_id` (pass at most one of the three), then that of `MODELSLAB_BASE_URL` or
+            `MODELSLAB_DEPLOYMENT_ID`, then the ModelsLab v7 API.
+        base_url: URL of the server, with or without `/v1`; ModelsLab's own addresses are
+            recognized, any other is a gateway. Default None.
         deployment_id: ID of a GGUF deployment. Default None.
         http_client: An `httpx.AsyncClient` or `httpx2.AsyncClient` to send with; you close it
-            yourself. Default: connections of the package's own.
-        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
-            600 to read, 60 to write, 5 to connect.
+            yourself. Default: the package's own connections.
+        timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default: 600
+            to read, 60 to write, 5 to connect.
         deadline: Total time budget of a call in seconds: retries, backoff and the whole stream.
             Default None, no limit.
-        progress_timeout: Seconds a stream may go without content before it counts as stalled;
-            pings and comments are not content. Default None, no limit.
+        progress_timeout: Seconds a stream may go without content before it counts as stalled; pings
+            and comments are not content. Default None, no limit.
         max_retries: How often a failed call is retried. Default 2.
-        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it
-            asks for more, the call fails. Default 60.
-        default_headers: Headers of every request; they win over the client's own. Default none.
-        max_response_bytes: Most bytes of one response, streamed or not, and of one event.
-            Default 64 MiB.
-        observers: Observers that are told of each call, attempt, retry and outcome. Default
+        max_retry_wait: Longest wait in seconds that a server may ask for before a retry; if it asks
+            for more, the call fails. Default 60.
+        default_headers: Headers of every request; they take precedence over the package's own.
+            Default none.
+        max_response_bytes: Maximum size in bytes of one response, streamed or not, and of one
+            event. Default 64 MiB.
+        observers: Observers that are notified of each call, attempt, retry and outcome. Default
             none.
-        budget: What calls may spend in all; once it is spent, the next call raises
+        budget: The total budget of all calls; once it is spent, the next call raises
             `BudgetSpentError`. Default None, no limit.
-        flow_control: Whether calls queue once the server refuses some of them (429, 529).
-            Default True.
-        max_concurrency: Most calls in flight at a time, open streams included. Default None, no
+        flow_control: Whether calls queue once the server refuses some of them (429, 529). Default
+            True.
+        max_concurrency: Maximum number of calls in flight, open streams included. Default None, no
             limit.
         max_queue_wait: Seconds a call may wait in the queue; None for no limit. Default 600.
 
@@ -306,7 +307,7 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
 
     @property
     def flow(self) -> Flow:
-        """How the calls of this client and its copies flow at the moment; see `Flow`."""
+        """The current flow control state of this client and its copies; see `Flow`."""
         return self._config.flow
 
     @takes("ChangeTakes")
@@ -325,8 +326,8 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
             The copy.
 
         Raises:
-            ConfigurationError: A value that cannot be.
-            TypeError: An unknown option, or what only the constructor takes, such as `api_key`.
+            ConfigurationError: A value is invalid.
+            TypeError: An unknown option, or one that only the constructor takes, such as `api_key`.
         """
         copy = object.__new__(type(self))
         config = self._config.changed(**changed_options(**options))
@@ -337,10 +338,10 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
         return self.with_options()
 
     def spec(self) -> ClientSpec:
-        """Return what this client is set to, without its key, to be sent to other processes.
+        """Return the settings of this client without its key, to send to other processes.
 
         Returns:
-            A small value that pickles.
+            A small value that can be pickled.
 
         Raises:
             ConfigurationError: Something cannot be sent: an `http_client`, a `budget`, an
@@ -349,18 +350,17 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
         return ClientSpec.of(self._config, has_own_http=self._has_own_http)
 
     async def wait_until_ready(self, timeout: float = 600.0) -> None:
-        """Wait until the server has its model loaded.
+        """Wait until the server has loaded its model.
 
-        Returns at once if it has. A deployment that is `deploying`, unreachable or loading is
+        Returns immediately if it has. A deployment that is `deploying`, unreachable or loading is
         polled: after half a second at first, every five seconds later.
 
         Args:
             timeout: Total time budget in seconds. Default 600.
 
         Raises:
-            APIError: The last failure, when no time is left for another try; at once for a
-                deployment that is `paused`, a wrong key, or a 404; after ten seconds for an
-                unresolvable hostname.
+            APIError: The last failure, when the time is over; immediately for a deployment that is
+                `paused`, a wrong key, or a 404; after ten seconds for an unresolvable hostname.
         """
         config = self._config.changed(deadline=timeout)
         await adrive(until_ready(config, time.monotonic), self._http)
@@ -371,7 +371,7 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
             try:
                 await self._http.aclose()
             finally:
-                self._lines.close()  # whoever waits in it finds the wire closed
+                self._lines.close()  # calls that wait in it find the wire closed
 
     aclose = close
 
@@ -391,17 +391,17 @@ class AsyncModelsLab(StaysInProcess, HintsAtNames):
 
 
 class ClientSpec(Spec):
-    """What a client is set to, without its key: a small value that pickles.
+    """The settings of a client without its key: a small value that can be pickled.
 
-    Make it with `client.spec()`, or of the arguments of a client where no key is at hand. Send it
-    to a worker of Ray, Dask, Daft or `multiprocessing`, and build the client there:
+    Create it with `client.spec()`, or from the arguments of a client if there is no key. Send it to
+    a worker of Ray, Dask, Daft or `multiprocessing`, and build the client there:
 
         spec = ModelsLab("a-key", max_concurrency=5).spec()
-        client = spec.client()              # in the worker, with the key of MODELSLAB_API_KEY
+        client = spec.client()              # in the worker; the key is in its MODELSLAB_API_KEY
 
-    It carries the endpoint, all options and the observers, and neither the key nor a header of
-    `default_headers` that holds a credential (`withheld` names them). Equal specs are equal and
-    have one hash, so that a worker can keep one client for each.
+    It contains the endpoint, all options and the observers. It does not contain the key, or headers
+    of `default_headers` with a credential (`withheld` lists them). Specs compare by value and are
+    hashable, so that a worker can keep one client per spec.
 
     Args:
         endpoint: The server, as for `ModelsLab`.
@@ -410,7 +410,7 @@ class ClientSpec(Spec):
         options: Every option of `ModelsLab`.
 
     Raises:
-        ConfigurationError: A value that cannot be, or cannot be sent to another process.
+        ConfigurationError: A value is invalid, or cannot be sent to another process.
     """
 
     __slots__ = ()
@@ -427,16 +427,16 @@ class ClientSpec(Spec):
 
         Args:
             api_key: The key. Default: that of `MODELSLAB_API_KEY` in this process.
-            http_client: An HTTP client of this process, which you close yourself. Default:
-                connections of the package's own.
-            options: Options that are to differ, every one that `ModelsLab` takes;
+            http_client: An HTTP client of this process, which you close yourself. Default: the
+                package's own connections.
+            options: Options that replace those of the spec, as `ModelsLab` takes them;
                 `default_headers` are added to those of the spec.
 
         Returns:
             The client.
 
         Raises:
-            ConfigurationError: Without a key, or without a header that was withheld.
+            ConfigurationError: The key, or a header that was withheld, is missing.
         """
         try:
             arguments = self.arguments(api_key, changed_options(**options))
@@ -458,16 +458,16 @@ class ClientSpec(Spec):
 
         Args:
             api_key: The key. Default: that of `MODELSLAB_API_KEY` in this process.
-            http_client: An HTTP client of this process, which you close yourself. Default:
-                connections of the package's own.
-            options: Options that are to differ, every one that `ModelsLab` takes;
+            http_client: An HTTP client of this process, which you close yourself. Default: the
+                package's own connections.
+            options: Options that replace those of the spec, as `ModelsLab` takes them;
                 `default_headers` are added to those of the spec.
 
         Returns:
             The client.
 
         Raises:
-            ConfigurationError: Without a key, or without a header that was withheld.
+            ConfigurationError: The key, or a header that was withheld, is missing.
         """
         try:
             arguments = self.arguments(api_key, changed_options(**options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import TypeForm, TypeVar, Unpack
 
@@ -16,21 +16,31 @@ from .._protocol.config import Config
 from .._protocol.resume import allowed
 from .._protocol.spec import StaysInProcess
 from .._protocol.stream import AsyncMessageStream, MessageStream
-from ..bulk import AsyncBulkRun, BulkOptions, BulkRun
-from ..bulk._order import Order
-from ..conversation import AsyncToolRunner, ToolRunner
-from ..conversation._tool_loop import ToolLoop
 from ..endpoints import Strategy
-from ..openai._route import CHAT
-from ..structured import AsyncParsedMessageStream, ParsedMessageStream
-from ..structured._ask import output_request, parsing
-from ..structured._read import OutputRequest
 from ..types.message import Message, TokenCount
 from ..types.parsed import ParsedMessage
 from ..types.requests import CountTokensParams, MessageCreateParams
 from .hinting import ahinting, hinting
+from .late import late
 from .run import arun, arun_stream, run, run_stream
 from .takes import bulk_options, count_params, message_params, takes
+
+if TYPE_CHECKING:  # at run time `late` brings them
+    from .features import (
+        CHAT,
+        AsyncBulkRun,
+        AsyncParsedMessageStream,
+        AsyncToolRunner,
+        BulkOptions,
+        BulkRun,
+        Order,
+        OutputRequest,
+        ParsedMessageStream,
+        ToolLoop,
+        ToolRunner,
+        output_request,
+        parsing,
+    )
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -81,27 +91,26 @@ class Messages(StaysInProcess, HintsAtNames):
             )
             print(message.text)
 
-        A parameter that is left out or None is not sent, and the server's default holds. What each
-        server honours is in protocol.md §3.
+        A parameter that is left out or None is not sent, and the server's default applies.
+        protocol.md §3 lists what each server supports.
 
         Args:
-            resume: How often, in this call, the rest of an answer is asked for after its
-                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            resume: How often this call may request the rest of an answer after its connection
+                broke; above 0, the answer is streamed. Default 0, never. See `stream`.
             continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
                 Default 0, never. See `stream`.
-            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+            model: Name of the model. Optional if the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
                 `content`, replies of the model among them, or a `Conversation`.
-            max_tokens: Required. Most tokens to generate, thinking included; at least 1. No upper
-                limit is checked here.
+            max_tokens: Required. Maximum number of tokens to generate, thinking included; at least
+                1. No upper limit is checked here.
             system: System prompt: a string, or text blocks, which llama-server joins without a
                 separator.
             tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
                 two may have the same name.
             tool_choice: Whether the model may, must or must not call tools; by default it may.
-                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
-                altogether.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it.
             thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
                 only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
             output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
@@ -110,10 +119,10 @@ class Messages(StaysInProcess, HintsAtNames):
                 1; 0.8 on llama-server. The newest Claude models refuse it.
             top_p: Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models
                 refuse it.
-            top_k: Sample from this many of the likeliest tokens, at least 1. Default 40 on
+            top_k: Sample from this many of the most likely tokens, at least 1. Default 40 on
                 llama-server. One of the advanced parameters of v7; undocumented for GGUF.
-            stop_sequences: Texts that end the answer. Which one did is in `message.stop_sequence`,
-                if the server says so.
+            stop_sequences: Texts that end the answer. `message.stop_sequence` is the one that did,
+                if the server reports it.
             cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
                 caches prefixes by itself.
             metadata: Opaque ID of the user the request is for. Anthropic only.
@@ -125,9 +134,9 @@ class Messages(StaysInProcess, HintsAtNames):
             context_management: How the server trims a long context. Beta of Anthropic.
             mcp_servers: MCP servers whose tools the model may call. Beta of Anthropic.
             betas: Beta features to turn on; sent as the header `anthropic-beta`.
-            extra_headers: Headers of this request only; they win over the client's.
-            extra_body: Fields that only one server knows, such as llama-server's
-                `chat_template_kwargs`; they win over parameters of the same name.
+            extra_headers: Headers of this request only; they take precedence over the client's.
+            extra_body: Server-specific fields, such as llama-server's `chat_template_kwargs`; they
+                take precedence over parameters of the same name.
             timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
                 the client's `timeout`.
 
@@ -136,10 +145,10 @@ class Messages(StaysInProcess, HintsAtNames):
             `.usage`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
         """
         given = message_params(**params)
         if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
@@ -170,28 +179,29 @@ class Messages(StaysInProcess, HintsAtNames):
         generating.
 
         Args:
-            resume: How often, in this call, the rest of an answer is asked for after its stream
-                broke. Default 0, never. What came is sent back as the last assistant turn, and the
-                events go on where they stopped. Works for text, at servers that continue such a
-                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+            resume: How often this call may request the rest of an answer after its stream broke.
+                Default 0, never. The text so far is sent back as the last assistant turn, and the
+                events continue where they stopped. Works for text, with servers that continue such
+                a turn (`Endpoint.continues_prefill`); if the server does not, the failure that
                 broke the stream is raised. `message.seams` says where it happened.
             continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
-                the same way, each time with `max_tokens` more. Default 0, never.
+                the same way, each time with another `max_tokens`. Default 0, never.
             params: The request: every parameter of `create`.
 
         Returns:
-            The stream; `get_final_message()` returns the whole message at its end.
+            The stream; `get_final_message()` returns the complete message.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
-                What had arrived is in its `partial_message`.
+                The message so far is in its `partial_message`.
         """
         more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, message_params(**params))
         return MessageStream(lambda: run_stream(call, self._http, more))
 
+    @late
     @takes("MessageTakes")
     def run_tools(
         self,
@@ -217,23 +227,23 @@ class Messages(StaysInProcess, HintsAtNames):
             print(runner.get_final_message().text)
 
         Nothing is sent before the runner is used. The calls of one turn run one after the other in
-        sync code, at the same time in async code. A refused answer runs nothing and ends the
-        conversation. A forced `tool_choice` holds for the first request only.
+        sync code, and concurrently in async code. If the model refuses, nothing runs and the
+        conversation ends. A forced `tool_choice` applies to the first request only.
 
         Args:
-            max_turns: Most messages to ask for. Default 20.
+            max_turns: Maximum number of messages to request. Default 20.
             on_error: What to do when a tool fails: `"report"`, the default, tells the model;
                 `"raise"` raises `ToolError`.
-            on_cut: What to do with the calls of an answer that was cut off at `max_tokens` or the
+            on_cut: What to do with the calls of an answer that was truncated at `max_tokens` or the
                 end of the context: `"report"`, the default, tells the model that they were not run;
-                `"run"` runs those that arrived whole.
+                `"run"` runs the complete ones.
             params: The request: every parameter of `create`.
 
         Returns:
             The runner: iterate it for each message of the model, or call `get_final_message()`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
         """
         given = message_params(**params)
@@ -244,6 +254,7 @@ class Messages(StaysInProcess, HintsAtNames):
             lambda params: self.stream(**params),
         )
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse(
@@ -254,7 +265,7 @@ class Messages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
-        """Create a message and return it with an output of a type in `.parsed`.
+        """Create a message with structured output, and return it with the value in `.parsed`.
 
             message = client.messages.parse(
                 model="local",
@@ -265,33 +276,34 @@ class Messages(StaysInProcess, HintsAtNames):
             print(message.parsed[0])
 
         Args:
-            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+            output: Required. Type of the output, as pydantic reads it from JSON: a model,
                 dataclass, TypedDict, list, union or Literal.
-            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
-                a tool. `"response_format"`: the server's chat route, where llama-server constrains
-                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
-                it. `"prompt"`: in words.
-            validation_retries: How often an answer that does not fit is shown to the model and
-                asked for again. Default 0.
+            strategy: How to request it. Default None: that of the endpoint. `"tool"`: the model
+                calls a tool. `"response_format"`: the server's chat route, where llama-server
+                constrains the model to the schema. `"output_config"`: for Anthropic and newer vLLM.
+                `"prompt"`: in the system prompt.
+            validation_retries: How often an invalid answer is shown to the model, and the output
+                requested again. Default 0.
             params: The request: every parameter of `create`.
 
         Returns:
             The message, with the output in `.parsed`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
-            OutputTruncatedError: The answer was cut off at `max_tokens`.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
+            OutputTruncatedError: The answer was truncated at `max_tokens`.
             OutputRefusedError: The model refused.
-            OutputInvalidError: The answer does not fit the type.
+            OutputInvalidError: The answer does not match the type.
         """
         given, endpoint = message_params(**params), self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
         flow = parsing(self._config, asked, validation_retries, time.monotonic, _route(asked))
         return drive(flow, self._http)
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
@@ -301,7 +313,7 @@ class Messages(StaysInProcess, HintsAtNames):
         strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessageStream[T]:
-        """Stream an output of a type as it grows.
+        """Stream structured output, and return partial values as they arrive.
 
             with client.messages.parse_stream(
                 model="local",
@@ -312,32 +324,33 @@ class Messages(StaysInProcess, HintsAtNames):
                 for rivers in stream.partial_stream:
                     print(rivers)
 
-        Nothing is sent before the stream is entered, and a stream is not asked for again.
+        Nothing is sent before the stream is entered, and an invalid answer is not retried.
 
         Args:
-            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+            output: Required. Type of the output, as pydantic reads it from JSON: a model,
                 dataclass, TypedDict, list, union or Literal.
-            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
-                a tool. `"response_format"`: the server's chat route, where llama-server constrains
-                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
-                it. `"prompt"`: in words.
+            strategy: How to request it. Default None: that of the endpoint. `"tool"`: the model
+                calls a tool. `"response_format"`: the server's chat route, where llama-server
+                constrains the model to the schema. `"output_config"`: for Anthropic and newer vLLM.
+                `"prompt"`: in the system prompt.
             params: The request: every parameter of `create`.
 
         Returns:
-            The stream; `get_final_message()` returns the whole message with the output in
-            `.parsed`, and raises as `parse` does where there is none.
+            The stream; `get_final_message()` returns the complete message with the output in
+            `.parsed`, or raises as `parse` does.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
-                What had arrived is in its `partial_message`.
+                The message so far is in its `partial_message`.
         """
         given, endpoint = message_params(**params), self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return ParsedMessageStream(lambda: run(call, self._http), asked)
 
+    @late
     @takes("BulkTakes")
     def bulk(
         self,
@@ -351,7 +364,7 @@ class Messages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
     ) -> BulkRun[R, OutputT]:
-        """Ask many rows concurrently and return each result as soon as it is there.
+        """Send many rows concurrently, and return each result as soon as it arrives.
 
             rows = [{"question": "Name a tidal river."}, {"question": "Name a hill."}]
             run = client.messages.bulk(
@@ -364,28 +377,28 @@ class Messages(StaysInProcess, HintsAtNames):
                 print(result.row["question"], result.message.text)
 
         Nothing is sent before the run is iterated. A run with a `store` survives being killed: run
-        it again, and only what is missing is asked.
+        it again, and only the missing rows are sent.
 
         Args:
             rows: Dicts of parameters for `create`, or records of any kind with `make`: a list, an
                 iterator, a DataFrame (row by row, as dicts), in async code an async iterator too.
-                They are taken one by one, as they are needed.
+                They are read one by one, as needed.
             make: Function that returns the parameters for a record. Default None: each row is its
                 parameters.
-            key: What names a row for good: a field or attribute, or a function of the row. Default:
-                its position, which changes when rows are inserted.
-            defaults: Parameters that all rows share; those of a row win. Default none.
+            key: The stable identifier of a row: a field or attribute, or a function of the row.
+                Default: its position, which changes when rows are inserted.
+            defaults: Parameters that all rows share; those of a row take precedence. Default none.
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
-            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
-            validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that stores the results, created or continued. Rows that it has an answer
-                for are not asked again. Default None: nothing is stored.
+            strategy: How to request it, as for `parse`. Default None: that of the endpoint.
+            validation_retries: How often an invalid answer is requested again. Default 0.
+            store: File that stores the results, created or continued. Rows with a stored answer are
+                not sent again. Default None: nothing is stored.
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+            retry_failed: Send rows again that failed in an earlier run. Default False: use the
                 stored failure.
-            include_stored: Also hand out results that were stored before. Default True.
+            include_stored: Also return results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
             prices: Token prices, for `result.cost` and the progress. Default: the prices of
@@ -438,7 +451,7 @@ class Messages(StaysInProcess, HintsAtNames):
             print(count.input_tokens)
 
         Args:
-            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+            model: Name of the model. Optional if the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
                 `content`, replies of the model among them, or a `Conversation`.
@@ -447,17 +460,16 @@ class Messages(StaysInProcess, HintsAtNames):
             tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
                 two may have the same name.
             tool_choice: Whether the model may, must or must not call tools; by default it may.
-                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
-                altogether.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it.
             thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
                 only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
             output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
                 Ollama reads only the effort, llama-server nothing.
             cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
                 caches prefixes by itself.
-            extra_headers: Headers of this request only; they win over the client's.
-            extra_body: Fields that only one server knows, such as llama-server's
-                `chat_template_kwargs`; they win over parameters of the same name.
+            extra_headers: Headers of this request only; they take precedence over the client's.
+            extra_body: Server-specific fields, such as llama-server's `chat_template_kwargs`; they
+                take precedence over parameters of the same name.
             timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
                 the client's `timeout`.
 
@@ -465,10 +477,10 @@ class Messages(StaysInProcess, HintsAtNames):
             The count, in `.input_tokens`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
             UnsupportedOperationError: The server cannot count, as Ollama and some gateways
                 (protocol.md §8).
         """
@@ -499,27 +511,26 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             )
             print(message.text)
 
-        A parameter that is left out or None is not sent, and the server's default holds. What each
-        server honours is in protocol.md §3.
+        A parameter that is left out or None is not sent, and the server's default applies.
+        protocol.md §3 lists what each server supports.
 
         Args:
-            resume: How often, in this call, the rest of an answer is asked for after its
-                connection broke; above 0 the answer is streamed. Default 0, never. See `stream`.
+            resume: How often this call may request the rest of an answer after its connection
+                broke; above 0, the answer is streamed. Default 0, never. See `stream`.
             continue_at_max_tokens: How often an answer that reached `max_tokens` is continued.
                 Default 0, never. See `stream`.
-            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+            model: Name of the model. Optional if the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
                 `content`, replies of the model among them, or a `Conversation`.
-            max_tokens: Required. Most tokens to generate, thinking included; at least 1. No upper
-                limit is checked here.
+            max_tokens: Required. Maximum number of tokens to generate, thinking included; at least
+                1. No upper limit is checked here.
             system: System prompt: a string, or text blocks, which llama-server joins without a
                 separator.
             tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
                 two may have the same name.
             tool_choice: Whether the model may, must or must not call tools; by default it may.
-                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
-                altogether.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it.
             thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
                 only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
             output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
@@ -528,10 +539,10 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
                 1; 0.8 on llama-server. The newest Claude models refuse it.
             top_p: Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models
                 refuse it.
-            top_k: Sample from this many of the likeliest tokens, at least 1. Default 40 on
+            top_k: Sample from this many of the most likely tokens, at least 1. Default 40 on
                 llama-server. One of the advanced parameters of v7; undocumented for GGUF.
-            stop_sequences: Texts that end the answer. Which one did is in `message.stop_sequence`,
-                if the server says so.
+            stop_sequences: Texts that end the answer. `message.stop_sequence` is the one that did,
+                if the server reports it.
             cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
                 caches prefixes by itself.
             metadata: Opaque ID of the user the request is for. Anthropic only.
@@ -543,9 +554,9 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             context_management: How the server trims a long context. Beta of Anthropic.
             mcp_servers: MCP servers whose tools the model may call. Beta of Anthropic.
             betas: Beta features to turn on; sent as the header `anthropic-beta`.
-            extra_headers: Headers of this request only; they win over the client's.
-            extra_body: Fields that only one server knows, such as llama-server's
-                `chat_template_kwargs`; they win over parameters of the same name.
+            extra_headers: Headers of this request only; they take precedence over the client's.
+            extra_body: Server-specific fields, such as llama-server's `chat_template_kwargs`; they
+                take precedence over parameters of the same name.
             timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
                 the client's `timeout`.
 
@@ -554,10 +565,10 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             `.usage`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
         """
         given = message_params(**params)
         if (more := allowed(resume, continue_at_max_tokens, self._config.endpoint)) is None:
@@ -588,28 +599,29 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         generating.
 
         Args:
-            resume: How often, in this call, the rest of an answer is asked for after its stream
-                broke. Default 0, never. What came is sent back as the last assistant turn, and the
-                events go on where they stopped. Works for text, at servers that continue such a
-                turn (`Endpoint.continues_prefill`); where the server does not, the failure that
+            resume: How often this call may request the rest of an answer after its stream broke.
+                Default 0, never. The text so far is sent back as the last assistant turn, and the
+                events continue where they stopped. Works for text, with servers that continue such
+                a turn (`Endpoint.continues_prefill`); if the server does not, the failure that
                 broke the stream is raised. `message.seams` says where it happened.
             continue_at_max_tokens: How often an answer that reached `max_tokens` is continued in
-                the same way, each time with `max_tokens` more. Default 0, never.
+                the same way, each time with another `max_tokens`. Default 0, never.
             params: The request: every parameter of `create`.
 
         Returns:
-            The stream; `get_final_message()` returns the whole message at its end.
+            The stream; `get_final_message()` returns the complete message.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
-                What had arrived is in its `partial_message`.
+                The message so far is in its `partial_message`.
         """
         more = allowed(resume, continue_at_max_tokens, self._config.endpoint)
         call = _calls.stream_message(self._config, message_params(**params))
         return AsyncMessageStream(lambda: arun_stream(call, self._http, more))
 
+    @late
     @takes("MessageTakes")
     def run_tools(
         self,
@@ -635,23 +647,23 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             print((await runner.get_final_message()).text)
 
         Nothing is sent before the runner is used. The calls of one turn run one after the other in
-        sync code, at the same time in async code. A refused answer runs nothing and ends the
-        conversation. A forced `tool_choice` holds for the first request only.
+        sync code, and concurrently in async code. If the model refuses, nothing runs and the
+        conversation ends. A forced `tool_choice` applies to the first request only.
 
         Args:
-            max_turns: Most messages to ask for. Default 20.
+            max_turns: Maximum number of messages to request. Default 20.
             on_error: What to do when a tool fails: `"report"`, the default, tells the model;
                 `"raise"` raises `ToolError`.
-            on_cut: What to do with the calls of an answer that was cut off at `max_tokens` or the
+            on_cut: What to do with the calls of an answer that was truncated at `max_tokens` or the
                 end of the context: `"report"`, the default, tells the model that they were not run;
-                `"run"` runs those that arrived whole.
+                `"run"` runs the complete ones.
             params: The request: every parameter of `create`.
 
         Returns:
             The runner: iterate it for each message of the model, or call `get_final_message()`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
         """
         given = message_params(**params)
@@ -662,6 +674,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             lambda params: self.stream(**params),
         )
 
+    @late
     @takes("MessageTakes")
     @ahinting(_leave_output)
     async def parse(
@@ -672,7 +685,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **params: Unpack[MessageCreateParams],
     ) -> ParsedMessage[T]:
-        """Create a message and return it with an output of a type in `.parsed`.
+        """Create a message with structured output, and return it with the value in `.parsed`.
 
             message = await client.messages.parse(
                 model="local",
@@ -683,27 +696,27 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             print(message.parsed[0])
 
         Args:
-            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+            output: Required. Type of the output, as pydantic reads it from JSON: a model,
                 dataclass, TypedDict, list, union or Literal.
-            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
-                a tool. `"response_format"`: the server's chat route, where llama-server constrains
-                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
-                it. `"prompt"`: in words.
-            validation_retries: How often an answer that does not fit is shown to the model and
-                asked for again. Default 0.
+            strategy: How to request it. Default None: that of the endpoint. `"tool"`: the model
+                calls a tool. `"response_format"`: the server's chat route, where llama-server
+                constrains the model to the schema. `"output_config"`: for Anthropic and newer vLLM.
+                `"prompt"`: in the system prompt.
+            validation_retries: How often an invalid answer is shown to the model, and the output
+                requested again. Default 0.
             params: The request: every parameter of `create`.
 
         Returns:
             The message, with the output in `.parsed`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
-            OutputTruncatedError: The answer was cut off at `max_tokens`.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
+            OutputTruncatedError: The answer was truncated at `max_tokens`.
             OutputRefusedError: The model refused.
-            OutputInvalidError: The answer does not fit the type.
+            OutputInvalidError: The answer does not match the type.
         """
         given, endpoint = message_params(**params), self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, given, endpoint)
@@ -712,6 +725,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             self._http,
         )
 
+    @late
     @takes("MessageTakes")
     @hinting(_leave_output)
     def parse_stream(
@@ -721,7 +735,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         strategy: Strategy | None = None,
         **params: Unpack[MessageCreateParams],
     ) -> AsyncParsedMessageStream[T]:
-        """Stream an output of a type as it grows.
+        """Stream structured output, and return partial values as they arrive.
 
             async with client.messages.parse_stream(
                 model="local",
@@ -732,32 +746,33 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
                 async for rivers in stream.partial_stream:
                     print(rivers)
 
-        Nothing is sent before the stream is entered, and a stream is not asked for again.
+        Nothing is sent before the stream is entered, and an invalid answer is not retried.
 
         Args:
-            output: Required. Type to answer with, as pydantic reads it from JSON: a model,
+            output: Required. Type of the output, as pydantic reads it from JSON: a model,
                 dataclass, TypedDict, list, union or Literal.
-            strategy: How to ask for it; default None, the endpoint's own. `"tool"`: the model calls
-                a tool. `"response_format"`: the server's chat route, where llama-server constrains
-                the model to the schema. `"output_config"`: what Anthropic and newer vLLM have for
-                it. `"prompt"`: in words.
+            strategy: How to request it. Default None: that of the endpoint. `"tool"`: the model
+                calls a tool. `"response_format"`: the server's chat route, where llama-server
+                constrains the model to the schema. `"output_config"`: for Anthropic and newer vLLM.
+                `"prompt"`: in the system prompt.
             params: The request: every parameter of `create`.
 
         Returns:
-            The stream; `get_final_message()` returns the whole message with the output in
-            `.parsed`, and raises as `parse` does where there is none.
+            The stream; `get_final_message()` returns the complete message with the output in
+            `.parsed`, or raises as `parse` does.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
             APIError: Once the stream is entered: no usable response, or a stream that broke off.
-                What had arrived is in its `partial_message`.
+                The message so far is in its `partial_message`.
         """
         given, endpoint = message_params(**params), self._config.endpoint
         asked: OutputRequest[T] = output_request(output, strategy, given, endpoint, "parse_stream")
         call = _calls.stream_message(self._config, asked.params, "parse_stream", _route(asked))
         return AsyncParsedMessageStream(lambda: arun(call, self._http), asked)
 
+    @late
     @takes("BulkTakes")
     def bulk(
         self,
@@ -771,7 +786,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
         validation_retries: int = 0,
         **options: Unpack[BulkOptions],
     ) -> AsyncBulkRun[R, OutputT]:
-        """Ask many rows concurrently and return each result as soon as it is there.
+        """Send many rows concurrently, and return each result as soon as it arrives.
 
             rows = [{"question": "Name a tidal river."}, {"question": "Name a hill."}]
             run = client.messages.bulk(
@@ -784,28 +799,28 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
                 print(result.row["question"], result.message.text)
 
         Nothing is sent before the run is iterated. A run with a `store` survives being killed: run
-        it again, and only what is missing is asked.
+        it again, and only the missing rows are sent.
 
         Args:
             rows: Dicts of parameters for `create`, or records of any kind with `make`: a list, an
                 iterator, a DataFrame (row by row, as dicts), in async code an async iterator too.
-                They are taken one by one, as they are needed.
+                They are read one by one, as needed.
             make: Function that returns the parameters for a record. Default None: each row is its
                 parameters.
-            key: What names a row for good: a field or attribute, or a function of the row. Default:
-                its position, which changes when rows are inserted.
-            defaults: Parameters that all rows share; those of a row win. Default none.
+            key: The stable identifier of a row: a field or attribute, or a function of the row.
+                Default: its position, which changes when rows are inserted.
+            defaults: Parameters that all rows share; those of a row take precedence. Default none.
             output: Type to answer with, as for `parse`; results then have `.parsed`. Default None.
-            strategy: How to ask for it, as for `parse`. Default None, the endpoint's own.
-            validation_retries: How often an answer that does not fit is asked for again. Default 0.
-            store: File that stores the results, created or continued. Rows that it has an answer
-                for are not asked again. Default None: nothing is stored.
+            strategy: How to request it, as for `parse`. Default None: that of the endpoint.
+            validation_retries: How often an invalid answer is requested again. Default 0.
+            store: File that stores the results, created or continued. Rows with a stored answer are
+                not sent again. Default None: nothing is stored.
             max_in_flight: Maximum number of rows in flight. Default 50.
             max_failures: End the run with `TooManyFailuresError` once this many of its rows have
                 failed. Default None, no limit.
-            retry_failed: Ask rows again that failed in an earlier run. Default False: use the
+            retry_failed: Send rows again that failed in an earlier run. Default False: use the
                 stored failure.
-            include_stored: Also hand out results that were stored before. Default True.
+            include_stored: Also return results that were stored before. Default True.
             deduplicate: Send identical requests once and share the answer among their rows. Default
                 False.
             prices: Token prices, for `result.cost` and the progress. Default: the prices of
@@ -858,7 +873,7 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             print(count.input_tokens)
 
         Args:
-            model: Name of the model. Optional where the endpoint has a `default_model`, as `gguf()`
+            model: Name of the model. Optional if the endpoint has a `default_model`, as `gguf()`
                 and `llama_server()` do; a llama-server with one model ignores it.
             messages: Required. The conversation: turns with a `role` ("user" or "assistant") and
                 `content`, replies of the model among them, or a `Conversation`.
@@ -867,17 +882,16 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             tools: Tools the model may call: functions decorated with `@tool`, or definitions. No
                 two may have the same name.
             tool_choice: Whether the model may, must or must not call tools; by default it may.
-                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it
-                altogether.
+                llama-server treats `tool` as `any` and ignores `none`; Ollama ignores it.
             thinking: Whether the model thinks first, with a budget in tokens. llama-server reads
                 only `enabled`; vLLM ignores it; v7 and GGUF do not document it.
             output_config: Effort, and the JSON schema of the answer. For Anthropic and newer vLLM;
                 Ollama reads only the effort, llama-server nothing.
             cache_control: Cache the prompt up to its last block. Anthropic only; llama-server
                 caches prefixes by itself.
-            extra_headers: Headers of this request only; they win over the client's.
-            extra_body: Fields that only one server knows, such as llama-server's
-                `chat_template_kwargs`; they win over parameters of the same name.
+            extra_headers: Headers of this request only; they take precedence over the client's.
+            extra_body: Server-specific fields, such as llama-server's `chat_template_kwargs`; they
+                take precedence over parameters of the same name.
             timeout: Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default:
                 the client's `timeout`.
 
@@ -885,10 +899,10 @@ class AsyncMessages(StaysInProcess, HintsAtNames):
             The count, in `.input_tokens`.
 
         Raises:
-            TypeError: An unknown parameter; the error says what it is called here.
+            TypeError: An unknown parameter; the error suggests the right name.
             InvalidRequestError: A value that the protocol rules out; nothing was sent.
-            APIError: No usable response: its subclasses tell a timeout, a lost connection and each
-                refusal of the server apart. Retries are exhausted by then.
+            APIError: No usable response, after all retries. Its subclasses distinguish timeouts,
+                lost connections and each error of the server.
             UnsupportedOperationError: The server cannot count, as Ollama and some gateways
                 (protocol.md §8).
         """

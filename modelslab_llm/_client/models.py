@@ -32,11 +32,11 @@ class Models(StaysInProcess, HintsAtNames):
         """List all models that the server has, page after page.
 
         Returns:
-            A sequence of `ModelInfo`, with the `context_window` in tokens where the server says it.
+            A sequence of `ModelInfo`, with the `context_window` in tokens if the server reports it.
 
         Raises:
             APIError: No usable response.
-            TypeError: Any parameter: there is none.
+            TypeError: Any argument: the method takes none.
         """
         return drive(all_models(self._config, time.monotonic), self._http)
 
@@ -53,10 +53,10 @@ class AsyncModels(StaysInProcess, HintsAtNames):
         """List all models that the server has, page after page.
 
         Returns:
-            A sequence of `ModelInfo`, with the `context_window` in tokens where the server says it.
+            A sequence of `ModelInfo`, with the `context_window` in tokens if the server reports it.
 
         Raises:
             APIError: No usable response.
-            TypeError: Any parameter: there is none.
+            TypeError: Any argument: the method takes none.
         """
         return await adrive(all_models(self._config, time.monotonic), self._http)

@@ -1,4 +1,4 @@
-"""Spell out the keyword parameters of the operations, each kind of them once, in reading order.
+"""Spell out the keyword parameters of the operations, once for each kind, in reading order.
 
 The operations take TypedDicts as `**params`, which only type checkers can read. These are for
 everyone else, by way of `takes`: a program that nobody asks for a signature never loads them. A

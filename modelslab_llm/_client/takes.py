@@ -38,7 +38,7 @@ def takes(kind: Kind) -> Callable[[F], F]:
 
 
 class _Spelled(Signature):
-    """A signature that is made when somebody looks at it, which hardly any program does."""
+    """A signature that is created when it is inspected, which few programs do."""
 
     _method: Callable[..., Any]
     _kind: Kind

@@ -10,7 +10,8 @@ from .._http.names import load_idna
 from .._http.network import Settings, net_for
 from .._protocol.sse import known_events
 from ..types._base import ServerValue
-from . import client as client  # and so all that it stands on, every room of features too
+from . import client as client  # and everything that it depends on
+from . import features as features
 
 
 def warm_up(*, certificates: bool = True) -> None:

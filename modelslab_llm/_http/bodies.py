@@ -24,7 +24,7 @@ LOOK_AHEAD = 1024 * 1024  # bytes of a stream that are kept while looking for it
 
 
 def read(incoming: Incoming, attempt: Attempt, pace: Pace) -> Outcome:
-    """Return what came of an attempt: a stream that has begun, a whole answer, or a failure."""
+    """Return the outcome of an attempt: an opened stream, a complete answer, or a failure."""
     headers = _headers(incoming, attempt)
     if attempt.reader and 200 <= incoming.status < 300:
         return _opened(incoming, attempt.reader(incoming.status, headers), pace)
@@ -42,7 +42,7 @@ def read(incoming: Incoming, attempt: Attempt, pace: Pace) -> Outcome:
 
 
 async def aread(incoming: AsyncIncoming, attempt: Attempt, pace: Pace) -> Outcome:
-    """Return what came of an attempt; `read` for async."""
+    """Return the outcome of an attempt; `read` for async."""
     headers = _headers(incoming, attempt)
     if attempt.reader and 200 <= incoming.status < 300:
         return await _aopened(incoming, attempt.reader(incoming.status, headers), pace)

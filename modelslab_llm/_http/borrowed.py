@@ -16,8 +16,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
-import httpcore
-
+from . import failures
 from .connection import about
 from .pace import bounded
 from .private import BACKEND, pools_of
@@ -79,7 +78,7 @@ class Backend:
         """Raise what their own would: httpcore2's errors are not httpcore's."""
         try:
             yield
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except (failures.TimeoutException, failures.NetworkError, failures.ProtocolError) as error:
             name = type(error).__name__
             if connecting:
                 name = name.replace("Read", "Connect").replace("Write", "Connect")
@@ -96,8 +95,8 @@ def _clock(timeout: float | None) -> Callable[[], float | None]:
     def left() -> float | None:
         remaining = None if until is None else until - time.monotonic()
         if remaining is not None and remaining <= 0:
-            raise httpcore.ConnectTimeout("timed out")
-        return bounded(remaining, httpcore.ConnectTimeout)
+            raise failures.ConnectTimeout("timed out")
+        return bounded(remaining, failures.ConnectTimeout)
 
     return left
 
@@ -115,19 +114,19 @@ class BorrowedStream:
         self._stream = stream
         self._translated = translated
         self._layers = Layers()
-        self._ready = b""  # what came and was not asked for yet
+        self._ready = b""  # received and not read yet
         self._lock = threading.Lock()  # HTTP/2 reads and writes at the same time; not held for I/O
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what comes, b"" at its end."""
         with self._translated(False):
             while not self._ready and not self._layers.has_ended:
-                came = self._stream.receive(bounded(timeout, httpcore.ReadTimeout))
+                came = self._stream.receive(bounded(timeout, failures.ReadTimeout))
                 with self._lock:
                     self._ready += self._layers.decode(came)
                     words = self._layers.to_send()
                 if words:
-                    self._stream.send(words, bounded(timeout, httpcore.WriteTimeout))
+                    self._stream.send(words, bounded(timeout, failures.WriteTimeout))
         came, self._ready = self._ready[:max_bytes], self._ready[max_bytes:]
         return came
 
@@ -137,7 +136,7 @@ class BorrowedStream:
             for at in range(0, len(buffer), PIECE):
                 with self._lock:
                     words = self._layers.encode(bytes(buffer[at : at + PIECE]))
-                self._stream.send(words, bounded(timeout, httpcore.WriteTimeout))
+                self._stream.send(words, bounded(timeout, failures.WriteTimeout))
 
     def close(self) -> None:
         """Hang up. A thread that waits wakes up; the socket's number stays taken until it has."""
@@ -167,5 +166,5 @@ class BorrowedStream:
         return about(self._stream.socket, self._layers, info)
 
     def hang_up(self) -> None:
-        """Wake whoever reads."""
+        """Wake the reader."""
         self._stream.hang_up()

@@ -10,14 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from .._forks import no_fork
 from ..errors import ConfigurationError
 
 FILE, FOLDER, KEY_LOG = "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"
 
-_BY_HASH = re.compile(r"[0-9a-f]{8}\.\d+")
+_BY_HASH = r"[0-9a-f]{8}\.\d+"
 """The names under which OpenSSL looks for a certificate in a directory."""
 
 
@@ -37,7 +35,7 @@ def context_of(verify: Any, cert: Any, *, trust_env: bool) -> ssl.SSLContext:
 @lru_cache(maxsize=8)
 def _shared(trust_env: bool, places: tuple[str | None, ...]) -> ssl.SSLContext:
     """Load the certificates once per process, which costs 25 ms. It varies by the arguments."""
-    with no_fork():  # OpenSSL has locks of its own
+    with no_fork():  # OpenSSL has its own locks
         return _loaded(True, None, trust_env)
 
 
@@ -53,9 +51,23 @@ def _loaded(verify: Any, cert: Any, trust_env: bool) -> ssl.SSLContext:
     if named == FOLDER or (named == "verify" and os.path.isdir(place)):
         _check_folders(named, place)
     try:
+        if verify is True and cert is None:
+            return _default(named, place)
+        with no_fork():
+            import httpx
+
         return httpx.create_ssl_context(verify, cert, trust_env)
     except (OSError, ValueError, TypeError) as error:  # an SSLError is an OSError
         raise _culprit(error, named, place, cert) from None
+
+
+def _default(named: str, place: str) -> ssl.SSLContext:
+    """Return what httpx makes by default, which need not be loaded for it."""
+    if named == FOLDER:
+        return ssl.create_default_context(capath=place)
+    import certifi
+
+    return ssl.create_default_context(cafile=place or certifi.where())
 
 
 def _trusted(verify: bool | str | ssl.SSLContext, trust_env: bool) -> tuple[str, str]:
@@ -73,7 +85,7 @@ def _check_folders(named: str, places: str) -> None:
     """Raise if no directory has a certificate: OpenSSL itself takes one that does not exist."""
     for folder in filter(None, places.split(os.pathsep)):
         with suppress(OSError):
-            if any(_BY_HASH.fullmatch(name) for name in os.listdir(folder)):
+            if any(re.fullmatch(_BY_HASH, name) for name in os.listdir(folder)):
                 return
     raise ConfigurationError(
         f"{named}: {places!r} has no certificates (in files named by their hash; run openssl "

@@ -5,14 +5,13 @@ They send what they are given, and know nothing of the protocol.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
-from weakref import finalize
 
 import httpx
+from typing_extensions import Self
 
 from ..errors import ConfigurationError
-from .network import LIMITS, AsyncNetwork, Network, Settings
+from .network import AsyncNetwork, Network, Settings, say_when_left
 from .private import sends_by
 from .transports import AsyncPooledTransport, PooledTransport
 
@@ -30,7 +29,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     names = ("verify", "cert", "limits", "proxy")
     found = {name: given.pop(name) for name in names if given.get(name) is not None}
     given.pop("proxy", None)
-    return Settings(trust_env=given.get("trust_env", True), **{"limits": LIMITS, **found})
+    return Settings(trust_env=given.get("trust_env", True), **found)
 
 
 _ADDS = frozenset({"auth", "base_url", "cookies", "event_hooks", "headers", "params"})
@@ -47,33 +46,6 @@ def _adds_nothing(http: httpx.Client | httpx.AsyncClient, usual: object) -> bool
         or hooks["response"]
         or http.headers.raw != usual
     )
-
-
-def _say_when_left(
-    http: httpx.Client | httpx.AsyncClient, network: Network | AsyncNetwork, cure: str
-) -> None:
-    """Close the connections of a client that nobody closed, once it is garbage, and say so.
-
-    What is to be closed must not hang on the client, or it might be garbage before it.
-    """
-    finalize(http, _close_left, network, cure)
-
-
-def _close_left(network: Network | AsyncNetwork, cure: str) -> None:
-    if close_from_outside(network):
-        warnings.warn(
-            f"a client was left open: {cure}, or use it as a context manager",
-            ResourceWarning,
-            stacklevel=2,
-            source=network,
-        )
-
-
-def close_from_outside(network: Network | AsyncNetwork) -> bool:
-    """Close connections wherever this runs; tell whether there were any."""
-    was_used = network.in_use and not network.is_closed
-    network.close()
-    return was_used
 
 
 class DefaultHttpxClient(httpx.Client):
@@ -95,11 +67,21 @@ class DefaultHttpxClient(httpx.Client):
         self._transport_of_ours: PooledTransport | None = None
         usual = not keep_cookies and not settings.keys() & _ADDS
         if settings.get("transport") is None:
-            settings["transport"] = self._transport_of_ours = PooledTransport(_settings(settings))
+            self._transport_of_ours = PooledTransport(Network(_settings(settings)))
+            settings["transport"] = self._transport_of_ours
         super().__init__(**settings)
         self._usual = self.headers.raw if usual else None
         if self.network is not None:
-            _say_when_left(self, self.network, "call close()")
+            say_when_left(self, self.network, "call close()")
+
+    @classmethod
+    def over(cls, network: Network) -> Self:
+        """Return a transport on connections that somebody else owns."""
+        made = cls.__new__(cls)
+        made._transport_of_ours = PooledTransport(network)
+        httpx.Client.__init__(made, transport=made._transport_of_ours)
+        made._usual = made.headers.raw
+        return made
 
     @property
     def network(self) -> Network | None:
@@ -108,7 +90,7 @@ class DefaultHttpxClient(httpx.Client):
 
     @property
     def transport_alone(self) -> PooledTransport | None:
-        """Its transport, if nobody would miss what it does to a request beside sending it."""
+        """Its transport, if the client does nothing to a request except send it."""
         transport = self._transport_of_ours
         if (
             transport is not None
@@ -124,7 +106,7 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
 
     def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
-        self._transport_of_ours: httpx.AsyncBaseTransport | None = None
+        self._transport_of_ours: AsyncPooledTransport | None = None
         usual = not keep_cookies and not settings.keys() & _ADDS
         if settings.get("transport") is None:
             self._transport_of_ours = self._make_transport(_settings(settings))
@@ -132,19 +114,28 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         super().__init__(**settings)
         self._usual = self.headers.raw if usual else None
         if self.network is not None:
-            _say_when_left(self, self.network, "await close()")
+            say_when_left(self, self.network, "await close()")
 
-    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
-        return AsyncPooledTransport(settings)
+    @classmethod
+    def over(cls, network: AsyncNetwork) -> Self:
+        """Return a transport on connections that somebody else owns."""
+        made = cls.__new__(cls)
+        made._transport_of_ours = AsyncPooledTransport(network)
+        httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)
+        made._usual = made.headers.raw
+        return made
+
+    def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
+        return AsyncPooledTransport(AsyncNetwork(settings))
 
     @property
     def network(self) -> AsyncNetwork | None:
         """Its connections; None if they are not ours."""
-        transport = self._transport_of_ours
-        return transport.network if isinstance(transport, AsyncPooledTransport) else None
+        network = self._transport_of_ours and self._transport_of_ours.network
+        return network if isinstance(network, AsyncNetwork) else None
 
     @property
-    def transport_alone(self) -> httpx.AsyncBaseTransport | None:
+    def transport_alone(self) -> AsyncPooledTransport | None:
         """Its transport; see `DefaultHttpxClient.transport_alone`."""
         transport = self._transport_of_ours
         if (
@@ -169,7 +160,11 @@ class DefaultAioHttpClient(DefaultAsyncHttpxClient):
     Pass it as `http_client=`, and close it yourself.
     """
 
-    def _make_transport(self, settings: Settings) -> httpx.AsyncBaseTransport:
-        from .aio import AioTransport  # loads asyncio
-
-        return AioTransport(settings)
+    def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
+        try:
+            from .aio import AioNetwork  # loads asyncio and aiohttp
+        except ImportError as error:
+            raise ImportError(
+                "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
+            ) from error
+        return AsyncPooledTransport(AioNetwork(settings))

@@ -11,13 +11,11 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-import httpcore
-
-from . import sockets
+from .._records import record
+from . import failures, sockets
 from .http1 import Head, Headers, Http1
 from .names import Address, look_up
 from .opening import Route, opening
@@ -41,7 +39,7 @@ class Waits(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class Asked:
     """A request to send: all its headers, and its body as bytes or in pieces."""
 
@@ -59,6 +57,27 @@ class Asked:
 
     def __repr__(self) -> str:  # the headers hold the key
         return f"Asked({self.method!r})"
+
+
+class Answered(Protocol):
+    """A connection on which the head of a response has arrived, for async: ours or aiohttp's."""
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        ...
+
+    async def read(self, waits: Waits) -> bytes:
+        """Return the next piece of the body, whatever has arrived; b"" at its end."""
+        ...
+
+    def about(self, info: str) -> Any:
+        """Return what httpx's `network_stream` says about a connection."""
+        ...
+
+    def hang_up(self) -> None:
+        """Close the connection and wake its user."""
+        ...
 
 
 class _Stream(Protocol):
@@ -142,7 +161,7 @@ class _Connection(Generic[StreamT]):
         """Raise if a server sends before it is asked: that would pass for the first response."""
         came = stream.look()
         if came is not None and self._layers.decode(came):
-            raise httpcore.RemoteProtocolError("the server sent data before the request")
+            raise failures.RemoteProtocolError("the server sent data before the request")
 
     def look(self) -> bool:
         """Prepare for another request; return whether nothing that would disturb it has arrived.
@@ -159,7 +178,7 @@ class _Connection(Generic[StreamT]):
                 return not self.is_hung_up
             try:
                 data = self._layers.decode(came)
-            except httpcore.ReadError:  # TLS that was cut off
+            except failures.ReadError:  # TLS that was cut off
                 return False
             if data or self._layers.has_ended:
                 return False  # and it stays so: what arrived is gone
@@ -168,7 +187,7 @@ class _Connection(Generic[StreamT]):
     def _check_whole(self, piece: bytes) -> None:
         """Raise if a body ended before it was complete."""
         if not piece and self._http.state != "done":
-            raise httpcore.ReadError("the response was interrupted")
+            raise failures.ReadError("the response was interrupted")
 
     def hang_up(self) -> None:
         """Close the connection and wake its user. Callable from any thread."""
@@ -200,12 +219,12 @@ class _Connection(Generic[StreamT]):
 
         def left() -> float | None:
             if self.is_hung_up:
-                raise httpcore.ConnectError(sockets.OUR_END)
+                raise failures.ConnectError(sockets.OUR_END)
             if until is None:
                 return None
             remaining = until - time.monotonic()
             if remaining <= 0:
-                raise httpcore.ConnectTimeout("timed out")
+                raise failures.ConnectTimeout("timed out")
             return remaining
 
         return left
@@ -216,10 +235,10 @@ def _failing_to_connect() -> Generator[None]:
     """Turn any failure here into an error that no connection could be made."""
     try:
         yield
-    except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
-        raise httpcore.ConnectTimeout(str(error)) from error
-    except (httpcore.ReadError, httpcore.WriteError, OSError) as error:
-        raise httpcore.ConnectError(str(error)) from error
+    except (failures.ReadTimeout, failures.WriteTimeout) as error:
+        raise failures.ConnectTimeout(str(error)) from error
+    except (failures.ReadError, failures.WriteError, OSError) as error:
+        raise failures.ConnectError(str(error)) from error
 
 
 class Connection(_Connection[sockets.Stream]):
@@ -244,7 +263,7 @@ class Connection(_Connection[sockets.Stream]):
                 self._send(words, waits)
             if not isinstance(asked.body, bytes):
                 self._send_pieces(asked, waits)
-        except httpcore.WriteError:
+        except failures.WriteError:
             pass  # a server may respond and close before it has read the whole request
         while self._http.hear(self._receive(waits)) is None:
             pass
@@ -271,7 +290,7 @@ class Connection(_Connection[sockets.Stream]):
 
     def _send(self, words: bytes, waits: Waits) -> None:
         if self._stream is None:
-            raise httpcore.WriteError(sockets.OUR_END)
+            raise failures.WriteError(sockets.OUR_END)
         self._stream.send(words, waits.seconds("write"))
 
     def _receive(self, waits: Waits) -> bytes:
@@ -279,7 +298,7 @@ class Connection(_Connection[sockets.Stream]):
         layers = self._layers
         while not layers.has_ended:
             if self._stream is None:
-                raise httpcore.ReadError(sockets.OUR_END)
+                raise failures.ReadError(sockets.OUR_END)
             came = layers.decode(self._stream.receive(waits.seconds("read")))
             if words := layers.to_send():
                 self._stream.send(words, waits.seconds("write"))
@@ -344,7 +363,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
                 await self._send(words, waits)
             if not isinstance(asked.body, bytes):
                 await self._send_pieces(asked, waits)
-        except httpcore.WriteError:
+        except failures.WriteError:
             pass  # a server may respond and close before it has read the whole request
         while self._http.hear(await self._receive(waits)) is None:
             pass
@@ -371,7 +390,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
 
     async def _send(self, words: bytes, waits: Waits) -> None:
         if self._stream is None:
-            raise httpcore.WriteError(sockets.OUR_END)
+            raise failures.WriteError(sockets.OUR_END)
         await self._stream.send(words, waits.seconds("write"))
 
     async def _receive(self, waits: Waits) -> bytes:
@@ -379,7 +398,7 @@ class AsyncConnection(_Connection[Any]):  # a stream of `on_asyncio` or `on_trio
         layers = self._layers
         while not layers.has_ended:
             if self._stream is None:
-                raise httpcore.ReadError(sockets.OUR_END)
+                raise failures.ReadError(sockets.OUR_END)
             came = layers.decode(await self._stream.receive(waits.seconds("read")))
             if words := layers.to_send():
                 await self._stream.send(words, waits.seconds("write"))

@@ -164,13 +164,13 @@ def _tls_reason(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, ssl.SSLError) and error.reason:
             return error.reason
-        if quoted := _REASON.search(str(error)):
+        if quoted := re.search(_REASON, str(error)):
             return quoted[1]
         error = error.__cause__ or error.__context__
     return ""
 
 
-_REASON = re.compile(r"\[SSL: ([A-Z0-9_/]+)\]")
+_REASON = r"\[SSL: ([A-Z0-9_/]+)\]"
 
 
 def system_reason(error: BaseException | None) -> str:

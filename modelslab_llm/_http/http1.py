@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 import h11
-import httpcore
+
+from . import failures
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,25 +32,35 @@ class Head:
 
     __slots__ = ("fields", "headers", "http_version", "reason", "status")
 
-    def __init__(self, event: h11.Response) -> None:
-        self.status: int = event.status_code
-        self.reason: bytes = bytes(event.reason)
-        self.http_version: bytes = b"HTTP/" + bytes(event.http_version)
-        self.headers: Headers = event.headers.raw_items()
+    def __init__(
+        self, status: int, reason: bytes, http_version: bytes, headers: Headers, fields: Headers
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.http_version = http_version
+        self.headers = headers
         """As the server spells them."""
-        self.fields: Headers = list(event.headers)
+        self.fields = fields
         """With lower-case names."""
+
+    @classmethod
+    def of(cls, event: h11.Response) -> Head:
+        """Return the head that h11 has read."""
+        version, names = b"HTTP/" + bytes(event.http_version), event.headers
+        reason = bytes(event.reason)
+        return cls(event.status_code, reason, version, names.raw_items(), list(names))
 
     def by_name(self) -> dict[str, str]:
         """Return the headers by their lower-case names; those with one name are joined."""
         found: dict[str, str] = {}
         for raw_name, raw_value in self.fields:
-            name, value = raw_name.decode("ascii"), _text(raw_value)
+            name, value = raw_name.decode("ascii"), text_of(raw_value)
             found[name] = f"{found[name]}, {value}" if name in found else value
         return found
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """Return the value of a header as text."""
     try:
         return value.decode("utf-8")  # the few servers that send more than ASCII use it
     except UnicodeDecodeError:
@@ -81,7 +92,7 @@ class Http1:
         try:
             sent = self._h11.send(h11.Request(method=method, target=target, headers=headers))
         except h11.LocalProtocolError as error:
-            raise httpcore.LocalProtocolError(str(error)) from None
+            raise failures.LocalProtocolError(str(error)) from None
         self.state = "asking"
         return sent or b""
 
@@ -98,13 +109,13 @@ class Http1:
             return self._h11.send(event) or b""
         except h11.LocalProtocolError as error:
             self.state = "broken"
-            raise httpcore.LocalProtocolError(str(error)) from None
+            raise failures.LocalProtocolError(str(error)) from None
 
     def hear(self, data: bytes) -> Head | None:
         """Take received bytes, b"" at the end; return the head of the response once complete."""
         self.state = "broken"
         if not data:
-            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+            raise failures.RemoteProtocolError("Server disconnected without sending a response.")
         self.heard = True
         try:
             self._h11.receive_data(data)
@@ -113,7 +124,7 @@ class Http1:
                 self._bear(event)
                 event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from None
+            raise failures.RemoteProtocolError(str(error)) from None
         if isinstance(event, h11.Response):
             self._answered(event)
         else:
@@ -123,11 +134,11 @@ class Http1:
     def _bear(self, event: h11.InformationalResponse) -> None:
         self._early += 1
         if event.status_code == 101:
-            raise httpcore.RemoteProtocolError(
+            raise failures.RemoteProtocolError(
                 "the server switched to another protocol without being asked"
             )
         if self._early > MOST_EARLY:
-            raise httpcore.RemoteProtocolError("the server sent only interim responses")
+            raise failures.RemoteProtocolError("the server sent only interim responses")
 
     def _answered(self, event: h11.Response) -> None:
         rest, _ = self._h11.trailing_data
@@ -138,7 +149,7 @@ class Http1:
             self._keeps = False  # RFC 9112, section 6.3: possibly an attack
         self._body = _framing(self._method, event)
         self._rest = bytes(rest)
-        self.head = Head(event)
+        self.head = Head.of(event)
         self.state = "done" if self._body.done else "answered"
 
     def begin(self) -> bytes:
@@ -225,7 +236,7 @@ class Length:
         return piece
 
     def end(self) -> None:
-        raise httpcore.RemoteProtocolError(
+        raise failures.RemoteProtocolError(
             "peer closed connection without sending complete message body"
             f" (received {self._length - self._missing} bytes, expected {self._length})"
         )
@@ -262,7 +273,7 @@ class Chunked:
         self._trailers = 0  # bytes of trailers so far
         self._held = b""  # part of a line
         self.done = False
-        self.fault: httpcore.RemoteProtocolError | None = None
+        self.fault: failures.RemoteProtocolError | None = None
         """The error found after the piece that was returned last, so that the piece is not lost."""
         self.rest = b""
 
@@ -279,7 +290,7 @@ class Chunked:
                     at = self._skip_trailers(data, at)
                 else:
                     at = self._read_size(data, at)
-        except httpcore.RemoteProtocolError as error:
+        except failures.RemoteProtocolError as error:
             if not pieces:
                 raise
             self.fault = error
@@ -296,7 +307,7 @@ class Chunked:
         if missing <= 2:
             line_end = data[at : at + missing]
             if not b"\r\n"[2 - missing :].startswith(line_end):
-                raise httpcore.RemoteProtocolError(f"malformed chunk footer: {line_end!r}")
+                raise failures.RemoteProtocolError(f"malformed chunk footer: {line_end!r}")
             at += len(line_end)
             missing -= len(line_end)
         self._missing = missing
@@ -325,11 +336,11 @@ class Chunked:
     def _hold(self, data: bytes, at: int, fault: str) -> int:
         """Keep part of a line until the rest arrives."""
         if len(data) - at > MOST_LINE or b"\n" in data[at:]:
-            raise httpcore.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
+            raise failures.RemoteProtocolError(f"{fault}: {data[at : at + 40]!r}")
         self._held = data[at:]
         return len(data)
 
     def end(self) -> None:
-        raise httpcore.RemoteProtocolError(
+        raise failures.RemoteProtocolError(
             "peer closed connection without sending complete message body (incomplete chunked read)"
         )

@@ -24,46 +24,21 @@ from typing import Any, TypeVar
 import httpx
 
 from .._protocol.values import Request
-from ..errors import APIError, ClientClosedError, ConfigurationError
+from ..errors import APIError
 from .borrowed import BorrowedStream, borrow
-from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient, close_from_outside
+from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient
 from .foreign import foreign
-from .libraries import is_client, library_of
-from .own_wire import LAST_BYTES, LAST_READS, asend, send
+from .libraries import library_of
+from .network import close_from_outside
+from .own_wire import LAST_BYTES, LAST_READS, asend, check_open, send
 from .pace import Pace, waits_end_at
 from .private import carries_as_made
 from .requests import headers_of, waits_of
-from .transports import AsyncPooledTransport, NetworkStream
+from .transports import NetworkStream
 from .unpack import aunpacked, unpacked
-from .wire import AsyncHTTPClient, AsyncIncoming, AsyncWire, HTTPClient, Incoming, Wire
+from .wire import AsyncHTTPClient, AsyncIncoming, HTTPClient, Incoming
 
 T = TypeVar("T")
-
-
-def wire_of(http: HTTPClient | None) -> Wire:
-    """Return the wire over the caller's client, or over our own.
-
-    Raises `ConfigurationError` for anything else, and for unusable proxies of the environment.
-    """
-    if http is None:
-        http = DefaultHttpxClient()
-    elif not is_client(http, "Client"):
-        raise ConfigurationError(
-            "http_client must be an httpx.Client or an httpx2.Client; for async use AsyncModelsLab"
-        )
-    return HttpxWire(http)
-
-
-def awire_of(http: AsyncHTTPClient | None) -> AsyncWire:
-    """Return the wire over the caller's client, or over our own; see `wire_of`."""
-    if http is None:
-        http = DefaultAsyncHttpxClient()
-    elif not is_client(http, "AsyncClient"):
-        raise ConfigurationError(
-            "http_client must be an httpx.AsyncClient or an httpx2.AsyncClient; for sync use "
-            "ModelsLab"
-        )
-    return AsyncHttpxWire(http)
 
 
 class HttpxWire:
@@ -82,7 +57,7 @@ class HttpxWire:
     def send(self, request: Request, pace: Pace) -> Incoming:
         """Send a request; see `Wire`."""
         http = self.http
-        _check_open(http)
+        check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultHttpxClient) else None
         if alone is not None and carries_as_made(alone):
             incoming = send(alone.network, request, pace)
@@ -98,7 +73,7 @@ class HttpxWire:
                     built = _built_request(http, request, pace)
                     response = http.send(built, stream=True, follow_redirects=False)
         except RuntimeError:
-            _check_open(http)
+            check_open(http)
             raise  # from a hook of the caller
         self.has_heard = True
         return HttpxIncoming(http, response, pace)
@@ -122,9 +97,9 @@ class AsyncHttpxWire:
     async def send(self, request: Request, pace: Pace) -> AsyncIncoming:
         """Send a request; see `Wire`."""
         http = self.http
-        _check_open(http)
+        check_open(http)
         alone = http.transport_alone if isinstance(http, DefaultAsyncHttpxClient) else None
-        if isinstance(alone, AsyncPooledTransport) and carries_as_made(alone):
+        if alone is not None and carries_as_made(alone):
             incoming = await asend(alone.network, request, pace)
             self.has_heard = True
             return incoming
@@ -139,7 +114,7 @@ class AsyncHttpxWire:
             response = await pace.within(send)
             response.request = built
         except RuntimeError:
-            _check_open(http)
+            check_open(http)
             raise  # from a hook of the caller
         self.has_heard = True
         return AsyncHttpxIncoming(http, response, pace)
@@ -350,10 +325,3 @@ class _Ready(AsyncIterator[T]):
         for item in self._items:
             return item
         raise StopAsyncIteration
-
-
-def _check_open(http: HTTPClient | AsyncHTTPClient) -> None:
-    if http.is_closed:
-        raise ClientClosedError(
-            "this client is closed: create a new one, or make calls inside its with block"
-        ) from None

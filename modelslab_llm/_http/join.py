@@ -1,6 +1,6 @@
 """Read the streams of one answer one after the other, sync and async side by side.
 
-What is handed out, and whether another stream is opened, is decided in `_protocol/joining`.
+`_protocol/joining` decides what is delivered, and whether another stream is opened.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _raise_if_over(joining: Joining, end: type[Exception]) -> None:
 
 
 def _next(opened: Opened[Iterator[Event]]) -> Event | APIError | None:
-    """Return the next event, or what came instead of one: the end, or an error."""
+    """Return the next event, or the end or error that came instead."""
     if opened.held:
         return opened.held.popleft()
     try:

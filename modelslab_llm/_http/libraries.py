@@ -1,7 +1,7 @@
-"""Know httpx and httpx2 apart, and what they have in common. Never loads httpx2.
+"""Distinguish httpx and httpx2, and share what they have in common. Never loads httpx2.
 
-httpx2 goes on where httpx stopped, with the same names. A caller may bring a client of either, or
-make httpx2 stand in for httpx (`httpx2.alias_httpx()`) before this package is loaded.
+httpx2 continues httpx, with the same names. A caller may pass a client of either, or make httpx2
+replace httpx (`httpx2.alias_httpx()`) before this package is loaded.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-import httpcore
-import httpx
+from .._forks import no_fork
+from . import failures
 
 CLIENTS = ("httpx", "httpx2")
 """The libraries whose clients are accepted."""
@@ -27,6 +27,9 @@ def library_of(value: object) -> ModuleType:
     for kind in type(value).__mro__:
         if (name := kind.__module__.partition(".")[0]) in CLIENTS:
             return sys.modules[name]
+    with no_fork():
+        import httpx
+
     return httpx
 
 
@@ -38,13 +41,15 @@ def is_client(value: object, name: str) -> bool:
 
 def errors() -> tuple[type[Exception], ...]:
     """Return what the libraries that are loaded raise, to be used as `except errors():`."""
-    found: list[type[Exception]] = [
-        httpcore.TimeoutException,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-        httpcore.UnsupportedProtocol,
-    ]
+    found: list[type[Exception]] = []
+    if "httpcore" in sys.modules:
+        found += [
+            failures.TimeoutException,
+            failures.NetworkError,
+            failures.ProtocolError,
+            failures.ProxyError,
+            failures.UnsupportedProtocol,
+        ]
     for name in CLIENTS:
         if module := sys.modules.get(name):
             found += [module.HTTPError, module.StreamError, module.InvalidURL]

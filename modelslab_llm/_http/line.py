@@ -147,7 +147,7 @@ class Line:
         self._finish(woken)
 
     def leave(self, ticket: Ticket) -> None:
-        """Forget a ticket: nobody waits with it any more."""
+        """Forget a ticket that is no longer used."""
         with self._lock:
             now = time.monotonic()
             self._waiting.pop(ticket, None)

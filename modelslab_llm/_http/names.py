@@ -1,7 +1,7 @@
-"""Look up the addresses of a host without waiting longer than one wants to.
+"""Look up the addresses of a host with a timeout.
 
-The system's resolver cannot be interrupted, so it runs in a thread, which is left behind where it
-takes too long; those who want the same host meanwhile share it.
+The system's resolver cannot be interrupted, so it runs in a thread, which is abandoned if it takes
+too long; concurrent lookups of the same host share it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Lookup:
             self._tell()
 
     def run(self) -> None:
-        """Ask the resolver, and tell all who wait."""
+        """Call the resolver, and wake all waiting lookups."""
         try:
             self.found = _resolved(self._host, self._port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
@@ -49,7 +49,7 @@ class Lookup:
             self._tell()
 
     def run_shared(self) -> None:
-        """Do the same in a thread of its own, for all who ask meanwhile.
+        """Do the same in a separate thread, for all concurrent lookups.
 
         It is there to be shared from its first step on and not before, and no signal comes to such
         a thread: nobody is to wait for what was interrupted before it ran, or as it ended.
@@ -65,7 +65,7 @@ class Lookup:
     def _tell(self) -> None:
         while self._bells:
             # IndexError: another thread told the last of them; RuntimeError: the event loop of
-            # whoever waited has ended.
+            # the waiting call has ended.
             with suppress(IndexError, RuntimeError):
                 self._bells.popleft()()
 
@@ -96,7 +96,7 @@ def look_up(host: str, port: int) -> Lookup:
 
 
 def is_address(host: str) -> bool:
-    """Tell whether this is no name but an address.
+    """Tell whether this is an address, not a name.
 
     >>> [is_address(host) for host in ("127.0.0.1", "::1", "localhost")]
     [True, True, False]

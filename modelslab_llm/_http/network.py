@@ -1,4 +1,5 @@
-"""Send requests over our own connections: which connection to use, who waits, what is sent again.
+"""Send requests over our own connections: which connection to use, which call waits, what is sent
+again.
 
 `Network` is thread-safe; an `AsyncNetwork` keeps the connections of each event loop apart. Nothing
 here knows the protocol above HTTP.
@@ -13,44 +14,48 @@ import os
 import ssl
 import sys
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import ModuleType
-from typing import Any
-from weakref import WeakSet
-
-import httpcore
-import httpx
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from weakref import WeakSet, finalize
 
 from .._forks import no_fork
+from .._records import record
+from . import failures
 from .certificates import context_of
-from .connection import Asked, AsyncConnection, Connection, Waits
+from .connection import Answered, Asked, AsyncConnection, Connection, Waits
 from .opening import PORTS, Proxies, Route
 from .pool import Pool, PoolClosedError, Waiter
 from .sockets import shorter
 
+if TYPE_CHECKING:
+    import httpx
+
 log = logging.getLogger("modelslab_llm")
 
-LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=None, keepalive_expiry=30.0)
-
 _AGAIN = "the server had closed the connection; sent again on a new one"
-_DIED = (httpcore.ReadError, httpcore.RemoteProtocolError)
 
 
-class ClosedError(httpcore.ReadError):
-    """The client was closed before or during the request."""
+class Limits(NamedTuple):
+    """How many connections there may be; names as in `httpx.Limits`, defaults our own."""
+
+    max_connections: int | None = 1000
+    max_keepalive_connections: int | None = None
+    keepalive_expiry: float | None = 30.0
 
 
-@dataclass(frozen=True)
+@record
 class Settings:
     """The connection settings of one client; they mean what they mean for `httpx.Client`."""
 
     verify: Any = True
     cert: Any = None
     trust_env: bool = True
-    limits: httpx.Limits = field(default_factory=lambda: LIMITS)
+    limits: httpx.Limits | Limits = field(default_factory=Limits)
     proxy: Any = None
 
     def context(self) -> ssl.SSLContext:
@@ -58,8 +63,8 @@ class Settings:
         return context_of(self.verify, self.cert, trust_env=self.trust_env)
 
 
-class _Network:
-    """The part that sync and async share."""
+class Ways:
+    """The ways to the servers, and whom to trust there: the part that all networks share."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -68,20 +73,12 @@ class _Network:
         self._context_kept: ssl.SSLContext | None = None
         self.is_closed = False
         """Whether `close` was called."""
-        self._start()
-        _ALL.add(self)
-
-    def _start(self) -> None:
-        raise NotImplementedError
-
-    def _all(self) -> list[Connection | AsyncConnection]:
-        raise NotImplementedError
 
     def route(self, scheme: str, host: str, port: int | None) -> Route:
         """Return the route to a server; always the same for the same server."""
         if scheme not in PORTS:
             words = f"an unsupported protocol {scheme!r}" if scheme else "no protocol"
-            raise httpcore.UnsupportedProtocol(f"the URL has {words}, not http:// or https://")
+            raise failures.UnsupportedProtocol(f"the URL has {words}, not http:// or https://")
         place = (scheme, host, port or PORTS[scheme])
         route = self._routes.get(place)
         if route is None:
@@ -95,6 +92,54 @@ class _Network:
         if self._context_kept is None:
             self._context_kept = self._settings.context()
         return self._context_kept
+
+
+class AsyncWays(Protocol):
+    """What async requests are sent over: our own connections, or aiohttp's."""
+
+    bounds_each_wait: ClassVar[bool]
+    """Whether sending ends by itself when no time is left, and need not be cancelled."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        ...
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The TLS context."""
+        ...
+
+    def route(self, scheme: str, host: str, port: int | None) -> Route:
+        """Return the route to a server; always the same for the same server."""
+        ...
+
+    async def send(self, asked: Asked, waits: Waits) -> Answered:
+        """Send a request; return its connection once the head of the response has arrived."""
+        ...
+
+    def give(self, connection: Any) -> None:
+        """Give a connection of its own back; it is closed unless it was read to the end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection of this event loop and wake its users."""
+        ...
+
+
+class _Network(Ways):
+    """The part that our own networks share, sync and async."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._start()
+        _ALL.add(self)
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _all(self) -> list[Connection | AsyncConnection]:
+        raise NotImplementedError
 
     def _trusted(self) -> ssl.SSLContext:
         return self.context
@@ -126,7 +171,7 @@ class _Line:
         """Return the seconds until the next look. Raises if the wait took too long."""
         left = None if self._until is None else self._until - time.monotonic()
         if left is not None and left <= 0:
-            raise httpcore.PoolTimeout("every connection is in use")
+            raise failures.PoolTimeout("every connection is in use")
         return shorter(None, left)
 
 
@@ -153,7 +198,7 @@ class Network(_Network):
         if not connection.is_new:
             try:
                 return self._asked(connection, asked, waits)
-            except _DIED:
+            except (failures.ReadError, failures.RemoteProtocolError):
                 if connection.has_heard or not asked.is_repeatable or self.is_closed:
                     raise
                 log.debug(_AGAIN)
@@ -210,7 +255,7 @@ class Network(_Network):
                     except Empty:
                         pass
         except PoolClosedError:
-            raise ClosedError("the client was closed") from None
+            raise failures.ReadError("the client was closed") from None
         finally:
             if waiter is not None:
                 pool.leave(waiter)
@@ -218,6 +263,8 @@ class Network(_Network):
 
 class AsyncNetwork(_Network):
     """The connections of an async client, separate for each event loop."""
+
+    bounds_each_wait: ClassVar[bool] = True
 
     _by_loop: dict[object, tuple[ModuleType, Pool[Route, AsyncConnection]]]
 
@@ -237,7 +284,7 @@ class AsyncNetwork(_Network):
         if not connection.is_new:
             try:
                 return await self._asked(pool, connection, asked, waits)
-            except _DIED:
+            except (failures.ReadError, failures.RemoteProtocolError):
                 if connection.has_heard or not asked.is_repeatable or self.is_closed:
                     raise
                 log.debug(_AGAIN)
@@ -261,6 +308,10 @@ class AsyncNetwork(_Network):
             for connection in pool.close():
                 connection.hang_up()
             _tidy(pool)
+
+    async def aclose(self) -> None:
+        """Close every connection; nothing is waited for."""
+        self.close()
 
     def _here(self) -> tuple[ModuleType, Pool[Route, AsyncConnection]]:
         """Return the pool of this event loop, and drop the pools of loops that ended."""
@@ -326,10 +377,35 @@ class AsyncNetwork(_Network):
                 else:
                     await bell.wait(line.left())
         except PoolClosedError:
-            raise ClosedError("the client was closed") from None
+            raise failures.ReadError("the client was closed") from None
         finally:
             if waiter is not None:
                 pool.leave(waiter)
+
+
+def say_when_left(owner: object, network: Network | AsyncNetwork, cure: str) -> None:
+    """Close connections that nobody closed, once their owner is garbage, and say so.
+
+    What is to be closed must not hang on the owner, or it might be garbage before it.
+    """
+    finalize(owner, _close_left, network, cure)
+
+
+def _close_left(network: Network | AsyncNetwork, cure: str) -> None:
+    if close_from_outside(network):
+        warnings.warn(
+            f"a client was left open: {cure}, or use it as a context manager",
+            ResourceWarning,
+            stacklevel=2,
+            source=network,
+        )
+
+
+def close_from_outside(network: Network | AsyncNetwork) -> bool:
+    """Close connections wherever this runs; tell whether there were any."""
+    was_used = network.in_use and not network.is_closed
+    network.close()
+    return was_used
 
 
 def _tidy(pool: Pool[Route, Any]) -> None:

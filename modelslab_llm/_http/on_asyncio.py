@@ -14,8 +14,7 @@ from math import inf
 from typing import Any
 from weakref import finalize
 
-import httpcore
-
+from . import failures
 from .sockets import OUR_END, READ, Socket, shut_down
 
 Loop = asyncio.AbstractEventLoop
@@ -39,7 +38,7 @@ class Bell:
         self._rang = asyncio.Event()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and who waited with it
+        with suppress(RuntimeError):  # the loop has ended, and the waiting calls with it
             self._loop.call_soon_threadsafe(self._rang.set)
 
     async def wait(self, seconds: float) -> None:
@@ -84,35 +83,68 @@ def _select(waiting: list[Socket], seconds: float | None) -> list[Socket]:
     return list({*writable, *failed})
 
 
-class _Inlet:
+class Timed:
+    """Something whose waits are limited by one timer, which is set again if it goes off too early.
+
+    It must hold nothing that is to be noticed when nobody else holds it: the event loop holds it.
+    """
+
+    __slots__ = ("_due", "_loop", "_timer", "_timer_at")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._due = 0.0
+
+    def too_late(self) -> None:
+        """End the wait, if there still is one."""
+        raise NotImplementedError
+
+    def limit(self, seconds: float | None) -> None:
+        """Let the wait that begins now end after so long, if at all."""
+        if seconds is None:
+            self._due = inf
+            return
+        self._due = due = self._loop.time() + seconds
+        if self._timer is None or due < self._timer_at:
+            self._set_timer(due)
+
+    def stop_timer(self) -> None:
+        """Limit nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, due: float) -> None:
+        self.stop_timer()
+        self._timer_at = due
+        self._timer = self._loop.call_at(due, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._loop.time() >= self._due:
+            self.too_late()
+        elif self._due < inf:
+            self._set_timer(self._due)
+
+
+class _Inlet(Timed):
     """What the event loop holds of a stream, which does not lead to the stream itself.
 
     A stream that nobody holds any more can so be noticed, though the loop waits on its socket.
     """
 
-    __slots__ = (
-        "_due",
-        "_loop",
-        "_timer",
-        "_timer_at",
-        "held",
-        "is_on",
-        "sock",
-        "waiter",
-        "writer",
-    )
+    __slots__ = ("held", "is_on", "sock", "waiter", "writer")
 
     def __init__(self, sock: Socket, loop: Loop) -> None:
+        super().__init__(loop)
         self.sock: Socket | None = sock
         self.held: bytes | OSError | None = None
-        """What came when nobody waited; reading pauses until it is taken."""
+        """Bytes that arrived while no reader waited; reading pauses until they are taken."""
         self.is_on = False
         self.waiter: asyncio.Future[bytes | Exception] | None = None
         self.writer: asyncio.Future[None] | None = None
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._due = 0.0
 
     def switch_on(self) -> None:
         if not self.is_on and self.sock is not None:
@@ -125,7 +157,7 @@ class _Inlet:
             self.is_on = False
 
     def readable(self) -> None:
-        """Read what has come, for whoever waits, or for later."""
+        """Read the available bytes, for the waiting reader or for later."""
         came: bytes | OSError
         try:
             came = self.sock.recv(READ) if self.sock is not None else b""
@@ -143,46 +175,23 @@ class _Inlet:
         if not came or isinstance(came, OSError):
             self.switch_off()
 
-    def limit(self, seconds: float | None) -> None:
-        """Let the wait that begins now end after so long, if at all.
-
-        A timer that goes off too early is set again, so that one does for many waits.
-        """
-        if seconds is None:
-            self._due = inf
-            return
-        self._due = due = self._loop.time() + seconds
-        if self._timer is None or due < self._timer_at:
-            self._set_timer(due)
-
-    def _set_timer(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._loop.call_at(due, self._look_at_clock)
-
-    def _look_at_clock(self) -> None:
-        self._timer = None
-        if self.waiter is None or self.waiter.done():
-            return
-        if self._loop.time() < self._due:
-            if self._due < inf:
-                self._set_timer(self._due)
-        else:
-            self.waiter.set_result(httpcore.ReadTimeout("timed out"))
+    def too_late(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(failures.ReadTimeout("timed out"))
 
     def shut(self) -> None:
-        """Hang up and let go of the socket; for the loop's own thread, or if it does not run."""
+        """Close the connection and release the socket; for the loop's own thread, or if it does not
+        run.
+        """
         sock = self.sock
         if sock is None:
             return
         shut_down(sock)
         self.switch_off()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stop_timer()
         self.sock = None
         if self._loop.is_closed():
-            return  # and whoever waited is gone with it
+            return  # and the reader is gone with it
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(b"")
         if self.writer is not None and not self.writer.done():
@@ -213,7 +222,7 @@ class Stream:
             return self._came(held)
         if not inlet.is_on:
             if inlet.sock is None:
-                raise httpcore.ReadError(OUR_END)
+                raise failures.ReadError(OUR_END)
             try:
                 inlet.switch_on()
             except NotImplementedError:
@@ -226,13 +235,13 @@ class Stream:
             inlet.waiter = None
 
     def _came(self, came: bytes | Exception) -> bytes:
-        """Return what came, or raise it."""
+        """Return the result, or raise the error."""
         if isinstance(came, bytes):
             if not came and self._is_hung_up:
-                raise httpcore.ReadError(OUR_END)
+                raise failures.ReadError(OUR_END)
             return came
         if isinstance(came, OSError):
-            raise httpcore.ReadError(str(came)) from came
+            raise failures.ReadError(str(came)) from came
         raise came
 
     async def _receive_alone(self, sock: Socket, seconds: float | None) -> bytes:
@@ -240,9 +249,9 @@ class Stream:
         try:
             return self._came(await asyncio.wait_for(self._loop.sock_recv(sock, READ), seconds))
         except (TimeoutError, asyncio.TimeoutError) as error:
-            raise httpcore.ReadTimeout("timed out") from error
+            raise failures.ReadTimeout("timed out") from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
 
     async def send(self, data: bytes, seconds: float | None) -> None:
         """Send it all; `seconds` bound each wait until the other side takes more of it."""
@@ -256,13 +265,13 @@ class Stream:
     def _sent(self, data: bytes | memoryview) -> int:
         sock = self._inlet.sock
         if sock is None:
-            raise httpcore.WriteError(OUR_END)
+            raise failures.WriteError(OUR_END)
         try:
             return sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     async def _until_writable(self, seconds: float | None) -> None:
         inlet, sock = self._inlet, self._inlet.sock
@@ -287,7 +296,7 @@ class Stream:
                 self._loop.remove_writer(sock)
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         inlet = self._inlet
         if inlet.held is not None or inlet.sock is None:
             held, inlet.held = inlet.held, None
@@ -306,13 +315,15 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket. From another thread that takes until the loop runs."""
+        """Close the connection, and release the socket. From another thread, that takes until the
+        loop runs.
+        """
         self.hang_up()
         _let_go(self._loop, self._inlet)
         self._left.detach()
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it, and the loop, are another process's."""
+        """Release the socket silently: it and the loop belong to another process."""
         self._left.detach()
         sock, self._inlet.sock = self._inlet.sock, None
         if sock:
@@ -342,4 +353,4 @@ def _end(future: asyncio.Future[Any]) -> None:
 
 def _time_out(future: asyncio.Future[Any]) -> None:
     if not future.done():
-        future.set_exception(httpcore.WriteTimeout("timed out"))
+        future.set_exception(failures.WriteTimeout("timed out"))

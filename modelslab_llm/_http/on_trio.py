@@ -6,14 +6,14 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-import httpcore
 import trio
 
+from . import failures
 from .sockets import OUR_END, READ, Socket, shut_down
 
 
 def running_loop() -> Any:
-    """Return what stands for the run that this is in. Raises `RuntimeError` where none is."""
+    """Return the token of the current run. Raises `RuntimeError` without one."""
     trio.lowlevel.current_task()  # inside another loop's program trio runs, but not everywhere
     return trio.lowlevel.current_trio_token()
 
@@ -21,7 +21,7 @@ def running_loop() -> Any:
 def has_ended(loop: Any) -> bool:
     """Tell whether a run is over."""
     try:
-        loop.run_sync_soon(bool)  # there is no better way to ask
+        loop.run_sync_soon(bool)  # there is no better check
     except RuntimeError:
         return True
     return False
@@ -35,7 +35,7 @@ class Bell:
         self._rang = trio.Event()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # the run is over, and who waited with it
+        with suppress(RuntimeError):  # the run is over, and the waiting calls with it
             self._token.run_sync_soon(self._set)
 
     def _set(self) -> None:
@@ -91,7 +91,7 @@ class Stream:
                 await trio.lowlevel.wait_readable(sock)
                 came = self._received(sock)
             return came or b""
-        raise httpcore.ReadTimeout("timed out")
+        raise failures.ReadTimeout("timed out")
 
     def _received(self, sock: Socket | None) -> bytes | None:
         try:
@@ -99,9 +99,9 @@ class Stream:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
         if not came and self._is_hung_up:
-            raise httpcore.ReadError(OUR_END)
+            raise failures.ReadError(OUR_END)
         return came
 
     async def send(self, data: bytes, seconds: float | None) -> None:
@@ -112,25 +112,25 @@ class Stream:
             while sent < len(data):
                 sock = self._sock
                 if sock is None:
-                    raise httpcore.WriteError(OUR_END)
+                    raise failures.WriteError(OUR_END)
                 with trio.move_on_after(inf if seconds is None else seconds) as scope:
                     await trio.lowlevel.wait_writable(sock)
                 if scope.cancelled_caught:
-                    raise httpcore.WriteTimeout("timed out")
+                    raise failures.WriteTimeout("timed out")
                 sent += self._sent(view[sent:])
 
     def _sent(self, data: memoryview) -> int:
         if self._sock is None:
-            raise httpcore.WriteError(OUR_END)
+            raise failures.WriteError(OUR_END)
         try:
             return self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         if self._sock is None:
             return b""
         try:
@@ -147,12 +147,14 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket; a task that waits on it holds it a little longer."""
+        """Close the connection, and release the socket; a task that waits on it holds it a little
+        longer.
+        """
         self.hang_up()
         self._sock = None
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it, and the run, are another process's."""
+        """Release the socket silently: it and the run belong to another process."""
         sock, self._sock = self._sock, None
         if sock:
             sock.close()

@@ -1,23 +1,23 @@
-"""Open the way to a server: which proxy stands before it, and what is said until TLS is up. Pure.
+"""Open the way to a server: which proxy is in front of it, and the exchange until TLS is up. Pure.
 
 `opening` is a generator that yields bytes to send, or None to be sent what comes; so it is the same
-in sync and async, and is tested by hand.
+in sync and async, and is tested directly.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeAlias
 
-import httpcore
-import httpx
-
+from .._forks import no_fork
 from ..errors import ConfigurationError
+from . import failures
 from .http1 import Headers, Http1
 from .tls import Layers
 
@@ -28,7 +28,7 @@ PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy: where it is, and what it wants to be told."""
+    """A proxy: its address, and what it requires."""
 
     scheme: str
     host: str
@@ -36,15 +36,16 @@ class Proxy:
     auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     context: ssl.SSLContext | None = field(default=None, repr=False)
-    given: Any = field(default=None, repr=False, compare=False)
-    """As httpx has it."""
 
     @classmethod
     def of(cls, given: Any, named: str = "proxy") -> Proxy:
-        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`; `named` is where it stands.
+        """Read what httpx takes as a proxy: a URL, or an `httpx.Proxy`; `named` is its source.
 
-        Raises `ConfigurationError`, which shows nothing of the URL: it may hold a login.
+        Raises `ConfigurationError`, which does not show the URL: it may contain a login.
         """
+        with no_fork():
+            import httpx  # for programs with a proxy alone
+
         try:
             proxy = given if hasattr(given, "raw_auth") else httpx.Proxy(url=given)
         except httpx.InvalidURL:
@@ -57,7 +58,7 @@ class Proxy:
         if not host or port > 65535:
             raise ConfigurationError(f"{named} has no host, or an invalid port; {_CURE}")
         headers = tuple(proxy.headers.raw)
-        return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context, proxy)
+        return cls(url.scheme, host, port, proxy.raw_auth, headers, proxy.ssl_context)
 
     @property
     def is_socks(self) -> bool:
@@ -80,9 +81,7 @@ class Proxies:
         self._by_scheme: dict[str, Proxy] = {}
         self._except_for: str | None = None
         if given is None and trust_env:
-            from urllib.request import getproxies  # loads much, for a client alone
-
-            found = getproxies()
+            found = _of_environment()
             for scheme in ("http", "https"):
                 kind = scheme if found.get(scheme) else "all"
                 if url := found.get(kind, "").strip():
@@ -91,18 +90,18 @@ class Proxies:
             self._except_for = found.get("no")
 
     def before(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy that stands before a server, if there is one."""
+        """Return the proxy for a server, if there is one."""
         if self._given is not None:
             return self._given
         proxy = self._by_scheme.get(scheme)
         return None if proxy is None or self._is_excepted(scheme, host, port) else proxy
 
     def _is_excepted(self, scheme: str, host: str, port: int) -> bool:
-        """Tell whether the environment wants no proxy before a server.
+        """Tell whether the environment excludes a server from proxies.
 
-        `NO_PROXY` holds names, which stand for those below them too, addresses and ranges of
-        addresses, each perhaps with a port or a scheme; `*` is all of them. What is none of these
-        stands for nothing. Without it the system may know some.
+        `NO_PROXY` contains names, which include their subdomains, addresses and address ranges,
+        each with or without a port or a scheme; `*` matches everything. Other entries match
+        nothing. Without it, the system may have exceptions.
         """
         if self._except_for is None:
             from urllib.request import getproxies_environment, proxy_bypass
@@ -110,6 +109,18 @@ class Proxies:
             return not getproxies_environment() and bool(proxy_bypass(host))
         entries = self._except_for.lower().replace(",", " ").split()
         return any(_stands_for(entry, scheme, host, port) for entry in entries)
+
+
+def _of_environment() -> dict[str, str]:
+    """Return the proxies that the environment, or else the system, names."""
+    if sys.platform not in ("darwin", "win32") and not any(
+        name.lower().endswith("_proxy") for name in os.environ
+    ):
+        return {}
+    with no_fork():
+        from urllib.request import getproxies  # loads a dozen modules
+
+    return getproxies()
 
 
 _CURE = (
@@ -126,7 +137,7 @@ def _variable(kind: str) -> str:
 
 
 def _stands_for(entry: str, scheme: str, host: str, port: int) -> bool:
-    """Tell whether an entry of `NO_PROXY` stands for a server.
+    """Tell whether an entry of `NO_PROXY` matches a server.
 
     >>> [_stands_for(e, "http", "10.1.2.3", 80) for e in ("10.0.0.0/8", "10.1.2.3:81", "3", "*")]
     [True, False, False, True]
@@ -186,6 +197,12 @@ class Route:
         return self.proxy is not None and self.scheme == "http" and not self.proxy.is_socks
 
     @property
+    def origin(self) -> str:
+        """The server, as the beginning of a URL."""
+        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{in_url(self.host)}{port}"
+
+    @property
     def wants_context(self) -> bool:
         """Whether the certificates of the client are needed."""
         by_proxy = self.proxy is not None and self.proxy.scheme == "https"
@@ -197,11 +214,11 @@ class Route:
             return target, headers
         known = {name.lower() for name, _ in headers}
         more = [item for item in self.proxy.own_headers() if item[0].lower() not in known]
-        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{_in_url(self.host)}{port}".encode() + target, more + headers
+        return self.origin.encode() + target, more + headers
 
 
-def _in_url(host: str) -> str:
+def in_url(host: str) -> str:
+    """Return a host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -229,7 +246,7 @@ def _speaking_http1(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _tunnel(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     """Have an HTTP proxy connect to the server and carry what we say, whatever it is."""
-    target = f"{_in_url(route.host)}:{route.port}".encode()
+    target = f"{in_url(route.host)}:{route.port}".encode()
     http = Http1()
     told = [(b"Host", target), (b"Accept", b"*/*"), *proxy.own_headers()]
     yield layers.encode(http.ask(b"CONNECT", target, told) + http.ask_no_more())
@@ -239,9 +256,9 @@ def _tunnel(route: Route, proxy: Proxy, layers: Layers) -> Talk:
         if came or layers.has_ended:
             head = http.hear(came)
     if not 200 <= head.status < 300:
-        raise httpcore.ProxyError(f"{head.status} {head.reason.decode('ascii', 'ignore')}")
+        raise failures.ProxyError(f"{head.status} {head.reason.decode('ascii', 'ignore')}")
     if http.left_over:
-        raise httpcore.ProxyError("the proxy sent unexpected data after its response")
+        raise failures.ProxyError("the proxy sent unexpected data after its response")
 
 
 # RFC 1928, section 6, and RFC 1929 for the login.
@@ -265,7 +282,7 @@ def _socks(route: Route, proxy: Proxy, layers: Layers) -> Talk:
         while len(buffer) < count:
             came = layers.decode((yield None))
             if not came and layers.has_ended:
-                raise httpcore.ProxyError("the proxy closed the connection")
+                raise failures.ProxyError("the proxy closed the connection")
             buffer.extend(came)
         taken = bytes(buffer[:count])
         del buffer[:count]
@@ -276,23 +293,23 @@ def _socks(route: Route, proxy: Proxy, layers: Layers) -> Talk:
     yield layers.encode(bytes((5, 1, way)))
     version, chosen = yield from received(2)
     if version != 5:
-        raise httpcore.ProxyError("the proxy does not speak SOCKS5")
+        raise failures.ProxyError("the proxy does not speak SOCKS5")
     if chosen != way:
-        raise httpcore.ProxyError("the proxy does not accept this kind of authentication")
+        raise failures.ProxyError("the proxy does not accept this kind of authentication")
     if login is not None:
         yield layers.encode(b"\x01" + _counted(login[0]) + _counted(login[1]))
         if (yield from received(2))[1] != 0:
-            raise httpcore.ProxyError("the proxy rejected the login")
+            raise failures.ProxyError("the proxy rejected the login")
     yield layers.encode(
         b"\x05\x01\x00" + _socks_address(route.host) + route.port.to_bytes(2, "big")
     )
     _, code, _, kind = yield from received(4)
     if code != 0:
-        raise httpcore.ProxyError(_SAID.get(code, f"code {code}"))
+        raise failures.ProxyError(_SAID.get(code, f"code {code}"))
     length = {1: 4, 4: 16}.get(kind) or (yield from received(1))[0]
     yield from received(length + 2)
     if buffer:
-        raise httpcore.ProxyError("the proxy sent unexpected data after its response")
+        raise failures.ProxyError("the proxy sent unexpected data after its response")
 
 
 def _socks_address(host: str) -> bytes:
@@ -305,5 +322,5 @@ def _socks_address(host: str) -> bytes:
 
 def _counted(text: bytes) -> bytes:
     if len(text) > 255:
-        raise httpcore.ProxyError("a hostname or a login is too long for SOCKS")
+        raise failures.ProxyError("a hostname or a login is too long for SOCKS")
     return bytes((len(text),)) + text

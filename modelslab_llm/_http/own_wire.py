@@ -1,21 +1,24 @@
-"""Send over our own connections without httpx: the `Wire` of the package's own clients, as long as
-nobody has wrapped them.
+"""Send over our own connections, or aiohttp's, without httpx, as long as nobody has wrapped them.
+
+See `wires`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
+from typing import Protocol
 
-import httpx
-
+from .._forks import no_fork
 from .._protocol.values import Request
-from ..errors import APITimeoutError
-from .connection import Asked, AsyncConnection, Connection
+from ..errors import APITimeoutError, ClientClosedError
+from .connection import Answered, Asked, Connection
 from .foreign import foreign
-from .network import AsyncNetwork, Network
+from .network import AsyncWays, Network
+from .opening import PORTS
 from .pace import Pace, Phase
 from .requests import headers_of
 from .unpack import aunpacked, unpacked
@@ -24,18 +27,36 @@ LAST_READS = 8
 LAST_BYTES = 0.1  # seconds to wait for the end of the body, to keep the connection
 
 
+class _Closable(Protocol):
+    @property
+    def is_closed(self) -> bool: ...
+
+
+def check_open(connections: _Closable) -> None:
+    """Raise if a client, or its connections, were closed."""
+    if connections.is_closed:
+        raise ClientClosedError(
+            "this client is closed: create a new one, or make calls inside its with block"
+        ) from None
+
+
 def send(network: Network, request: Request, pace: Pace) -> OwnIncoming:
     """Send a request; see `Wire`."""
     return OwnIncoming(network, network.send(_asked(network, request), pace), pace)
 
 
-async def asend(network: AsyncNetwork, request: Request, pace: Pace) -> OwnAsyncIncoming:
+async def asend(network: AsyncWays, request: Request, pace: Pace) -> OwnAsyncIncoming:
     """Send a request; see `AsyncWire`."""
-    return OwnAsyncIncoming(network, await network.send(_asked(network, request), pace), pace)
+    asked = _asked(network, request)
+    if network.bounds_each_wait:
+        connection = await network.send(asked, pace)
+    else:
+        connection = await pace.within(partial(network.send, asked, pace))
+    return OwnAsyncIncoming(network, connection, pace)
 
 
-def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
-    scheme, host, port, netloc, target = _parsed(request.url)
+def _asked(network: Network | AsyncWays, request: Request) -> Asked:
+    scheme, host, port, netloc, target = parsed(request.url)
     headers = {"host": netloc, **headers_of(request)}  # the request's own host wins
     if request.content is not None:
         headers["content-length"] = str(len(request.content))
@@ -45,11 +66,28 @@ def _asked(network: Network | AsyncNetwork, request: Request) -> Asked:
     return Asked(route, request.method.encode("ascii"), target, raw, request.content or b"")
 
 
+_OCTET = r"(?:[1-9]?\d|1\d\d|2[0-4]\d|25[0-5])"
+_PLAIN = (
+    rf"(https?)://([a-z][a-z0-9._-]*|{_OCTET}(?:\.{_OCTET}){{3}})(?::([1-9]\d{{0,3}}|[1-5]\d{{4}}))?"
+    r"(/|(?:/[\w~-][\w.~-]*)+)"
+)
+"""A URL of a form in which httpx changes nothing."""
+
+
 @lru_cache(maxsize=64)
-def _parsed(url: str) -> tuple[str, str, int | None, str, bytes]:
-    parsed = httpx.URL(url)  # handles international names and escaping
-    host = parsed.raw_host.decode("ascii")
-    return parsed.scheme, host, parsed.port, parsed.netloc.decode("ascii"), parsed.raw_path
+def parsed(url: str) -> tuple[str, str, int | None, str, bytes]:
+    """Return the scheme, host, port, host header and target of a URL, as httpx reads it."""
+    if plain := re.fullmatch(_PLAIN, url, re.ASCII):
+        scheme, host, port, target = plain.groups()
+        if port is None or PORTS[scheme] == int(port):
+            return scheme, host, None, host, target.encode("ascii")
+        return scheme, host, int(port), f"{host}:{port}", target.encode("ascii")
+    with no_fork():
+        import httpx  # handles international names and escaping
+
+    read = httpx.URL(url)
+    host = read.raw_host.decode("ascii")
+    return read.scheme, host, read.port, read.netloc.decode("ascii"), read.raw_path
 
 
 class _Shortly:
@@ -117,11 +155,11 @@ class OwnIncoming:
 
 
 class OwnAsyncIncoming(AsyncIterator[bytes]):
-    """An async response over one of our own connections; it iterates over its own body."""
+    """An async response over such a connection; it iterates over its own body."""
 
-    def __init__(self, network: AsyncNetwork, connection: AsyncConnection, pace: Pace) -> None:
+    def __init__(self, network: AsyncWays, connection: Answered, pace: Pace) -> None:
         self._network = network
-        self._connection: AsyncConnection | None = connection
+        self._connection: Answered | None = connection
         self._pace = pace
         self.status: int = connection.head.status
         self.headers: Mapping[str, str] = connection.head.by_name()

@@ -8,23 +8,22 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, TypeVar
 
-import httpcore
-
 from .._protocol.config import Timeout
 from .._protocol.reader import Reader
 from .._protocol.values import Attempt
 from ..errors import APITimeoutError
+from . import failures
 
 T = TypeVar("T")
 
 Phase: TypeAlias = Literal["connect", "write", "read", "pool"]
 
-TIMEOUTS: dict[Phase, type[Exception]] = {
-    "connect": httpcore.ConnectTimeout,
-    "write": httpcore.WriteTimeout,
-    "read": httpcore.ReadTimeout,
-    "pool": httpcore.PoolTimeout,
-}
+
+def timeout_of(phase: Phase) -> type[Exception]:
+    """Return the HTTP library's error for a wait that took too long."""
+    error: type[Exception] = getattr(failures, f"{phase.title()}Timeout")
+    return error
+
 
 LATE = 0.05  # seconds that async work may go on after its limit
 EARLY = 0.01  # seconds; a socket's timeout may end a little before the clock says so
@@ -61,7 +60,7 @@ class Pace:
             return wait
         left = moment - time.monotonic()
         if left <= 0:
-            raise TIMEOUTS[phase]("the time is up")
+            raise timeout_of(phase)("the time is up")
         return left if wait is None else min(wait, left)
 
     def look(self, reader: Reader) -> None:
@@ -72,11 +71,11 @@ class Pace:
         reader.moved = False
 
     def hold(self) -> None:
-        """Stop the clock of progress while the caller works on what has come."""
+        """Pause the progress timeout while the caller works."""
         self._held_since = time.monotonic()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         if self._held_since is not None and self._stalls is not None:
             self._stalls += time.monotonic() - self._held_since
         self._held_since = None

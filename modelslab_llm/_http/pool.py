@@ -1,4 +1,4 @@
-"""Decide which connection a request gets, and limit their number. Never waits, does no I/O.
+"""Decide which connection a request gets, and limit their number. Never waits; does no I/O.
 
 No counter can go wrong, because there is none. Only its user holds a connection that is in use.
 The pool has a weak reference, which disappears with the connection: given back, dropped by a
@@ -68,7 +68,7 @@ class Pool(Generic[R, C]):
     """The connections of one client; in async, those of one event loop.
 
     `make(route, key)` returns a new connection, which the caller opens. Connections to be closed
-    are put into `gone`; whoever used the pool closes them after the lock is released.
+    are put into `gone`; the caller closes them after the lock is released.
     """
 
     def __init__(

@@ -38,6 +38,12 @@ BACKEND = "_network_backend"
 its place that bounds every wait. Gone: there a deadline does not bound headers that drip in, nor a
 host name's lookup, and closing the client does not wake a thread that waits for an answer."""
 
+READ_TIMEOUT = "read_timeout"
+START_TIMEOUT = "start_timeout"
+"""Of what aiohttp reads a connection with: its limit of a read, and what sets the timer for that,
+a new one for each piece that arrives. Once a head has arrived we limit the reads, with one timer.
+Gone: a piece costs a timer more, and both limits hold."""
+
 
 OURS = __name__.partition(".")[0]
 
@@ -48,7 +54,7 @@ def set_pool(transport: Any, pool: object) -> None:
 
 
 def is_as_made(function: object) -> bool:
-    """Tell whether a function of httpx or httpcore is the library's own, and nobody's patch.
+    """Tell whether a function of httpx or httpcore is the library's own, not a patch.
 
     A patch may say of itself what it likes, but what it is run with is its own module's. The guard
     of our testing kit, which only looks, does not count.
@@ -103,6 +109,15 @@ def _are_as_made(functions: Iterable[object]) -> bool:
 
 _SEEN: list[tuple[object, ...]] = []
 """Ways that were last found to be as made: of sync and async, with our guard and without."""
+
+
+def limit_no_reads(response: Any) -> None:
+    """Have aiohttp limit the time between two pieces of a response no more."""
+    connection: Any = response.connection  # None if all of it has arrived
+    protocol = connection and connection.protocol
+    if hasattr(protocol, READ_TIMEOUT) and hasattr(protocol, START_TIMEOUT):
+        setattr(protocol, READ_TIMEOUT, None)
+        getattr(protocol, START_TIMEOUT)()
 
 
 def pools_of(http: Any) -> list[Any]:

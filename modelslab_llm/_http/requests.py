@@ -1,4 +1,4 @@
-"""Make the headers and limits a request is sent with, the same whoever sends it. Sends nothing."""
+"""Build the headers and timeouts of a request, the same for every transport. Sends nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Sockets: racing to connect over all addresses of a host, and the sync stream over one.
 
-A socket in use is never closed under whoever waits on it: it is shut down, which wakes them and
-tells the server, and it is closed when the last who holds it lets go.
+A socket in use is never closed while a call waits on it: it is shut down, which wakes the call and
+tells the server, and it is closed when the last reference is gone.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-import httpcore
-
+from . import failures
 from .names import Address, look_up
 
 READ = 64 * 1024  # bytes asked of a socket in one go
 STAGGER = 0.25  # seconds until the next address is tried beside those before (RFC 8305, section 5)
 OUR_END = "the connection was closed on this side"
-LOOK = 0.25  # seconds after which those who wait look whether they still should
+LOOK = 0.25  # seconds between checks of a waiting call
 
 _BEGUN = {
     errno.EINPROGRESS,
@@ -36,7 +35,7 @@ _BEGUN = {
 
 
 class Socket(socket.socket):
-    """A socket that says nothing when the last who holds it lets go, and is closed then.
+    """A socket that is closed without a warning when the last reference is gone.
 
     It is closed by a function in C, between whose steps no signal can break in.
     """
@@ -45,7 +44,9 @@ class Socket(socket.socket):
 
 
 def shut_down(sock: socket.socket) -> None:
-    """Wake whoever waits on a socket and tell the other side, whatever processes hold it too."""
+    """Wake the calls that wait on a socket and tell the other side, even if other processes hold it
+    too.
+    """
     with suppress(OSError):  # it is not connected, or not any more
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -84,7 +85,7 @@ def racing(
             if (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == 0:
                 return sock
             waiting.remove(sock)
-            next_at = clock()  # there is no point in waiting for the one that failed
+            next_at = clock()  # waiting for the one that failed is useless
             failure, failed = (failure if failed else OSError(code, os.strerror(code))), True
     raise failure
 
@@ -115,11 +116,11 @@ class Stream:
         try:
             came = self._waiting(seconds).recv(READ)
         except TimeoutError as error:
-            raise httpcore.ReadTimeout(str(error)) from error
+            raise failures.ReadTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise failures.ReadError(str(error)) from error
         if not came and self._is_hung_up:
-            raise httpcore.ReadError(OUR_END)
+            raise failures.ReadError(OUR_END)
         return came
 
     def send(self, data: bytes, seconds: float | None) -> None:
@@ -132,12 +133,12 @@ class Stream:
                     while sent < len(data):
                         sent += sock.send(view[sent:])
         except TimeoutError as error:
-            raise httpcore.WriteTimeout(str(error)) from error
+            raise failures.WriteTimeout(str(error)) from error
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
 
     def look(self) -> bytes | None:
-        """Return what has come already, b"" if that is the end; None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end; None if there are none."""
         try:
             return self._waiting(0.0).recv(READ)
         except BlockingIOError:
@@ -161,7 +162,7 @@ class Stream:
 
     @property
     def is_readable(self) -> bool:
-        """Whether something has come, or the end."""
+        """Whether bytes, or the end, have arrived."""
         if (sock := self._sock) is None:
             return True
         if not hasattr(select, "poll"):
@@ -177,12 +178,12 @@ class Stream:
             shut_down(sock)
 
     def shut(self) -> None:
-        """Hang up, and let go of the socket."""
+        """Close the connection, and release the socket."""
         self.hang_up()
         self._sock = None
 
     def forget(self) -> None:
-        """Let go of the socket without a word: it is another process's."""
+        """Release the socket silently: it belongs to another process."""
         sock, self._sock = self._sock, None
         if sock:
             sock.close()
@@ -193,7 +194,7 @@ Talk: TypeAlias = Generator["bytes | None", bytes, None]
 
 
 def carry(talk: Talk, stream: Stream, left: Left) -> None:
-    """Say what a talk wants said and tell it what comes back, until it is over."""
+    """Run a handshake: send its bytes and pass it the replies, until it is over."""
     came = b""
     try:
         words = next(talk)
@@ -239,7 +240,7 @@ def _addresses(host: str, port: int, left: Left) -> list[Address]:
 
 
 def shorter(wait: float | None, left: float | None) -> float:
-    """Return how long to wait until somebody looks again."""
+    """Return how long to wait before looking again."""
     return min(seconds for seconds in (wait, left, LOOK) if seconds is not None)
 
 

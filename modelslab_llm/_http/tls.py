@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Generator
 
-import httpcore
+from . import failures
 
 PIECE = 256 * 1024  # bytes encrypted in one go: a request may have many MB
 
@@ -39,7 +39,7 @@ class Tls:
             self._incoming.write_eof()
 
     def decrypted(self) -> bytes:
-        """Return all that what came stands for. Raises `httpcore.ReadError`."""
+        """Return the decrypted bytes of what has arrived. Raises `httpcore.ReadError`."""
         pieces: list[bytes] = []
         try:
             while piece := self.ssl_object.read(65536):
@@ -51,7 +51,7 @@ class Tls:
             # Many servers leave without the goodbye of TLS. Whether a body may end like this is
             # decided by its framing: only one that has no other end may.
             if error.errno != ssl.SSL_ERROR_EOF:
-                raise httpcore.ReadError(str(error)) from error
+                raise failures.ReadError(str(error)) from error
             self.has_ended = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -63,7 +63,7 @@ class Tls:
                 while at < len(view):
                     at += self.ssl_object.write(view[at:])
         except ssl.SSLError as error:  # the other side has broken it off
-            raise httpcore.WriteError(str(error)) from error
+            raise failures.WriteError(str(error)) from error
         return self._outgoing.read()
 
     def to_send(self) -> bytes:
@@ -81,7 +81,7 @@ class Layers:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is no layer."""
+        """Whether there is no TLS layer."""
         return not self._layers
 
     @property
@@ -90,7 +90,9 @@ class Layers:
         return self._layers[-1] if self._layers else None
 
     def decode(self, data: bytes) -> bytes:
-        """Return what bytes from the socket stand for; b"" at their end, or if it needs more."""
+        """Return the decrypted form of bytes from the socket; b"" at their end, or if it needs
+        more.
+        """
         ended = not data
         for layer in self._layers:
             if data:
@@ -132,5 +134,5 @@ class Layers:
                 if came or self.has_ended:
                     layer.put(came)
         if layer.decrypted() or layer.has_ended:
-            raise httpcore.RemoteProtocolError("the server sent data before the request")
+            raise failures.RemoteProtocolError("the server sent data before the request")
         self._layers.append(layer)

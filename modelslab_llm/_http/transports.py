@@ -1,7 +1,7 @@
-"""Our connections as transports of httpx's, for all that goes through a client of httpx's.
+"""Our connections as httpx transports, for everything that goes through an httpx client.
 
-They are `httpx.HTTPTransport`s whose requests go on to a pool of ours. So whoever stands in for one
-(pytest-httpx, respx) or around one (OpenTelemetry) is asked first.
+They are `httpx.HTTPTransport`s whose requests go on to a pool of ours. So a replacement
+(pytest-httpx, respx) or wrapper (OpenTelemetry) sees each request first.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import httpcore
 import httpx
 from typing_extensions import Self
 
-from .connection import Asked, AsyncConnection, Connection
-from .network import AsyncNetwork, Network, Settings
-from .pace import TIMEOUTS, Phase, bounded
+from .connection import Answered, Asked, Connection
+from .network import AsyncWays, Network
+from .pace import Phase, bounded, timeout_of
 from .private import is_as_made, set_pool
 
 
 class PooledTransport(httpx.HTTPTransport):
     """Send requests over our connections."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.network: Network = Network(settings)
+    def __init__(self, network: Network) -> None:
+        self.network: Network = network
         self._door = Door(self.network)
         set_pool(self, self._door)
 
@@ -41,15 +41,15 @@ class PooledTransport(httpx.HTTPTransport):
         self.close()
 
     def close(self) -> None:
-        """Close every connection; who uses one is woken."""
+        """Close every connection, and wake its users."""
         self._door.close()
 
 
 class AsyncPooledTransport(httpx.AsyncHTTPTransport):
     """Send requests over our connections, from async code."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.network: AsyncNetwork = AsyncNetwork(settings)
+    def __init__(self, network: AsyncWays) -> None:
+        self.network = network
         self._door = AsyncDoor(self.network)
         set_pool(self, self._door)
 
@@ -65,7 +65,7 @@ class AsyncPooledTransport(httpx.AsyncHTTPTransport):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection; who uses one is woken."""
+        """Close every connection, and wake its users."""
         await self._door.aclose()
 
 
@@ -77,10 +77,10 @@ class GivenWaits:
 
     def seconds(self, phase: Phase) -> float | None:
         """Return how long a wait may last; see `Waits`."""
-        return bounded(self._timeouts.get(phase), TIMEOUTS[phase])
+        return bounded(self._timeouts.get(phase), timeout_of(phase))
 
 
-def _asked(request: httpcore.Request, network: Network | AsyncNetwork) -> Asked:
+def _asked(request: httpcore.Request, network: Network | AsyncWays) -> Asked:
     url = request.url
     route = network.route(url.scheme.decode(), url.host.decode(), url.port)
     target, headers = route.asked(request.url.target, list(request.headers))
@@ -91,9 +91,9 @@ def _asked(request: httpcore.Request, network: Network | AsyncNetwork) -> Asked:
 
 
 class NetworkStream(httpcore.NetworkStream):
-    """What httpx's `network_stream` tells of a connection; it keeps none alive."""
+    """The data of a connection for httpx's `network_stream`; it keeps none alive."""
 
-    def __init__(self, connection: Connection | AsyncConnection) -> None:
+    def __init__(self, connection: Connection | Answered) -> None:
         self._connection = ref(connection)
 
     def get_extra_info(self, info: str) -> Any:
@@ -101,12 +101,12 @@ class NetworkStream(httpcore.NetworkStream):
         return None if connection is None else connection.about(info)
 
     def hang_up(self) -> None:
-        """Wake whoever reads."""
+        """Wake the reader."""
         if connection := self._connection():
             connection.hang_up()
 
 
-def _extensions(connection: Connection | AsyncConnection) -> dict[str, Any]:
+def _extensions(connection: Connection | Answered) -> dict[str, Any]:
     head = connection.head
     return {
         "http_version": head.http_version,
@@ -123,7 +123,7 @@ class Door:
         self._mocked: httpcore.ConnectionPool | None = None
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request, or let whoever has put themselves in httpcore's place answer it."""
+        """Send a request, or let a replacement of httpcore answer it."""
         if not is_as_made(httpcore.ConnectionPool.handle_request):
             return self._stand_in().handle_request(request)
         network = self._network
@@ -171,7 +171,7 @@ class _Body:
 class AsyncDoor:
     """What `httpx.AsyncHTTPTransport` takes for a pool of httpcore's."""
 
-    def __init__(self, network: AsyncNetwork) -> None:
+    def __init__(self, network: AsyncWays) -> None:
         self._network = network
         self._mocked: httpcore.AsyncConnectionPool | None = None
 
@@ -196,7 +196,7 @@ class AsyncDoor:
         return self._mocked
 
     async def aclose(self) -> None:
-        self._network.close()
+        await self._network.aclose()
         if self._mocked is not None:
             await self._mocked.aclose()
 
@@ -204,11 +204,9 @@ class AsyncDoor:
 class _AsyncBody(AsyncIterator[bytes]):
     """A body, which gives its connection back when it is closed."""
 
-    def __init__(
-        self, network: AsyncNetwork, connection: AsyncConnection, waits: GivenWaits
-    ) -> None:
+    def __init__(self, network: AsyncWays, connection: Answered, waits: GivenWaits) -> None:
         self._network = network
-        self._connection: AsyncConnection | None = connection
+        self._connection: Answered | None = connection
         self._waits = waits
 
     async def __anext__(self) -> bytes:

@@ -1,6 +1,6 @@
 """Decompress an answer piece by piece: a bomb of any ratio fills no more than one piece.
 
-Pure: bytes to bytes. How much of the answer is wanted in all is decided by whoever reads it.
+Pure: bytes to bytes. The reader decides how much of the answer it takes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from ..types._base import tolerated
 
 PIECE = 64 * 1024
-"""The most bytes of one piece. A byte of gzip may stand for a thousand."""
+"""The maximum size of one piece. A byte of gzip may expand to a thousand."""
 
 ACCEPTED = "gzip, deflate"
 """What to ask a server for: the encodings that can be unpacked within a limit."""
@@ -28,7 +28,7 @@ class Unpacker:
     """Unpack one body that was sent with this `content-encoding`.
 
     Names that are no encoding, which some servers send (`utf-8`), change nothing. One encoding
-    inside another is refused: of gzip in gzip a byte may stand for a million.
+    inside another is refused: a byte of gzip in gzip may expand to a million.
     """
 
     def __init__(self, encoding: str) -> None:
@@ -42,10 +42,10 @@ class Unpacker:
         self._is_inside = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the next bytes of the body stand for, in pieces of at most `PIECE` bytes.
+        """Yield the decompressed form of the next bytes, in pieces of at most `PIECE` bytes.
 
         A body may be many compressed members one after the other: some servers end one with each
-        event, so that it can be read at once.
+        event, so that it can be read immediately.
         """
         if not self._packed:
             yield data
@@ -94,13 +94,13 @@ class Unpacker:
 
 
 def unpacked(source: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield what the chunks of a body stand for."""
+    """Yield the decompressed chunks of a body."""
     unpacker = Unpacker(encoding)
     for chunk in source:
         yield from unpacker.feed(chunk)
 
 
-class aunpacked(AsyncIterator[bytes]):  # it stands beside `unpacked`
+class aunpacked(AsyncIterator[bytes]):  # it is beside `unpacked`
     """`unpacked` for async. No generator: one that is left early needs closing, this does not."""
 
     def __init__(self, source: AsyncIterator[bytes], encoding: str) -> None:

@@ -1,4 +1,5 @@
-"""The seam between deciding and HTTP: what a wire does for `drive`, and what a caller's client has.
+"""Define the interface between decisions and HTTP: what a wire does for `drive`, and what a
+caller's client has.
 
 A `Wire` sends one request and hands out the answer as it comes in. Nothing here names an HTTP
 library, and nothing decides what is sent or what an answer means.
@@ -72,7 +73,7 @@ class AsyncHTTPClient(Protocol):
 
 
 class Incoming(Protocol):
-    """An answer whose head has come."""
+    """An answer whose headers have arrived."""
 
     @property
     def status(self) -> int:
@@ -147,7 +148,7 @@ class Wire(Protocol):
 
     @property
     def has_heard(self) -> bool:
-        """Whether any answer has come."""
+        """Whether any response has arrived."""
         ...
 
     def send(self, request: Request, pace: Pace) -> Incoming:
@@ -173,7 +174,7 @@ class AsyncWire(Protocol):
 
     @property
     def has_heard(self) -> bool:
-        """Whether any answer has come."""
+        """Whether any response has arrived."""
         ...
 
     async def send(self, request: Request, pace: Pace) -> AsyncIncoming:

@@ -269,7 +269,9 @@ class Accumulator:
 
 def is_begun(block: ContentBlock) -> bool:
     """Tell whether a text or thinking block already contains text when it starts."""
-    return bool(getattr(block, "text", "") or getattr(block, "thinking", ""))
+    if isinstance(block, TextBlock):
+        return bool(block.text)
+    return isinstance(block, ThinkingBlock) and bool(block.thinking)
 
 
 def _same(one: ContentBlock, other: ContentBlock) -> bool:

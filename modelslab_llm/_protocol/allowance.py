@@ -571,7 +571,7 @@ class Allowance:
         if self._pace is None:
             self._pace, self._next_send = measured, now
         else:
-            # Bounded: the measurement includes our own waiting, and would lower the pace for ever.
+            # Bounded: the measurement includes our own waiting, and would lower the pace forever.
             self._pace = max(PACE_CUT * self._pace, min(0.99 * self._pace, measured))
         slowest = SLOWEST_PACE * max(self.hint, self._service or 0.0, LEAST_GAP)
         self._pace = max(self._pace, 1 / slowest)

@@ -79,7 +79,7 @@ def _request(
 
 
 def accepted(arrived: Arrived, operation: str = "") -> Answer:
-    """Return an answer that says yes; raise the error that any other stands for."""
+    """Return a successful answer; raise the error that any other answer describes."""
     assert isinstance(arrived, Answer)  # nothing but a call with a reader opens a stream
     if not 200 <= arrived.status < 300:
         raise from_status(
@@ -100,7 +100,7 @@ def read_as(model: type[M], answer: Answer, what: str) -> M:
 def not_expected(answer: Answer, what: str, payload: object, why: str = "") -> APIError:
     """Return the error that a 2xx answer carries, or one that shows what came instead.
 
-    `why` it cannot be read is told where the body looks as if it were meant to be.
+    `why` it cannot be parsed is reported if the body looks as if it should be a message.
     """
     if error_inside(payload):
         return from_payload(payload, answer.headers, now=time.time(), in_stream=False)

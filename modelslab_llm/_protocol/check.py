@@ -55,9 +55,9 @@ def checked(
 
 
 def refuse_unknown(params: Mapping[str, Any], known: frozenset[str], verb: str) -> None:
-    """Raise a `TypeError` for a name that is no parameter, as any Python call does.
+    """Raise a `TypeError` for an unknown parameter, as any Python call does.
 
-    A parameter that another client's mark stands for is refused as `InvalidRequestError`.
+    A parameter whose value is another client's marker raises `InvalidRequestError`.
     """
     for name in params.keys() - known:
         if name != "stream" or params[name]:

@@ -15,6 +15,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from .. import endpoints
 from .._hints import ONCE, did_you_mean, hint
+from .._records import record
 from ..endpoints import Endpoint
 from ..errors import ConfigurationError, InvalidRequestError
 from ..observers import Observer
@@ -109,23 +110,23 @@ class Options(TypedDict, total=False):
     """Longest wait in seconds that a server may ask for before a retry; if it asks for more, the
     call fails. Default 60."""
     default_headers: Mapping[str, str] | None
-    """Headers of every request; they win over the client's own. Default none."""
+    """Headers of every request; they take precedence over the package's own. Default none."""
     max_response_bytes: int
-    """Most bytes of one response, streamed or not, and of one event. Default 64 MiB."""
+    """Maximum size in bytes of one response, streamed or not, and of one event. Default 64 MiB."""
     observers: Sequence[Observer]
-    """Observers that are told of each call, attempt, retry and outcome. Default none."""
+    """Observers that are notified of each call, attempt, retry and outcome. Default none."""
     budget: Budget | None
-    """What calls may spend in all; once it is spent, the next call raises `BudgetSpentError`.
+    """The total budget of all calls; once it is spent, the next call raises `BudgetSpentError`.
     Default None, no limit."""
     flow_control: bool
     """Whether calls queue once the server refuses some of them (429, 529). Default True."""
     max_concurrency: int | None
-    """Most calls in flight at a time, open streams included. Default None, no limit."""
+    """Maximum number of calls in flight, open streams included. Default None, no limit."""
     max_queue_wait: float | None
     """Seconds a call may wait in the queue; None for no limit. Default 600."""
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     """Hold everything a client is set to."""
 
@@ -187,7 +188,7 @@ class Config:
         env = os.environ if env is None else env
         if level := _unquoted(env.get(LOG, "")):
             log_to_stderr(level)
-        # Options before the key: a misspelt api_key is no missing one.
+        # Options before the key: a misspelled api_key is not a missing one.
         config = cls.without_key(endpoint, base_url, deployment_id, env=env, **options)
         return replace(config, key=_key(api_key, config.endpoint, env))
 
@@ -263,7 +264,7 @@ class Config:
     @property
     def hide_key(self) -> Callable[[str], str]:
         """Return a text without the key, which servers like to quote in their errors."""
-        # Kept by hand: `cached_property` takes a lock before Python 3.12, which a fork may copy.
+        # Not a `cached_property`, which takes a lock before Python 3.12 that a fork may copy.
         known: Callable[[str], str] | None = self.__dict__.get("hide_key")
         if known is None:
             own = [self.key] if self.key else []
@@ -272,7 +273,7 @@ class Config:
         return known
 
     def hiding(self, headers: Mapping[str, str]) -> Config:
-        """Return what hides the keys in these headers too: a call may bring one of its own."""
+        """Return a function that also masks the keys in these headers: a call may have its own."""
         strange = [key for key in keys_in(headers) if self.hide_key(key) == key]
         return replace(self, brought=tuple(map(Secret, strange))) if strange else self
 

@@ -1,7 +1,7 @@
 """Decide whether a new answer really continues an old one, and what of it is new. Pure.
 
-The request ended in the old text, as the last assistant turn. What comes is a continuation, or the
-server began again, left the old text out, or answered something else. Only where it can be told
+The request ended in the old text, as the last assistant turn. The answer is a continuation, or the
+server started again, left the old text out, or answered something else. Only where it can be told
 apart is the new text handed out: in doubt `NotContinued` is raised.
 """
 
@@ -105,13 +105,13 @@ class Rest:
     (' is', ' tidal.')
     >>> Rest("the Tamar").take("the Tamar is tidal.")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began again, and should have \
-continued the text so far
+    modelslab_llm._protocol.continuation.NotContinued: the server started again instead of \
+continuing the text so far
     >>> answer = Rest("The Tamar")
     >>> answer.take("S"), answer.take("ure, ")
     Traceback (most recent call last):
-    modelslab_llm._protocol.continuation.NotContinued: the server began a sentence in the middle \
-of one
+    modelslab_llm._protocol.continuation.NotContinued: the server started a new sentence in the \
+middle of one
     """
 
     def __init__(self, prefill: str) -> None:
@@ -169,6 +169,6 @@ the prompt: it counted 20 prompt tokens, and 20 before
 
 
 def _in_common(one: str, other: str, at: int) -> int:
-    """Return how many characters of `one` stand in `other` from `at` on."""
+    """Return how many characters of `one` match `other` from `at` on."""
     pairs = zip(one, other[at : at + len(one)], strict=False)
     return next((n for n, (here, there) in enumerate(pairs) if here != there), len(one))

@@ -174,7 +174,7 @@ class Sent:
         self._if_lost: list[finalize[..., Any]] = []
         """Callbacks for when an open stream is garbage-collected without being closed."""
         self.watch = watching(call, self._started) if is_watched(call) else None
-        """Who is told what happens; None if nobody is."""
+        """The observers to notify; None if there are none."""
 
     def starts(self) -> None:
         """Note that the request is being sent: its pause and its wait in the queue are over."""
@@ -192,7 +192,9 @@ class Sent:
             self.watch.attempt_ends(end)
 
     def retries(self, failure: APIError, wait: float) -> None:
-        """Tell observers that the call is retried. It is always logged, because somebody waits."""
+        """Tell observers that the call is retried. It is always logged, because the caller
+        waits.
+        """
         if failure.partial_message and failure.partial_message.usage.model_fields_set:
             usage = failure.partial_message.usage
             self._retried = self._retried + usage if self._retried else usage

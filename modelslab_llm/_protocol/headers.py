@@ -18,7 +18,7 @@ CREDENTIALS = tuple(header for header, _ in _FORMS.values())
 """The headers in which a key may stand."""
 
 NEVER_KEPT = frozenset({*CREDENTIALS, "cookie", "set-cookie", "set-cookie2", "proxy-authorization"})
-"""Headers of an answer that no message, error or log holds: whoever has them could act as the
+"""Headers of an answer that no message, error or log holds: with them, anybody could act as the
 caller."""
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -66,7 +66,7 @@ def credential(auth: Auth, key: str) -> dict[str, str]:
 
 
 def keys_in(headers: Mapping[str, str]) -> list[str]:
-    """Return the keys that stand in headers with lower-case names."""
+    """Return the keys in headers with lower-case names."""
     return [
         value.rpartition(" ")[2]  # after "Bearer"
         for name in CREDENTIALS
@@ -74,7 +74,7 @@ def keys_in(headers: Mapping[str, str]) -> list[str]:
     ]
 
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = (
     r"(?i).*(api[-_]?key|token(?!s|i)|secret|passw|credential|signature|authoriz|cookie).*"
     r"|(.*[-_])?(key|auth|sig|session|pass|pwd)([-_].*)?"
 )
@@ -86,4 +86,4 @@ def is_credential(name: str) -> bool:
     >>> list(filter(is_credential, ["x-api-key", "max_tokens", "accessToken", "author"]))
     ['x-api-key', 'accessToken']
     """
-    return _CREDENTIAL.fullmatch(name) is not None
+    return re.fullmatch(_CREDENTIAL, name) is not None

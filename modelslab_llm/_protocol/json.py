@@ -70,7 +70,7 @@ def _plain_json() -> SchemaValidator:
 
 
 def _plain(value: object) -> object:
-    """Turn what is no JSON type by itself but means one: models, and mappings that are no dict."""
+    """Convert values that have an obvious JSON form: models, and mappings that are not dicts."""
     if isinstance(value, BaseModel):
         return as_param(value)
     if is_mapping(value):

@@ -6,9 +6,9 @@ Pure. `flow` decides who is sent and who waits; `_http/line` implements `Lines` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from .._records import record
 from ..errors import APIError, APIStatusError
 from .flow import Flow
 
@@ -18,14 +18,14 @@ WhyNotSent: TypeAlias = Literal[
 """A reason of `flow`, or the limit that was reached first: the deadline or `max_queue_wait`."""
 
 
-@dataclass(frozen=True)
+@record
 class NotSent:
     """An attempt that waited in the queue and was not made."""
 
     why: WhyNotSent
 
 
-@dataclass(frozen=True)
+@record
 class LineRules:
     """The limits of one call in the queue."""
 

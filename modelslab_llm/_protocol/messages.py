@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .._records import record
 from ..endpoints import Endpoint
 from ..errors import APIError
 from ..types._base import tolerated
@@ -24,7 +24,7 @@ from .sse import Translator
 from .values import Answer, Arrived, Call, Request
 
 
-@dataclass(frozen=True)
+@record
 class Route:
     """A way to a message that is not the Messages route: where it is, and how it speaks."""
 

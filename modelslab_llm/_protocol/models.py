@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from pydantic import ValidationError
 
+from .._records import record
 from ..types._json import fields_of, is_list
 from ..types.call_info import CallInfo
 from ..types.models import ModelInfo, ModelList
@@ -21,7 +21,7 @@ from .values import Arrived, Attempt, Call, Deadline, Outcome
 MANY_PAGES = 1000  # a list longer than this has no end
 
 
-@dataclass(frozen=True)
+@record
 class ModelPage:
     """One page of a list of models, and where the next one starts."""
 

@@ -1,4 +1,4 @@
-"""Say what is wrong with a value, place by place. Pure; never shows the value itself.
+"""Describe what is wrong with a value, path by path. Pure; never shows the value itself.
 
 A model is told of what it sent, and a program of what came: who made the value knows it, and a log
 should not.

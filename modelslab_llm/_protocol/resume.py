@@ -7,9 +7,10 @@ joined in `joining`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from .._records import record
 from ..endpoints import Endpoint, Prefill
 from ..errors import APIError, InvalidRequestError
 from ..types._json import fields_of, is_list, is_mapping
@@ -26,7 +27,7 @@ class CannotResume(Exception):
     """The rest cannot be asked for; the words say why, if that is not plain from the failure."""
 
 
-@dataclass(frozen=True)
+@record
 class Allowed:
     """How often the rest of an answer may be asked for, in one call."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
+from .._records import record
 from ..errors import APIConnectionError, APIError, APIStatusError, EndpointNotReadyError
 
 FIRST, LONGEST = 0.5, 8.0  # seconds, before jitter; the usual backoff (protocol.md §7.5)
@@ -14,7 +14,7 @@ NAMELESS = 6
 container gets its name when it starts; a misspelled name never resolves."""
 
 
-@dataclass(frozen=True)
+@record
 class Retry:
     """Decide how many seconds to wait after a failure. `tries` counts the requests sent so far."""
 
@@ -48,7 +48,7 @@ class Retry:
         return not failure.permanent and isinstance(failure, APIConnectionError)
 
 
-@dataclass(frozen=True)
+@record
 class UntilReady(Retry):
     """Keep asking a server that is starting up, until the deadline of the call."""
 

@@ -22,7 +22,7 @@ from ..types._json import fields_of, is_list, is_object
 Schema: TypeAlias = dict[str, Any]
 
 WRAPPED = "value"
-"""The one property of the object that holds an output which is no object itself."""
+"""The only property of the object that wraps an output that is not an object."""
 
 MANY_REPEATS = 2000  # llama.cpp refuses grammars that count further
 
@@ -50,7 +50,7 @@ def json_schema(adapter: TypeAdapter[Any]) -> Schema:
 
 
 def adapter_of(output: Any) -> TypeAdapter[Any]:
-    """Return what reads a type, or refuse what is no type that JSON can be read into."""
+    """Return the adapter of a type, or refuse anything that is not a type for JSON."""
     if output is None or isinstance(output, (str, BaseModel, FunctionType)):
         what = "a type" if output is None else f"the type itself, not {output!r:.60}"
         raise InvalidRequestError(f"output: pass {what}, such as a pydantic model or list[int]")
@@ -88,7 +88,8 @@ def for_grammar(schema: Schema) -> Schema:
 
 
 def for_response_format(schema: Schema) -> Schema:
-    """Return a schema that llama-server can make a grammar of, or refuse one that it cannot read.
+    """Return a schema that llama-server can compile into a grammar, or refuse one that it cannot
+    parse.
 
     It would refuse these itself, with a status of 400 or 500 and no name of the place. Pydantic
     writes none of them by itself, but takes any schema from whoever gives one.
@@ -129,9 +130,9 @@ def _with_names(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def for_output_config(schema: Schema) -> Schema:
-    """Return a schema for `output_config.format`, or refuse one that cannot be said there.
+    """Return a schema for `output_config.format`, or refuse one that it does not support.
 
-    Every object must be closed, and none may hold one of its own kind.
+    Every object must be closed, and none may be recursive.
     """
     problems = [f"{at} allows arbitrary keys" for at in _open_objects(schema, "output")]
     problems += [f"{name} is recursive" for name in _recursive(schema)]
@@ -194,7 +195,7 @@ _CHOICES = ("anyOf", "oneOf", "allOf")
 
 
 def _unreadable(schema: Any, root: Schema, path: str) -> list[str]:
-    """Return the places that llama.cpp's converter gives up at, each with what stands there."""
+    """Return the paths that llama.cpp's converter rejects, with the reason."""
     if not is_object(schema):
         return [f"{path} is the schema {str(schema).lower()}"]
     found: list[str] = []

@@ -12,7 +12,7 @@ from ..errors import APIError
 from ..types._json import is_list, is_object
 
 HIDDEN = "***"
-"""What stands in place of a key."""
+"""The replacement for a key."""
 
 
 class Secret:

@@ -138,7 +138,7 @@ class Spec:
         told = [f"base_url={self.endpoint.base_url!r}"]
         for name, value in self.options.items():
             if value != getattr(usual, name):
-                if name in ("default_headers", "observers"):  # which may hold what nobody is to see
+                if name in ("default_headers", "observers"):  # which may contain secrets
                     told.append(f"{name}: {', '.join(_names_in(value))}")
                 else:
                     told.append(f"{name}={value!r}")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import httpx_sse
 from pydantic import TypeAdapter, ValidationError
 
 from .._forks import no_fork
@@ -26,6 +25,7 @@ from .refusals import error_inside
 
 if TYPE_CHECKING:
     import httpx
+    import httpx_sse
 
 _KNOWN = frozenset(
     {
@@ -45,8 +45,10 @@ LINES = 100_000
 BLANK = b"\xef\xbb\xbf \r\n"
 """What a body may begin with whatever it is: a BOM, and lines that only keep a proxy waiting."""
 
-_WRONG_BYTE = re.compile("[\udc80-\udcff]")
-_FIELD = re.compile(rb"(event|data|id|retry)?:")
+# As numbers: `b"\n" in data` makes Python try the one as a number first, and word an error.
+_LF, _CR = b"\n\r"
+_WRONG_BYTE = "[\udc80-\udcff]"
+_FIELD = rb"(event|data|id|retry)?:"
 
 
 def is_called_stream(label: str) -> bool:
@@ -64,7 +66,7 @@ def is_stream(label: str, begun: bytes) -> bool | None:
         return None
     if is_called_stream(label):
         return not begun.startswith((b"{", b"[", b"<"))
-    if _FIELD.match(begun):
+    if re.match(_FIELD, begun):
         return True
     return None if len(begun) < 16 else False
 
@@ -132,7 +134,9 @@ class EventDecoder:
         # chunks; of an earlier chunk its last byte is all that can matter.
         before = bytes(self._pending[-1:])
         seam = before + chunk
-        cut = max(seam.rfind(b"\n\n"), seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
+        cut = seam.rfind(b"\n\n")
+        if _CR in seam:
+            cut = max(cut, seam.rfind(b"\n\r"), seam.rfind(b"\r\r"))
         if cut < 0:
             self._hold(chunk)
             return iter(())
@@ -168,7 +172,7 @@ class EventDecoder:
         if self._first:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
             self._first = False
-        if b"\r" in whole:
+        if _CR in whole:
             whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
         frames = whole.split(b"\n\n")
         del whole  # it may be large, and is not needed while the events are read
@@ -189,7 +193,7 @@ class EventDecoder:
         text, wrong = _decoded(frame)
         # A cast: it asks a response for no more than `_Text` has.
         source = cast("httpx.Response", _Text(text + "\n\n"))
-        for event in httpx_sse.EventSource(source).iter_sse():
+        for event in _event_source()(source).iter_sse():
             data = event.data
             if self._translator and data:
                 yield from self._translated(self._translator, event.event, data)
@@ -303,7 +307,16 @@ def _decoded(frame: bytes) -> tuple[str, re.Pattern[str] | None]:
     try:
         return frame.decode("utf-8", "surrogatepass"), None
     except UnicodeDecodeError:
-        return frame.decode("utf-8", "surrogateescape"), _WRONG_BYTE
+        return frame.decode("utf-8", "surrogateescape"), re.compile(_WRONG_BYTE)
+
+
+@cache
+def _event_source() -> type[httpx_sse.EventSource]:
+    # It loads httpx, which costs a short program more than the rest, and few streams need it.
+    with no_fork():
+        import httpx_sse
+
+    return httpx_sse.EventSource
 
 
 def _is_a_word(data: str) -> bool:
@@ -330,7 +343,7 @@ def _usual(frame: bytes) -> Event | None:
     costs a third.
     """
     head, _, data = frame.partition(b"\ndata: ")
-    if data and head.startswith(b"event: ") and b"\n" not in head and b"\n" not in data:
+    if data and head.startswith(b"event: ") and _LF not in head and _LF not in data:
         try:
             return _from_json()(data)
         except ValidationError:

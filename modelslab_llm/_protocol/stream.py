@@ -31,7 +31,8 @@ class ContentDelta(NamedTuple):
 def text_of(event: Event) -> str:
     """Return the text an event adds to the answer; `""` for most kinds."""
     if isinstance(event, ContentBlockDeltaEvent):
-        return event.delta.text if isinstance(event.delta, TextDelta) else ""
+        delta = event.delta
+        return delta.text if isinstance(delta, TextDelta) else ""
     if isinstance(event, ContentBlockStartEvent) and isinstance(event.content_block, TextBlock):
         return event.content_block.text  # a block may begin with text (protocol.md §6.3)
     return ""
@@ -55,7 +56,7 @@ T = TypeVar("T")
 
 
 class _State(HintsAtNames, Generic[Events]):
-    """What sync and async share: what has come, and how it ended."""
+    """The part that sync and async share: the message so far, and how the stream ended."""
 
     def __init__(self) -> None:
         self._opened: Opened[Events] | None = None
@@ -64,12 +65,12 @@ class _State(HintsAtNames, Generic[Events]):
 
     @property
     def current_message(self) -> Message:
-        """The message as far as it has come. Each look copies it: do not look at every event."""
+        """A copy of the message so far. Each access copies it, so do not read it at every event."""
         return self._opened.snapshot() if self._opened else Message()
 
     @property
     def is_complete(self) -> bool:
-        """Whether the whole message has come."""
+        """Whether the message is complete."""
         return self._opened is not None and self._opened.message.complete
 
     @property
@@ -79,7 +80,9 @@ class _State(HintsAtNames, Generic[Events]):
 
     @property
     def request_id(self) -> str | None:
-        """What to quote to whoever runs the server; None before the answer, or if it has none."""
+        """The request ID, to quote to the operator of the server; None before the response, or if
+        it has none.
+        """
         return self._opened.request_id if self._opened else None
 
     @property

@@ -21,7 +21,7 @@ class Tab:
 
     @classmethod
     def of(cls, call: Call[Any]) -> Tab | None:
-        """Return the tab of a call that begins now; None if nobody counts what it costs.
+        """Return the tab of a call that begins now; None without a budget.
 
         Raises `BudgetSpentError`, and `ConfigurationError` for a model without a price.
         """
@@ -49,6 +49,6 @@ class Tab:
                 self.put(message, is_partial=is_partial)
 
     def settle_left(self, growing: Accumulator) -> None:
-        """Count a stream that nobody has, as far as it has come."""
+        """Count a stream that was dropped, up to the tokens reported so far."""
         if not self._is_settled:
             self.settle(growing.message(), is_partial=not growing.complete)

@@ -1,4 +1,4 @@
-"""Read the turns of a history as a request takes them, and note what is wrong with them. Pure.
+"""Read the turns of a history into the form of a request, and note what is wrong with them. Pure.
 
 A turn is a message of ours or a dict, typed by hand or loaded from a file; a dict may be the dump
 of a whole message, with fields that only a reply has. Light: a history of megabytes is walked, and
@@ -27,10 +27,10 @@ _UNSENT = frozenset({"citations", "caller", *_OURS})
 
 
 def plain_turns(turns: list[Any], problems: list[str]) -> list[Any]:
-    """Return the turns of a history, without those of the model that say nothing.
+    """Return the turns of a history, without empty replies.
 
-    Servers refuse such a turn, and the history with it, for ever after. Where it stood between two
-    turns of the user these become one: many models want the roles to alternate.
+    Servers refuse such a turn, and with it every later request of the history. If it was between
+    two turns of the user, these become one: many models require alternating roles.
     """
     plain: list[Any] = []
     left_out = False
@@ -105,7 +105,8 @@ def as_sent(block: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _without_empty_texts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out text without text: some gateways begin an answer with it, others refuse it
-    (protocol.md §11)."""
+    (protocol.md §11).
+    """
     content = turn["content"]
     if isinstance(content, str) or all(map(_says_something, content)):
         return turn

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from .._records import record
 from ..errors import APIError
 from ..types.call_info import CallInfo
 from .config import Config, Timeout
@@ -18,7 +19,7 @@ from .reader import Opened, Reader
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@record
 class Request:
     """What goes over the wire, and how long each wait may last."""
 
@@ -66,14 +67,14 @@ MakesReader: TypeAlias = Callable[[int, Mapping[str, str]], Reader]
 """Makes what reads a stream, from the status and the headers of its answer."""
 
 
-@dataclass(frozen=True)
+@record
 class Call(Generic[T]):
     """One operation: what to send, and how to read what comes back."""
 
     config: Config
     request: Request
     read: Callable[[Arrived], T]
-    """Return the result, or raise the `APIError` that the answer stands for."""
+    """Return the result, or raise the `APIError` that the answer describes."""
     reader: MakesReader | None = None
     """For a call that streams."""
     operation: str = ""
@@ -84,7 +85,7 @@ class Call(Generic[T]):
     """Whether it waits in the client's queue, that is, whether it runs a model."""
 
 
-@dataclass(frozen=True)
+@record
 class Deadline:
     """The moment at which a whole call must be over: retries, pauses and the stream included."""
 
@@ -103,7 +104,7 @@ class Deadline:
         return self.moment is None or self.clock() + pause < self.moment
 
 
-@dataclass(frozen=True)
+@record
 class Attempt:
     """One sending of a request."""
 

@@ -28,7 +28,7 @@ _PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "service_tier")
 
 
 class Watch:
-    """The observers and the log of one call. Created only if somebody looks: see `watching`."""
+    """The observers and the log of one call. Created only if there are any: see `watching`."""
 
     def __init__(self, call: ObservedCall, observers: Sequence[Observer]) -> None:
         self._call = call

@@ -1,7 +1,8 @@
 """Keep the rows of a run in order: queued, in flight, stored, handed out.
 
-It asks nobody, waits for nothing and starts no thread: a driver brings rows and answers, and takes
-requests and results. It is not thread-safe; the driver with threads holds a lock.
+It sends nothing, waits for nothing and starts no thread: a driver brings rows and answers, and
+takes requests and results. It is not thread-safe; the driver with threads holds a lock, except for
+what says that it needs none.
 
 A result goes through `unstored` before it is handed out, if there is a store.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -49,6 +51,21 @@ REFUSED = b""
 LARGEST = 2**63 - 1
 
 
+@dataclass
+class Taken(Generic[R]):
+    """The next row: its request, or why it has none, and what the store has of it."""
+
+    index: int
+    row: R
+    key: Key | None = None
+    ask: Ask[R] | None = None
+    error: InvalidRequestError | None = None
+    was_looked_for: bool = False
+    stored: Kept | None = None
+    equal: Kept | None = None
+    failure: StoreError | None = None
+
+
 class Desk(Generic[R, T]):
     """Hold everything that a run has in hand, which is bounded however many rows there are."""
 
@@ -71,11 +88,11 @@ class Desk(Generic[R, T]):
         self.line: deque[Ask[R]] = deque()
         """Requests to be sent, oldest first."""
         self.ready: deque[BulkResult[R, T]] = deque()
-        """Results to be handed out; all that has to be stored of them is."""
+        """Results to be returned; what must be stored of them is stored."""
         self.unstored: list[tuple[Kept | None, BulkResult[R, T]]] = []
         """Results that have to be stored first, or to wait for others that have."""
         self.exhausted = False
-        """Whether there are no more rows."""
+        """Whether all rows have been taken."""
         self._recipe = recipe
         self._ledger = ledger
         self._adapter = adapter
@@ -84,7 +101,7 @@ class Desk(Generic[R, T]):
         self._include_stored = include_stored
         self._waiting = waiting  # calls in the client's queue, of this run and others
         self._now = now
-        self._in_hand = 0  # rows taken and not handed out
+        self._in_hand = 0  # rows taken and not returned
         self._keys: dict[Key, Ask[R]] = {}  # of rows queued or in flight
         self._digests: dict[bytes, Ask[R]] = {}
         self._fresh: dict[Key, Kept] = {}  # of rows that are not stored yet
@@ -102,7 +119,7 @@ class Desk(Generic[R, T]):
 
     @property
     def wants_rows(self) -> bool:
-        """Whether there is room for so many rows that it is worth waking who brings them."""
+        """Whether there is room for enough rows to wake the reader of rows."""
         half = self._max_in_flight // 2
         return len(self.line) <= half and self._in_hand < 3 * self._max_in_flight - half
 
@@ -114,16 +131,59 @@ class Desk(Generic[R, T]):
 
     def take(self, row: R) -> None:
         """Take the next row: queue its request, or put its result where results go."""
-        index = self.tally.taken
+        self.put(self.read(row))
+
+    def read(self, row: R) -> Taken[R]:
+        """Make the request of the next row; `put` has to follow.
+
+        It runs the caller's functions. It needs no lock, if one thread takes the rows.
+        """
+        taken = Taken(self.tally.taken, row)
+        try:
+            taken.key = self._recipe.key_of(taken.index, row)
+            taken.ask = self._recipe.ask(taken.index, row, taken.key)
+        except InvalidRequestError as error:
+            taken.error = error
+        return taken
+
+    def has_in_hand(self, taken: Taken[R]) -> bool:
+        """Tell whether a row with the same key or request is on its way to the store."""
+        ask = taken.ask
+        if ask is None:
+            return False
+        if ask.key in self._keys or ask.key in self._fresh:
+            return True
+        is_shared = ask.digest in self._digests or ask.digest in self._fresh_answers
+        return self.course.deduplicate and is_shared
+
+    def look(self, taken: Taken[R]) -> None:
+        """Look for a row in the store, which may have to wait for what is written there.
+
+        It needs no lock if no other row with this key or request is in hand: none can come to be
+        while one thread takes the rows.
+        """
+        ask = taken.ask
+        if self._ledger is None or ask is None:
+            return
+        try:
+            taken.stored = self._ledger.find(ask.key, ask.digest, self.course.run)
+            if self.course.deduplicate:
+                taken.equal = self._ledger.find_equal(ask.digest)
+        except StoreError as error:
+            taken.failure = error
+        taken.was_looked_for = True
+
+    def put(self, taken: Taken[R]) -> None:
+        """Queue the request of a row, or put its result where results go."""
         self.tally.taken += 1
         self._in_hand += 1
-        key: Key | None = None
         try:
-            key = self._recipe.key_of(index, row)
-            ask = self._recipe.ask(index, row, key)
-            self._place(ask)
-        except InvalidRequestError as error:
-            self._refuse(index, row, key, error)
+            if taken.failure is not None:
+                raise taken.failure
+            if taken.ask is not None:
+                self._place(taken.ask, taken)
+            elif taken.error is not None:
+                self._refuse(taken.index, taken.row, taken.key, taken.error)
         except StoreError as error:
             self.course.stop(error)
             self._in_hand -= 1
@@ -137,8 +197,19 @@ class Desk(Generic[R, T]):
             self._drop(self.line.popleft())
         return None
 
-    def ended(self, ask: Ask[R], outcome: Message | BaseException) -> None:
-        """Take what came of a request that was sent."""
+    def json_of(self, outcome: Message | BaseException) -> str | Exception | None:
+        """Return what is stored of an answer, or why it cannot be made. It needs no lock."""
+        if self._ledger is None or not isinstance(outcome, Message):
+            return None
+        try:
+            return message_json(outcome)
+        except Exception as bug:  # noqa: BLE001  it ends the run, in `ended`
+            return bug
+
+    def ended(
+        self, ask: Ask[R], outcome: Message | BaseException, json: str | Exception | None = None
+    ) -> None:
+        """Take the outcome of a request, and its JSON if that was made before."""
         self.tally.in_flight -= 1
         message = outcome if isinstance(outcome, Message) else None
         error = None
@@ -148,7 +219,9 @@ class Desk(Generic[R, T]):
                 self._drop(ask)
                 return
         try:
-            kept, result = self._concluded(ask, message, error)
+            if isinstance(json, Exception):
+                raise json
+            kept, result = self._concluded(ask, message, error, json)
         except Exception as bug:  # noqa: BLE001  without it the run would wait for the row for ever
             self.course.stop(bug)
             self._drop(ask)
@@ -167,7 +240,7 @@ class Desk(Generic[R, T]):
         return batch
 
     def stored(self, batch: list[tuple[Kept | None, BulkResult[R, T]]]) -> None:
-        """Let results be handed out, now that they are stored."""
+        """Release results to be returned, now that they are stored."""
         for kept, result in batch:
             if kept is not None:
                 self._fresh.pop(kept.key, None)
@@ -180,13 +253,15 @@ class Desk(Generic[R, T]):
         return self.ready.popleft()
 
     def progress(self, now: float) -> BulkProgress:
-        """Return how far the run has come."""
+        """Return the progress of the run."""
         waiting = min(self._waiting(), self.tally.in_flight)
         return self.tally.snapshot(now, len(self.line), waiting)
 
-    def _place(self, ask: Ask[R]) -> None:
+    def _place(self, ask: Ask[R], taken: Taken[R]) -> None:
         same = twin = stored = equal = None
-        if self._ledger is not None and (same := self._keys.get(ask.key)) is None:
+        if taken.was_looked_for:
+            stored, equal = taken.stored, taken.equal
+        elif self._ledger is not None and (same := self._keys.get(ask.key)) is None:
             stored = self._stored(ask.key, ask.digest)
             if self.course.deduplicate and (twin := self._digests.get(ask.digest)) is None:
                 equal = self._equal(ask, self._ledger)
@@ -229,7 +304,11 @@ class Desk(Generic[R, T]):
         self._in_hand -= 1 + len(ask.followers)
 
     def _concluded(
-        self, ask: Ask[R], message: Message | None, error: ModelsLabError | None
+        self,
+        ask: Ask[R],
+        message: Message | None,
+        error: ModelsLabError | None,
+        json: str | None,
     ) -> tuple[Kept | None, BulkResult[R, T]]:
         """Return what is kept of a row that was asked, and its result."""
         usage = usage_of(message, error)
@@ -249,7 +328,7 @@ class Desk(Generic[R, T]):
         )
         if self._ledger is None:
             return None, result
-        return self._keep(ask, message, error, attempts, usage), result
+        return self._keep(ask, message, error, attempts, usage, json), result
 
     def _replay(self, ask: Ask[R], stored: Kept) -> None:
         if ask.key in self._fresh:  # this row again, and not safe yet: it takes its turn
@@ -317,6 +396,7 @@ class Desk(Generic[R, T]):
         error: ModelsLabError | None,
         attempts: int,
         usage: Usage,
+        json: str | None = None,
     ) -> Kept:
         come = next(reversed(answers_of(message, error)), None)
         return Kept(
@@ -324,7 +404,7 @@ class Desk(Generic[R, T]):
             digest=REFUSED if isinstance(error, InvalidRequestError) else ask.digest,
             position=ask.index,
             run=self.course.run,
-            message=None if come is None else message_json(come),
+            message=None if come is None else json or message_json(come),
             output=self._output_json(message),
             error=None if error is None else error_json(error),
             attempts=attempts,
@@ -338,7 +418,7 @@ class Desk(Generic[R, T]):
         )
 
     def _output_json(self, message: Message | None) -> str | None:
-        answer: Any = message  # narrowed, its type would have a part that nobody knows
+        answer: Any = message  # narrowed, its type would have an unknown part
         if self._adapter is None or not isinstance(message, ParsedMessage):
             return None
         output = answer.parsed
@@ -357,10 +437,8 @@ def attempts_of(message: Message | None, error: ModelsLabError | None) -> int:
     """Return how often a row was sent: all retries, and all answers that did not fit."""
     if isinstance(error, APIError):
         return error.attempts
-    return sum(
-        answer.call_info.attempts if answer.call_info is not None else 1
-        for answer in answers_of(message, error)
-    )
+    infos = (answer.call_info for answer in answers_of(message, error))
+    return sum(1 if info is None else info.attempts for info in infos)
 
 
 def _for(ask: Ask[Any], kept: Kept, run: int) -> Kept:

@@ -199,7 +199,7 @@ class Shelf:
                 f"{SCHEMA}; use the version that wrote it, or another file"
             )
         known = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
-        kind = "TABLE IF NOT EXISTS" if create else "TEMP TABLE"  # who reads changes nothing
+        kind = "TABLE IF NOT EXISTS" if create else "TEMP TABLE"  # a reader changes nothing
         for name in BESIDE.keys() - known:
             self._db.execute(f"CREATE {kind} {name} {BESIDE[name]}")
 

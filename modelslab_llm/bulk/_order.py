@@ -42,17 +42,17 @@ class BulkOptions(TypedDict, total=False):
     """The options of `messages.bulk`, in addition to the rows and the request parameters."""
 
     store: str | os.PathLike[str] | None
-    """File that stores the results, created or continued. Rows that it has an answer for are not
-    asked again. Default None: nothing is stored."""
+    """File that stores the results, created or continued. Rows with a stored answer are not sent
+    again. Default None: nothing is stored."""
     max_in_flight: int
     """Maximum number of rows in flight. Default 50."""
     max_failures: int | None
     """End the run with `TooManyFailuresError` once this many of its rows have failed. Default None,
     no limit."""
     retry_failed: bool
-    """Ask rows again that failed in an earlier run. Default False: use the stored failure."""
+    """Send rows again that failed in an earlier run. Default False: use the stored failure."""
     include_stored: bool
-    """Also hand out results that were stored before. Default True."""
+    """Also return results that were stored before. Default True."""
     deduplicate: bool
     """Send identical requests once and share the answer among their rows. Default False."""
     prices: Prices | None

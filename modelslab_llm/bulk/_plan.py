@@ -23,13 +23,13 @@ class BulkPlan:
     rows: int = 0
     """The number of rows."""
     to_ask: int = 0
-    """Rows that would be asked, including the three groups below."""
+    """Rows that would be sent, including the three groups below."""
     new: int = 0
     """Rows that are not in the store."""
     changed: int = 0
-    """Rows that the store has with a different request."""
+    """Rows that are in the store with a different request."""
     failed_before: int = 0
-    """Rows that failed and would be asked again because of `retry_failed`."""
+    """Rows that failed and would be sent again because of `retry_failed`."""
     stored: int = 0
     """Rows that would get their stored result."""
     duplicates: int = 0
@@ -37,11 +37,11 @@ class BulkPlan:
     refused: int = 0
     """Rows that would fail without being sent: no key, no request, or a key used twice."""
     first_refusal: str = ""
-    """Why the first of them would be refused."""
+    """The reason for the first refusal."""
 
     def __str__(self) -> str:
         text = (
-            f"{self.rows:,} rows: {self.to_ask:,} to ask ({self.new:,} new, {self.changed:,} "
+            f"{self.rows:,} rows: {self.to_ask:,} to send ({self.new:,} new, {self.changed:,} "
             f"changed, {self.failed_before:,} failed before), {self.stored:,} stored, "
             f"{self.duplicates:,} duplicates, {self.refused:,} refused"
         )
@@ -82,7 +82,7 @@ class Planner(Generic[R]):
         equal = self._equal(ask) if stored is None or stored.digest != ask.digest else None
         verdict = self._course.verdict(ask, None, stored, None, equal)
         if verdict == "taken":
-            self._refuse(f"row {index}: its key {ask.key!r} is taken by an earlier row")
+            self._refuse(f"row {index}: its key {ask.key!r} is already used by an earlier row")
         elif verdict == "equal" or noted is not None:
             plan.duplicates += 1
         elif verdict == "stored":

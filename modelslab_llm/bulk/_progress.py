@@ -30,13 +30,13 @@ class BulkProgress:
     failed: int
     """Rows that failed, including stored failures."""
     stored: int
-    """Of these rows, those whose result was found in the store."""
+    """The number of these rows that were found in the store."""
     duplicates: int
-    """Of these rows, those that took the result of another row."""
+    """The number of these rows that share the result of another row."""
     in_flight: int
     """Requests in flight."""
     in_line: int
-    """Rows that are prepared and wait: in the run, or in the client's queue."""
+    """Rows that wait, in the run or in the client's queue."""
     input_tokens: int
     """Input tokens of this run, including cached ones."""
     output_tokens: int

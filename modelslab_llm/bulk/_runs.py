@@ -1,4 +1,4 @@
-"""The run objects that users hold, sync and async. Loaded with the client, so kept light.
+"""Define the run objects, sync and async. Loaded with the client, so kept light.
 
 `_course` decides what is asked and handed out. The crews in `_threads` and `_tasks` do it; they are
 loaded when a run begins.

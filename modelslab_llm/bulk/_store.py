@@ -54,8 +54,8 @@ class BulkStore(Generic[T]):
     `parsed` is read into, as it was for the run.
 
     Args:
-        path: the file given as `store=` to a run.
-        output: the type given as `output=`, if there was one.
+        path: The file that was passed to a run as `store=`.
+        output: The type that was passed as `output=`, if there was one.
         last_run: only the rows that the last run came to, not all that are stored. Of a row whose
             request changed and then failed it has the failure; without it, the earlier answer.
 
@@ -116,7 +116,7 @@ class BulkStore(Generic[T]):
         """Write a line of JSON for each row: its columns, and `message`, the whole answer.
 
         Args:
-            path: The file, which is replaced once it is written whole.
+            path: The file, which is replaced once the new one is complete.
         """
         with self._replacing(path) as file:
             for kept in self._shelf.all(self._run):
@@ -129,7 +129,7 @@ class BulkStore(Generic[T]):
         """Write a table of comma-separated values, with a line of headings.
 
         Args:
-            path: The file, which is replaced once it is written whole.
+            path: The file, which is replaced once the new one is complete.
         """
         with self._replacing(path) as file:
             import csv
@@ -144,7 +144,7 @@ class BulkStore(Generic[T]):
         pyarrow writes it piece by piece; polars holds the whole table in memory.
 
         Args:
-            path: The file, which is replaced once it is written whole.
+            path: The file, which is replaced once the new one is complete.
 
         Raises:
             ConfigurationError: Neither is installed.
@@ -188,7 +188,7 @@ class BulkStore(Generic[T]):
         return polars.DataFrame(list(self._records()), schema=schema)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._shelf.close()
 
     def __enter__(self) -> Self:

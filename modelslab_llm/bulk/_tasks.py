@@ -266,7 +266,7 @@ class Rows(AsyncIterator[R]):
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        """Close the caller's async generator: nobody else can while it is in this task."""
+        """Close the caller's async generator, which only this task can do."""
         source: Any = self._async
         if isinstance(source, AsyncGenerator):
             await source.aclose()

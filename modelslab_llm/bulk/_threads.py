@@ -133,8 +133,15 @@ class Crew(Generic[R, T]):
         except Exception as error:  # noqa: BLE001  the caller's rows may raise anything
             self._desk.exhausted, self._desk.course.rows_raised = True, error
             return
+        desk = self._desk
+        taken = desk.read(row)  # not under the lock, for which all threads would wait meanwhile
+        if self._ledger is not None:
+            with self._lock:
+                is_in_hand = desk.has_in_hand(taken)
+            if not is_in_hand:
+                desk.look(taken)
         with self._lock:
-            self._desk.take(row)
+            desk.put(taken)
             more = len(self._desk.line) > self._permitted
             self._tell_writer()
             if not more:
@@ -156,10 +163,11 @@ class Crew(Generic[R, T]):
                     self._wake()
                     continue
             outcome = self._ask(ask)
+            json = desk.json_of(outcome)
             with self._lock:
                 if self._left:
                     return
-                desk.ended(ask, outcome)
+                desk.ended(ask, outcome, json)
                 self._tell_writer()
                 if desk.ready or desk.settled:
                     self._wake()

@@ -1,8 +1,8 @@
 """The command line, `modelslab`, which the extra `[cli]` installs. Only `main` is public.
 
 It uses the public names of the package, as any program does. Commands are declared in `_commands`,
-which loads fast enough for help and shell completion; what a command does is in a module of its
-own, loaded when the command runs.
+which loads fast enough for help and shell completion; what a command does is in its own module,
+loaded when the command runs.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ async def _structured(
         params["strategy"] = strategy
     try:
         message = await client.messages.parse(output=output, **params)
-    except (OutputError, APIError) as error:  # what came was paid for
+    except (OutputError, APIError) as error:  # its tokens were used
         _show_paid(error, as_json=as_json)
         raise
     if as_json:
@@ -190,7 +190,7 @@ async def _structured(
 
 
 def _show_paid(error: OutputError | APIError, *, as_json: bool) -> None:
-    """Show what came of an output: with `--json` as the message, else on standard error."""
+    """Show an invalid output: with `--json` as the message, otherwise on standard error."""
     message = error.message if isinstance(error, OutputError) else error.partial_message
     if not as_json:
         if text := text_of(error):

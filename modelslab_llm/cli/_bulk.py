@@ -1,7 +1,7 @@
-"""`modelslab bulk`: ask a model about every row of a file, and lose nothing.
+"""`modelslab bulk`: send a prompt for every row of a file, and lose nothing.
 
-The results are in a store, a file of SQLite, as soon as they come; the output is written from it at
-the end, in the order of the rows. The same command goes on where it was stopped.
+Results are stored in an SQLite file as soon as they arrive; the output is written from it at the
+end, in the order of the rows. The same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def bulk(
     dry_run: bool,
     as_json: bool,
 ) -> Status:
-    """Ask about every row, write what came, and return the exit status."""
+    """Send every row, write the results, and return the exit status."""
     places = Places(source, out, store, failures)
     places.check()
     if not dry_run:
@@ -115,12 +115,13 @@ def bulk(
 
 def _checked(table: Table, asked: Asked) -> bool:
     """Find out, before anything is sent, whether each row can be asked; return whether some row
-    names no model. Raises `Fault`."""
+    names no model. Raises `Fault`.
+    """
     needs_model = False
 
     def check(row: Row) -> None:
         nonlocal needs_model
-        with suppress(InvalidRequestError):  # that row fails alone, and is told in the failures
+        with suppress(InvalidRequestError):  # that row fails alone, and is reported in the failures
             needs_model |= "model" not in asked.make(row)
 
     table.check(check)
@@ -248,7 +249,7 @@ class _Stop:
     """
 
     progress: BulkProgress | None = None
-    """How far the run had come; None while it goes on."""
+    """The progress at the end of the run; None before that."""
 
     def __enter__(self) -> _Stop:
         return self
@@ -291,7 +292,7 @@ async def _asked(
     places: Places,
     stop: _Stop,
 ) -> AsyncBulkRun[Row, Any]:
-    """Ask about all rows; where that ends early, write what came."""
+    """Send all rows; if that ends early, write the results so far."""
     model = await _model(target, client)
     run: AsyncBulkRun[Row, Any] | None = None
     begun = False
@@ -382,7 +383,8 @@ def _lines(table: Table, store: BulkStore[Any], asked: Asked) -> Iterator[str]:
 @contextmanager
 def progress_bar() -> Generator[Callable[[BulkProgress], None]]:
     """Give what shows the progress on standard error: a bar at a terminal, else a line now and
-    then."""
+    then.
+    """
     if not can_draw(sys.stderr):
         yield _Lines().show
         return
@@ -426,7 +428,7 @@ class _Bar:
         self._bars.stop()
 
     def show(self, progress: BulkProgress) -> None:
-        """Draw how far it has come; called in the event loop, a few times a second."""
+        """Draw the progress; called in the event loop, a few times a second."""
         done = progress.done + progress.failed
         self._bars.update(
             self._task, completed=done, total=progress.total or done or 1, facts=_facts(progress)

@@ -1,6 +1,6 @@
 """`modelslab chat`: a conversation at a terminal.
 
-Ctrl-C stops the answer and not the program: what had come of it stays in the conversation.
+Ctrl-C stops the answer, not the program; the partial answer stays in the conversation.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def _converse(talk: Talk) -> None:
 
 def _session() -> PromptSession[str]:
     """Return what reads a line: Enter sends it, Alt-Enter begins another line, pasted lines stay
-    together. What is typed is remembered until the program ends, and written nowhere."""
+    together. What is typed is remembered until the program ends, and written nowhere.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -123,7 +124,9 @@ class Talk:
     # Questions
 
     def ask(self, said: str) -> None:
-        """Ask, show the answer, and keep both; an answer that broke off as far as it came."""
+        """Send the question, show the answer, and keep both; an interrupted answer is kept
+        partially.
+        """
         names, self._attached = self._attached, []
         content = content_of(said, names, piped=False)
         before = len(self._conversation.turns)
@@ -190,12 +193,12 @@ class Talk:
         raise _Quit
 
     def new(self, rest: str) -> None:
-        """Forget all that was said."""
+        """Remove all questions and answers."""
         self._conversation = Conversation()
         self._attached = []
 
     def undo(self, rest: str) -> None:
-        """Forget the last question and its answer."""
+        """Remove the last question and its answer."""
         turns = self._conversation.turns
         asked = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
         if not asked:
@@ -203,7 +206,7 @@ class Talk:
         del turns[asked[-1] :]
 
     def model(self, rest: str) -> None:
-        """Say which model answers, or let another one answer from now on."""
+        """Show the model, or switch to another one."""
         if rest and rest != self._model:
             self._model = rest
             # Thinking is of use to the model only from which it came.
@@ -211,13 +214,13 @@ class Talk:
         note(self._model)
 
     def system(self, rest: str) -> None:
-        """Say how answers are to be, or change it; `-` for no instruction."""
+        """Show the system prompt, or change it; `-` removes it."""
         if rest:
             self._system = None if rest == "-" else rest
         note(self._system or "no system prompt")
 
     def tokens(self, rest: str) -> None:
-        """Say how many tokens the conversation has, and were used so far."""
+        """Show the tokens used so far, and those of the conversation."""
         given, made = self._spent
         note(f"used so far: {given} in, {made} out")
         messages = self._conversation.messages
@@ -233,7 +236,7 @@ class Talk:
         return counted.input_tokens
 
     def file(self, rest: str) -> None:
-        """Send files along with the next question."""
+        """Send files with the next question."""
         names = _words(rest)
         content_of("", [*self._attached, *names], piped=False)  # says now what is wrong with them
         self._attached += names
@@ -261,7 +264,7 @@ class Talk:
         note(f"saved: {path}")
 
     def load(self, rest: str) -> None:
-        """Go on with a conversation that was saved."""
+        """Continue a saved conversation."""
         path = _path(rest)
         if path is None:
             raise Fault("/load FILE: name a file")
@@ -305,7 +308,7 @@ def _words(rest: str) -> list[str]:
 
 
 class _Command:
-    """One command of the conversation: what it takes, what it does, and how that is told."""
+    """One command of the conversation: its arguments, its effect, and its help."""
 
     def __init__(self, run: Callable[[Talk, str], None], argument: str = "") -> None:
         self.run = run

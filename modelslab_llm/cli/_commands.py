@@ -1,4 +1,4 @@
-"""Declare every command: its arguments, options and help. What it does is in a module of its own.
+"""Declare every command: its arguments, options and help. What it does is in its own module.
 
 Help and shell completion load this module and nothing that sends or draws, so it must import only
 click and what is as light; the body of a command imports the module that does the work.

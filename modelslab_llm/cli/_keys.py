@@ -60,7 +60,7 @@ def from_file(path: str) -> str:
 
 
 def can_prompt() -> bool:
-    """Tell whether there is somebody to ask: a terminal, even if standard input is a pipe."""
+    """Tell whether there is a terminal to prompt at, even if standard input is a pipe."""
     if not sys.stderr.isatty():
         return False
     if sys.stdin.isatty() or os.name == "nt":  # Windows: getpass reads the console itself
@@ -73,7 +73,7 @@ def can_prompt() -> bool:
 
 
 def prompted(text: str) -> str:
-    """Return a key that somebody types, and that is not shown. Raises `Fault` for none."""
+    """Prompt for a key without showing it. Raises `Fault` if none is typed."""
     from getpass import getpass
 
     return checked(getpass(text), "the prompt")
@@ -126,7 +126,8 @@ def key_file() -> Path:
 
 def _keyring() -> Any:
     """Return the library `keyring` if it is installed. It is not a part of the extra: it brings a
-    compiler's worth of packages, and servers and containers have no key store."""
+    compiler's worth of packages, and servers and containers have no key store.
+    """
     try:
         import keyring
     except ImportError:

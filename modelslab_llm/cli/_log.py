@@ -20,7 +20,7 @@ _SAID_BY_THE_COMMAND = "modelslab_llm.bulk"
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _SAID_BY_THE_COMMAND:
-            with suppress(OSError):  # nobody may be listening
+            with suppress(OSError):  # the stream may be closed
                 note(f"modelslab: {' '.join(record.getMessage().split())}")
 
 
@@ -43,7 +43,9 @@ def warnings_shown() -> Generator[None]:
 
 @contextmanager
 def warnings_hidden() -> Generator[None]:
-    """Hide warnings where failures are expected, as in a wait; with MODELSLAB_LOG they are told."""
+    """Hide warnings where failures are expected, as in a wait; with MODELSLAB_LOG they are
+    logged.
+    """
     _LINES.setLevel(logging.CRITICAL + 1)
     try:
         yield

@@ -37,7 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _ended_by_sigterm() -> Generator[None]:
     """Let SIGTERM, as `timeout` sends it, unwind the program: else a terminal keeps what is drawn,
-    and its cursor stays hidden."""
+    and its cursor stays hidden.
+    """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(Status.TERMINATED)
@@ -69,7 +70,7 @@ def _status(arguments: list[str] | None) -> int:
         return _ended(f"modelslab: {line_of(error)}", status_of(error))
     except Undone as error:
         return _undone(error.cause)
-    except SystemExit as ended:  # completion, and what is served has arguments of its own
+    except SystemExit as ended:  # completion and `serve` have their own arguments
         return ended.code if isinstance(ended.code, int) else Status.OK
 
 
@@ -94,6 +95,6 @@ def _undone(error: OSError) -> int:
 
 
 def _ended(line: str, status: Status) -> Status:
-    with suppress(OSError):  # nobody may be listening there either
+    with suppress(OSError):  # the stream may be closed there either
         note(line)
     return status

@@ -1,7 +1,7 @@
-"""Turn files and standard input into what a request can carry. Sends nothing.
+"""Turn files and standard input into the content of a request. Sends nothing.
 
-Images and PDFs become blocks; all other files must be text, and go along as text: some servers drop
-document blocks without a word (docs/protocol.md, section 4).
+Images and PDFs become blocks. All other files must be text, and are sent as text, because some
+servers silently drop document blocks (docs/protocol.md, section 4).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelslab_llm import ContentBlockParam
 
 MAX_BYTES = 24 * 1024 * 1024
-"""The most bytes of a file: as base64 they fill the 32 MiB that a whole request may have."""
+"""The maximum size of a file: as base64 it fills the 32 MiB of a whole request."""
 
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 

@@ -63,7 +63,7 @@ def _key(base_url: str, api_key_file: str | None) -> str:
     if api_key_file is not None:
         return _keys.from_file(api_key_file)
     if not _keys.can_prompt():
-        raise Fault("there is no terminal to ask for the key: pass --api-key-file, or --no-key")
+        raise Fault("there is no terminal to prompt for the key; pass --api-key-file, or --no-key")
     return _keys.prompted(f"API key for {base_url}: ")
 
 

@@ -39,7 +39,7 @@ class Profile:
     key: KeyPlace | None = None
 
     def fields(self) -> dict[str, str]:
-        """Return what stands in the file."""
+        """Return the values in the file."""
         return {field: value for field, value in vars(self).items() if value and field != "name"}
 
 
@@ -92,7 +92,7 @@ def config_file() -> Path:
 
 
 def load() -> Profiles:
-    """Return all profiles; none where there is no file. Raises `Fault` for a file that is wrong."""
+    """Return all profiles; empty without a file. Raises `Fault` for an invalid file."""
     path = config_file()
     document = plain(read_toml(path))
     tables: object = document.get("profiles", {})
@@ -172,12 +172,12 @@ def delete(name: str) -> None:
 
 
 def plain(document: TOMLDocument) -> dict[str, object]:
-    """Return what stands in a document, without its comments and its layout."""
+    """Return the values of a document, without its comments and layout."""
     return document.unwrap()
 
 
 def read_toml(path: Path) -> TOMLDocument:
-    """Return what a TOML file holds; an empty document where there is none."""
+    """Return the content of a TOML file; an empty document if there is none."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -196,7 +196,7 @@ def read_toml(path: Path) -> TOMLDocument:
 
 
 def write_toml(path: Path, document: TOMLDocument, *, private: bool = False) -> None:
-    """Write a TOML file whole or not at all; only its owner can read a private one.
+    """Write a TOML file completely or not at all; only its owner can read a private one.
 
     A link, as people have who keep their settings elsewhere, stays a link. Raises `Fault`.
     """

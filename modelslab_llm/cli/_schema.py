@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 MANY = 5
-"""How many faults of an answer are told: the model is to mend them, a person to see them."""
+"""The maximum number of problems of an answer that are reported, to the model and to the user."""
 
 
 def type_of(path: str) -> Any:
@@ -59,8 +59,8 @@ MOST = 10_000
 class _Inlined:
     """A schema with its references resolved: pydantic knows only those that it made itself.
 
-    Where a definition leads back to itself, the model is told nothing more; its answer is checked
-    against the whole schema all the same.
+    Where a definition refers to itself, the model sees nothing more; its answer is still checked
+    against the whole schema.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:

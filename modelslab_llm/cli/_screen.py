@@ -49,7 +49,7 @@ def screen(*, plain: bool) -> Screen:
 
 
 class Plain:
-    """Write the answer as it is. Thinking is no part of it."""
+    """Write the answer unchanged, without thinking."""
 
     def __init__(self) -> None:
         self._last = "\n"
@@ -67,7 +67,7 @@ class Plain:
             write("\n")
 
     def think(self, text: str) -> None:
-        """Leave thinking out: what reads standard output wants the answer."""
+        """Leave thinking out: readers of standard output want the answer."""
 
     def say(self, text: str) -> None:
         """Write a piece of the answer."""
@@ -201,8 +201,8 @@ class _Drawing:
         if self._thinking:
             content: RenderableType = Text(self._text.rstrip("\n"), style="dim italic")
         else:
-            # Without links in disguise: the address stands beside the text. The theme has the
-            # terminal's own colours, which suit a light one too.
+            # Without hidden links: the address is beside the text. The theme has the
+            # terminal's own colors, which suit a light one too.
             content = Markdown(self._text, hyperlinks=False, code_theme="ansi_dark")
         lines = console.render_lines(content, options.update(height=None), pad=False)
         lines = _without_empty_ends([_without_spaces(line) for line in lines])

@@ -14,7 +14,7 @@ class Status(IntEnum):
     """The exit statuses: the table of docs/command-line.md, row by row."""
 
     OK = 0
-    """All done. Also: whoever read the output had seen enough, as in `... | head`."""
+    """Success. Also if the reader of the output stops early, as in `... | head`."""
     FAULTY = 1
     """`doctor` found something that does not work, or rows of `bulk` failed."""
     WRONG = 2
@@ -26,8 +26,8 @@ class Status(IntEnum):
     REFUSED = 5
     """The server will not answer this request: 400, 404, 413, 422, or not a Messages server."""
     INCOMPLETE = 6
-    """An answer came, but cut at a limit, refused by the model, or not what the schema wants; or a
-    budget was spent before all was done."""
+    """The answer was truncated, refused by the model, or does not match the schema; or a budget was
+    spent before the end."""
     UNWRITTEN = 7
     """The output could not be written: the disk is full, a folder is read-only, standard output is
     closed."""

@@ -84,7 +84,7 @@ def target_of(
         endpoint = replace(endpoint, auth="bearer")  # a key that was given is to be sent
     key, source = _key(where, endpoint, profile, env)
     if key is None and where.auth is None and _is_here(endpoint.base_url):
-        endpoint = replace(endpoint, auth=None)  # a server of one's own, as llama-server is
+        endpoint = replace(endpoint, auth=None)  # your own server, such as llama-server
     if key is None and endpoint.auth is not None and needs_key:
         key, source = _asked_for(endpoint), "the prompt"
     preferred = model or (profile.model if profile else None) or env.get("MODELSLAB_MODEL")

@@ -1,6 +1,6 @@
-"""Write to standard output and standard error: plain text, safe to show, without colour.
+"""Write to standard output and standard error: plain text, safe to show, without color.
 
-What is drawn (tables, Markdown, colour) goes through `console`, which loads rich. Decides nothing
+Tables, Markdown and color go through `console`, which loads rich. Decides nothing
 about the content.
 """
 
@@ -20,11 +20,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|[\u202a-\u202e\u2066-\u20
 
 
 def shown(text: str) -> str:
-    r"""Return text that a terminal may be given, whoever wrote it.
+    r"""Return text that is safe to write to a terminal.
 
     A terminal obeys control characters: they can set its title, write to the clipboard, or rewrite
-    what stands above. The marks that turn the direction of text hide as well. Line feeds and tabs
-    stay.
+    earlier text. The marks that turn the direction of text hide as well. Line feeds and tabs stay.
 
     >>> shown("a\x1b]0;title\x07b\r\n")
     'a]0;titleb\n'
@@ -74,7 +73,7 @@ def note(text: str) -> None:
 
 
 def is_screen(stream: TextIO) -> bool:
-    """Tell whether somebody is looking: the stream is a terminal."""
+    """Tell whether the stream is a terminal."""
     return stream.isatty()
 
 

@@ -81,7 +81,7 @@ def _with_own_id(
 def append(turns: list[Turn], turn: MessageParam) -> None:
     """Add a turn without parts that no server accepts; merge adjacent turns of one role.
 
-    Empty turns are dropped. So are empty text, calls that nobody could answer (no name, no ID, or
+    Empty turns are dropped. So are empty text, calls that cannot be answered (no name, no ID, or
     the ID of another call in that turn), and thinking at the end of a turn, where nothing follows.
     """
     content, role = turn["content"], turn["role"]

@@ -35,9 +35,9 @@ class _State(HintsAtNames, Generic[S]):
 
     @property
     def total_usage(self) -> Usage:
-        """The total tokens of all turns so far, including answers that broke off.
+        """The usage of all turns so far, including answers that broke off.
 
-        Those count as far as the server had counted them.
+        For these, the tokens that the server had reported are counted.
         """
         usages = list(self._loop.usages)
         if self._stream and self._stream.has_failed:

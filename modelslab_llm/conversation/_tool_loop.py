@@ -31,7 +31,7 @@ SAID = 1000  # characters of an exception that the model is shown
 
 
 class ToolCall(HintsAtNames):
-    """A tool call of the model. Look at it, change its `input`, or answer it yourself.
+    """A tool call of the model. Inspect it, change its `input`, or answer it yourself.
 
     If you neither answer nor refuse it, it runs when the runner continues.
     """
@@ -61,7 +61,7 @@ class ToolCall(HintsAtNames):
 
     @property
     def input_complete(self) -> bool:
-        """False if the arguments were cut off or are not JSON, until you set `input`."""
+        """False if the arguments were truncated or are not JSON, until you set `input`."""
         return self.tool_use.input_complete or self.input_changed
 
     @property
@@ -241,7 +241,7 @@ class ToolLoop:
         return True
 
     def _paused(self) -> bool:
-        """Tell whether the server wants its turn back to continue it (protocol.md §5)."""
+        """Tell whether the server expects its turn back to continue it (protocol.md §5)."""
         return self.message is not None and self.message.stop_reason == "pause_turn"
 
     def _refused(self) -> bool:

@@ -1,4 +1,4 @@
-"""Make blocks for a request out of pictures and documents, wherever they are.
+"""Build content blocks from images and documents.
 
     message = client.messages.create(
         max_tokens=100,
@@ -7,8 +7,8 @@
         ]}],
     )
 
-What a block says it is, is found in the bytes and not in a name; what the servers would refuse is
-refused here. Reads files, and what has a `read`; fetches nothing, sends nothing.
+The media type is detected from the bytes, not from a name, and what servers would refuse is refused
+here. Reads files and file objects; fetches and sends nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_DOCUMENT = 32 * MIB  # that of a whole request, so nothing larger can pass
 
 
 class _Readable(Protocol):
-    """A file that was opened for bytes, or anything else to read some from."""
+    """A file opened in binary mode, or any other object to read bytes from."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -84,17 +84,16 @@ def image(
 ) -> ImageBlockParam:
     """Return the content block for an image, for vision models: JPEG, PNG, GIF or WebP.
 
-    Files and bytes are sent as they are, as base64; not every server heeds the orientation in them.
-    A PIL image is sent upright, as its EXIF orientation says: as a JPEG of the same quality if it
-    was opened as one (of several images in one file, the current one), else as a PNG, or as a JPEG
-    where the PNG would be too large and has no transparency.
+    Files and bytes are sent unchanged, as base64; not every server applies their EXIF orientation.
+    A PIL image is rotated as its EXIF orientation says. It is sent as a JPEG of the same quality if
+    it was opened as one (if there are several images in one file, the current one). Otherwise it is
+    sent as a PNG, or as a JPEG if the PNG would be too large and has no transparency.
 
     Args:
         source: A path, the bytes, an open file, a PIL image, or a URL. A URL of `http:` or `https:`
             is fetched by the server; Ollama and new-api do not (protocol.md §4).
-        max_bytes: Most characters of base64; None for no limit, for a server that has another.
-            Default 5 MiB.
-        max_side: Most pixels of a side; None for no limit. Default 8000.
+        max_bytes: Maximum number of characters of base64; None for no limit. Default 5 MiB.
+        max_side: Maximum number of pixels per side; None for no limit. Default 8000.
         cache_control: Cache the prompt up to this block; Anthropic only. Default None.
 
     Returns:
@@ -133,17 +132,17 @@ def document(
 ) -> DocumentBlockParam:
     """Return the content block for a document: a PDF, or plain text in UTF-8.
 
-    llama-server and Ollama drop documents silently (protocol.md §4): send such text as text.
+    llama-server and Ollama silently drop documents (protocol.md §4): send them text blocks instead.
 
     Args:
-        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is a
-            path or a URL and never the text itself, so that what a stranger wrote cannot name a
+        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is
+            always a path or a URL, never the text itself, so that untrusted text cannot name a
             file. Default None.
         text: The text of the document, instead of a `source`. Default None.
-        title: Title the model is shown. Default None.
-        context: What else the model is told of the document. Default None.
-        citations: Whether the model may cite the document. Default None, the server's own.
-        max_bytes: Most characters that are sent; None for no limit. Default 32 MiB.
+        title: Title that the model sees. Default None.
+        context: Further information about the document for the model. Default None.
+        citations: Whether the model may cite the document. Default None: that of the server.
+        max_bytes: Maximum number of characters to send; None for no limit. Default 32 MiB.
         cache_control: Cache the prompt up to this block; Anthropic only. Default None.
 
     Returns:
@@ -154,7 +153,7 @@ def document(
             both a source and a text are given, or neither.
     """
     if (source is None) == (text is None):
-        raise InvalidRequestError("document: give either a source, or text=...")
+        raise InvalidRequestError("document: pass either a source, or text=...")
     block: DocumentBlockParam
     if url := _url(source):
         block = {"type": "document", "source": {"type": "url", "url": url}}
@@ -180,19 +179,18 @@ async def aimage(
 ) -> ImageBlockParam:
     """Return the content block for an image, for vision models: JPEG, PNG, GIF or WebP.
 
-    Files and bytes are sent as they are, as base64; not every server heeds the orientation in them.
-    A PIL image is sent upright, as its EXIF orientation says: as a JPEG of the same quality if it
-    was opened as one (of several images in one file, the current one), else as a PNG, or as a JPEG
-    where the PNG would be too large and has no transparency.
+    Files and bytes are sent unchanged, as base64; not every server applies their EXIF orientation.
+    A PIL image is rotated as its EXIF orientation says. It is sent as a JPEG of the same quality if
+    it was opened as one (if there are several images in one file, the current one). Otherwise it is
+    sent as a PNG, or as a JPEG if the PNG would be too large and has no transparency.
 
-    The source is read and encoded in a thread, so that the event loop goes on.
+    The source is read and encoded in a thread, so that it does not block the event loop.
 
     Args:
         source: A path, the bytes, an open file, a PIL image, or a URL. A URL of `http:` or `https:`
             is fetched by the server; Ollama and new-api do not (protocol.md §4).
-        max_bytes: Most characters of base64; None for no limit, for a server that has another.
-            Default 5 MiB.
-        max_side: Most pixels of a side; None for no limit. Default 8000.
+        max_bytes: Maximum number of characters of base64; None for no limit. Default 5 MiB.
+        max_side: Maximum number of pixels per side; None for no limit. Default 8000.
         cache_control: Cache the prompt up to this block; Anthropic only. Default None.
 
     Returns:
@@ -219,19 +217,19 @@ async def adocument(
 ) -> DocumentBlockParam:
     """Return the content block for a document: a PDF, or plain text in UTF-8.
 
-    llama-server and Ollama drop documents silently (protocol.md §4): send such text as text.
+    llama-server and Ollama silently drop documents (protocol.md §4): send them text blocks instead.
 
-    The source is read and encoded in a thread, so that the event loop goes on.
+    The source is read and encoded in a thread, so that it does not block the event loop.
 
     Args:
-        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is a
-            path or a URL and never the text itself, so that what a stranger wrote cannot name a
+        source: A path, the bytes, an open file, or a URL, which the server fetches. A string is
+            always a path or a URL, never the text itself, so that untrusted text cannot name a
             file. Default None.
         text: The text of the document, instead of a `source`. Default None.
-        title: Title the model is shown. Default None.
-        context: What else the model is told of the document. Default None.
-        citations: Whether the model may cite the document. Default None, the server's own.
-        max_bytes: Most characters that are sent; None for no limit. Default 32 MiB.
+        title: Title that the model sees. Default None.
+        context: Further information about the document for the model. Default None.
+        citations: Whether the model may cite the document. Default None: that of the server.
+        max_bytes: Maximum number of characters to send; None for no limit. Default 32 MiB.
         cache_control: Cache the prompt up to this block; Anthropic only. Default None.
 
     Returns:
@@ -306,7 +304,8 @@ def _url(source: object) -> str | None:
 
 def _read(source: ImageSource, most: int | None) -> tuple[memoryview, str]:
     """Return the bytes of a source, and what to call it in an error. No more is read than needed
-    to know that it is too large: `most` counts characters of base64, four for each three bytes."""
+    to know that it is too large: `most` counts characters of base64, four for each three bytes.
+    """
     limit = None if most is None else most // 4 * 3
     if isinstance(source, str) and source.lstrip()[:5].lower() == "data:":
         found: bytes | bytearray | memoryview = _of_data_url(source)
@@ -322,7 +321,7 @@ def _read(source: ImageSource, most: int | None) -> tuple[memoryview, str]:
         found = _of_reader(source.read, limit, name)
     else:
         raise InvalidRequestError(
-            f"{type(source).__name__}: give a path, a URL, bytes, or a file opened with 'rb'"
+            f"{type(source).__name__}: pass a path, a URL, bytes, or a file opened with 'rb'"
         )
     view = memoryview(found)
     data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
@@ -358,7 +357,9 @@ def _of_file(path: str | os.PathLike[str], limit: int | None) -> tuple[bytes, st
 
 
 def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> bytes:
-    """Read from where the file stands, one byte more than may be sent: pipes give it in parts."""
+    """Read from the current position, up to one byte more than may be sent: pipes return it in
+    parts.
+    """
     parts: list[bytes] = []
     left = -1 if limit is None else limit + 1
     while left:
@@ -367,7 +368,7 @@ def _of_reader(read: Callable[[int], Any], limit: int | None, name: str) -> byte
         except (OSError, ValueError) as error:
             raise InvalidRequestError(f"{name}: cannot be read: {error}") from error
         if not isinstance(part, bytes):
-            if hasattr(part, "close"):  # a coroutine, which would warn that nobody awaited it
+            if hasattr(part, "close"):  # a coroutine, which would warn that it was never awaited
                 part.close()
             raise InvalidRequestError(
                 f"{name}: returns {type(part).__name__}, not bytes: open it with 'rb', "
@@ -386,7 +387,7 @@ def _of_data_url(url: str) -> bytes:
             return base64.b64decode(found[1], validate=True)
     except ValueError:
         pass
-    raise InvalidRequestError("the data URL: does not hold base64, as in data:image/png;base64,...")
+    raise InvalidRequestError("the data URL: is not base64, as in data:image/png;base64,...")
 
 
 def _of_picture(picture: _Picture, limit: int | None) -> bytes:
@@ -414,7 +415,7 @@ def _upright(picture: _Picture) -> int | None:
 
 
 def _as_jpeg(picture: _Picture, turn: int | None) -> bytes:
-    """Save in the quality the picture was opened in, with its colour profile."""
+    """Save in the quality in which the image was opened, with its color profile."""
     how: dict[str, Any] = {"format": "JPEG", "icc_profile": picture.info.get("icc_profile")}
     if picture.format == "JPEG" and turn is None:
         return _saved(picture, quality="keep", **how)
@@ -456,7 +457,7 @@ def _no_picture(kind: str) -> str:
     if kind == PDF:
         return "is a PDF: use document()"
     what = f"is a {kind}" if kind else "is not an image"
-    return f"{what}: servers take JPEG, PNG, GIF and WebP"
+    return f"{what}: servers accept JPEG, PNG, GIF and WebP"
 
 
 def _too_large(size: str, most: int) -> str:
@@ -467,5 +468,5 @@ def _too_large(size: str, most: int) -> str:
 
 
 def _base64(data: memoryview) -> str:
-    """Encode in one go, without the copy that the module `base64` makes of what is no `bytes`."""
+    """Encode at once, without the copy that the module `base64` makes of anything but `bytes`."""
     return b2a_base64(data, newline=False).decode("ascii")

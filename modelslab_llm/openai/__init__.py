@@ -1,16 +1,17 @@
-"""Translate between the OpenAI chat format and Messages, in both directions (protocol.md §13).
+"""Convert between the OpenAI chat format and Messages, in both directions (protocol.md §13).
 
     from modelslab_llm.openai import to_chat_completion, to_messages
 
     message = client.messages.create(**to_messages(body))
     completion = to_chat_completion(message)
 
-`to_chat_request` and `from_chat_completion` go the other way, to ask a server's chat route what was
-written for Messages; `to_chat_chunks` and `from_chat_chunks` do the same for streams.
+`to_chat_request` and `from_chat_completion` convert in the other direction, to use a server's chat
+route from a program written for Messages; `to_chat_chunks` and `from_chat_chunks` do the same for
+streams.
 
-Pure, and it needs no package of OpenAI's. Nothing is dropped in silence: what has no place in the
-other format is refused with an `InvalidRequestError` where the answer would be another one without
-it, and else named in a `NotCarriedOverWarning`; both by its path, such as `messages[2].name`.
+Pure, and it does not need the `openai` package. Nothing is dropped silently: a field without an
+equivalent that would change the answer is refused with an `InvalidRequestError`, and any other is
+named in a `NotCarriedOverWarning`; both give its path, such as `messages[2].name`.
 """
 
 from __future__ import annotations
@@ -51,19 +52,20 @@ def to_messages(
     What has no equivalent is left out with a warning.
 
     Args:
-        body: What an OpenAI client takes or sends; its messages may be that client's own objects.
-        max_tokens: Used where the body has neither `max_completion_tokens` nor `max_tokens`, as
-            Messages requires one. Default 4096.
+        body: The parameters of an OpenAI client, or its request body; messages may be that client's
+            own objects.
+        max_tokens: Used if the body has neither `max_completion_tokens` nor `max_tokens`, because
+            Messages requires a limit. Default 4096.
         keep_reasoning: Whether to send `reasoning_content` of earlier turns as thinking without a
             signature, which llama-server and Ollama accept and Anthropic refuses. Default False.
-        endpoint: Where it will be sent, such as `client.endpoint`: a gateway is sent a temperature
-            above 1 as it is, ModelsLab is sent 1. Default None, as for ModelsLab.
+        endpoint: The endpoint of the request, such as `client.endpoint`: a gateway gets a
+            temperature above 1 unchanged, ModelsLab gets 1. Default None, as for ModelsLab.
 
     Returns:
         The parameters.
 
     Raises:
-        InvalidRequestError: What cannot be converted, every problem at once.
+        InvalidRequestError: Something cannot be converted; the error lists every problem.
     """
     notes = Notes()
     hottest = 1 if endpoint is None else endpoint.max_temperature
@@ -76,8 +78,8 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
     """Convert a message to a `chat.completion`, a plain dict that `json.dumps` takes.
 
     Thinking becomes `reasoning_content`, and the output in a `ParsedMessage` becomes text.
-    Arguments that did not arrive whole are given as they came. The stop text that was hit is in the
-    choice's `stop_reason`, as with vLLM.
+    Incomplete arguments are passed on unchanged. The matched stop sequence is in the choice's
+    `stop_reason`, as with vLLM.
 
     Args:
         message: The message.
@@ -95,15 +97,16 @@ def to_chat_completion(message: Message, *, created: int = 0) -> dict[str, Any]:
 def to_chat_chunks(
     events: Iterable[Event], *, created: int = 0, include_usage: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Yield the events of a stream as `chat.completion.chunk`s, each as soon as it comes.
+    """Convert the events of a stream to `chat.completion.chunk`s, each as soon as it arrives.
 
     Args:
-        events: The events of a message, such as a `MessageStream`. One that ends before its
-            message does raises, and so does this.
-        created: A Unix time in seconds, for every chunk; a message has none.
-        include_usage: Whether a last chunk counts the tokens, as with OpenAI's option of that name.
+        events: The events of a message, such as a `MessageStream`. If it ends before the message is
+            complete, it raises, and so does this function.
+        created: Unix time in seconds for every chunk, which a message does not have. Default 0.
+        include_usage: Whether to add a last chunk with the usage, as with OpenAI's option. Default
+            True.
 
-    Citations, signatures and hidden thinking have no place in a chunk and are left out.
+    Citations, signatures and hidden thinking have no equivalent in a chunk and are left out.
     """
     chunks = WriteChunks(created)
     for event in events:
@@ -113,20 +116,21 @@ def to_chat_chunks(
 
 
 def to_chat_request(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a chat request that asks what these parameters of `create` ask.
+    """Convert the parameters of `create` to the body of a chat request.
 
     Args:
-        params: What `messages.create` takes, `MessageCreateParams`.
+        params: The parameters of `messages.create`, `MessageCreateParams`.
 
-    `output_config.format` becomes `response_format`; a budget for thinking becomes
-    `thinking_budget_tokens`, which is llama-server's name for it. Where a tool failed, its result
-    begins with "Error:", as a chat message has no other place for that. `extra_headers` and
-    `timeout` are kept beside the body, for a client to take.
+    `output_config.format` becomes `response_format`, and a thinking budget becomes
+    `thinking_budget_tokens`, llama-server's name for it. The result of a failed tool begins with
+    "Error:", because a chat message has no flag for it. `extra_headers` and `timeout` are kept
+    beside the body, as OpenAI clients take them.
 
     Raises:
-        InvalidRequestError: With every place that would change the answer and cannot be said.
+        InvalidRequestError: Something that would change the answer cannot be expressed; the error
+            lists every place.
 
-    Warns of all else that is left out, with `NotCarriedOverWarning`.
+    Everything else that is left out is named in a `NotCarriedOverWarning`.
     """
     notes = Notes()
     body = chat_request(params, notes)
@@ -137,8 +141,8 @@ def to_chat_request(params: Mapping[str, Any]) -> dict[str, Any]:
 def from_chat_completion(completion: Mapping[str, Any]) -> Message:
     """Convert a `chat.completion` to a message: its first choice.
 
-    `reasoning_content` becomes thinking, `tool_calls` become `tool_use` blocks, whose arguments
-    stay as they came where they are not whole.
+    `reasoning_content` becomes thinking, `tool_calls` become `tool_use` blocks; incomplete
+    arguments stay unchanged.
 
     Args:
         completion: The `chat.completion`, as parsed JSON.
@@ -147,7 +151,7 @@ def from_chat_completion(completion: Mapping[str, Any]) -> Message:
         The message.
 
     Raises:
-        InvalidRequestError: It has no choices, as an error has none.
+        InvalidRequestError: It has no choices, so it is not a completion.
     """
     notes = Notes()
     message = message_of(notes.dict_at(completion, "completion"))
@@ -158,7 +162,7 @@ def from_chat_completion(completion: Mapping[str, Any]) -> Message:
 
 
 def from_chat_chunks(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
-    """Convert `chat.completion.chunk`s to the events of a message, each as soon as it comes.
+    """Convert `chat.completion.chunk`s to the events of a message, each as soon as it arrives.
 
     A stream that ends before its `finish_reason` yields no `message_delta` and no `message_stop`.
 

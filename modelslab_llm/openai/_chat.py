@@ -22,7 +22,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class NotCarriedOverWarning(UserWarning):
-    """Something of a request or a reply has no place in the other format, and was left out.
+    """A field of a request or reply has no equivalent in the other format, and was left out.
 
     `warnings.simplefilter("error", NotCarriedOverWarning)` makes it an error.
     """
@@ -58,7 +58,7 @@ class Notes:
         return []
 
     def unread(self, fields: Mapping[str, Any], known: Iterable[str], path: str) -> None:
-        """Note every field that nobody reads and that says something."""
+        """Note every unread field that has a value."""
         for name in fields.keys() - set(known):
             if fields[name] not in (None, [], {}, False):
                 self.drop(f"{path}.{name}", "Messages has no equivalent")
@@ -70,7 +70,7 @@ class Notes:
 
 
 def _outside() -> int:
-    """Return the `stacklevel` of whoever called into the package, from any depth of it."""
+    """Return the `stacklevel` of the caller of the package, from any depth."""
     level, frame = 0, inspect.currentframe()
     while frame and frame.f_globals.get("__name__", "").startswith("modelslab_llm."):
         level, frame = level + 1, frame.f_back

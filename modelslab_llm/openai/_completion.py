@@ -70,7 +70,7 @@ def usage_of(usage: Usage) -> Json:
 
 
 def call_of(use: ToolUseBlock) -> Json:
-    """Return a call as a completion has it; arguments that are not whole stay as they came."""
+    """Return a call in the form of a completion; incomplete arguments stay unchanged."""
     arguments = use.raw_input
     if arguments is None:
         arguments = json.dumps(use.input, ensure_ascii=False)

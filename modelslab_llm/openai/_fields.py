@@ -70,7 +70,7 @@ def _limits(rest: Json, params: Json, hottest: float, notes: Notes) -> None:
     if stop:
         params["stop_sequences"] = [stop] if isinstance(stop, str) else notes.list_at(stop, "stop")
     if (many := rest.pop("n", 1)) != 1:
-        notes.refuse("n", f"Messages gives one answer to a request: ask {many} times")
+        notes.refuse("n", f"Messages returns one answer per request: send it {many} times")
 
 
 def _form(rest: Json, params: Json, system: list[str], notes: Notes) -> None:

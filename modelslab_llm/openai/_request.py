@@ -115,7 +115,7 @@ def _turns(turns: list[Any], notes: Notes) -> list[Json]:
 
 
 def _user(blocks: list[Json], path: str, notes: Notes) -> list[Json]:
-    """Return a user's turn: each tool result is a message of its own, before the rest."""
+    """Return a user's turn: each tool result becomes a separate message, before the rest."""
     results: list[Json] = []
     rest: list[Json] = []
     for i, block in enumerate(blocks):
@@ -214,7 +214,7 @@ def _document(block: Json, path: str, notes: Notes) -> list[Json]:
     if source.get("type") == "text":
         return [{"type": "text", "text": source.get("data")}]
     if source.get("type") != "base64":
-        notes.refuse(f"{path}.source", "a chat request takes a document as base64 or as text")
+        notes.refuse(f"{path}.source", "a chat request accepts a document as base64 or as text")
         return []
     file = {"file_data": _url(block, path, notes), "filename": block.get("title") or "document.pdf"}
     return [{"type": "file", "file": file}]

@@ -1,6 +1,8 @@
-"""Ask a message of a server's chat route: the same question, the same `Message` (protocol.md §13).
+"""Request a message on a server's chat route: the same question, the same `Message` (protocol.md
+§13).
 
-Pure. It joins the two ways of the bridge for whoever makes calls; nothing is sent here.
+Pure. It joins both directions of the conversion for the code that makes calls; nothing is sent
+here.
 """
 
 from __future__ import annotations

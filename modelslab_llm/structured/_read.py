@@ -53,7 +53,7 @@ class OutputRequest(Generic[T]):
     def read(self, message: Message) -> ParsedMessage[T]:
         """Return the message with its output, or raise the matching `OutputError`.
 
-        A complete output counts, even if the server says that the answer was cut off after it.
+        A complete output is accepted, even if the answer was truncated after it.
         """
         if message.stop_reason in REFUSED:
             details = message.stop_details
@@ -89,7 +89,7 @@ class OutputRequest(Generic[T]):
         )
 
     def again(self, error: OutputError) -> OutputRequest[T]:
-        """Return the next request, which asks again and includes the answers paid for."""
+        """Return the next request, which includes the invalid answers."""
         params = {**self.params, "messages": error.messages}
         return replace(
             self, params=params, previous_attempts=(*self.previous_attempts, error.message)
@@ -132,7 +132,8 @@ class OutputRequest(Generic[T]):
 
     def _value(self, message: Message) -> T:
         """Return the output. Without a call, the text may contain it: Ollama ignores tool_choice
-        (protocol.md §11)."""
+        (protocol.md §11).
+        """
         if (call := self._call(message)) is not None:
             if not call.input_complete:
                 raise _Misfit("the arguments are not one complete JSON object")

@@ -1,4 +1,4 @@
-"""The streams of `parse_stream`: a `MessageStream` that also yields its output while it grows.
+"""Define the streams of `parse_stream`: a `MessageStream` that also yields its output as it grows.
 
 Requests are made in `_ask` and answers are read in `_read`; nothing is decided here.
 """
@@ -58,8 +58,8 @@ class ParsedMessageStream(MessageStream, Generic[T]):
             The message.
 
         Raises:
-            APIError: The stream broke off; `partial_message` has what arrived before.
-            OutputError: The answer is not the output: cut off, refused or invalid.
+            APIError: The stream broke off; `partial_message` has the message so far.
+            OutputError: The answer is not the output: truncated, refused or invalid.
         """
         return self._asked.read(super().get_final_message())
 
@@ -99,8 +99,8 @@ class AsyncParsedMessageStream(AsyncMessageStream, Generic[T]):
             The message.
 
         Raises:
-            APIError: The stream broke off; `partial_message` has what arrived before.
-            OutputError: The answer is not the output: cut off, refused or invalid.
+            APIError: The stream broke off; `partial_message` has the message so far.
+            OutputError: The answer is not the output: truncated, refused or invalid.
         """
         return self._asked.read(await super().get_final_message())
 

@@ -1,9 +1,9 @@
-"""Stand in for a Messages server: for demos and for your own tests.
+"""A scripted Messages server, for demos and for your own tests.
 
 A `LocalServer` speaks the protocol on a real local socket, as v7, as GGUF deployments and as a
-gateway, streams included; a `ScriptedTransport` does so without one, inside the program. They need
-no key and no network, echo by default, answer from a script otherwise (with scripted faults, and in
-the dialect of a server you name), and keep what they were asked::
+gateway, streams included. A `ScriptedTransport` does the same without a socket, inside the program.
+Both need no key and no network. They echo by default, or answer from a script (with faults, and in
+the dialect of a given server), and keep the requests they received::
 
     from modelslab_llm import ModelsLab
     from modelslab_llm.testing import ErrorReply, LocalServer

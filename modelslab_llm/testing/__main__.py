@@ -187,7 +187,7 @@ class _Telling(LocalServer):
 
 
 def _line(request: ReceivedRequest, plan: Plan) -> str:
-    """Say in one line what came and what goes, without a header or a text of it."""
+    """Describe a request and its response in one line, without headers or texts."""
     words = [request.method, request.path, str(plan.status or "no answer")]
     match request.body:
         case {"model": str(model)}:

@@ -1,7 +1,7 @@
-"""Notice a request to a real service before it leaves, whichever library is to send it.
+"""Detect a request to a real service before it is sent, whichever library sends it.
 
-Must not decide what follows: it tells whoever installed it, and what that raises the sender gets.
-Loads none of the libraries it looks at; it waits for them to be loaded.
+Must not decide what follows: it calls the function that was installed, and the sender gets what
+that raises. Loads none of the libraries it looks at; it waits for them to be loaded.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SERVICES = ("modelslab.com", "api.anthropic.com")  # and every host below them
 CONFIGURED = ("MODELSLAB_BASE_URL", "ANTHROPIC_BASE_URL")
 
 # Where a request is about to leave: above proxies, so that it still names the host it is for, and
-# below all that stands in for a network (mock transports, pytest-httpx, respx, aioresponses).
+# below everything that replaces a network (mock transports, pytest-httpx, respx, aioresponses).
 _HTTPX = (("ConnectionPool", "handle_request"), ("AsyncConnectionPool", "handle_async_request"))
 _DOORS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "httpcore": _HTTPX,
-    "httpcore2": _HTTPX,  # on which the anthropic SDK stands
+    "httpcore2": _HTTPX,  # which the anthropic SDK uses
     "modelslab_llm._http.network": (("Network", "send"), ("AsyncNetwork", "send")),
     "aiohttp": (("BaseConnector", "connect"),),
 }
@@ -43,7 +43,7 @@ Address = tuple[str, int]
 
 
 def is_real(host: str, port: int, configured: frozenset[Address] = frozenset()) -> bool:
-    """Tell whether an address is one of a real service: a known host, or a configured address.
+    """Tell whether an address belongs to a real service: a known host, or a configured address.
 
     >>> [is_real(host, 443) for host in ("modelslab.com", "eu.ModelsLab.com.", "mymodelslab.com")]
     [True, True, False]
@@ -70,7 +70,7 @@ def _address(url: str) -> Address | None:
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme)
-    except ValueError:  # no URL: whoever uses it will say so
+    except ValueError:  # no URL: its user will report it
         return None
     return None if not host or port is None or _LOOPBACK.fullmatch(host) else (host, port)
 
@@ -97,14 +97,14 @@ class Guard:
 
     def remove(self) -> None:
         """Leave everything as it was."""
-        with suppress(ValueError):  # somebody has put another list in its place
+        with suppress(ValueError):  # another list has replaced it
             sys.meta_path.remove(self)
         while self._replaced:
             owner, name, original = self._replaced.pop()
             setattr(owner, name, original)
 
     def watch(self, library: ModuleType) -> None:
-        """Stand before the doors of one library; a door that this version lacks is left out."""
+        """Watch the entry points of one library; those that this version lacks are left out."""
         for kind, name in _DOORS[library.__name__]:
             owner = getattr(library, kind, None)
             if owner and (original := getattr(owner, name, None)):

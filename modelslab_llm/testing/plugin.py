@@ -83,10 +83,10 @@ def async_modelslab_client(modelslab_server: LocalServer) -> Iterator[AsyncModel
 def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     """A `Recording` in `recordings/MODULE/TEST` beside the module of the test.
 
-    It replays, or with `MODELSLAB_RECORD=1` records, which only a test that passes does; then the
-    test may reach real services. A mark gives it more of what `Recording` takes:
+    It replays; with `MODELSLAB_RECORD=1` it records, the test may reach real services, and only a
+    test that passes is saved. A marker passes options to `Recording`:
     `@pytest.mark.modelslab_recording(redact=["metadata.user_id"])`. A request that was not
-    recorded, and an exchange that nobody asked for, fail the test.
+    recorded, or an unused exchange, fails the test.
     """
     from ._record.recording import Recording
     from ._record.tape import RecordingError
@@ -107,11 +107,11 @@ def modelslab_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
 
     _verdicts(request).append(verdict)
     yield recording
-    verdict(GeneratorExit())  # ends it without a word where the test never began
+    verdict(GeneratorExit())  # ends it silently if the test never began
 
 
 def _cut_short(error: BaseException) -> None:
-    """End a traceback where the application called: what follows is how, and tells nobody why."""
+    """End a traceback where the application made the call: the rest does not explain the error."""
     last, step = None, error.__traceback__
     while step is not None:
         if step.tb_frame.f_globals.get("__name__", "").split(".")[0] not in _INSIDE:

@@ -1,7 +1,7 @@
-"""Turn typed functions into tools, and their return values into tool results; runs no loop.
+"""Turn typed functions into tools, and their return values into tool results. Runs no loop.
 
-pydantic makes the JSON schema of a tool and reads its arguments. Reading is strict, as JSON, so a
-function accepts exactly what its schema says: `"5"` is not an integer.
+pydantic builds the JSON schema of a tool and validates its arguments. Validation is strict, as
+JSON, so a function accepts exactly what its schema says: `"5"` is not an integer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tool(Generic[P, R]):
     """JSON schema of the arguments: one object without additional properties. In the definition
     that is sent, keywords without a grammar in llama-server are moved to descriptions."""
     timeout: float | None
-    """Seconds a call may last in `run_tools`; None for no limit."""
+    """Timeout of a call in `run_tools`, in seconds; None for no limit."""
     function: Callable[P, R]
     is_async: bool
 
@@ -96,8 +96,8 @@ class Tool(Generic[P, R]):
             What the function returns.
 
         Raises:
-            ToolInputError: The arguments do not fit `input_schema`. Exceptions of the function are
-                raised unchanged.
+            ToolInputError: The arguments do not match `input_schema`. Exceptions of the function
+                are raised unchanged.
         """
         args, kwargs = self.read(input)
         function: Callable[..., R] = self.function
@@ -113,7 +113,7 @@ class Tool(Generic[P, R]):
             The positional and the keyword arguments.
 
         Raises:
-            ToolInputError: The arguments do not fit `input_schema`.
+            ToolInputError: The arguments do not match `input_schema`.
         """
         if self._unbound:
             raise ConfigurationError(
@@ -196,7 +196,7 @@ def tool(
         function: The function, sync or async.
         name: Name of the tool. Default: the name of the function.
         description: Description for the model. Default: the docstring of the function.
-        timeout: Seconds a call may take in `run_tools`. Default None, no limit.
+        timeout: Timeout of a call in `run_tools`, in seconds. Default None, no limit.
         extra: Additional fields of the definition, such as `cache_control`. Default none.
 
     Returns:
@@ -233,7 +233,7 @@ def tool(
 def tool_result(
     tool_use: ToolUseBlock | str, content: object, is_error: bool = False
 ) -> ToolResultBlockParam:
-    """Return the result of a tool call, to stand first in the next user turn (protocol.md §10).
+    """Return the result of a tool call, which goes first into the next user turn (protocol.md §10).
 
     Args:
         tool_use: The call, or its ID.

@@ -5,7 +5,7 @@
     client = ModelsLab(observers=[OpenTelemetryObserver()])
 
 Needs the extra: `pip install 'modelslab-llm[otel]'`. It is an `Observer` like any other: it decides
-nothing, and without it nothing of OpenTelemetry is loaded.
+nothing. Without it, OpenTelemetry is not loaded.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class OpenTelemetryObserver(Observer):
     """Trace and measure the calls of a client by the GenAI semantic conventions.
 
     Each call is one CLIENT span, `chat MODEL`, from its start to the end of its stream. Retries are
-    events of it. While an attempt is sent the span is the current one, so that the spans of an
-    instrumented HTTP library become its children. Metrics are histograms of the duration, the time
-    to the first chunk, and the tokens. Names are those of one table, `tracing/_names.py`.
+    span events. While an attempt is sent, the span is current, so that the spans of an instrumented
+    HTTP library become its children. Metrics are histograms of the duration, the time to the first
+    chunk, and the tokens. Names are those of one table, `tracing/_names.py`.
 
     Args:
         tracer_provider: Where spans go; default the global provider.
         meter_provider: Where metrics go; default the global provider.
-        capture_content: Whether the answer's text is put on the span; default False. Prompts never
-            are.
+        capture_content: Whether to add the text of the answer to the span; default False. Prompts
+            are never added.
         provider_name: The value of `gen_ai.provider.name`; default `modelslab`.
     """
 
@@ -81,7 +81,7 @@ class OpenTelemetryObserver(Observer):
         )
 
     def on_start(self, call: ObservedCall) -> None:
-        """Begin the span, below whichever is current for the caller."""
+        """Start the span, as a child of the caller's current span."""
         labels = self._labels(call)
         parameters = {
             names.REQUEST[name]: value
@@ -96,13 +96,13 @@ class OpenTelemetryObserver(Observer):
         call.state[self] = (span, labels, None)
 
     def on_attempt_start(self, call: ObservedCall, number: int) -> None:
-        """Make the span the current one while the request is sent."""
+        """Make the span current while the request is sent."""
         span, labels, _ = call.state[self]
         token = context.attach(trace.set_span_in_context(span))
         call.state[self] = (span, labels, token)
 
     def on_attempt_end(self, call: ObservedCall, attempt: AttemptEnd) -> None:
-        """Make what was current before the current one again."""
+        """Restore the previous current span."""
         self._detach(call)
         span: Span = call.state[self][0]
         if attempt.status_code is not None:

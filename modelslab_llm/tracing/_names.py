@@ -1,7 +1,7 @@
-"""What spans, attributes and metrics are called: the GenAI semantic conventions, in one table.
+"""The names of spans, attributes and metrics, by the GenAI semantic conventions, in one table.
 
-The conventions are still in development, so the names stand here and nowhere else. These are those
-of release 1.41, the last before the conventions moved to a repository of their own.
+The conventions are still in development, so all names are here. They are those of release 1.41, the
+last one before the conventions moved to their own repository.
 """
 
 from __future__ import annotations

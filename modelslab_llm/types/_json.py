@@ -18,7 +18,7 @@ def is_object(value: object) -> TypeIs[dict[str, Any]]:
 
 
 def is_mapping(value: object) -> TypeIs[Mapping[str, Any]]:
-    """Tell whether it can stand for a JSON object: what callers pass need not be a dict."""
+    """Tell whether it can represent a JSON object: callers may pass other mappings than dicts."""
     return isinstance(value, Mapping)
 
 
@@ -33,7 +33,7 @@ def is_array(value: object) -> TypeIs[Sequence[Any]]:
 
 
 def is_iterable(value: object) -> TypeIs[Iterable[Any]]:
-    """Tell whether it can stand for a JSON array, which text and mappings can not."""
+    """Tell whether it can represent a JSON array, which text and mappings cannot."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
 
 

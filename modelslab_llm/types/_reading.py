@@ -19,14 +19,14 @@ from ._base import tolerated
 from ._json import is_list, is_object
 
 REPLACEMENT = "\ufffd"
-"""What stands for a character of which only half arrived."""
+"""The replacement for a character of which only half arrived."""
 
-_HALF = re.compile("[\ud800-\udfff]")
+_HALF = "[\ud800-\udfff]"  # compiled when it is needed, as most regexes here
 _BOM = "\ufeff"
 
 
 def read_json(data: bytes | str) -> object:
-    """Return what JSON stands for, or raise `ValueError`.
+    """Parse JSON, or raise `ValueError`.
 
     Beyond the standard it reads a byte order mark, UTF-16 and UTF-32, surrogates written as UTF-8,
     control characters inside strings, and integers of any length (as text where Python has no
@@ -133,7 +133,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _mended(text: str) -> str:
-    if not _HALF.search(text):
+    if not re.search(_HALF, text):
         return text
     mended = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     lost = REPLACEMENT in mended
@@ -155,7 +155,8 @@ def _integer(text: str) -> int | _Digits:
 
 def _call_as_written(fields: dict[str, Any]) -> dict[str, Any]:
     """Give the arguments of a call as their text where a number in them became text: a tool must
-    not run with a guess."""
+    not run with a guess.
+    """
     given = fields.get("input")
     if not (is_object(given) and _holds_digits(given)):
         return fields

@@ -37,14 +37,14 @@ class CallInfo:
     headers: Mapping[str, str] = field(repr=False)
     """The response headers, names in lower case; without cookies and credentials."""
     request_id: str | None
-    """What to quote to whoever runs the server; None where it gives no ids."""
+    """The request ID, to quote to the operator of the server; None if it sends none."""
     attempts: int
     """How many times the request was sent."""
     elapsed: float
     """Seconds from the start of the call, retries and backoff included, to the end of the answer;
     for a stream that is still open, to now."""
     time_to_first_event: float | None
-    """Seconds from the start of the call to the first event of a stream; None for whole answers."""
+    """Seconds from the start of the call to the first event of a stream; None without streaming."""
     time_to_first_content: float | None
     """Seconds from the start of the call to the first content of a stream, which is what a user
     waits for; None for a whole answer, and for a stream without content."""
@@ -57,11 +57,12 @@ class CallInfo:
 
     @property
     def rate_limits(self) -> dict[str, RateLimit]:
-        """The limits that the server told of, by name: `requests`, `tokens`, `input-tokens`, ….
+        """The rate limits that the server reported, by name: `requests`, `tokens`, `input-tokens`,
+        ….
 
         Read from `anthropic-ratelimit-*`, `x-ratelimit-*`, `ratelimit-*` and what LiteLLM passes on
-        of them (protocol.md §7.5). Empty where a server tells nothing, as ModelsLab, llama-server
-        and vLLM do.
+        of them (protocol.md §7.5). Empty if the server reports nothing, such as ModelsLab,
+        llama-server and vLLM.
 
         >>> headers = {"anthropic-ratelimit-tokens-remaining": "9"}
         >>> CallInfo(200, headers, None, 1, 0.5, None, None, 300).rate_limits
@@ -69,7 +70,7 @@ class CallInfo:
         """
         told: dict[str, dict[str, str]] = {}
         for header, value in self.headers.items():
-            if found := _LIMIT.fullmatch(header):
+            if found := re.fullmatch(_LIMIT, header):
                 name = found["after"] or found["before"] or "requests"
                 told.setdefault(name, {}).setdefault(found["what"] or found["what_before"], value)
         sent = _date(self.headers.get("date", "")) or self.received_at
@@ -84,7 +85,7 @@ class CallInfo:
 
 
 class Beside:
-    """Hold what stands beside an answer and is no part of it: answers are equal whatever it is."""
+    """Hold data about an answer that is not part of it and does not affect equality."""
 
     __slots__ = ("call_info",)
 
@@ -98,7 +99,7 @@ class Beside:
         return hash(Beside)
 
 
-_LIMIT = re.compile(
+_LIMIT = (
     r"(?:llm_provider-)?(?:anthropic-|x-)?ratelimit-"
     r"(?:(?P<what>limit|remaining|reset)(?:-(?P<after>[a-z0-9-]+))?"
     r"|(?P<before>[a-z0-9-]+)-(?P<what_before>limit|remaining|reset))"

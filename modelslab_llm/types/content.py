@@ -4,8 +4,6 @@ These are the server's side; what a caller sends is in `requests`. Nothing here 
 blocks, that is `_protocol/accumulate`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
@@ -17,11 +15,11 @@ from ._base import (
     FIRST_THAT_FITS,
     NO_TYPE,
     Count,
+    NullAs,
     ServerValue,
     Text,
     Tolerant,
     Unheard,
-    or_empty,
     tolerated,
     unheard_of,
 )
@@ -115,7 +113,7 @@ class WebSearchResultLocationCitation(_Cited):
 
 
 class UnknownCitation(ServerValue):
-    """A citation of a kind this version does not know; its fields are kept as they came."""
+    """A citation of an unknown type; its fields are kept unchanged."""
 
     type: Unheard = NO_TYPE
 
@@ -179,7 +177,7 @@ class _CallBlock(_Block):
 
     id: Text = ""
     name: Text = ""
-    input: Annotated[dict[str, Any], or_empty(dict)] = {}
+    input: Annotated[dict[str, Any], NullAs(dict)] = {}
     """The arguments. Trust it only while `input_complete` is true."""
     caller: dict[str, Any] | None = None
 
@@ -200,7 +198,7 @@ class _CallBlock(_Block):
             text: The input as JSON; None means that none arrived.
 
         Returns:
-            The copy; its `input_complete` tells whether the text was a whole JSON object.
+            The copy; its `input_complete` says whether the text was a complete JSON object.
         """
         found = read_arguments(text) if text is not None and self.name else None
         if found is not None:
@@ -239,7 +237,7 @@ class ServerToolUseBlock(_CallBlock):
 
 
 class ServerToolResultBlock(_Block):
-    """The result of a tool that the server ran; `content` has a form of its own for each kind."""
+    """The result of a tool that the server ran; the form of `content` depends on the type."""
 
     type: Literal[
         "web_search_tool_result",
@@ -261,14 +259,14 @@ class ContainerUploadBlock(_Block):
 
 
 class CompactionBlock(_Block):
-    """A summary that stands for earlier turns."""
+    """A summary that replaces earlier turns."""
 
     type: Literal["compaction"] = "compaction"
     content: str | None = None
 
 
 class UnknownBlock(_Block):
-    """A block of a kind this version does not know; its fields are kept as they came."""
+    """A block of an unknown type; its fields are kept unchanged."""
 
     type: Unheard = NO_TYPE
 

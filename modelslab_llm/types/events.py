@@ -3,14 +3,12 @@
 An `error` event is never handed out as a value: it is raised, as one of `errors`.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
 from pydantic import Field
 
 from .._hints import Place
-from ._base import BY_TYPE, NO_TYPE, Count, ServerValue, Tolerant, Unheard, or_empty
+from ._base import BY_TYPE, NO_TYPE, Count, NullAs, ServerValue, Tolerant, Unheard
 from .content import ContentBlock, Delta
 from .message import Message, StopDetails, StopReason
 from .usage import Usage
@@ -38,7 +36,7 @@ class MessageStartEvent(_Event):
     """The message begins; its content is still empty."""
 
     type: Literal["message_start"] = "message_start"
-    message: Annotated[Message, or_empty(Message)] = Field(default_factory=Message)
+    message: Annotated[Message, NullAs(Message)] = Field(default_factory=Message)
 
 
 class ContentBlockStartEvent(_Event):
@@ -77,8 +75,8 @@ class MessageDeltaEvent(_Event):
     """The end of the message is known; `usage` holds totals so far, not increments."""
 
     type: Literal["message_delta"] = "message_delta"
-    delta: Annotated[MessageDelta, or_empty(MessageDelta)] = Field(default_factory=MessageDelta)
-    usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
+    delta: Annotated[MessageDelta, NullAs(MessageDelta)] = Field(default_factory=MessageDelta)
+    usage: Annotated[Usage, NullAs(Usage)] = Field(default_factory=Usage)
 
 
 class MessageStopEvent(_Event):
@@ -94,7 +92,7 @@ class PingEvent(_Event):
 
 
 class UnknownEvent(_Event):
-    """An event of a kind this version does not know; its fields are kept as they came."""
+    """An event of an unknown type; its fields are kept unchanged."""
 
     type: Unheard = NO_TYPE
 

@@ -1,6 +1,4 @@
-"""A whole reply, its token counts, and why it stopped (protocol.md §5)."""
-
-from __future__ import annotations
+"""Define messages, with their usage and stop reason (protocol.md §5)."""
 
 import json
 import re
@@ -12,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, Union
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
-from ._base import ServerValue, Text, Tolerant, or_empty, tolerated
+from ._base import NullAs, ServerValue, Text, Tolerant, tolerated
 from ._json import is_array, is_list
 from .call_info import Beside, CallInfo
 from .content import ContentBlock, ServerToolUseBlock, TextBlock, ThinkingBlock, ToolUseBlock
@@ -62,8 +60,8 @@ class Message(Tolerant):
     """What the model answered."""
 
     id: Text = ""
-    type: Annotated[Literal["message"], or_empty(lambda: "message")] = "message"
-    role: Annotated[Literal["assistant"], or_empty(lambda: "assistant")] = "assistant"
+    type: Annotated[Literal["message"], NullAs(lambda: "message")] = "message"
+    role: Annotated[Literal["assistant"], NullAs(lambda: "assistant")] = "assistant"
     content: list[ContentBlock] = []
     model: Text = ""
     """The model that answered; llama-server gives a file path here, not what was asked for."""
@@ -72,7 +70,7 @@ class Message(Tolerant):
     """The stop text that was hit. llama-server says `end_turn` and still fills this."""
     stop_details: StopDetails | None = None
     container: dict[str, Any] | None = None
-    usage: Annotated[Usage, or_empty(Usage)] = Field(default_factory=Usage)
+    usage: Annotated[Usage, NullAs(Usage)] = Field(default_factory=Usage)
 
     _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
     _dumped_beside: ClassVar[Mapping[str, str]] = {
@@ -85,60 +83,60 @@ class Message(Tolerant):
 
     @property
     def request_id(self) -> str | None:
-        """What to quote to whoever runs the server; None where it gives no ids."""
+        """The request ID, to quote to the operator of the server; None if it sends none."""
         return self._request_id
 
     @property
     def seams(self) -> tuple[Seam, ...]:
-        """Where the answer was resumed or continued; empty unless that was allowed and needed."""
+        """The places where the answer was resumed or continued; usually empty."""
         return self._seams
 
     @property
     def call_info(self) -> CallInfo | None:
-        """What is known of the call: headers, attempts, times, rate limits.
+        """Metadata about the call: headers, attempts, times, rate limits.
 
-        It is not part of the message's JSON. A copy and a pickle of the message have it; a message
-        that was made by hand or read from JSON has None.
+        It is not part of the message's JSON. Copies and pickles of the message keep it; a message
+        that you built or read from JSON has None.
         """
         return self._beside.call_info if self._beside else None
 
     @property
     def total_usage(self) -> Usage:
-        """All tokens that the call cost: those of the answer, and of failed attempts before it."""
+        """The usage of the whole call: of the answer and of failed attempts before it."""
         info = self.call_info
         return info.retried_usage + self.usage if info and info.retried_usage else self.usage
 
     @property
     def text(self) -> str:
-        """The answer's text: all text blocks joined; `""` when there are none."""
+        """The text of the answer: all text blocks joined; `""` if there are none."""
         return "".join(block.text for block in self.content if isinstance(block, TextBlock))
 
     @property
     def thinking(self) -> str:
-        """What the model thought first: all thinking blocks joined; `""` when there are none.
+        """The thinking of the model: all thinking blocks joined; `""` if there are none.
 
         To send a turn back, use the message itself or its `content`: blocks keep the signatures
-        that some servers insist on (protocol.md §4).
+        that some servers require (protocol.md §4).
         """
         return "".join(block.thinking for block in self.content if isinstance(block, ThinkingBlock))
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:
-        """The calls of your tools. Rely on these and not on `stop_reason` (protocol.md §5)."""
+        """The calls of your tools. Rely on these, not on `stop_reason` (protocol.md §5)."""
         return [block for block in self.content if isinstance(block, ToolUseBlock)]
 
     def to_param(self) -> MessageParam:
         """Return the message as a turn of the next request, unknown blocks unchanged.
 
-        Empty text blocks are left out: some gateways open one, and others refuse it
-        (protocol.md §11).
+        Empty text blocks are left out: some gateways send them, and others refuse them (protocol.md
+        §11).
         """
-        # Any: a block of a kind that nobody knows goes back as it came, and fits no type.
+        # Any: an unknown block is sent back unchanged, and matches no type.
         blocks: list[Any] = [b.to_param() for b in self.content if not is_empty_text(b)]
         return {"role": "assistant", "content": blocks}
 
     def _repr_markdown_(self) -> str:
-        """Show the message in a notebook: its text as it is, all else marked as what it is."""
+        """Render the message in a notebook: its text unchanged, other blocks with a label."""
         parts: list[str] = []
         for is_text, blocks in groupby(self.content, lambda block: isinstance(block, TextBlock)):
             shown = [_as_markdown(block) for block in blocks]
@@ -210,7 +208,7 @@ def made(
 
 
 def mark_cut_arguments(message: Message, *, came_whole: bool = False) -> Message:
-    """Mark a last tool call without input as cut, if the message was (protocol.md §5).
+    """Mark a last tool call without input as truncated, if the message was (protocol.md §5).
 
     llama-server then sends `input: {}`, which nothing else tells from a call without arguments.
     Where it is known that they came whole, that is noted: a dump of it says so too.
@@ -230,10 +228,10 @@ def mark_cut_arguments(message: Message, *, came_whole: bool = False) -> Message
 
 
 def give_own_ids(message: Message) -> None:
-    """Give a call that has the id of another one an id of its own; the same call again keeps it.
+    """Give a call with the ID of another call a new ID; the same call again keeps it.
 
-    Some gateways give parallel calls one id. Results are told apart by it, so one of the calls
-    would be lost. No server remembers the ids: it takes what the history says.
+    Some gateways give parallel calls the same ID. Results are matched by it, so one of the calls
+    would be lost. No server remembers the IDs; it uses those of the history.
     """
     taken = {use.id for use in message.tool_uses}
     seen: dict[str, list[tuple[ToolUseBlock, str]]] = {}
@@ -252,7 +250,7 @@ def give_own_ids(message: Message) -> None:
 
 
 def own_id(id: str, taken: Container[str]) -> str:
-    """Return an id that nobody has, like one that somebody has.
+    """Return an unused ID that resembles a used one.
 
     >>> own_id("call_0", {"call_0", "call_0_2"})
     'call_0_3'
@@ -294,7 +292,7 @@ def _as_code(text: str) -> str:
 
 
 class TokenCount(ServerValue):
-    """How many tokens a request has before it is sent."""
+    """The number of tokens of a request."""
 
     input_tokens: int
 
@@ -302,7 +300,7 @@ class TokenCount(ServerValue):
 
     @property
     def call_info(self) -> CallInfo | None:
-        """What is known of the call: headers, attempts, times, rate limits."""
+        """Metadata about the call: headers, attempts, times, rate limits."""
         return self._beside.call_info if self._beside else None
 
 

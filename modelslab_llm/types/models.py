@@ -1,6 +1,4 @@
-"""The models a server has, whichever of three styles it lists them in (protocol.md §9)."""
-
-from __future__ import annotations
+"""Define the models of a server, which lists them in one of three styles (protocol.md §9)."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -19,16 +17,16 @@ _WINDOWS = ("max_input_tokens", "context_window", "max_model_len", "context_leng
 
 
 class ModelInfo(ServerValue):
-    """One model a server has. What the server said besides is in `model_extra`."""
+    """One model of a server. Other fields that the server sent are in `model_extra`."""
 
     id: Text = ""
     display_name: Text = ""
-    """A name for people; the id where the server has none."""
+    """A display name, or the ID if the server has none."""
     created: datetime | None = None
-    """When the model was made, in UTC."""
+    """The creation time of the model, in UTC."""
     owned_by: str | None = None
     context_window: int | None = None
-    """Tokens that prompt and answer may have together, where the server says."""
+    """The context window in tokens, if the server reports it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -48,16 +46,16 @@ class ModelInfo(ServerValue):
 
 
 class ModelList(Sequence[ModelInfo]):
-    """The models a server has, in its own order: iterate, index, or take the `len` of it."""
+    """The models of a server, in its order: iterate, index, or use `len`."""
 
     def __init__(self, models: Sequence[ModelInfo], call_info: CallInfo | None = None) -> None:
         self._models = tuple(models)
         self.call_info: CallInfo | None = call_info
-        """What is known of the call that brought them; of several, the last."""
+        """Metadata about the call; if there were several, about the last one."""
 
     @property
     def data(self) -> Sequence[ModelInfo]:
-        """The models, under the name that other clients give them."""
+        """The models, under the name that other clients use."""
         return self._models
 
     def __iter__(self) -> Iterator[ModelInfo]:

@@ -1,4 +1,4 @@
-"""A reply together with the value that was read from it. Holds both; reads and checks nothing."""
+"""Define a message together with its parsed output. Holds both; parses and validates nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class ParsedMessage(Message, Generic[T]):
-    """What the model answered, and in `parsed` the output that was asked for."""
+    """A message with its structured output in `parsed`."""
 
     _parsed: Any = PrivateAttr(default=None)
     _tool: str | None = PrivateAttr(default=None)
@@ -27,13 +27,13 @@ class ParsedMessage(Message, Generic[T]):
 
     @property
     def parsed(self) -> T:
-        """The output, validated: an instance of the type that was asked for."""
+        """The validated output: an instance of the requested type."""
         found: T = self._parsed
         return found
 
     @property
     def previous_attempts(self) -> tuple[Message, ...]:
-        """The answers that did not fit, which were paid for too.
+        """The earlier invalid answers, which used tokens too.
 
         Empty unless `validation_retries` was set.
         """
@@ -41,24 +41,24 @@ class ParsedMessage(Message, Generic[T]):
 
     @property
     def total_usage(self) -> Usage:
-        """All tokens that the output cost: the answers that did not fit, and this one."""
+        """The usage of all answers: the invalid ones and this one."""
         paid = [message.total_usage for message in self.previous_attempts]
         return sum_usage([*paid, super().total_usage])
 
     @property
     def tool_uses(self) -> list[ToolUseBlock]:
-        """The calls of your tools: without the one that brought the output, which asks nothing."""
+        """The calls of your tools, without the call that contains the output."""
         return [use for use in super().tool_uses if use.name != self._tool]
 
     def to_param(self) -> MessageParam:
-        """Return the message as a turn of the next request, its output as text."""
+        """Return the message as a turn of the next request, with its output as text."""
         return self.in_text().to_param()
 
     def in_text(self) -> Message:
-        """Return the message as if its output had come as text, as JSON, and not by a call.
+        """Return the message with its output as JSON text instead of a call.
 
-        So it goes into a history: as a call it would have to be answered in the next turn, and its
-        tool to be declared again (protocol.md §10).
+        This is the form for a history: a call would need a result in the next turn, and its tool in
+        the request (protocol.md §10).
         """
         blocks: list[ContentBlock] = [
             TextBlock(text=json.dumps(block.input, ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""The parameters of the operations, as TypedDicts: absent means not sent (protocol.md §3, §4, §10).
+"""Define the parameters of the operations, as TypedDicts (protocol.md §3, §4, §10).
 
-Plain dicts of these shapes are all that is needed; nothing here runs. Servers differ in what they
-honour: protocol.md §3 has the table, and `docs/endpoints.md` the short of it.
+Absent means not sent. Plain dicts of these shapes are all that is needed; nothing here runs.
+Servers differ in what they support: protocol.md §3 has the table, `docs/endpoints.md` a summary.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ __all__ += turns.__all__
 
 
 class MetadataParam(TypedDict, total=False):
-    """Whom the request is for, as an opaque id."""
+    """The user that the request is for, as an opaque ID."""
 
     user_id: str | None
 
 
 class OutputFormatParam(TypedDict):
-    """Make the answer JSON of this schema, where the server can."""
+    """Make the answer JSON that matches this schema, if the server supports it."""
 
     type: Literal["json_schema"]
     schema: Mapping[str, Any]
 
 
 class OutputConfigParam(TypedDict, total=False):
-    """How hard to try, and in which form to answer."""
+    """The effort, and the format of the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"]
     format: OutputFormatParam
@@ -98,9 +98,9 @@ class ToolParam(TypedDict, total=False):
     name: Required[str]
     description: str
     input_schema: Mapping[str, Any]
-    """JSON schema of the arguments. Required for tools of your own."""
+    """JSON schema of the arguments. Required for your own tools."""
     type: str
-    """`"custom"`, which is what it is without saying so."""
+    """`"custom"`, the default."""
     strict: bool
     cache_control: CacheControlParam | None
     eager_input_streaming: bool
@@ -110,7 +110,7 @@ class ToolParam(TypedDict, total=False):
 
 
 class HasToolParam(Protocol):
-    """What knows its own definition, as a `Tool` does."""
+    """An object with its own definition, such as a `Tool`."""
 
     def to_param(self) -> ToolParam:
         """Return the definition."""
@@ -118,7 +118,7 @@ class HasToolParam(Protocol):
 
 
 class ServerToolParam(TypedDict, total=False):
-    """A tool the server runs by itself, such as Anthropic's web search."""
+    """A tool that the server runs itself, such as Anthropic's web search."""
 
     type: Required[str]
     name: str
@@ -145,7 +145,7 @@ class TimeoutLike(Protocol):
 
     @property
     def write(self) -> float | None:
-        """Without the server taking a byte."""
+        """Without the server accepting a byte."""
         ...
 
     @property
@@ -156,9 +156,9 @@ class TimeoutLike(Protocol):
 
 class _Options(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
-    """Headers of this request only; they win over the client's."""
+    """Headers of this request only; they take precedence over the client's."""
     extra_body: Mapping[str, Any] | None
-    """Fields that only one server knows, such as llama-server's `chat_template_kwargs`; they win
+    """Server-specific fields, such as llama-server's `chat_template_kwargs`; they take precedence
     over parameters of the same name."""
     timeout: float | TimeoutLike | None
     """Per-operation timeout in seconds, or a `Timeout`; None for no limit. Default: the client's
@@ -172,7 +172,7 @@ class CountTokensParams(_Options, total=False):
     """Required. The conversation: turns with a `role` ("user" or "assistant") and `content`,
     replies of the model among them, or a `Conversation`."""
     model: str | None
-    """Name of the model. Optional where the endpoint has a `default_model`, as `gguf()` and
+    """Name of the model. Optional if the endpoint has a `default_model`, as `gguf()` and
     `llama_server()` do; a llama-server with one model ignores it."""
     system: str | Iterable[TextBlockParam | LoadedParam] | None
     """System prompt: a string, or text blocks, which llama-server joins without a separator."""
@@ -181,7 +181,7 @@ class CountTokensParams(_Options, total=False):
     the same name."""
     tool_choice: ToolChoiceParam | None
     """Whether the model may, must or must not call tools; by default it may. llama-server treats
-    `tool` as `any` and ignores `none`; Ollama ignores it altogether."""
+    `tool` as `any` and ignores `none`; Ollama ignores it."""
     thinking: ThinkingParam | None
     """Whether the model thinks first, with a budget in tokens. llama-server reads only `enabled`;
     vLLM ignores it; v7 and GGUF do not document it."""
@@ -196,12 +196,12 @@ class CountTokensParams(_Options, total=False):
 class MessageCreateParams(CountTokensParams, total=False):
     """The parameters of `messages.create` and `messages.stream` (protocol.md §3).
 
-    A parameter that is absent or None is not sent, and the server's default holds.
+    A parameter that is absent or None is not sent, and the server's default applies.
     """
 
     max_tokens: Required[int]
-    """Required. Most tokens to generate, thinking included; at least 1. No upper limit is checked
-    here."""
+    """Required. Maximum number of tokens to generate, thinking included; at least 1. No upper limit
+    is checked here."""
     temperature: float | None
     """Sampling temperature, 0 to 1; a gateway may allow more. Documented default 1; 0.8 on
     llama-server. The newest Claude models refuse it."""
@@ -209,11 +209,11 @@ class MessageCreateParams(CountTokensParams, total=False):
     """Nucleus sampling, 0 to 1. Default 0.95 on llama-server. The newest Claude models refuse
     it."""
     top_k: int | None
-    """Sample from this many of the likeliest tokens, at least 1. Default 40 on llama-server. One of
-    the advanced parameters of v7; undocumented for GGUF."""
+    """Sample from this many of the most likely tokens, at least 1. Default 40 on llama-server. One
+    of the advanced parameters of v7; undocumented for GGUF."""
     stop_sequences: Sequence[str] | None
-    """Texts that end the answer. Which one did is in `message.stop_sequence`, if the server says
-    so."""
+    """Texts that end the answer. `message.stop_sequence` is the one that did, if the server reports
+    it."""
     metadata: MetadataParam | None
     """Opaque ID of the user the request is for. Anthropic only."""
     service_tier: Literal["auto", "standard_only"] | None

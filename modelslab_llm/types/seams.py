@@ -1,4 +1,4 @@
-"""Where one answer was made of several (docs/streaming.md)."""
+"""Define the seams of an answer that consists of several (docs/streaming.md)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SeamReason: TypeAlias = Literal["interrupted", "max_tokens"]
 
 
 class Seam(BaseModel):
-    """A place in the text of an answer at which another request went on."""
+    """A place in the text of an answer where another request continued it."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
     at: int
-    """How many characters of `message.text` stand before it."""
+    """The number of characters of `message.text` before it."""
     why: SeamReason
     error: str = ""
-    """What broke the stream, in the words of the error; empty if nothing did."""
+    """The error that broke the stream, as text; empty if nothing did."""
     request_id: str | None = None
-    """The id of the request that ended here."""
+    """The ID of the request that ended here."""
     estimated_tokens: int = 0
-    """Output tokens before the seam that no server counted. They are part of `message.usage`, as
-    far as they can be told from the text."""
+    """Output tokens before the seam that no server reported, estimated from the text. They are part
+    of `message.usage`."""

@@ -1,4 +1,4 @@
-"""What a turn of a conversation consists of when it is sent, as TypedDicts (protocol.md §3, §10).
+"""Define the turns and blocks of a request, as TypedDicts (protocol.md §3, §10).
 
 Plain dicts of these shapes are all that is needed; nothing here runs.
 """
@@ -99,7 +99,7 @@ class TextBlockParam(TypedDict):
 
 
 class ImageBlockParam(TypedDict):
-    """A picture, for models that can see."""
+    """An image, for vision models."""
 
     type: Literal["image"]
     source: Base64SourceParam | URLSourceParam | FileSourceParam
@@ -114,7 +114,7 @@ class ContentSourceParam(TypedDict):
 
 
 class DocumentBlockParam(TypedDict):
-    """A document. llama-server and Ollama drop it without a word (protocol.md §4)."""
+    """A document. llama-server and Ollama silently drop it (protocol.md §4)."""
 
     type: Literal["document"]
     source: (
@@ -127,7 +127,7 @@ class DocumentBlockParam(TypedDict):
 
 
 class SearchResultBlockParam(TypedDict):
-    """A search result of the caller's, which the model may cite."""
+    """A search result from the caller, which the model may cite."""
 
     type: Literal["search_result"]
     source: str
@@ -158,8 +158,9 @@ class ToolUseBlockParam(TypedDict):
 
 
 class ToolResultBlockParam(TypedDict):
-    """What a tool call gave. Put results first in their turn; say `Error:` in the text of one
-    that failed, since llama-server, vLLM and Ollama ignore `is_error` (protocol.md §10)."""
+    """The result of a tool call. Put results first in their turn. Start the text of a failed one
+    with `Error:`, because llama-server, vLLM and Ollama ignore `is_error` (protocol.md §10).
+    """
 
     type: Literal["tool_result"]
     tool_use_id: str
@@ -178,7 +179,7 @@ class ToolResultBlockParam(TypedDict):
 
 
 class ThinkingBlockParam(TypedDict):
-    """Thinking of an earlier turn, sent back unchanged and only to the server it came from."""
+    """Thinking of an earlier turn, sent back unchanged, and only to the server that produced it."""
 
     type: Literal["thinking"]
     thinking: str
@@ -193,7 +194,7 @@ class RedactedThinkingBlockParam(TypedDict):
 
 
 class ServerToolUseBlockParam(TypedDict):
-    """A call of a server's own tool, from an earlier turn."""
+    """A call of a server tool, from an earlier turn."""
 
     type: Literal["server_tool_use"]
     id: str
@@ -229,14 +230,14 @@ ContentBlockParam: TypeAlias = Union[
     ServerToolUseBlockParam,
     ContainerUploadBlockParam,
     MidConvSystemBlockParam,
-    ContentBlock,  # of a reply, just as it came
+    ContentBlock,  # of a reply, unchanged
     LoadedParam,
 ]
-"""One block of a turn. One that only one server knows is a `dict[str, Any]`."""
+"""One block of a turn. A server-specific block is a `dict[str, Any]`."""
 
 
 class MessageParam(TypedDict):
-    """One turn. `content` is text or blocks, as dicts or just as a reply brought them."""
+    """One turn. `content` is text or blocks, as dicts or as the blocks of a reply."""
 
     role: Literal["user", "assistant"]
     content: str | Iterable[ContentBlockParam]

@@ -1,7 +1,5 @@
 """Token counts, and their sum (protocol.md §5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -14,7 +12,7 @@ __all__ = ["CacheCreation", "OutputTokensDetails", "ServerToolUsage", "Usage"]
 
 
 class CacheCreation(ServerValue):
-    """Tokens written to the prompt cache, by how long they live."""
+    """Tokens written to the prompt cache, by their lifetime."""
 
     ephemeral_5m_input_tokens: Count = 0
     ephemeral_1h_input_tokens: Count = 0
@@ -27,7 +25,7 @@ class OutputTokensDetails(ServerValue):
 
 
 class ServerToolUsage(ServerValue):
-    """How often the server used tools of its own."""
+    """How often the server used its own tools."""
 
     web_search_requests: Count = 0
     web_fetch_requests: Count = 0
@@ -36,8 +34,8 @@ class ServerToolUsage(ServerValue):
 class Usage(Tolerant):
     """Token counts. A counter the server did not send is 0 and absent from `model_fields_set`.
 
-    At Anthropic and llama-server `input_tokens` leaves out what the cache gave; other servers
-    count the whole prompt there (protocol.md §5).
+    At Anthropic and llama-server, `input_tokens` excludes cached tokens; other servers count the
+    whole prompt (protocol.md §5).
     """
 
     _essential: ClassVar[frozenset[str]] = frozenset()
@@ -52,8 +50,9 @@ class Usage(Tolerant):
     service_tier: str | None = None
     inference_geo: str | None = None
 
-    def __add__(self, other: Usage) -> Usage:
-        """Return the sum of all counters, of a server's own too; of other fields the later value.
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum of all counters, including server-specific ones; for other fields, the
+        later value.
 
         >>> total = Usage(input_tokens=3, output_tokens=5) + Usage(input_tokens=4, output_tokens=1)
         >>> total.input_tokens, total.output_tokens
@@ -65,7 +64,7 @@ class Usage(Tolerant):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        """Treat null as not sent, so that it counts neither as 0 nor as given."""
+        """Treat null as not sent."""
         if not is_object(value):
             return value if isinstance(value, cls) else {}
         for name in ("input_tokens", "output_tokens"):
@@ -74,7 +73,7 @@ class Usage(Tolerant):
         return {name: count for name, count in value.items() if count is not None}
 
 
-def sum_usage(usages: Iterable[Usage]) -> Usage:
+def sum_usage(usages: Iterable["Usage"]) -> Usage:
     """Return the sum of the token counts of several answers."""
     total = Usage()
     for usage in usages:

@@ -1,6 +1,6 @@
-"""What a bulk run does with rows: asks each once, hands out each result, and ends when it should.
+"""A bulk run sends each row once, returns each result, and ends when it should.
 
-Results are stored in `test_store.py`, and lost by nobody in `test_kill.py`.
+`test_store.py` tests the store, and `test_kill.py` that no result is lost.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def crowd(
 
 @dataclass
 class River:
-    """A record, as somebody may have them."""
+    """A record of a user."""
 
     name: str
     length: int
@@ -105,7 +105,9 @@ def test_rows_of_parameters_need_no_function(client: Any) -> None:
     }
 
 
-def test_what_a_row_says_wins_over_what_all_share(client: Any, server: LocalServer) -> None:
+def test_parameters_of_a_row_take_precedence_over_shared_ones(
+    client: Any, server: LocalServer
+) -> None:
     rows = [params(1), {**params(2), "max_tokens": 7, "temperature": 0.0}]
     client.bulk(rows, defaults={**SHARED, "temperature": 0.5, "system": None}).finish()
     sent = {request.text: request.body for request in server.requests}
@@ -164,7 +166,7 @@ def test_results_come_in_order_of_completion(variant: Sync | Async) -> None:
         assert run.next() is None
 
 
-def test_so_many_are_in_flight_and_no_more(variant: Sync | Async) -> None:
+def test_no_more_rows_are_in_flight_than_allowed(variant: Sync | Async) -> None:
     lock, full = threading.Lock(), threading.Event()
     now, most = 0, 0
 
@@ -221,6 +223,7 @@ def _async_rows(backend: str) -> None:
         assert len(set(anyio.run(main, backend=backend))) == 30
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_are_dicts(client: Any) -> None:
     import pandas
     import polars
@@ -302,7 +305,7 @@ def test_a_function_that_fails_for_a_row_fails_that_row(client: Any) -> None:
     }
 
 
-def test_a_row_that_is_no_dict_needs_a_function(client: Any) -> None:
+def test_a_row_that_is_not_a_dict_needs_a_function(client: Any) -> None:
     (result,) = client.bulk(["One?"], defaults=SHARED).results()
     assert str(result.error) == "row 0: is of type str, not a dict of parameters; pass make=..."
 
@@ -322,7 +325,7 @@ def test_every_time_that_a_row_was_sent_counts(variant: Sync | Async, server: Lo
 @pytest.mark.parametrize(
     ("status", "error"), [(401, AuthenticationError), (402, PaymentRequiredError)]
 )
-def test_what_every_call_would_meet_ends_the_run(
+def test_an_error_that_every_call_would_meet_ends_the_run(
     client: Any, server: LocalServer, status: int, error: type[Exception]
 ) -> None:
     asked = itertools.count()
@@ -465,7 +468,7 @@ def test_an_answer_that_is_asked_for_again_counts_twice(client: Any, server: Loc
     assert result.attempts == 2
 
 
-def test_what_is_no_type_is_refused_at_once(client: Any) -> None:
+def test_what_is_not_a_type_is_refused_at_once(client: Any) -> None:
     with pytest.raises(ConfigurationError, match="output"):
         client.bulk([params(1)], defaults=SHARED, output=threading.Lock)
 
@@ -507,7 +510,7 @@ def test_duplicates_share_a_failure(client: Any, server: LocalServer) -> None:
 # What is told
 
 
-def test_a_function_is_told_the_progress(client: Any, server: LocalServer) -> None:
+def test_a_function_receives_the_progress(client: Any, server: LocalServer) -> None:
     told: list[BulkProgress] = []
     rows = [params(n) for n in range(20)]
     client.bulk(rows, defaults=SHARED, progress=told.append).finish()

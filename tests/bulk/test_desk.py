@@ -1,6 +1,6 @@
-"""What is decided about rows, without a server: every order of events ends well.
+"""The decisions about rows, without a server: every order of events ends correctly.
 
-The desk is driven by hand, in orders that hypothesis finds, against a store in memory.
+The desk is driven directly, in orders that hypothesis finds, against a store in memory.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def outcome(ask: Ask[Row], failing: str) -> Message | ModelsLabError:
     return BadRequestError(f"not {text}", status_code=400) if text in failing else answer(text)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=25),
     earlier=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=4),

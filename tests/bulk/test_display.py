@@ -121,6 +121,7 @@ with ModelsLab(base_url=sys.argv[1], api_key="local-test-key") as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo terminals here")
 def test_a_real_terminal_shows_a_bar() -> None:
     import fcntl

@@ -117,6 +117,7 @@ def test_values_separated_by_commas(store: Path, tmp_path: Path) -> None:
     assert rows[1]["error_message"] == 'No, "never".'
 
 
+@pytest.mark.slow
 def test_parquet_and_frames(store: Path, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
@@ -162,6 +163,7 @@ with BulkStore(sys.argv[1]) as kept:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "missing", "why"),
     [
@@ -182,6 +184,7 @@ def test_what_is_not_installed_is_named(
     assert "ConfigurationError" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_parquet_by_polars(store: Path, tmp_path: Path) -> None:
     import polars
 
@@ -191,6 +194,7 @@ def test_parquet_by_polars(store: Path, tmp_path: Path) -> None:
     assert polars.read_parquet(path)["key"].to_list() == ["b", "fail", "a"]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_tables_is_imported_before_it_is_needed(store: Path) -> None:
     program = (
         "import sys; from modelslab_llm.bulk import BulkStore; kept = BulkStore(sys.argv[1]);"
@@ -232,7 +236,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, path: str) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_type_is_refused(store: Path) -> None:
+def test_what_is_not_a_type_is_refused(store: Path) -> None:
     with pytest.raises(ConfigurationError, match="output"):
         BulkStore(store, output=Ledger)
 

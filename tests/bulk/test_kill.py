@@ -74,7 +74,7 @@ class Flapping:
         self.reached = threading.Event()
         self.wanted = 0
         self.holds = False
-        """Whether to answer nobody after the first few."""
+        """Whether to stop answering after the first few."""
         self.goes_on = threading.Event()
 
     def __call__(self, connection: Connection) -> None:

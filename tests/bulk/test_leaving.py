@@ -1,13 +1,17 @@
 """A run that is left in any way leaves nothing behind: no thread, task, lock or open file.
 
-Each program runs by itself with `-X dev -W error`, where Python tells of what was forgotten.
+Programs run with `-X dev -W error`, where Python tells of what was forgotten.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -20,13 +24,20 @@ PYTHON = [sys.executable, "-X", "dev", "-W", "error", "-c"]
 
 BEFORE = """
 import anyio, asyncio, contextvars, gc, itertools, logging, sys, threading, time, warnings
+import json, traceback
 from pathlib import Path
 from modelslab_llm import *
 
+gc.freeze()  # what was imported need not be looked over again and again
 url, folder, backend = sys.argv[1:]
-store = Path(folder, "run.sqlite")
-lock = Path(folder, "run.sqlite-lock")
-options = dict(store=store, max_in_flight=3, defaults={"model": "m", "max_tokens": 9})
+options = dict(max_in_flight=3, defaults={"model": "m", "max_tokens": 9})
+
+def use(folder):
+    global store, lock
+    store = options["store"] = Path(folder, "run.sqlite")
+    lock = Path(folder, "run.sqlite-lock")
+
+use(folder)
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine is no failure
 logging.getLogger("modelslab_llm.bulk").addHandler(logging.StreamHandler(sys.stdout))
 
@@ -232,40 +243,103 @@ QUIET = ("with", "its end", "before")
 """Where the caller said that it is enough, or nothing was left to be done, no warning is due."""
 
 
-def ran(program: str, folder: Path, backend: str) -> str:
+AT_THE_END = "at the end of the program"
+
+EACH = """
+def say(name):
+    for out in sys.stdout, sys.stderr:
+        print("=====", name, file=out, flush=True)
+
+for name, program in json.loads(sys.stdin.read()).items():
+    say(name)
+    use(Path(folder, name))
+    store.parent.mkdir()
+    try:
+        with warnings.catch_warnings():
+            exec(program, {**globals()})
+        gc.collect()
+    except BaseException:
+        traceback.print_exc()
+say("at the end")
+"""
+"""Starting Python takes longer than a program does, so those of one kind run in one process."""
+
+
+def started(program: str, folder: Path, backend: str, given: str = "") -> tuple[str, str]:
+    """Run a program; return what it wrote to standard output and to standard error."""
     with LocalServer(pause=0.01) as server:
         url = server.gateway().base_url
         done = subprocess.run(
             [*PYTHON, BEFORE + program, url, str(folder), backend],
+            input=given,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+    return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("how", SYNC)
-def test_a_sync_run_that_is_left(tmp_path: Path, how: str) -> None:
-    out = ran(SYNC[how], tmp_path, "")
+def ran(program: str, folder: Path, backend: str) -> str:
+    out, err = started(program, folder, backend)
+    assert err == ""
+    return out
+
+
+def sections(text: str) -> dict[str, str]:
+    parts = (section.partition("\n") for section in text.split("===== ")[1:])
+    return {name: words for name, _, words in parts}
+
+
+class Left(NamedTuple):
+    """What the programs of one kind left and wrote, each by its name."""
+
+    folder: Path
+    out: dict[str, str]
+    err: dict[str, str]
+
+    def has_left_nothing(self, how: str, warning: str) -> None:
+        assert self.err[how] == ""
+        assert self.err["at the end"] == "", "of any of them"
+        assert "nothing is left" in self.out[how]
+        assert (warning in self.out[how]) == (not any(word in how for word in QUIET))
+        if "before" not in how:
+            with BulkStore(self.folder / how / "run.sqlite") as kept:
+                assert len(kept) > 0
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Left]:
+    """Run all programs of a kind, which is sync or the name of an event loop, at most once."""
+
+    @cache
+    def left(backend: str) -> Left:
+        folder = tmp_path_factory.mktemp("left")
+        programs = ASYNC if backend else {how: SYNC[how] for how in SYNC if how != AT_THE_END}
+        out, err = started(EACH, folder, backend, json.dumps(programs))
+        return Left(folder, sections(out), sections(err))
+
+    return left
+
+
+@pytest.mark.parametrize("how", [how for how in SYNC if how != AT_THE_END])
+def test_a_sync_run_that_is_left(left: Callable[[str], Left], how: str) -> None:
+    left("").has_left_nothing(how, "bulk run: stopped by its caller")
+
+
+def test_a_sync_run_that_is_left_at_the_end_of_the_program(tmp_path: Path) -> None:
+    out = ran(SYNC[AT_THE_END], tmp_path, "")
     assert "nothing is left" in out
-    assert ("stopped by its caller" in out) == (not any(word in how for word in QUIET))
-    if "before" not in how:
-        with BulkStore(tmp_path / "run.sqlite") as kept:
-            assert len(kept) > 0
+    assert "bulk run: stopped by its caller" in out
+    with BulkStore(tmp_path / "run.sqlite") as kept:
+        assert len(kept) > 0
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("how", ASYNC)
-def test_an_async_run_that_is_left(tmp_path: Path, how: str, backend: str) -> None:
-    out = ran(ASYNC[how], tmp_path, backend)
-    assert "nothing is left" in out
-    assert ("bulk run: stopped by" in out) == (not any(word in how for word in QUIET))
-    if "before" not in how:
-        with BulkStore(tmp_path / "run.sqlite") as kept:
-            assert len(kept) > 0
+def test_an_async_run_that_is_left(left: Callable[[str], Left], how: str, backend: str) -> None:
+    left(backend).has_left_nothing(how, "bulk run: stopped by")
 
 
 IN_ANY_THREAD = """

@@ -100,7 +100,7 @@ WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("make", "why"), WRONG)
-def test_what_is_no_price_or_budget_is_refused(make: Any, why: str) -> None:
+def test_what_is_not_a_price_or_budget_is_refused(make: Any, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         make()
 

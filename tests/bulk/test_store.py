@@ -277,7 +277,7 @@ def test_a_row_refused_before_sending_is_looked_at_anew(bulk: Bulk, server: Loca
         assert (kept.answered, kept.failed) == (1, 0)
 
 
-def test_what_ended_a_run_is_asked_in_the_next(bulk: Bulk, server: LocalServer) -> None:
+def test_rows_that_ended_a_run_are_sent_in_the_next(bulk: Bulk, server: LocalServer) -> None:
     count = itertools.count()
 
     def answer(request: ReceivedRequest) -> Any:
@@ -294,17 +294,19 @@ def test_what_ended_a_run_is_asked_in_the_next(bulk: Bulk, server: LocalServer) 
     assert all(result.error is None for result in results.values())
 
 
-def test_a_run_that_spent_its_budget_goes_on_with_another(bulk: Bulk, server: LocalServer) -> None:
+def test_a_run_that_spent_its_budget_continues_with_another(
+    bulk: Bulk, server: LocalServer
+) -> None:
     server.script = Reply("Well.", usage={"input_tokens": 10, "output_tokens": 0})
     for _ in range(4):
         with pytest.raises(BudgetSpentError):
-            bulk(rows(*range(100)), budget=Budget(tokens=200), max_in_flight=1)
-    assert len(set(asked(server))) == 80
-    assert len(bulk(rows(*range(100)), budget=Budget(tokens=2000))) == 100
-    assert len(asked(server)) == 20
+            bulk(rows(*range(25)), budget=Budget(tokens=50), max_in_flight=1)
+    assert len(set(asked(server))) == 20
+    assert len(bulk(rows(*range(25)), budget=Budget(tokens=500))) == 25
+    assert len(asked(server)) == 5
 
 
-def test_a_run_that_was_left_goes_on(bulk: Bulk, client: Any, server: LocalServer) -> None:
+def test_a_run_that_was_left_continues(bulk: Bulk, client: Any, server: LocalServer) -> None:
     run = client.bulk(rows(*range(50)), key="id", defaults=SHARED, store=bulk.store)
     taken = [run.next().key for _ in range(20)]
     run.close()
@@ -428,7 +430,7 @@ def test_outputs_are_read_again(bulk: Bulk, server: LocalServer) -> None:
         assert found.parsed == [1, 2]
 
 
-def test_an_answer_that_is_no_output_is_kept(bulk: Bulk, server: LocalServer) -> None:
+def test_an_answer_that_is_not_an_output_is_kept(bulk: Bulk, server: LocalServer) -> None:
     server.script = Reply("I would say", stop_reason="max_tokens")
     bulk(rows(1), output=River)
     stored = bulk(rows(1), output=River)["r1"]
@@ -477,14 +479,17 @@ def test_a_plan_asks_nothing_and_is_what_happens(
     ]
     options: dict[str, Any] = {"key": "id", "defaults": SHARED, "store": bulk.store}
     for more, expected in (
-        ({}, "11 rows: 5 to ask (4 new, 1 changed, 0 failed before), 3 stored, 1 duplicates, 2"),
-        ({"retry_failed": True}, "11 rows: 6 to ask (4 new, 1 changed, 1 failed before), 2 stored"),
-        ({"deduplicate": True}, "11 rows: 4 to ask (3 new, 1 changed, 0 failed before), 3 stored"),
+        ({}, "11 rows: 5 to send (4 new, 1 changed, 0 failed before), 3 stored, 1 duplicates, 2"),
+        (
+            {"retry_failed": True},
+            "11 rows: 6 to send (4 new, 1 changed, 1 failed before), 2 stored",
+        ),
+        ({"deduplicate": True}, "11 rows: 4 to send (3 new, 1 changed, 0 failed before), 3 stored"),
     ):
         plan = client.bulk(given, **options, **more).plan()
         assert str(plan).startswith(expected)
     assert plan.refused == 2
-    assert plan.first_refusal == "row 7: its key 'r5' is taken by an earlier row"
+    assert plan.first_refusal == "row 7: its key 'r5' is already used by an earlier row"
     assert asked(server) == []
     assert bulk.store.read_bytes() == before
     client.bulk(given, **options).finish()
@@ -537,6 +542,7 @@ with ModelsLab(base_url=sys.argv[1], api_key="local-test-key") as client:
 """
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(bulk: Bulk, server: LocalServer) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, server.llm_v7().base_url, str(bulk.store)],
@@ -579,7 +585,7 @@ def _database(path: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NOT_STORES)
-def test_what_is_no_store_is_refused(
+def test_what_is_not_a_store_is_refused(
     client: Any, server: LocalServer, tmp_path: Path, kind: str
 ) -> None:
     make, why = NOT_STORES[kind]
@@ -599,7 +605,7 @@ def test_a_full_disk_ends_the_run_and_hides_nothing(
     client: Any, server: LocalServer, store: Path
 ) -> None:
     server.script = "A long answer. " * 500
-    run = client.bulk(rows(*range(200)), key="id", defaults=SHARED, store=store, max_in_flight=2)
+    run = client.bulk(rows(*range(60)), key="id", defaults=SHARED, store=store, max_in_flight=2)
     keys = {run.next().key}
     run.real._order.ledger._db.execute("PRAGMA max_page_count = 40")
     with pytest.raises(StoreError, match="database or disk is full"):
@@ -614,10 +620,10 @@ def test_a_full_disk_ends_the_run_and_hides_nothing(
     results = {
         result.key: result
         for result in client.bulk(
-            rows(*range(200)), key="id", defaults=SHARED, store=store
+            rows(*range(60)), key="id", defaults=SHARED, store=store
         ).results()
     }
-    assert len(results) == 200
+    assert len(results) == 60
     assert not {f"r{text}" for text in asked(server)} & stored
 
 

@@ -61,7 +61,7 @@ def test_what_is_piped_in_stands_above_the_prompt(here: Here, server: LocalServe
     assert content_of(server) == "By name."
 
 
-def test_files_go_along_as_what_they_are(here: Here, server: LocalServer, tmp_path: Path) -> None:
+def test_files_are_sent_by_their_type(here: Here, server: LocalServer, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("alpha", encoding="utf-8")
     (tmp_path / "photo").write_bytes(PNG)  # by its content and not by its name
     (tmp_path / "paper.txt").write_bytes(PDF)

@@ -64,7 +64,7 @@ def test_every_row_has_its_answer_in_order(here: Here) -> None:
     assert not Path("out.jsonl.failures").exists()
 
 
-def test_what_fails_is_in_a_file_of_its_own_and_asked_again_on_demand(here: Here) -> None:
+def test_failed_rows_are_in_a_separate_file_and_sent_again_on_demand(here: Here) -> None:
     table(6)
     bad = {"Is text 2?", "Is text 4?"}
 
@@ -326,7 +326,7 @@ def test_a_name_of_another_form_is_refused(here: Here, server: LocalServer, name
 
 
 def test_half_a_character_is_written_as_its_escape(here: Here) -> None:
-    """A lone surrogate in a column that nobody asked about: JSON can hold it, a file cannot."""
+    """A lone surrogate in an unused column: JSON can hold it, a file cannot."""
     text = '{"id": "a", "text": "x", "more": "\\ud83d"}\n{"id": "b", "text": "y\\udc00"}\n'
     Path("in.jsonl").write_text(text)
     with LocalServer(answer) as server:
@@ -496,7 +496,7 @@ def test_a_signal_ends_it_cleanly_and_it_says_how_to_go_on(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_killed_at_any_instant_it_goes_on(here: Here, home: Path) -> None:
+def test_killed_at_any_instant_it_continues(here: Here, home: Path) -> None:
     asked = table(120)
     with LocalServer(slowly) as server:
         for many in (10, 40, 80):
@@ -531,7 +531,7 @@ def test_a_bar_at_a_terminal(home: Path, columns: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.failures"])
 @pytest.mark.parametrize("foreign", ["a folder", "a file"])
-def test_what_comes_while_a_run_goes_on_is_not_overwritten(
+def test_what_comes_while_a_run_continues_is_not_overwritten(
     here: Here, name: str, foreign: str
 ) -> None:
     """The run ends with 7 and names it; the other file is written, and the store has the rest."""

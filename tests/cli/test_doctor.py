@@ -245,7 +245,7 @@ def test_a_server_that_is_silent(here: Here) -> None:
     assert "does not answer" in told.cures["reachable"]
 
 
-def test_what_is_no_http_server(here: Here) -> None:
+def test_what_is_not_an_http_server(here: Here) -> None:
     with RawServer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as server:
         told = examine(here, server.url)
     assert (told.status, told.verdicts) == (1, {"reachable": "fails"})
@@ -370,6 +370,7 @@ def test_streams_that_do_not_work(here: Here, script: Any, check: str, evidence:
     assert told.verdicts["create"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_stream_that_stalls(here: Here) -> None:
     with LocalServer(
         lambda request: Reply("one two", fault=Fault.stall(after=4) if request.stream else None),

@@ -65,6 +65,7 @@ def test_powershell_and_cmd_quote_in_their_own_way(here: Here) -> None:
     assert "sure" not in out + err
 
 
+@pytest.mark.slow
 def test_this_command_is_led_by_it_too(home: Path) -> None:
     with LocalServer("Yes.") as server:
         script = run("env", "modelslab", env=environment(server, home)).out
@@ -113,6 +114,7 @@ def started(server: LocalServer, home: Path, *arguments: str, **more: str) -> tu
     return ran, json.loads(ran.out) if ran.out else None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_claude_code_is_started_at_the_endpoint(home: Path) -> None:
     with LocalServer() as server:
@@ -129,6 +131,7 @@ def test_claude_code_is_started_at_the_endpoint(home: Path) -> None:
     assert not {"ANTHROPIC_API_KEY", "CLAUDE_CODE_USE_BEDROCK"} & told["env"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_its_options_and_ours_are_kept_apart(home: Path) -> None:
     with LocalServer() as server:
@@ -137,6 +140,7 @@ def test_its_options_and_ours_are_kept_apart(home: Path) -> None:
     assert told["env"]["ANTHROPIC_MODEL"] == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_the_list_of_models_tells_the_window_and_the_only_name(home: Path) -> None:
     with LocalServer(dialect="llama-server") as server:
@@ -150,6 +154,7 @@ def test_the_list_of_models_tells_the_window_and_the_only_name(home: Path) -> No
     assert told["ANTHROPIC_MODEL"] == "/models/local-echo-q4.gguf"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_its_exit_status_is_ours(home: Path) -> None:
     with LocalServer() as server:
@@ -180,6 +185,7 @@ def test_a_cold_deployment_is_waited_for(home: Path) -> None:
     assert json.loads(out)["env"]["ANTHROPIC_MODEL"] == "m"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_a_paused_deployment_is_not_waited_for(home: Path) -> None:
     with LocalServer(deployments={"d": "paused"}) as server:
@@ -189,6 +195,7 @@ def test_a_paused_deployment_is_not_waited_for(home: Path) -> None:
     assert ran.status in (4, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("claude")
 def test_a_server_that_lists_no_models_and_counts_no_tokens(home: Path) -> None:
     from raw_server import RawServer, reply

@@ -73,6 +73,7 @@ def complete(home: Path, *words: str) -> list[str]:
     return [line.partition(",")[2] for line in ran.out.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_commands_options_and_profiles_are_completed(home: Path) -> None:
     folder = home / ".config" / "modelslab"
     folder.mkdir(parents=True)
@@ -115,7 +116,8 @@ def test_without_the_extra_it_says_which_one(name: str, how: str) -> None:
     )
 
 
-def test_the_test_kit_goes_on_without_the_extra() -> None:
+@pytest.mark.slow
+def test_the_test_kit_works_without_the_extra() -> None:
     names = ["click", "rich", "tomlkit", "prompt_toolkit", "jsonschema", "keyring"]
     code = HIDDEN.format(names=names) + (
         "import runpy; sys.argv[1:] = ['--help'];"

@@ -88,7 +88,7 @@ def test_what_a_person_wrote_stays(here: Here, settings: Path) -> None:
     assert "[profiles.b]" not in text
 
 
-def test_a_profile_is_overwritten_only_when_told_to(here: Here, settings: Path) -> None:
+def test_a_profile_is_overwritten_only_on_request(here: Here, settings: Path) -> None:
     add(here, "work", "--gguf", "dep_1", "--model", "m")
     status, _, err = add(here, "work", "--gguf", "dep_2")
     assert status == 2
@@ -128,6 +128,7 @@ def test_a_profile_that_cannot_be(here: Here, arguments: list[str], said: str) -
     assert profiles(here) == []
 
 
+@pytest.mark.slow
 def test_without_a_terminal_the_key_must_come_from_somewhere(home: Path) -> None:
     env = environment(None, home)
     ran = run("profile", "add", "work", env=env, start_new_session=True)
@@ -139,6 +140,7 @@ def test_without_a_terminal_the_key_must_come_from_somewhere(home: Path) -> None
 # The place of the settings
 
 
+@pytest.mark.slow
 def test_the_place_of_the_settings(home: Path, tmp_path: Path) -> None:
     env = environment(None, home, XDG_CONFIG_HOME=str(tmp_path / "xdg"))
     assert run("profile", "add", "work", "--no-key", env=env).status == 0
@@ -184,7 +186,7 @@ def test_a_link_to_the_settings_stays_a_link(here: Here, settings: Path, tmp_pat
     ],
 )
 @pytest.mark.parametrize("command", ["profile list", "profile add w --no-key", "ask Hi"])
-def test_settings_that_are_wrong_are_told_and_left(
+def test_wrong_settings_are_reported_and_left(
     here: Here, settings: Path, text: bytes, said: str, command: str
 ) -> None:
     settings.mkdir(parents=True)
@@ -211,7 +213,7 @@ def test_settings_that_cannot_be_written(here: Here, home: Path) -> None:
 
 @pytest.fixture
 def servers(here: Here) -> Any:
-    """Two servers with keys of their own, one the profile `a`, the default, the other `b`."""
+    """Two servers with their own keys: the profile `a`, which is the default, and `b`."""
     with LocalServer("A", api_key="key-of-a-1") as a, LocalServer("B", api_key="key-of-b-2") as b:
         for name, server, key in (("a", a, "key-of-a-1"), ("b", b, "key-of-b-2")):
             add(here, name, "--base-url", server.llm_v7().base_url, "--model", name, key=key)
@@ -249,6 +251,7 @@ def test_an_option_comes_before_all(here: Here, servers: Any, monkeypatch: Any) 
     assert "--profile and --base-url each name a server" in err
 
 
+@pytest.mark.slow
 def test_a_profile_can_be_named_by_the_environment(home: Path, here: Here, servers: Any) -> None:
     env = environment(None, home, MODELSLAB_PROFILE="b")
     assert run("ask", "Hi", env=env).out == "B\n"
@@ -258,6 +261,7 @@ def test_a_profile_can_be_named_by_the_environment(home: Path, here: Here, serve
     assert "there is no profile 'c'; there are: a, b" in ran.err
 
 
+@pytest.mark.slow
 def test_a_profile_without_a_key_takes_that_of_the_environment(here: Here, home: Path) -> None:
     with LocalServer("A") as server:
         url = server.llm_v7().base_url
@@ -266,6 +270,7 @@ def test_a_profile_without_a_key_takes_that_of_the_environment(here: Here, home:
         assert run("ask", "Hi", env=env).out == "A\n"
 
 
+@pytest.mark.slow
 def test_two_servers_in_the_environment_are_one_too_many(home: Path) -> None:
     with LocalServer() as server:
         env = environment(server, home, MODELSLAB_DEPLOYMENT_ID="d")
@@ -273,6 +278,7 @@ def test_two_servers_in_the_environment_are_one_too_many(home: Path) -> None:
         assert not server.requests
 
 
+@pytest.mark.slow
 def test_a_llama_server_needs_no_key_and_gets_one_that_is_given(here: Here, home: Path) -> None:
     with LocalServer("Yes.", dialect="llama-server") as server:
         url = server.gateway().base_url
@@ -370,6 +376,7 @@ def in_store(home: Path, backend: str) -> dict[str, str]:
     return env | {"KEY_STORE_FILE": str(home / "store.json")}
 
 
+@pytest.mark.slow
 def test_a_key_goes_to_the_key_store(home: Path, settings: Path) -> None:
     env = in_store(home, "InFile")
     with LocalServer("Yes.") as server:
@@ -390,6 +397,7 @@ def test_a_key_goes_to_the_key_store(home: Path, settings: Path) -> None:
         assert json.loads((home / "store.json").read_text()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "why"), [("Locked", "KeyringLocked"), ("Forgetful", "it does not store")]
 )

@@ -51,7 +51,7 @@ def test_a_reader_that_has_seen_enough_is_silent_success(home: Path, more: list[
 @pytest.mark.parametrize(
     "command", ["--help", "models", "doctor", "serve --help", "completion zsh"]
 )
-def test_a_pipe_that_nobody_reads(home: Path, command: str) -> None:
+def test_a_pipe_without_a_reader(home: Path, command: str) -> None:
     """The reader has left before a word is written."""
     reader, writer = os.pipe()
     os.close(reader)

@@ -1,4 +1,4 @@
-"""At a real pseudo-terminal: what is on the screen, wide and narrow, with colour and without."""
+"""At a real pseudo-terminal: what is on the screen, wide and narrow, with color and without."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_no_answer_controls_the_terminal(home: Path, arguments: list[str]) -> No
         assert forbidden not in terminal.raw
 
 
-def test_thinking_is_shown_and_is_no_part_of_the_answer(home: Path) -> None:
+def test_thinking_is_shown_and_is_not_part_of_the_answer(home: Path) -> None:
     blocks = [
         {"type": "thinking", "thinking": "They want\na number.", "signature": ""},
         {"type": "text", "text": "It is **42**."},
@@ -302,7 +302,7 @@ def test_a_prompt_that_is_left_changes_nothing(home: Path) -> None:
     assert not (home / ".config").exists()
 
 
-def test_env_shows_the_key_of_a_terminal_only_when_told_to(home: Path) -> None:
+def test_env_shows_the_key_in_a_terminal_only_on_request(home: Path) -> None:
     with LocalServer(api_key="sk-a-secret-key") as server:
         env = environment(server, home)
         with Terminal("env", env=env) as hidden, Terminal("env", "--show-key", env=env) as shown:
@@ -436,7 +436,7 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
         with Talk(server, home, columns=120) as talk:
             for command in ("help", "model", "system", "tokens", "file", "save", "load", "undo"):
                 assert command in HELP
-            talk.say("/help", "Alt-Enter begins another line")
+            talk.say("/help", "Alt-Enter starts another line")
             talk.say("/nothing", "is not a command; /help lists them")
             talk.say("/undo", "there is no question yet")
             talk.say("One.", "You said: One.")
@@ -473,7 +473,7 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
 HELP = ("help", "model", "system", "tokens", "file", "save", "load", "undo", "new", "quit")
 
 
-def test_what_cannot_be_saved_says_so_and_the_conversation_goes_on(home: Path) -> None:
+def test_what_cannot_be_saved_says_so_and_the_conversation_continues(home: Path) -> None:
     file = home / "half.json"
     (home / "file").write_text("")
     with LocalServer() as server, Talk(server, home, "-s", "a\udcff", columns=700) as talk:

@@ -45,6 +45,8 @@ from modelslab_llm.testing import ErrorReply, LocalServer, Reply
 
 anthropic = Lazy("anthropic", "2.12")
 
+pytestmark = pytest.mark.slow  # to load that SDK takes longer than all of these tests
+
 Json = dict[str, Any]
 ASK: Json = {
     "model": "m",
@@ -254,7 +256,6 @@ def test_it_reads_an_unknown_block_as_a_known_one() -> None:
             assert isinstance(ours.messages.create(**ASK).content[0], UnknownBlock)
 
 
-@pytest.mark.slow
 def test_it_gives_up_at_an_error_before_the_first_content() -> None:
     usage = {"input_tokens": 1, "output_tokens": 1}
     begun = event("message_start", message={"id": "m", "content": [], "usage": usage})
@@ -272,7 +273,7 @@ def test_it_gives_up_at_an_error_before_the_first_content() -> None:
         assert raw.requests == 2
 
 
-def test_it_takes_what_is_no_message_for_one() -> None:
+def test_it_takes_what_is_not_a_message_for_one() -> None:
     page = reply(200, b"<html>", {"content-type": "text/html"})
     error = reply(200, {"error": {"message": "no"}})
     for answer, kind in ((page, str), (error, anthropic.types.Message)):

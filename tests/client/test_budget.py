@@ -139,6 +139,7 @@ def test_a_stream_that_is_dropped_is_counted_too(server: LocalServer) -> None:
     assert budget.partial_calls == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("how", ["read", "left", "dropped"])
 def test_a_stream_that_is_resumed_counts_with_all_its_parts(
     variant: Sync | Async, server: LocalServer, how: str
@@ -176,6 +177,7 @@ def test_a_stream_that_is_resumed_counts_with_all_its_parts(
     client.close()
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_an_attempt_that_is_sent_again_is_counted(
     variant: Sync | Async, server: LocalServer
 ) -> None:

@@ -6,17 +6,28 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import httpx
-from raw_server import ASK, EVENTS, MESSAGE, SSE, text_delta
+import pytest
+from raw_server import (
+    ASK,
+    END_OF_BODY,
+    EVENTS,
+    MESSAGE,
+    SSE,
+    STREAM_HEAD,
+    chunk,
+    text_delta,
+)
 
 import modelslab_llm
 from modelslab_llm import (
     AsyncModelsLab,
+    DefaultAioHttpClient,
     DefaultAsyncHttpxClient,
     DefaultHttpxClient,
     ModelsLab,
@@ -29,12 +40,13 @@ CHUNKS = [*EVENTS[:2], *[text_delta("word ")] * DELTAS, *EVENTS[3:]]
 
 
 class Counts:
-    """Calls of the package's own functions, and of pydantic's validator, in a block."""
+    """Calls of the package's own functions, of pydantic's validator and of a loop's timers."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.functions: Counter[str] = Counter()
         self.validations = 0
+        self.timers = 0
 
     @contextmanager
     def counting(self) -> Iterator[None]:
@@ -42,6 +54,8 @@ class Counts:
             if event == "call" and frame.f_code.co_filename.startswith(HERE):
                 self.calls += 1
                 self.functions[frame.f_code.co_qualname if sys.version_info >= (3, 11) else ""] += 1
+            elif event == "call" and frame.f_code is asyncio.BaseEventLoop.call_at.__code__:
+                self.timers += 1
             elif event == "c_call" and arg.__name__.startswith("validate_"):
                 self.validations += 1
 
@@ -54,14 +68,14 @@ class Counts:
 
 
 class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A streamed answer, each event in a chunk of its own."""
+    """A streamed answer, each event in its own chunk."""
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(CHUNKS)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in CHUNKS:
-            yield chunk
+        for piece in CHUNKS:
+            yield piece
 
 
 def answer(request: httpx.Request) -> httpx.Response:
@@ -109,6 +123,54 @@ def test_what_a_text_delta_costs_in_async() -> None:
     counts = asyncio.run(main())
     assert DELTAS <= counts.validations <= DELTAS + 20
     assert counts.calls / DELTAS <= 12, counts.functions.most_common(15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(DefaultAsyncHttpxClient, 36), (DefaultAioHttpClient, 22)]
+)
+def test_what_a_text_delta_costs_that_comes_alone(
+    kind: type[DefaultAsyncHttpxClient], most: int
+) -> None:
+    """Over a socket, where a coroutine that goes on counts as called: one timer for a stream."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                writer.write(STREAM_HEAD + chunk(CHUNKS[0]) + chunk(CHUNKS[1]))
+                for piece in CHUNKS[2:-3]:
+                    writer.write(chunk(piece))
+                    await taken.acquire()
+                writer.write(b"".join(map(chunk, CHUNKS[-3:])) + END_OF_BODY)
+        writer.close()
+        served.set()
+
+    served, taken = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def main() -> Counts:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with kind() as http:
+            client = AsyncModelsLab("k", base_url=f"http://{host}:{port}", http_client=http)
+
+            async def read() -> None:
+                async with client.messages.stream(**ASK) as stream:
+                    async for _ in stream.text_stream:
+                        taken.release()
+
+            counts = Counts()
+            await read()
+            with counts.counting():
+                await read()
+        await served.wait()
+        server.close()
+        return counts
+
+    counts = asyncio.run(main())
+    assert "no_attribute" not in counts.functions  # which looks for names that are alike, slowly
+    assert counts.timers <= 5
+    assert counts.calls / DELTAS <= most, counts.functions.most_common(15)
 
 
 def test_what_a_call_costs() -> None:

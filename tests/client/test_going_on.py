@@ -32,6 +32,8 @@ from modelslab_llm.prices import Budget
 from modelslab_llm.testing import ErrorReply, Fault, LocalServer, Reply
 from modelslab_llm.types import Message
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 STORY = "One two three four five six seven."
 ASK: dict[str, Any] = {
     "model": "m",
@@ -50,13 +52,8 @@ def way(variant: Sync | Async) -> Iterator[Way]:
         yield found
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
-
-
 class Notes(Observer):
-    """Keep what is told, in order."""
+    """Keep the notifications, in order."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -83,7 +80,7 @@ def client_of(way: Way, script: Any, **options: Any) -> tuple[Any, Any]:
     return server, way.client(server, deployment_id="d", **options)
 
 
-def test_every_view_of_a_stream_goes_on(way: Way) -> None:
+def test_every_view_of_a_stream_continues(way: Way) -> None:
     server, client = client_of(way, [CUT, LATER, Reply(STORY)])
     with client.stream(resume=2, **ASK) as stream:
         assert "".join(stream.texts()) == STORY
@@ -204,6 +201,7 @@ def test_a_refusal_of_the_rest_waits_in_the_queue(way: Way) -> None:
     server.assert_script_used()
 
 
+@pytest.mark.slow
 def test_the_deadline_is_that_of_the_call(variant: Sync | Async) -> None:
     with LocalServer(
         [CUT, Reply(STORY, fault=Fault.stall(after=4))], dialect="llama-server"
@@ -219,7 +217,7 @@ def test_the_deadline_is_that_of_the_call(variant: Sync | Async) -> None:
     assert len(caught.value.partial_message.seams) == 1
 
 
-def test_a_stream_nobody_holds_any_more_frees_its_place() -> None:
+def test_a_dropped_stream_frees_its_slot() -> None:
     """Its second place: the stream that broke is garbage first, and must not free it."""
     script = [CUT, Reply(STORY, pause=0.001)]
     with (

@@ -1,7 +1,7 @@
 """Hold the package to the table of faults, row by row, in every variant, over real sockets.
 
-What the caller sees is always exactly the right message, or exactly the right error with what had
-come. The rows are in `matrix.faults`.
+The caller always sees exactly the right message, or exactly the right error with the message so
+far. The rows are in `matrix.faults`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from variants import Async, Sync, variant_named
 
 from modelslab_llm import APIConnectionError, APIError, APIStatusError, Message, endpoints
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 README = ROOT / "README.md"
 HOME = ROOT / "docs" / "index.md"
 ERRORS = ROOT / "docs" / "errors.md"
@@ -47,11 +49,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     if not shutil.which("openssl"):
         pytest.skip("no openssl command to make a certificate with")
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def ask(client: Any, fault: Fault) -> Message | None:
@@ -136,7 +133,9 @@ IN_TIME = {name: fault for name, fault in ROWS.items() if fault.limits or fault.
 @pytest.mark.slow
 @pytest.mark.parametrize("row", AT_ONCE)
 def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) -> None:
-    """The caller gets exactly the message that the row promises, or that error with what came."""
+    """The caller gets exactly the message that the row promises, or that error with the message so
+    far.
+    """
     fault = ROWS[row]
     tls = request.getfixturevalue("authority").server if fault.stage == "tls" else None
     with staged(fault, tls) as scene:
@@ -146,7 +145,7 @@ def test_row(variant: Sync | Async, row: str, request: pytest.FixtureRequest) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("row", IN_TIME)
 @patient
-def test_row_with_limits_of_time(variant: Sync | Async, row: str, unit: float) -> None:
+def test_row_with_timeouts(variant: Sync | Async, row: str, unit: float) -> None:
     """The same for rows in which a timeout has to end the call."""
     with staged(ROWS[row]) as scene:
         outcome_is_right(variant, ROWS[row], scene, unit)

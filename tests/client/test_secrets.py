@@ -177,7 +177,7 @@ def test_no_variable_of_ours_shows_the_key_of_a_client_set_up_wrong(
 
 @each_key
 @pytest.mark.parametrize("kind", [ModelsLab, AsyncModelsLab])
-def test_nothing_that_is_made_of_a_client_shows_its_key(
+def test_nothing_that_is_made_from_a_client_shows_its_key(
     kind: type[ModelsLab | AsyncModelsLab], key: str
 ) -> None:
     client = kind(key, base_url="http://h.invalid")

@@ -252,6 +252,7 @@ def test_ipython_completes_and_shows_every_parameter(tmp_path: Path) -> None:
         assert told.count(f" {name}: ") >= 2
 
 
+@pytest.mark.slow
 def test_what_nobody_asks_for_is_not_loaded() -> None:
     code = """
 import inspect, sys

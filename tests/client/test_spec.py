@@ -195,7 +195,7 @@ def test_an_observer_travels_if_it_can(sent: Callable[[Any], Any]) -> None:
 
 
 @kinds
-def test_what_cannot_travel_is_refused(kind: Any) -> None:
+def test_settings_that_cannot_be_sent_are_refused(kind: Any) -> None:
     http: Any = DefaultHttpxClient() if kind is ModelsLab else DefaultAsyncHttpxClient()
     client = kind(KEY, base_url="http://h.invalid", http_client=http)
     for one in (client, client.with_options(max_retries=1), copy.copy(client)):
@@ -223,7 +223,7 @@ def test_an_http_client_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     "pack", [pickle.dumps, cloudpickle.dumps, copy.deepcopy], ids=lambda pack: pack.__name__
 )
 @pytest.mark.parametrize("key", [KEY, None])
-def test_a_client_refuses_to_travel_and_says_what_does(kind: Any, pack: Any, key: Any) -> None:
+def test_a_client_cannot_be_pickled_and_names_its_spec(kind: Any, pack: Any, key: Any) -> None:
     """With a key and without, itself or one of its parts, and in whatever it is packed."""
     endpoint = endpoints.gateway("http://h.invalid", auth="bearer" if key else None)
     client = kind(key, endpoint=endpoint)
@@ -321,6 +321,7 @@ with pickle.load(sys.stdin.buffer).client() as client:
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_goes_by_its_own_environment(server: LocalServer) -> None:
     """It has nothing of ours but the bytes; the key comes from its environment."""
     spec = ModelsLab(KEY, endpoint=server.llm_v7(), max_concurrency=3).spec()

@@ -206,7 +206,7 @@ def test_every_documented_form_is_sent_as_it_is(thinking: Any, at: Endpoint) -> 
     ],
     ids=str,
 )
-def test_what_is_no_form_at_all_is_refused(thinking: Any, fault: str, at: Endpoint) -> None:
+def test_what_is_not_a_form_at_all_is_refused(thinking: Any, fault: str, at: Endpoint) -> None:
     with pytest.raises(InvalidRequestError, match=fault):
         asked(thinking, at)
 

@@ -75,6 +75,7 @@ def test_turns_of_tools_are_counted_with_what_broke_off(server: LocalServer) -> 
         assert counted(runner.total_usage) == (50, broken[1] + 4)
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_tokens_of_a_failed_attempt_are_counted(variant: Sync | Async, server: LocalServer) -> None:
     """A stream may break after the server has counted the prompt, and before any content."""
     server.script = [

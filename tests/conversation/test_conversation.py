@@ -226,7 +226,7 @@ def test_what_can_be_added() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_turn_is_refused(turn: Any, fault: str) -> None:
+def test_what_is_not_a_turn_is_refused(turn: Any, fault: str) -> None:
     conversation = Conversation()
     with pytest.raises(InvalidRequestError, match=fault):
         conversation.add(turn)
@@ -430,7 +430,7 @@ def test_trimming_to_a_number_of_tokens(client: Client) -> None:
     ids=["refused", "cut", "cut while thinking", "calls", "cut call", "paused"],
 )
 @pytest.mark.parametrize("streams", [True, False])
-def test_it_goes_on_after_any_reply(variant: Sync | Async, reply: Reply, streams: bool) -> None:
+def test_it_continues_after_any_reply(variant: Sync | Async, reply: Reply, streams: bool) -> None:
     with LocalServer([reply, "Good."]) as server:
         client = variant.client(api_key=server.api_key, endpoint=server.gguf("dep_1"))
         conversation = Conversation([user("a")])
@@ -445,7 +445,7 @@ def test_it_goes_on_after_any_reply(variant: Sync | Async, reply: Reply, streams
         client.close()
 
 
-def test_it_goes_on_after_a_stream_that_broke_off(variant: Sync | Async) -> None:
+def test_it_continues_after_a_stream_that_broke_off(variant: Sync | Async) -> None:
     use = event("content_block_start", index=1, content_block=call("1", input={}))
     cut = event(
         "content_block_delta",

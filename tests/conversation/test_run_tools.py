@@ -40,7 +40,7 @@ def use(id: str, name: str = "level", /, **input: Any) -> dict[str, Any]:
 
 @tool
 def level(river: str) -> str:
-    """Say how high a river stands."""
+    """Return the water level of a river."""
     if river == "Styx":
         raise LookupError("no such river")
     return f"{river}: 18 cm"

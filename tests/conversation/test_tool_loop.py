@@ -1,4 +1,4 @@
-"""Play the tool loop by hand, without a client: what it sends, what it lets run, when it ends."""
+"""Drive the tool loop without a client: what it sends, what it lets run, when it ends."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_a_call_that_comes_twice_runs_once() -> None:
 
 
 def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
-    """Some gateways give parallel calls one id; results are told apart by it."""
+    """Some gateways give parallel calls the same ID, by which results are matched."""
     flow = loop()
     exe, dart, taw = (use("a", river=river) for river in ("Exe", "Dart", "Taw"))
     flow.add_reply(said(exe, dart, exe, use("a_2", river="Axe"), taw))
@@ -266,7 +266,7 @@ def test_calls_that_share_an_id_run_under_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("lost", [use(""), use("a", name="")], ids=["id", "name"])
-def test_a_call_that_nobody_can_answer_is_left_out(
+def test_a_call_that_cannot_be_answered_is_left_out(
     lost: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = loop()

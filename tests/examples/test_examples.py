@@ -21,9 +21,9 @@ from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Repl
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"command_line", "terminal_chat", "web_app"}
-"""They wait for somebody: how they run by themselves is in a file of their own."""
+"""They are interactive; separate files test how they run by themselves."""
 CLUSTERS = {"cluster_daft", "cluster_dask", "cluster_ray"}
-"""They run on an engine that has an environment of its own: `tests/real/test_clusters.py`."""
+"""They run on an engine with its own environment: `tests/real/test_clusters.py`."""
 EXAMPLES = [
     path
     for path in sorted(FOLDER.glob("[!_]*.py"))  # with `_`: no example, only what one needs
@@ -33,8 +33,8 @@ EXAMPLES = [
 SHOWN = {
     "batch": [
         "? OverloadedError: HTTP 529",  # of those that came first, which is chance
-        "97 answered, 0 of them before; 3 failed; 679 tokens",
-        "100 answered, 97 of them before; 0 failed; 21 tokens",
+        "97 answered, 0 of them earlier; 3 failed; 679 tokens",
+        "100 answered, 97 of them earlier; 0 failed; 21 tokens",
         "103 calls in all",
         'The first line: {"key": "How high is river 0?", "position": 0, "text": "You said: How',
     ],
@@ -50,18 +50,18 @@ SHOWN = {
         "ada.txt,Tamar,2026-03-02,220.0\n"
         "cyd.txt,Exe,2026-03-02,90.0\n"
     ],
-    "from_openai": ["Refused: n: Messages gives one answer"],
+    "from_openai": ["Refused: n: Messages returns one answer"],
     "pictures": [
         "I was sent: image of image/png,",
         "I was sent: document of text/plain, 26 characters.",
         "characters; image of image/png,",
-        "'letter.png': is not an image: servers take JPEG, PNG, GIF and WebP",
+        "'letter.png': is not an image: servers accept JPEG, PNG, GIF and WebP",
         "'empty.png': is empty",
-        "'huge.png': has 9000 x 64 pixels, a side may have 8000",
+        "'huge.png': has 9000 x 64 pixels, the limit per side is 8000",
     ],
     "private_gateway": [
         "You said: Hello from inside!",
-        "All that the proxy saw: ['CONNECT 127.0.0.1:",
+        "Everything that the proxy saw: ['CONNECT 127.0.0.1:",
         "Refused: the server's certificate is not trusted",
     ],
     "service": [
@@ -75,8 +75,8 @@ SHOWN = {
         "['sweet', 'sour']",
         "{'title': 'Bread', 'difficulty': 'fair', 'ingredients': [{'name': 'flour'}]}",
         "→ Bread of 2 ingredients",
-        "Soup, after 1 that did not fit",
-        "OutputTruncatedError: the answer was cut (max_tokens) after 20 tokens",
+        "Soup, after 1 invalid answer",
+        "OutputTruncatedError: the answer was truncated (max_tokens) after 20 tokens",
         """it began '{"title": "Goulash", "diffi', and cost 20 tokens""",
     ],
     "thinking": ["Yes: 391 divided by 23 is 17."],
@@ -156,13 +156,14 @@ def test_it_runs_with_a_key(stem: str, run: Run) -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_with_anthropic_asks_where_the_environment_says(run: Run) -> None:
     with LocalServer() as server:
         out, _ = run("with_anthropic", server)
     assert "You said: Hello, gateway!" in out
 
 
-def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
+def test_a_batch_continues_where_it_ended(run: Run, tmp_path: Path) -> None:
     """What is answered is asked no more, what failed is, and the answers are in order."""
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     fails = True
@@ -174,18 +175,19 @@ def test_a_batch_goes_on_where_it_ended(run: Run, tmp_path: Path) -> None:
         questions.write_text("One?\nTwo?\n\nGone?\nTwo?\n")
         out, _ = run("batch", server, questions, answers)
         assert len(server.requests) == 3
-        assert "2 answered, 0 of them before; 1 failed" in out
+        assert "2 answered, 0 of them earlier; 1 failed" in out
         assert "One? BadRequestError: HTTP 400" in out
         fails = False
         questions.write_text("One?\nTwo?\nThree?\n")
         out, _ = run("batch", server, questions, answers)
         assert len(server.requests) == 5
-    assert "3 answered, 1 of them before; 0 failed" in out
+    assert "3 answered, 1 of them earlier; 0 failed" in out
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [row["key"] for row in rows] == ["One?", "Two?", "Three?"]
     assert [row["text"] for row in rows] == ["One?!", "Two?!", "Three?!"]
 
 
+@pytest.mark.slow
 def test_a_batch_ends_where_no_call_can_succeed(run: Run, tmp_path: Path) -> None:
     questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     questions.write_text("".join(f"{number}?\n" for number in range(200)))

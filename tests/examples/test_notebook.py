@@ -76,7 +76,7 @@ def test_the_notebook_shows_what_it_is_stored_with() -> None:
 
 
 def executed() -> Any:
-    """Run the notebook in a kernel of its own, and return it with what it shows."""
+    """Run the notebook in its own kernel, and return it with its output."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
         notebook, timeout=60, kernel_name="python3", record_timing=False

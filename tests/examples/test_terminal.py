@@ -56,7 +56,7 @@ def test_without_a_key_it_says_who_answers(piped: str) -> None:
     )
     asked = "What is this?\n\nA text." if piped else "What is this?"
     assert (ran.returncode, ran.stdout) == (0, f"You said: {asked}\n")
-    assert ran.stderr == "No MODELSLAB_API_KEY: a local server answers, by echo.\n"
+    assert ran.stderr == "No MODELSLAB_API_KEY: a local server echoes.\n"
 
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -97,7 +97,11 @@ def test_arguments_and_a_pipe_are_one_question(ask: Ask) -> None:
         (ErrorReply(429, headers={"x-should-retry": "false"}), 4, "RateLimitError: HTTP 429"),
         (ErrorReply(529, headers={"x-should-retry": "false"}), 4, "OverloadedError: HTTP 529"),
         (ErrorReply(404, "Nobody is here."), 5, "NotFoundError: HTTP 404"),
-        (Reply("Half of", stop_reason="max_tokens"), 6, "cut after 2 tokens (--max-tokens)"),
+        (
+            Reply("Half of", stop_reason="max_tokens"),
+            6,
+            "truncated after 2 tokens; raise --max-tokens",
+        ),
     ],
 )
 def test_the_status_says_what_to_do(
@@ -112,7 +116,7 @@ def test_the_status_says_what_to_do(
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [([], "give a question, or pipe one in"), (["--max-tokens=0", "Hm?"], "InvalidRequestError")],
+    [([], "pass a question, or pipe one in"), (["--max-tokens=0", "Hm?"], "InvalidRequestError")],
 )
 def test_a_wrong_command_is_2(ask: Ask, arguments: list[str], shown: str) -> None:
     with LocalServer() as server:
@@ -304,4 +308,4 @@ def test_it_runs_by_itself() -> None:
     with chat(None) as terminal:
         terminal.type("Hello!\n")
         terminal.expect("You said: Hello!\r\n")
-    assert "a local server answers" in terminal.shown
+    assert "a local server echoes" in terminal.shown

@@ -163,7 +163,7 @@ def test_an_answer_comes_in_pieces(make: Make) -> None:
     assert last == {"stop_reason": "end_turn"}
 
 
-def test_a_conversation_goes_on(make: Make) -> None:
+def test_a_conversation_continues(make: Make) -> None:
     with served(make()) as url:
         lines = ask(url, "What is the capital of France?", TEXT_REPLY, "And the tower?")
     assert text_of(lines) == SPLIT_CHARACTER_REPLY
@@ -301,7 +301,7 @@ def test_leaving_the_page_stops_the_model(page: Page) -> None:
             until(lambda: server.disconnects == 1)
 
 
-def test_an_error_is_shown_and_the_conversation_goes_on(page: Page) -> None:
+def test_an_error_is_shown_and_the_conversation_continues(page: Page) -> None:
     with LocalServer([ErrorReply(402, "No credit is left."), "Welcome back."]) as server:
         with served(server.async_client()) as url:
             page.goto(url)
@@ -337,7 +337,7 @@ def test_a_service_that_is_gone(page: Page) -> None:
     playwright.expect(note(page)).to_have_text(re.compile("^TypeError: "))
 
 
-def test_thinking_stands_apart_and_a_cut_is_told(page: Page) -> None:
+def test_thinking_is_separate_and_a_truncation_is_reported(page: Page) -> None:
     thinking = {"type": "thinking", "thinking": "Hm, a river.", "signature": ""}
     reply = Reply([thinking, {"type": "text", "text": "214"}], stop_reason="max_tokens")
     with LocalServer(reply) as server, served(server.async_client()) as url:
@@ -405,7 +405,7 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
                 read = app.stdout.readline()
                 assert read, shown
                 shown += read
-            assert "a local server answers" in shown
+            assert "a local server echoes" in shown
             assert text_of(ask(found[1], "Hello!")) == "You said: Hello!"
             assert "<title>A conversation" in httpx.get(found[1]).text
         finally:

@@ -205,7 +205,7 @@ CASES: dict[str, Callable[[], Case]] = {
         "create",
         packed("gzip, gzip", gzipped(bomb(31))),
         UNEXPECTED,
-        "not asked for",
+        "not requested",
         most=20 * MB,
     ),
     "gzip-stream": lambda: Case("stream", packed("gzip", bomb(31), SSE), UNEXPECTED, LIMIT),
@@ -412,7 +412,7 @@ def test_a_client_of_the_caller_asks_for_what_can_be_bounded(variant: Sync | Asy
     assert asked == ["gzip, deflate"]
 
 
-def test_an_encoding_nobody_asked_for_is_said(variant: Sync | Async) -> None:
+def test_an_unrequested_encoding_is_reported(variant: Sync | Async) -> None:
     with RawServer(packed("br", b"\x0b\x02\x80tamar\x03")) as server:
         client = variant.client(base_url=server.url, api_key="k")
         with pytest.raises(UnexpectedResponseError, match="encoding 'br' was not requested"):

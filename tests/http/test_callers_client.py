@@ -187,7 +187,8 @@ def test_a_corrupt_body_that_is_too_large_leaves_nothing_behind(
     variant: Sync | Async, library: str
 ) -> None:
     """What is read after the end is the bytes, not what they stand for: else the look that ends
-    the library's generators stops at the corruption, and the garbage collector finds them."""
+    the library's generators stops at the corruption, and the garbage collector finds them.
+    """
     import gc
     import zlib
 
@@ -459,23 +460,29 @@ needs_httpx2 = pytest.mark.skipif(
     ],
     ids=["before", "after"],
 )
-def test_httpx2_may_stand_in_for_httpx(first: str) -> None:
-    """Also after `import modelslab_llm`, which loads httpx only for the first client."""
+def test_httpx2_may_replace_httpx(first: str) -> None:
+    """Also after `import modelslab_llm`, which loads httpx only where it needs it."""
     said = run(f"{first}\nassert httpx is httpx2\n{ALIAS}{USE}")
     assert said.startswith("cannot connect: [Errno")
 
 
 @pytest.mark.slow
 @needs_httpx2
-def test_httpx2_may_stand_in_no_more_once_there_is_a_client() -> None:
-    """It says so itself."""
-    said = run(
-        "import httpx2, modelslab_llm\n"
-        "modelslab_llm.ModelsLab('k').close()\n"
-        "try: httpx2.alias_httpx()\n"
-        "except RuntimeError as error: print(error)"
-    )
-    assert "httpx was already imported" in said
+def test_httpx2_may_still_stand_in_after_a_call() -> None:
+    """Our own connections do not need httpx until the program loads it."""
+    with RawServer(REPLY, REPLY) as server:
+        said = run(
+            "import sys, httpx2, modelslab_llm\n"
+            f"client = modelslab_llm.ModelsLab('k' * 9, base_url={server.url!r})\n"
+            "ask = dict(model='m', max_tokens=9, messages=[{'role': 'user', 'content': 'Hi'}])\n"
+            "with client:\n"
+            "    print(client.messages.create(**ask).text)\n"
+            "    assert 'httpx' not in sys.modules\n"
+            "    httpx2.alias_httpx()\n"
+            "    assert sys.modules['httpx'] is httpx2\n"
+            "    print(client.messages.create(**ask).text)\n"
+        )
+    assert said == "Tamar\nTamar\n"
 
 
 def test_httpx2_is_not_loaded_unless_the_caller_brings_it() -> None:

@@ -158,7 +158,7 @@ SURPLUS: dict[str, Callable[[bytes], Script]] = {
 @each_verb
 @pytest.mark.parametrize("surplus", SURPLUS)
 @pytest.mark.parametrize("hooked", [False, True], ids=["bare", "hooked"])
-def test_an_answer_nobody_asked_for_reaches_nobody(
+def test_a_surplus_answer_reaches_no_call(
     variant: Sync | Async, authority: Authority, way: str, verb: str, surplus: str, hooked: bool
 ) -> None:
     def too_much(connection: Connection) -> None:
@@ -335,11 +335,11 @@ def test_a_call_in_flight_ends_when_the_client_is_closed(
             begun = threading.Event()
             waiting = threads.submit(in_flight, client, verb, begun)
             wait_for(found.server, verb, begun)
-            http = client.real._http.http
+            wire = client.real._http
             if isinstance(variant, Sync):
-                http.close()
+                wire.close()
             else:
-                variant.portal.call(http.aclose)
+                variant.portal.call(wire.aclose)
             error = waiting.result(10)
         assert type(error) is ClientClosedError
         assert KEY not in str(error)

@@ -303,7 +303,7 @@ def test_a_path_object_is_a_path(variant: Sync | Async, authority: Authority) ->
 
 
 def wanting(authority: Authority, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """Return the context of a server that lets nobody in without a certificate."""
+    """Return the context of a server that requires a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.file, authority.file.parent / "key.pem")
     context.verify_mode = ssl.CERT_REQUIRED
@@ -406,12 +406,14 @@ def test_plain_http_at_a_tls_port_whose_server_says_so(variant: Sync | Async, li
         assert server.connections == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 @each_library
 def test_a_server_that_hangs_up_without_a_word_may_speak_tls(
     variant: Sync | Async, authority: Authority, library: str
 ) -> None:
     """Most TLS libraries send nothing at all, as a server that breaks down does: so it is retried,
-    and the error says what may be the matter."""
+    and the error says what may be the matter.
+    """
     with RawServer(REPLY, tls=authority.server) as server, http_of(variant, library) as http:
         url = server.url.replace("https", "http")
         with connect(variant, url, http_client=http, max_retries=1) as client:

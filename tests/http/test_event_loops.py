@@ -1,4 +1,4 @@
-"""What an event loop cannot do, and what it does while nobody waits: the async stream by itself."""
+"""The async stream by itself: what an event loop cannot do, and what it does without a reader."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def turn(backend: str) -> None:
 
 
 @each_backend
-def test_what_comes_while_nobody_waits_is_there_later(backend: str) -> None:
+def test_data_that_arrives_without_a_reader_is_kept(backend: str) -> None:
     async def main(net: Any) -> None:
         mine, theirs = pair()
         stream = net.Stream(mine)
@@ -131,6 +131,7 @@ def test_what_comes_while_nobody_waits_is_there_later(backend: str) -> None:
     run(backend, main)
 
 
+@pytest.mark.slow
 @each_backend
 def test_a_reader_that_is_slow_holds_the_sender_back(backend: str) -> None:
     """What is not asked for stays with the system, and fills no memory here."""

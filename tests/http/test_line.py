@@ -93,7 +93,7 @@ def test_a_server_that_is_overloaded_and_says_so_inside_its_streams(variant: Syn
         client.close()
 
 
-def test_threads_and_both_event_loops_stand_in_lines_of_one_account() -> None:
+def test_threads_and_both_event_loops_wait_in_the_queue_of_one_account() -> None:
     with LimitedServer(Queue(Random(0), 6, 0.1, uniform(0.01, 0.03))) as server:
         sync = ModelsLab(KEY, base_url=server.url)
         shared = AsyncModelsLab(KEY, base_url=server.url)
@@ -157,7 +157,7 @@ def test_a_stream_that_is_read_to_its_end_lets_the_next_one_go(variant: Sync | A
         client.close()
 
 
-def test_a_stream_that_nobody_holds_any_more_frees_its_place() -> None:
+def test_an_unreferenced_stream_frees_its_slot() -> None:
     with (
         LimitedServer(queue(9, service=30.0)) as server,
         ModelsLab(KEY, base_url=server.url, max_concurrency=1) as client,
@@ -275,7 +275,7 @@ def test_closing_the_client_ends_waiting(variant: Sync | Async) -> None:
         assert len(server.asked) == 1
 
 
-def test_a_spent_quota_is_told_to_all_who_wait(variant: Sync | Async) -> None:
+def test_a_spent_quota_fails_all_waiting_calls(variant: Sync | Async) -> None:
     with LimitedServer(Quota(Random(0), 0, 0.05)) as server:
         client = client_of(variant, server)
         failures = at_once(40, lambda: client.create(**ASK))
@@ -476,7 +476,7 @@ def test_options_that_cannot_be(options: Json, said: str) -> None:
 
 
 def test_a_refusal_of_somebody_else_is_not_shared_with_whoever_never_was_sent() -> None:
-    """Each caller has an error of its own: what one writes on it, another does not read."""
+    """Each caller gets its own error object."""
     with LimitedServer(Quota(Random(0), 0, 0.02)) as server:
         client = SyncClient(ModelsLab(KEY, base_url=server.url))
         failures = at_once(30, lambda: client.create(**ASK))

@@ -1,4 +1,4 @@
-"""What users put in the place of a network, or around it, is still asked: sync and async.
+"""Replacements and wrappers of the network still see each request: sync and async.
 
 pytest-httpx has a file of its own. respx patches httpcore, OpenTelemetry wraps httpx's transports,
 and many a test suite patches a method by itself.
@@ -86,7 +86,7 @@ def test_after_respx_all_is_as_before(variant: Sync | Async) -> None:
             assert server.requests == 0
             assert ask(client) == "Tamar"
             assert server.requests == 1
-            assert goes_straight(client.real._http.http)
+            assert goes_straight(client.real._http.by_httpx.http)
 
 
 # OpenTelemetry
@@ -133,6 +133,7 @@ def test_opentelemetry_around_one_client(variant: Sync | Async) -> None:
         variant.portal.call(http.aclose)
 
 
+@pytest.mark.slow
 def test_opentelemetry_before_the_package_is_loaded() -> None:
     """`opentelemetry-instrument` patches before the program begins."""
     code = """
@@ -187,12 +188,35 @@ def test_a_method_that_a_test_replaces(
 
 def test_a_transport_that_a_test_puts_in_its_place(variant: Sync | Async) -> None:
     with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
-        http = client.real._http.http
+        http = client.real._http.by_httpx.http
         http._transport = httpx.MockTransport(lambda request: httpx.Response(200, json=MESSAGE))
         assert ask(client) == "Tamar"
 
 
 def test_without_any_of_it_httpx_is_not_in_between(variant: Sync | Async) -> None:
     with closing(variant.client(base_url="http://127.0.0.1:1", api_key=KEY)) as client:
-        assert goes_straight(client.real._http.http)
+        assert goes_straight(client.real._http.by_httpx.http)
     assert httpcore.ConnectionPool.handle_request.__name__ == "handle_request"
+
+
+HTTPCORE_ALONE = """
+import sys, httpcore, modelslab_llm
+class Seen(Exception): pass
+def seen(self, request): raise Seen(request.url.host)
+httpcore.ConnectionPool.handle_request = seen
+assert "httpx" not in sys.modules
+with modelslab_llm.ModelsLab("k" * 9, base_url="http://127.0.0.1:1") as client:
+    try:
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+    except Seen as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_who_stands_in_for_httpcore_alone_is_asked() -> None:
+    """As recorders do, in a program that has not loaded httpx."""
+    done = subprocess.run(
+        [sys.executable, "-c", HTTPCORE_ALONE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "b'127.0.0.1'\n"

@@ -1,4 +1,4 @@
-"""Drive the opening of a connection by hand: proxies, SOCKS and TLS, without a socket."""
+"""Drive the opening of a connection directly: proxies, SOCKS and TLS, without a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool: driven by hand, by a state machine of hypothesis, and on real connections.
+"""The pool: driven directly, by a state machine of hypothesis, and on real connections.
 
 However calls take and give, are cancelled or dropped, the server closes, time passes or the process
 forks: never two calls on one connection, never a place that is lost, never more than the limit.
@@ -168,7 +168,7 @@ def test_who_is_gone_from_the_line_without_a_word_stands_in_nobodys_way(clock: C
     assert pool.take("a", second) is only
 
 
-def test_two_places_serve_two_who_wait(clock: Clock) -> None:
+def test_two_slots_serve_two_waiting_callers(clock: Clock) -> None:
     pool = make(most=2)
     held = [taken(pool), taken(pool)]
     rung: list[str] = []

@@ -14,12 +14,13 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from libraries import each_library, goes_straight, module
 
 import modelslab_llm
-from modelslab_llm import DefaultAsyncHttpxClient, DefaultHttpxClient
+from modelslab_llm import DefaultAioHttpClient, DefaultAsyncHttpxClient, DefaultHttpxClient
 from modelslab_llm._http import private
-from modelslab_llm._http.network import Settings
+from modelslab_llm._http.network import AsyncNetwork, Settings
 from modelslab_llm._http.transports import AsyncPooledTransport, PooledTransport
 
 HTTP = Path(modelslab_llm.__file__).parent / "_http"
@@ -36,8 +37,8 @@ def test_a_transport_sends_through_the_pool_it_names(library: str) -> None:
         assert hasattr(transport, private.POOL)
         assert hasattr(getattr(transport, private.POOL), private.BACKEND)
         assert f"self.{private.POOL}.{method}(" in inspect.getsource(getattr(kind, method))
-    for ours in (PooledTransport, AsyncPooledTransport):
-        assert hasattr(ours(Settings()), private.POOL)
+    assert hasattr(PooledTransport(Settings()), private.POOL)
+    assert hasattr(AsyncPooledTransport(AsyncNetwork(Settings())), private.POOL)
 
 
 @each_library
@@ -64,6 +65,13 @@ def test_our_own_clients_go_the_short_way() -> None:
     """As long as nobody stands in it; else every request is slower, and nobody would notice."""
     assert goes_straight(DefaultHttpxClient())
     assert goes_straight(DefaultAsyncHttpxClient())
+    assert goes_straight(DefaultAioHttpClient())
+
+
+def test_what_aiohttp_reads_with_has_a_limit_that_can_be_taken_off() -> None:
+    assert isinstance(vars(ResponseHandler)[private.READ_TIMEOUT], property)
+    assert vars(ResponseHandler)[private.READ_TIMEOUT].fset is not None
+    assert callable(vars(ResponseHandler)[private.START_TIMEOUT])
 
 
 @each_library
@@ -79,7 +87,7 @@ def test_the_pools_of_a_callers_client_are_found(library: str) -> None:
 def test_where_the_names_are_gone_it_is_slower_and_as_correct(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("TRANSPORT", "MOUNTS", "POOL", "BACKEND"):
+    for name in ("TRANSPORT", "MOUNTS", "POOL", "BACKEND", "READ_TIMEOUT", "START_TIMEOUT"):
         monkeypatch.setattr(private, name, "_gone")
     with httpx.Client(verify=False) as http:
         assert private.pools_of(http) == []

@@ -54,6 +54,8 @@ from modelslab_llm import (
 from modelslab_llm.errors import BY_STATUS
 from modelslab_llm.types import Message
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 Verb = Literal["create", "stream"]
 KEY = "key-of-the-tests"
 
@@ -65,11 +67,6 @@ def _nothing_is_left_behind() -> Iterator[None]:
     """Let a socket that was forgotten, and not closed, warn here: warnings are errors."""
     yield
     gc.collect(1)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 def connect(
@@ -166,7 +163,6 @@ def test_the_server_says_how_long(
         assert client.create(**ASK).text == "Tamar"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("hint", ["-5", "soon", "nan", "inf", "", "Thu, 99 Foo 2020 00:00:00 GMT"])
 def test_a_hint_without_sense_leaves_the_backoff(variant: Sync | Async, hint: str) -> None:
     refusal = failure(429, **{"retry-after-ms": hint, "retry-after": hint})
@@ -297,7 +293,6 @@ AFTER_CONTENT: dict[str, tuple[Script, type[APIError]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_fails_before_its_content_is_sent_again(
     variant: Sync | Async, script: Script
@@ -310,7 +305,6 @@ def test_a_stream_that_fails_before_its_content_is_sent_again(
         assert server.requests == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", BEFORE_CONTENT.values(), ids=BEFORE_CONTENT)
 def test_a_stream_that_never_has_content_fails_in_the_end(
     variant: Sync | Async, script: Script

@@ -148,7 +148,7 @@ def test_text_is_handed_out_while_the_server_still_thinks(variant: Sync | Async)
             assert list(texts) == [" and Exe"]
 
 
-def test_every_view_goes_on_where_the_last_one_stopped(variant: Sync | Async) -> None:
+def test_every_view_continues_where_the_last_one_stopped(variant: Sync | Async) -> None:
     words = [text_delta(word) for word in ("one", "two", "three", "four")]
     sent = stream(START, OPEN, *words, SHUT, END, STOP)
     with RawServer(sent) as server, connect(variant, server) as client:
@@ -294,7 +294,7 @@ def test_an_exception_in_the_block_closes_the_connection(variant: Sync | Async) 
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_server_that_goes_on_talking_is_cut_off(variant: Sync | Async, encoding: str) -> None:
+def test_a_server_that_keeps_talking_is_cut_off(variant: Sync | Async, encoding: str) -> None:
     pack = zlib.compressobj(wbits=31) if encoding else None
 
     def talk(connection: Connection) -> None:

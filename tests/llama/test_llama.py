@@ -253,7 +253,7 @@ def test_the_tool_loop_with_two_calls_at_once(
 def test_the_tool_loop_after_a_call_that_is_cut(
     variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:
-    """Its arguments never run; the model is told, and answers."""
+    """Its arguments never run; the model gets an error, and answers."""
     client = client_of(variant, llama_tools)
     LEVELS.clear()
     question = [{"role": "user", "content": "How high is the Tamar?"}]

@@ -211,7 +211,7 @@ UNSAFE = {  # and what becomes of it in a grammar
 
 @pytest.mark.parametrize("pattern", [*SAFE, *UNSAFE])
 def test_only_patterns_that_a_grammar_understands_are_sent(pattern: str) -> None:
-    """The others are told in words, and checked when the answer is there."""
+    """The others are described in words, and checked when the answer arrives."""
     sent = for_grammar({"type": "string", "pattern": pattern})
     assert (sent.get("pattern") == pattern) == (pattern in SAFE)
     assert (pattern in sent.get("description", "")) == (pattern in UNSAFE)

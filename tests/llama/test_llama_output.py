@@ -195,7 +195,7 @@ def test_after_thinking(variant: Sync | Async, llama_output: LlamaServer) -> Non
 
 
 def test_in_text(variant: Sync | Async, llama_output: LlamaServer) -> None:
-    """The strategy of words alone: the object stands in the text."""
+    """The strategy "prompt": the object is in the text."""
     client = client_of(variant, llama_output)
     asked = params(strategy="prompt")
     assert client.parse(output=Level, **asked).parsed == Level(river="Tavy", cm=88)

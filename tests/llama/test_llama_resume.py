@@ -1,4 +1,4 @@
-"""Prove that an answer goes on at a real llama-server: dropped streams, `max_tokens`, stops.
+"""Prove that a real llama-server continues an answer: dropped streams, `max_tokens`, stops.
 
 A relay breaks the connection after so many deltas of a scripted model's answer.
 """
@@ -18,14 +18,9 @@ from variants import Async, Sync
 from modelslab_llm import Message, StreamInterruptedError, endpoints
 from modelslab_llm._protocol.accumulate import Accumulator
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_pauses")]
 
 ASK: dict[str, Any] = {"max_tokens": 1000, "messages": [{"role": "user", "content": "Go."}]}
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelslab_llm._protocol.retry.FIRST", 0.001)
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def told(events: list[Any]) -> Message:
 
 
 @pytest.mark.parametrize("beyond", [0, 45], ids=["between-deltas", "within-a-delta"])
-def test_a_stream_that_is_cut_anywhere_goes_on(client: Any, relay: Severing, beyond: int) -> None:
+def test_a_stream_that_is_cut_anywhere_continues(client: Any, relay: Severing, beyond: int) -> None:
     """Cut at every fifth of 200 deltas, resumed to exactly the uninterrupted answer."""
     for cut in range(5, 201, 5):
         relay.sever(cut, beyond=beyond)
@@ -73,7 +68,7 @@ def test_a_stream_that_is_cut_anywhere_goes_on(client: Any, relay: Severing, bey
         assert (alone.content, alone.usage) == (message.content, message.usage)
 
 
-def test_create_goes_on_too(client: Any, relay: Severing) -> None:
+def test_create_continues_too(client: Any, relay: Severing) -> None:
     relay.sever(7)
     message = client.create(resume=1, **ASK)
     assert (message.text, len(message.seams)) == (STORY_REPLY, 1)

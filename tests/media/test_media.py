@@ -356,7 +356,7 @@ def test_documents(tmp_path: Path) -> None:
     assert image(PNG, cache_control={"type": "ephemeral"})["cache_control"] == {"type": "ephemeral"}
 
 
-def test_what_a_stranger_wrote_names_no_file(tmp_path: Path) -> None:
+def test_untrusted_text_names_no_file(tmp_path: Path) -> None:
     path = tmp_path / "secret.txt"
     path.write_text("secret", encoding="utf-8")
     assert document(text=str(path))["source"]["data"] == str(path)  # type: ignore[typeddict-item]
@@ -432,10 +432,10 @@ BAD_BOTH: list[tuple[Any, str]] = [
     (io.StringIO("text"), "returns str, not bytes: open it with 'rb'"),
     (Upload(), "upload.png: returns coroutine, not bytes"),
     (Broken(), "broken.png: cannot be read: .*Input/output error"),
-    ("data:text/plain,Hello", "the data URL: does not hold base64"),
-    ("data:image/png;base64,!!!!", "the data URL: does not hold base64"),
+    ("data:text/plain,Hello", "the data URL: is not base64"),
+    ("data:image/png;base64,!!!!", "the data URL: is not base64"),
     ("https://example.org/a b.png", "contains a character that is not allowed in a URL"),
-    (5, "int: give a path, a URL, bytes, or a file opened with 'rb'"),
+    (5, "int: pass a path, a URL, bytes, or a file opened with 'rb'"),
     (b"II*\0" + bytes(50) + b"\xff", "TIFF"),
 ]
 
@@ -450,10 +450,10 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
 @pytest.mark.parametrize(
     ("data", "cure"),
     [
-        (b"Dear Ada,", "is not an image: servers take JPEG, PNG, GIF and WebP"),
+        (b"Dear Ada,", "is not an image: servers accept JPEG, PNG, GIF and WebP"),
         (PDF, r"is a PDF: use document\(\)"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a SVG"),
-        (drawn("BMP"), "is a BMP: servers take"),
+        (drawn("BMP"), "is a BMP: servers accept"),
         (drawn("TIFF"), "is a TIFF"),
         (b"\0\0\0\x18ftypheic" + bytes(30), "is a HEIC"),
         (PNG[:20], "begins like image/png, but is broken or truncated"),
@@ -461,7 +461,7 @@ def test_bad_sources(make: Any, source: Any, cure: str) -> None:
         (too_wide(), "has 8001 x 10 pixels, the limit per side is 8000.*max_side="),
     ],
 )
-def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
+def test_what_is_not_a_picture_to_send(data: bytes, cure: str) -> None:
     with pytest.raises(InvalidRequestError, match=cure):
         image(data)
 
@@ -477,11 +477,11 @@ def test_what_is_no_picture_to_send(data: bytes, cure: str) -> None:
         ({"text": ""}, "text: contains no text"),
         ({"text": b"bytes"}, "text must be a str, not bytes"),
         ({"text": "long", "max_bytes": 3}, "too large: 4 characters; the limit is 3"),
-        ({}, "give either a source, or text="),
-        ({"source": PDF, "text": "both"}, "give either a source, or text="),
+        ({}, "pass either a source, or text="),
+        ({"source": PDF, "text": "both"}, "pass either a source, or text="),
     ],
 )
-def test_what_is_no_document_to_send(how: dict[str, Any], cure: str) -> None:
+def test_what_is_not_a_document_to_send(how: dict[str, Any], cure: str) -> None:
     with pytest.raises(InvalidRequestError, match=cure):
         document(**how)
 

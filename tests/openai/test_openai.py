@@ -121,7 +121,7 @@ def test_objects_of_a_client_are_taken_too() -> None:
     assert not warned
 
 
-def test_what_is_no_body_is_refused() -> None:
+def test_what_is_not_a_body_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="body: must be a dict, not list"):
         to_messages([{"role": "user", "content": "Go"}])  # type: ignore[arg-type]
 

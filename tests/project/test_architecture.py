@@ -12,11 +12,12 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -38,6 +39,7 @@ from modelslab_llm._client import client as _client
 from modelslab_llm._client import messages as _messages
 from modelslab_llm._client import models as _models
 from modelslab_llm._protocol import stream as _stream
+from modelslab_llm.testing import LocalServer
 from modelslab_llm.types import content, events, message, models, parsed, requests, turns
 
 PACKAGE = Path(modelslab_llm.__file__).parent
@@ -64,7 +66,10 @@ ROOMS = {
     "cli": "testing bulk media vocabulary",  # and the names of the package itself, as any program
     "__main__": "cli",
 }
-VOCABULARY = {"observers", "types", "errors", "endpoints", "prices", "_hints", "_version", "_forks"}
+VOCABULARY = {
+    *("observers", "types", "errors", "endpoints", "prices"),
+    *("_hints", "_version", "_forks", "_records"),
+}
 
 HTTP = {"httpx", "httpcore", "httpx_sse", "h11", "h2", "aiohttp", "httpx_aiohttp", "requests"}
 WAITS = {"socket", "asyncio", "anyio", "trio", "threading", "subprocess", "selectors", "ssl"}
@@ -84,18 +89,74 @@ RUNS = {"pickle", "marshal", "shelve", "runpy", "code", "ctypes", "subprocess"}
 RUNS_BY_CALL = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 
 
-def imports(name: str, *, for_types: bool = True) -> set[str]:
-    """Return what a module imports: `.x` for its own package's `x`, plain names for others."""
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    if not for_types:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                node.body = [ast.Pass()]
+class Facts(NamedTuple):
+    """What is asked of a module, whose tree would be large to keep and slow to read seven times."""
+
+    imports: frozenset[str]
+    """`.x` for its own package's `x`, plain names for others."""
+    loads: frozenset[str]
+    """Those of them that are not for type checkers alone."""
+    late: list[str]
+    """The statements that import inside a function."""
+    calls: Counter[str]
+    docstring: str
+    texts: frozenset[str]
+    """Its string literals, parts of f-strings too, without those that are statements."""
+    stated: frozenset[str]
+    """Those that are: its docstrings."""
+
+
+@cache
+def facts_in(path: Path, name: str) -> Facts:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    stated = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts: dict[bool, set[str]] = {True: set(), False: set()}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts[id(node) in stated].add(node.value)
+    functions = [node for node in nodes if isinstance(node, FUNCTION)]
+    late = [node for found in functions for node in ast.walk(found) if isinstance(node, IMPORT)]
+    imports = named_by(nodes, name)
+    calls = Counter(dotted(node.func) for node in nodes if isinstance(node, ast.Call))
+    docstring = ast.get_docstring(tree) or ""
+    for node in nodes:
+        if isinstance(node, ast.If) and dotted(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    loads = named_by(ast.walk(tree), name)
+    return Facts(
+        imports=imports,
+        loads=loads,
+        late=[ast.unparse(node) for node in late],
+        calls=calls,
+        docstring=docstring,
+        texts=frozenset(texts[False]),
+        stated=frozenset(texts[True]),
+    )
+
+
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+IMPORT = (ast.Import, ast.ImportFrom)
+
+
+def facts(name: str) -> Facts:
+    return facts_in(MODULES[name], name)
+
+
+def dotted(node: ast.expr) -> str:
+    """Return `a.b.c` as it is written, and for any other expression no name that is asked for."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def named_by(nodes: Iterable[ast.AST], name: str) -> frozenset[str]:
+    """Return what the import statements among the nodes of a module name."""
     found: set[str] = set()
     here = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
     if name == "__init__":
         here = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first, _, rest = alias.name.partition(".")
@@ -111,12 +172,7 @@ def imports(name: str, *, for_types: bool = True) -> set[str]:
             for alias in node.names:
                 whole, part = ".".join([*base, alias.name]), ".".join(base)
                 found.add("." + (whole if whole in MODULES else part or "__init__"))
-    return found
-
-
-def called(name: str) -> set[str]:
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return frozenset(found)
 
 
 def room_of(name: str) -> str:
@@ -136,7 +192,7 @@ def test_every_module_has_its_room(name: str) -> None:
 def test_rooms_import_one_way(name: str) -> None:
     here = room_of(name)
     allowed = {here, *ROOMS[here].split()}
-    for found in imports(name, for_types=False):
+    for found in facts(name).loads:
         if found.startswith(".") and found != ".__init__":
             assert room_of(found[1:]) in allowed, (
                 f"{name} may not import {found[1:]}: {here!r} knows {ROOMS[here] or 'none'}."
@@ -147,14 +203,14 @@ def test_rooms_import_one_way(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) == "cli"])
 def test_the_command_line_uses_public_names_alone(name: str) -> None:
     """As any program does; `python -m modelslab_llm.testing` is one too."""
-    others = {f[1:] for f in imports(name, for_types=False) if f.startswith(".")}
+    others = {f[1:] for f in facts(name).loads if f.startswith(".")}
     hidden = {f for f in others if room_of(f) != "cli" and re.search(r"(^|\.)_(?!_)", f)}
     assert not hidden, f"{name} reaches behind what is public: {hidden}"
 
 
 def test_no_module_imports_in_a_circle() -> None:
     """Nor for types alone, which is a circle for whoever reads them. The package itself does."""
-    graph = {name: {f[1:] for f in imports(name) if f.startswith(".")} for name in INSIDE}
+    graph = {name: {f[1:] for f in facts(name).imports if f.startswith(".")} for name in INSIDE}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -164,7 +220,7 @@ def test_no_module_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("name", [name for name in INSIDE if room_of(name) not in CARRIES])
 def test_only_what_carries_names_an_http_library_or_waits(name: str) -> None:
-    used = imports(name, for_types=False) & (HTTP | WAITS) | called(name) & WAITS_BY_CALL
+    used = facts(name).loads & (HTTP | WAITS) | facts(name).calls.keys() & WAITS_BY_CALL
     used -= EXCEPTIONS.get(name, set())
     assert not used, (
         f"{name} may not use {sorted(used)}: have it return what is to be done, and a room that"
@@ -183,34 +239,26 @@ CASTS = 20
 
 
 def test_few_types_are_only_claimed() -> None:
-    casts = Counter(
-        room_of(name)
-        for name in MODULES
-        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("cast", "typing.cast")
-    )
+    casts: Counter[str] = Counter()
+    for name in MODULES:
+        calls = facts(name).calls
+        casts[room_of(name)] += calls["cast"] + calls["typing.cast"]
     assert casts.total() <= CASTS, (
-        f"{casts.total()} casts in the package, {CASTS} are allowed: {dict(casts)}."
+        f"{casts.total()} casts in the package, {CASTS} are allowed: {dict(+casts)}."
         " types/_json.py has what tells a type checker the form of a value"
     )
 
 
-# What spells parameters out is loaded when somebody asks for a signature.
-LATE = {"_client.takes"}
+# What spells parameters out is loaded when somebody asks for a signature, and the features with
+# their first operation: loaded before, they would take 5.6 % of the time of a cold start.
+LATE = {"_client.takes", "_client.late"}
 
 
 @pytest.mark.parametrize(
     "name", [name for name in INSIDE if room_of(name) == "_client" and name not in LATE]
 )
 def test_no_method_of_a_client_loads_what_it_needs(name: str) -> None:
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    late = [
-        ast.unparse(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    ]
+    late = facts(name).late
     assert not late, f"{name} imports inside a function, {late}: import it at the top"
 
 
@@ -219,7 +267,7 @@ def test_nothing_that_a_server_sends_is_run(name: str) -> None:
     # These load the package's own modules late.
     runs = RUNS if name in {"__init__", "testing"} else RUNS | {"importlib"}
     runs = runs - {"subprocess"} if name == "cli._claude" else runs  # it starts Claude Code
-    found = imports(name, for_types=False) & runs | called(name) & RUNS_BY_CALL
+    found = facts(name).loads & runs | facts(name).calls.keys() & RUNS_BY_CALL
     assert not found, (
         f"{name} may not use {sorted(found)}: SECURITY.md promises that nothing is run"
     )
@@ -227,8 +275,7 @@ def test_nothing_that_a_server_sends_is_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_module_says_what_it_is_for(name: str) -> None:
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    assert len((ast.get_docstring(tree) or "").split()) >= 5, (
+    assert len(facts(name).docstring.split()) >= 5, (
         f"{name} must open with a docstring that says what it does, and what it must not do"
     )
 
@@ -412,37 +459,50 @@ def test_a_call_goes_down_once(call: str, said: bytes) -> None:
     assert not walk.climbs, f"the path of a call climbs: {walk.climbs[0]}"
 
 
-WHAT_CALLS = "modelslab_llm._client.client, modelslab_llm.types"
+WHAT_CALLS = """
+import modelslab_llm, modelslab_llm.types
+with modelslab_llm.ModelsLab("k" * 9, base_url=sys.argv[1]) as client:
+    with client.messages.stream(**eval(sys.argv[2])) as stream:
+        assert "".join(stream.text_stream) == "7"
+"""
 
 
-def test_import_loads_nothing_that_a_call_by_hand_would_not() -> None:
+@pytest.mark.slow
+def test_a_program_that_streams_loads_nothing_that_one_by_hand_would_not() -> None:
     """Guard the start-up time of programs, without measuring it."""
-    # httpx loads httpcore with its first client, so every program that calls loads it.
-    by_hand = loaded_by("httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types")
-    more = {name.split(".")[0] for name in loaded_by(WHAT_CALLS) - by_hand}
+    # httpx loads httpcore with its first client, pydantic its plugins with its first model, and a
+    # connection to a host by its name what international names are encoded with.
+    by_hand = loaded_by(
+        "import httpx, httpcore, httpx_sse, pydantic, pydantic.main, pydantic.types,"
+        " importlib.metadata, encodings.idna"
+    )
+    more = {name.split(".")[0] for name in loaded_by_a_stream() - by_hand}
     more -= {"modelslab_llm", "pydantic"}
     assert not more, (
-        f"the clients load {sorted(more)}, which every program waits for: import it in the"
-        " function that needs it, or under TYPE_CHECKING"
+        f"a stream loads {sorted(more)}, which every program waits for: import it in the function"
+        " that needs it, or under TYPE_CHECKING"
     )
 
 
-def test_import_does_not_load_what_few_programs_need() -> None:
-    later = {"testing", "media"}
-    early = {f"modelslab_llm.{name}" for name in later} & loaded_by(WHAT_CALLS)
-    assert not early, f"the clients load {sorted(early)}: import it in the function that needs it"
+@pytest.mark.slow
+def test_a_program_that_streams_does_not_load_what_few_need() -> None:
+    rooms = {"testing", "media", "bulk", "conversation", "openai", "structured", "tools"}
+    later = {f"modelslab_llm.{name}" for name in rooms} | {"httpx", "httpcore", "anyio", "asyncio"}
+    early = later & loaded_by_a_stream()
+    assert not early, f"a stream loads {sorted(early)}: import it in the function that needs it"
 
 
 def test_the_package_itself_loads_almost_nothing() -> None:
     """pytest imports the plugin, and so the package, in every project that has it installed."""
     heavy = {"httpx", "httpcore", "httpx_sse", "pydantic", "anyio", "h11"}
-    found = heavy & loaded_by("modelslab_llm, modelslab_llm.testing.plugin")
+    found = heavy & loaded_by("import modelslab_llm, modelslab_llm.testing.plugin")
     assert not found, (
         f"the package by itself loads {sorted(found)}: import it under TYPE_CHECKING, or name in"
         " __init__'s table what needs it"
     )
 
 
+@pytest.mark.slow
 def test_what_is_loaded_later_is_there() -> None:
     code = """
 import modelslab_llm
@@ -460,10 +520,17 @@ print(Conversation, tool, image, ToolRunner)
         modelslab_llm.tols  # type: ignore[attr-defined]  # noqa: B018
 
 
-def loaded_by(modules: str) -> set[str]:
-    code = f"import sys, {modules}; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    code = f"import sys\n{code}\nprint(*sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(found.stdout.split())
+
+
+@cache
+def loaded_by_a_stream() -> set[str]:
+    with LocalServer(["7"], api_key=None) as server:
+        return loaded_by(WHAT_CALLS, server.url, repr(ASK))
 
 
 BEYOND_ASCII = {
@@ -486,21 +553,10 @@ SECTIONS = {"testing._dialect.dialects"}
 """Names sections of protocol.md, for whoever reads the module; nothing prints them."""
 
 
-def messages_of(name: str) -> set[str]:
-    """Return the string literals of a module, parts of f-strings too, without its docstrings.
-
-    In the command line docstrings count: they are what `--help` shows.
-    """
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    said: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and room_of(name) != "cli":
-            said.add(id(node.value))
-    return {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
-    }
+def messages_of(name: str) -> frozenset[str]:
+    """Return what a module says to its user; in the command line `--help` shows docstrings too."""
+    told = facts(name)
+    return told.texts | told.stated if room_of(name) == "cli" else told.texts
 
 
 @pytest.mark.parametrize("name", [*MODULES])

@@ -36,11 +36,11 @@ from PIL import Image
 import modelslab_llm
 from modelslab_llm import (
     DefaultAsyncHttpxClient,
-    DefaultHttpxClient,
     endpoints,
 )
 from modelslab_llm._client.messages import AsyncMessages, Messages
 from modelslab_llm._client.models import AsyncModels, Models
+from modelslab_llm._http.network import AsyncNetwork, Network
 from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.cli._commands import modelslab
 from modelslab_llm.testing import LocalServer, ScriptedTransport
@@ -123,19 +123,20 @@ def closing_what_is_left_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     def noting(kind: type[Any]) -> None:
         build = kind.__init__
 
-        def built(self: Any, **settings: Any) -> None:
+        def built(self: Any, *settings: Any, **named: Any) -> None:
             opened.append(self)
-            build(self, **settings)
+            build(self, *settings, **named)
 
         monkeypatch.setattr(kind, "__init__", built)
 
-    noting(DefaultHttpxClient)
-    noting(DefaultAsyncHttpxClient)
+    noting(Network)
+    noting(AsyncNetwork)
+    noting(DefaultAsyncHttpxClient)  # on aiohttp
     try:
         yield
     finally:
         for client in opened:
-            if isinstance(client, DefaultHttpxClient):
+            if isinstance(client, (Network, AsyncNetwork)):
                 client.close()
             elif not client.is_closed:
                 anyio.run(client.aclose)
@@ -165,7 +166,7 @@ def test_every_python_block_runs(
 
 @pytest.mark.slow
 def test_the_page_on_testing_is_a_module_of_tests(tmp_path: Path) -> None:
-    """Its tests pass in a project of their own, first recorded and then replayed."""
+    """Its tests pass in their own project, first recorded and then replayed."""
     text = "\n\n".join(block.text for block in python_of(ROOT / "docs" / "testing.md"))
     (tmp_path / "test_page.py").write_text(text, encoding="utf-8")
     written = len(re.findall(r"^(?:async )?def test_", text, re.M))

@@ -118,6 +118,7 @@ def test_the_metadata_says_what_is_run(metadata: Message) -> None:
         assert f'"3.{minor}"' in workflow.read_text(encoding="utf-8"), "named, but not run by CI"
 
 
+@pytest.mark.slow
 def test_every_extra_is_explained(metadata: Message) -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)

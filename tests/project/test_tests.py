@@ -25,7 +25,7 @@ sys.exit(failed or ", ".join(name for name in {HEAVY} if name in sys.modules) or
 """
 
 
-def test_every_test_stands_in_a_room() -> None:
+def test_every_test_is_in_a_room() -> None:
     package = ROOT / "modelslab_llm"
     rooms = {path.parent.name.strip("_") for path in package.glob("*/__init__.py")}
     rooms |= {path.stem.strip("_") for path in package.glob("[!_]*.py")}

@@ -124,7 +124,7 @@ def read(*events: Json | str) -> Message:
 
 
 def read_broken(*events: Json | str) -> tuple[Message, APIError]:
-    """Return what came of a stream that does not complete, and its error."""
+    """Return the partial message of a stream that does not complete, and its error."""
     _, message, failure = read_bytes(sse(*events))
     assert failure is not None
     return message, failure
@@ -803,13 +803,13 @@ def test_nested_counters_that_were_not_sent_are_0() -> None:
 
 
 @pytest.mark.parametrize("odd", [5, "n/a", [], None])
-def test_usage_that_is_no_object_is_none(odd: Any) -> None:
+def test_usage_that_is_not_an_object_is_none(odd: Any) -> None:
     usage = read(started(usage=odd), text(0, "Hi"), ended(usage=odd), STOP).usage
     assert (usage.input_tokens, usage.model_fields_set) == (0, set())
 
 
 @pytest.mark.parametrize("odd", [12.5, "n/a", [], {}])
-def test_a_counter_that_is_no_number_does_not_break_the_stream(odd: Any) -> None:
+def test_a_counter_that_is_not_a_number_does_not_break_the_stream(odd: Any) -> None:
     message = read(
         started(usage={"input_tokens": 31, "output_tokens": 2}),
         text(0, "Whole."),
@@ -821,7 +821,7 @@ def test_a_counter_that_is_no_number_does_not_break_the_stream(odd: Any) -> None
 
 
 @pytest.mark.parametrize("odd", [12.5, "n/a", [], {}])
-def test_a_counter_that_is_no_number_does_not_break_a_message(odd: Any) -> None:
+def test_a_counter_that_is_not_a_number_does_not_break_a_message(odd: Any) -> None:
     message = message_of(usage={"input_tokens": odd, "output_tokens": 17})
     assert (message.usage.input_tokens, message.usage.output_tokens) == (0, 17)
     assert "input_tokens" not in message.usage.model_fields_set
@@ -938,7 +938,7 @@ def test_an_error_after_a_stop_reason_is_an_error() -> None:
     assert partial.stop_reason == "end_turn"
 
 
-def test_a_null_error_is_no_error() -> None:
+def test_a_null_error_is_not_an_error() -> None:
     message = read({**started(), "error": None}, {"type": "note", "error": None}, ended(), STOP)
     assert message.stop_reason == "end_turn"
 
@@ -1077,7 +1077,7 @@ def test_empty_text_is_not_sent_back() -> None:  # LiteLLM opens an empty text b
 
 
 class Piece(str):
-    """A piece of text that may be joined, but not added to what came before."""
+    """A piece of text that may be joined, but not added to the earlier text."""
 
     __slots__ = ()
 
@@ -1265,7 +1265,7 @@ def test_input_of_a_whole_message(fields: Json, wanted: Json) -> None:
         (True, "true"),
     ],
 )
-def test_input_that_is_no_object_is_marked(sent: Any, raw: str) -> None:  # m06: new-api
+def test_input_that_is_not_an_object_is_marked(sent: Any, raw: str) -> None:  # m06: new-api
     (call,) = message_of(tool_use(input=sent)).tool_uses
     assert (call.input, call.input_complete, call.raw_input) == ({}, False, raw)
     assert call.to_param() == tool_use(input={})

@@ -67,7 +67,7 @@ def test_no_key(client: type[Any]) -> None:
 
 @CLIENTS
 @pytest.mark.parametrize("key", ["", "  ", "\n"])
-def test_an_empty_key_is_no_key(client: type[Any], key: str, monkeypatch: Any) -> None:
+def test_an_empty_key_is_not_a_key(client: type[Any], key: str, monkeypatch: Any) -> None:
     with pytest.raises(ConfigurationError, match="MODELSLAB_API_KEY"):
         client(key)
     monkeypatch.setenv("MODELSLAB_API_KEY", key)
@@ -113,7 +113,7 @@ def test_a_bad_key_is_refused_and_not_shown(
 
 @CLIENTS
 @pytest.mark.parametrize("key", [5, KEY.encode(), [KEY]])
-def test_a_key_that_is_no_text(client: type[Any], key: Any) -> None:
+def test_a_key_that_is_not_text(client: type[Any], key: Any) -> None:
     with pytest.raises(ConfigurationError, match="api_key must be a string") as caught:
         client(key)
     assert KEY not in str(caught.value)
@@ -321,7 +321,7 @@ ENVIRONMENT: list[tuple[dict[str, str], Json, str]] = [
 
 @CLIENTS
 @pytest.mark.parametrize(("environment", "arguments", "url"), ENVIRONMENT)
-def test_the_environment_and_what_wins(
+def test_the_environment_and_its_precedence(
     client: type[Any],
     environment: dict[str, str],
     arguments: Json,
@@ -345,14 +345,12 @@ def test_the_environment_and_what_wins(
         ("http://modelslab.com.example/api/v7/llm", "gateway", None),
     ],
 )
-def test_a_stand_in_on_this_machine_is_asked_as_the_original(
-    url: str, kind: str, base: str | None
-) -> None:
+def test_a_local_server_is_treated_like_the_original(url: str, kind: str, base: str | None) -> None:
     found = endpoints.for_url(url)
     assert (found.name, found.base_url) == (kind, base or url)
 
 
-def test_the_key_of_the_environment_and_what_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_the_environment_and_its_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELSLAB_API_KEY", "key-of-the-environment")
     assert Config.build().credential() == {"x-api-key": "key-of-the-environment"}
     assert Config.build(api_key=KEY).credential() == {"x-api-key": KEY}
@@ -429,7 +427,7 @@ def test_a_bad_option(client: type[Any], name: str, value: Any) -> None:
         ("max_response_bytes", 0, "max_response_bytes must be a whole number, at least 1, not 0"),
     ],
 )
-def test_a_bad_option_is_told_what_it_must_be(name: str, value: Any, text: str) -> None:
+def test_a_bad_option_is_refused_with_the_valid_values(name: str, value: Any, text: str) -> None:
     options: Any = {name: value}
     with pytest.raises(ConfigurationError) as caught:
         ModelsLab(KEY, **options)
@@ -474,7 +472,7 @@ def test_an_unknown_option(client: type[Any]) -> None:
         ("base_urll", "did you mean 'base_url'"),
     ],
 )
-def test_an_option_that_stands_elsewhere(
+def test_an_option_that_belongs_elsewhere(
     client: type[Any], name: str, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MODELSLAB_API_KEY", raising=False)
@@ -502,7 +500,7 @@ def test_a_timeout_names_its_waits(build: Callable[[], object]) -> None:
     ids=str,
 )
 @each_call
-def test_content_that_is_no_list(
+def test_content_that_is_not_a_list(
     variant: Sync | Async, call: Callable[[Any, Json], object], content: Any, what: str
 ) -> None:
     turn = {"role": "user", "content": content}
@@ -710,7 +708,7 @@ MINE = replace(
     min_top_k=3,
     min_thinking_budget=64,
 )
-"""A server of one's own is one value: no code knows its name."""
+"""Your own server is one value: no code knows its name."""
 
 
 @pytest.mark.parametrize(
@@ -809,7 +807,7 @@ def test_stream_is_a_verb(variant: Sync | Async) -> None:
         ("max_iterations", r"run_tools\(max_turns=\.\.\.\)"),
     ],
 )
-def test_a_parameter_that_stands_elsewhere(variant: Sync | Async, name: str, cure: str) -> None:
+def test_a_parameter_that_belongs_elsewhere(variant: Sync | Async, name: str, cure: str) -> None:
     with pytest.raises(TypeError, match=cure) as caught:
         quiet_client(variant).create(**ASK, **{name: 1})
     assert "extra_body" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Empty replies, which servers refuse for as long as they stand in a history."""
+"""Empty replies, which servers refuse as long as they are in a history."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Prove how one call runs: attempts out, outcomes in, by `next()` and `send()` alone.
 
-The clock is a number the test moves by hand, so nothing waits.
+The clock is a number that the test sets, so nothing waits.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ def test_a_get_does_not_follow_a_see_other() -> None:
     assert isinstance(failure(flow, redirect("/models", 303)), errors.APIStatusError)
 
 
-def test_redirects_are_no_attempts_and_have_an_end() -> None:
+def test_redirects_are_not_attempts_and_have_an_end() -> None:
     flow = flow_of()
     next(flow)
     for number in range(5):
@@ -504,7 +504,7 @@ def test_the_deadline_is_for_all_pages() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": [5]}', b"<html>", b'{"data": {}}'])
-def test_what_is_no_list_of_models(body: bytes) -> None:
+def test_what_is_not_a_list_of_models(body: bytes) -> None:
     flow = models_flow()
     next(flow)
     assert isinstance(failure(flow, answer(body)), errors.UnexpectedResponseError)
@@ -592,7 +592,7 @@ def test_a_server_that_comes_up() -> None:
     assert result(flow, answer({"input_tokens": 5})) is None
 
 
-def test_the_last_state_is_told_when_the_time_is_up() -> None:
+def test_the_last_state_is_reported_at_the_timeout() -> None:
     clock = Clock()
     flow = ready_flow(clock)
     next(flow)

@@ -1,6 +1,6 @@
-"""Prove flow control on virtual time: who goes, who waits, who gives up, and how well it does.
+"""Prove flow control in virtual time: which calls go, wait or give up, and how well it performs.
 
-The first half moves a `Gate` by hand. The second runs it against simulated servers that it is told
+The first half drives a `Gate` directly. The second runs it against simulated servers that it knows
 nothing about; `python -m benchmarks.flow` prints what these came to.
 """
 
@@ -448,7 +448,9 @@ def test_servers_that_refuse(row: Row) -> None:
         )
 
 
-@pytest.mark.parametrize("size", [5, 8, 15, 40])
+@pytest.mark.parametrize(
+    "size", [5, 8, *(pytest.param(size, marks=pytest.mark.slow) for size in (15, 40))]
+)
 def test_two_clients_share_one_account(size: int) -> None:
     clients = [Client(40 * size), Client(40 * size)]
     found = [
@@ -461,6 +463,7 @@ def test_two_clients_share_one_account(size: int) -> None:
     assert median(result.unevenness() for result in found) <= 2
 
 
+@pytest.mark.slow
 def test_a_client_that_comes_second_finds_a_place() -> None:
     """The first holds all five places; the second has nothing in flight, and only hints."""
     lost = 0
@@ -487,6 +490,7 @@ def test_calls_are_sent_in_the_order_they_came() -> None:
     assert result.shares[0].first_sent == list(range(80))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 100_000))
 def test_whatever_the_server_every_call_ends_and_nothing_is_lost(number: int) -> None:
     row = random_row(number)

@@ -1,4 +1,4 @@
-"""Observers and the log are told of each call, attempt, retry and ending: each exactly once."""
+"""Observers and the log are notified of each call, attempt, retry and outcome exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASK: dict[str, Any] = {
 
 
 class Notes(Observer):
-    """Keep all that is told."""
+    """Keep all notifications."""
 
     def __init__(self) -> None:
         self.calls: list[ObservedCall] = []
@@ -90,7 +90,7 @@ def test_a_call(variant: Sync | Async, server: LocalServer, notes: Notes) -> Non
     assert PROMPT not in repr(notes.calls) + repr(notes.told)
 
 
-def test_retries_are_told_with_their_reason(
+def test_retries_are_reported_with_their_reason(
     variant: Sync | Async, server: LocalServer, notes: Notes
 ) -> None:
     server.script = [ErrorReply(529, headers={"retry-after-ms": "1"}), "Tamar"]
@@ -246,7 +246,7 @@ def test_with_options_changes_who_is_told(
 
 
 @pytest.mark.parametrize("wrong", [Notes(), [Notes], ["x"]])
-def test_what_is_no_list_of_observers(variant: Sync | Async, wrong: Any) -> None:
+def test_what_is_not_a_list_of_observers(variant: Sync | Async, wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="observers must"):
         variant.client(api_key="k" * 9, base_url="http://h.invalid", observers=wrong)
 

@@ -1,4 +1,5 @@
-"""Prove by thousands of broken streams that the answer is what came, or an error of ours.
+"""Prove with thousands of broken streams that the result is the received answer, or one of our
+errors.
 
 The oracle is `stream_model.py`, a second and far simpler reader of the same bytes: whatever is done
 to a stream, the package must say of it what the model says, and raise where the model finds it

@@ -295,7 +295,7 @@ def test_one_credential(endpoint: endpoints.Endpoint, credential: dict[str, str]
         assert found == credential
 
 
-def test_no_key_is_no_credential() -> None:
+def test_no_key_is_not_a_credential() -> None:
     endpoint = endpoints.gateway("http://h.example", auth=None)
     settings = Config.build(endpoint=endpoint, env={})
     assert not CREDENTIALS & create_message(settings, ASK).request.headers.keys()
@@ -346,7 +346,7 @@ def test_betas_are_a_header(betas: Any) -> None:
 
 
 @pytest.mark.parametrize("betas", [None, []])
-def test_no_betas_are_no_header(betas: Any) -> None:
+def test_without_betas_there_is_no_header(betas: Any) -> None:
     request = request_of(betas=betas)
     assert request.headers == OWN_HEADERS
     assert json.loads(request.content or b"") == ASK
@@ -577,7 +577,7 @@ def test_a_reply_goes_back_as_it_came(turn: Any) -> None:
 
 @pytest.mark.parametrize("turn", AS_DICTS.values(), ids=AS_DICTS)
 def test_a_reply_as_dicts_goes_back_without_nulls_that_may_be_a_dumps(turn: Any) -> None:
-    """In a dict nobody can tell whether the server sent `citations: null`, or a dump added it."""
+    """A dict does not show whether the server sent `citations: null`, or a dump added it."""
     content = [dict(block) for block in REPLY["content"]]
     del content[2]["citations"], content[5]["caller"]
     goes_back_as(turn, content)

@@ -87,6 +87,7 @@ def told_alone(told: Told) -> Message:
     return accumulator.message()
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=4))
 @example("  \n ", [1], [2, 1])
 @example("a\ufffd", [1], [2])
@@ -107,6 +108,7 @@ def test_wherever_it_is_cut_the_answer_is_the_same(
         assert kinds.count(once) == 1
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=4))
 def test_a_server_that_returns_the_rest_alone(says: str, sizes: list[int], cuts: list[int]) -> None:
     """What cannot be told from a new beginning is an error, never another text."""
@@ -118,6 +120,7 @@ def test_a_server_that_returns_the_rest_alone(says: str, sizes: list[int], cuts:
         assert says.startswith(told.message.text)
 
 
+@pytest.mark.slow
 @given(TEXT, SIZES, st.lists(st.integers(0, 30), max_size=3), st.integers(0, 39), st.integers(1, 6))
 @example("000", [1], [1], 0, 2)  # the server finds the second one
 @example("0\r", [1], [1], 0, 2)
@@ -157,6 +160,7 @@ def test_what_does_not_repeat_the_text_is_refused(old: str, new: str, sizes: lis
         check.end()
 
 
+@pytest.mark.slow
 @given(st.text(min_size=30), SIZES, st.text(max_size=10))
 def test_an_answer_that_begins_again_is_refused(old: str, sizes: list[int], more: str) -> None:
     assume(len(old.strip()) > 24)
@@ -209,7 +213,7 @@ def test_endless_white_space_is_not_held_back_for_ever() -> None:
 
 
 class Piece(str):
-    """A piece of text that may be joined, but not added to what came before."""
+    """A piece of text that may be joined, but not added to the earlier text."""
 
     __slots__ = ()
 
@@ -304,7 +308,7 @@ def test_tokens_are_summed_and_estimates_are_marked() -> None:
     assert told_alone(told).usage == told.message.usage
 
 
-def test_tokens_that_the_server_counted_are_no_estimate() -> None:
+def test_tokens_that_the_server_counted_are_not_an_estimate() -> None:
     told = play(
         [
             stream([begin(20), *text(["a ", "b ", "c"]), *end("max_tokens", 3)]),
@@ -334,7 +338,7 @@ def test_blocks_after_the_text_keep_their_order() -> None:
     assert told_alone(told).content == told.message.content
 
 
-def test_a_block_that_was_closed_goes_on() -> None:
+def test_a_block_that_was_closed_continues() -> None:
     """The stream broke between the end of the block and that of the message."""
     told = play([stream([begin(), *text(["Hello."])], broken()), whole(["Hello."])])
     assert told.message.text == "Hello."
@@ -355,7 +359,7 @@ def test_a_limit_that_was_reached_is_not_a_broken_stream() -> None:
     assert told.bodies[1]["max_tokens"] == 1000
 
 
-def test_the_stream_that_goes_on_may_break_before_anything_is_new() -> None:
+def test_the_stream_that_continues_may_break_before_anything_is_new() -> None:
     served = [cut(["The tide"]), cut(["The t"]), whole(["The tide turns."])]
     told = play(served, Allowed(resume=2))
     assert told.prefills == ["The tide", "The tide"]

@@ -41,7 +41,7 @@ def test_quotes_around_a_key_are_taken_off(quote: str, padding: str) -> None:
 
 
 @pytest.mark.parametrize("key", ['""', "''", " "])
-def test_quotes_around_nothing_are_no_key(key: str) -> None:
+def test_quotes_around_nothing_are_not_a_key(key: str) -> None:
     with pytest.raises(ConfigurationError, match="no API key"):
         Config.build(env={"MODELSLAB_API_KEY": key})
 
@@ -119,7 +119,7 @@ def test_a_huge_limit_of_a_tool_and_a_wait(
 
 
 @pytest.mark.parametrize("amount", [10**400, float("nan"), float("inf"), -1, True])
-def test_what_is_no_amount(amount: Any) -> None:
+def test_what_is_not_an_amount(amount: Any) -> None:
     for make in (lambda: Budget(tokens=amount), lambda: Price(input=amount, output=1)):
         with pytest.raises(ConfigurationError):
             make()

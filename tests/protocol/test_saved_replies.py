@@ -149,7 +149,7 @@ def test_a_dump_is_what_the_server_sent() -> None:
 
 
 def test_a_call_without_arguments_that_came_whole_is_not_taken_for_a_cut_one() -> None:
-    """It is known from a stream, where llama-server says `max_tokens` after it all the same."""
+    """It is known from a stream, although llama-server still says `max_tokens` after it."""
     events: list[Json] = [
         {"type": "message_start", "message": {"id": "m"}},
         {

@@ -1,4 +1,4 @@
-"""A side matter never costs the answer: what servers get wrong beside it is read, or passed over.
+"""A minor deviation never costs the answer: it is read, or skipped.
 
 Each deviation is read in the ways an answer can come (whole, streamed, replayed, cut at any byte),
 and whatever is handed out can be encoded.

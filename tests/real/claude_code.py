@@ -1,4 +1,4 @@
-"""The real Claude Code, headless, at these endpoints: by hand, `make claude-code`.
+"""The real Claude Code, headless, with these endpoints: run it with `make claude-code`.
 
 It runs with an empty home, a made-up key and the environment that `claude_code_env` returns, and
 talks to this machine alone. Not part of `make real`, as its license lets nobody ship it.

@@ -23,7 +23,7 @@ def small() -> Iterator[LlamaServer]:
 
 @pytest.fixture(scope="session")
 def nobody() -> Iterator[str]:
-    """An address at which nobody listens, and which nobody else gets."""
+    """An address at which no program listens, now or later."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield "http://{}:{}".format(*bound.getsockname())

@@ -102,7 +102,7 @@ def test_an_example_resumes_where_its_credit_ended(engine: str) -> None:
 
 @engines
 def test_workers_share_an_account_that_takes_five_at_a_time(engine: str, tmp_path: Path) -> None:
-    """All rows are answered, and nobody but this machine can reach the cluster meanwhile."""
+    """All rows are answered, and only this machine can reach the cluster."""
     questions = tmp_path / "questions"
     with questions.open("w", encoding="utf-8") as file:
         texts = [f"How high is river {number}?" for number in range(ROWS)]

@@ -147,7 +147,7 @@ def test_the_context_overflows(variant: Sync | Async, gateway: Gateway, model: s
 
 
 def test_the_server_behind_it_dies_in_a_stream(gateway: Gateway, mortal: LlamaServer) -> None:
-    """It says so by an error event, which is raised with what had come. Nothing else asks it."""
+    """It reports this with an error event, which is raised with the message so far."""
     endpoint = endpoints.gateway(gateway.url, default_model="mortal")
     with ModelsLab(gateway.key, endpoint=endpoint) as client:
         with client.messages.stream(**HELLO | {"max_tokens": 3000}) as stream:

@@ -101,7 +101,7 @@ def test_a_prompt_that_is_too_long(variant: Sync | Async, small: LlamaServer) ->
 
 
 def test_the_context_fills_while_it_answers(small: LlamaServer) -> None:
-    """The limit of tokens is not what stopped it, and the reason is the same all the same."""
+    """The token limit did not stop it, but the stop reason is the same."""
     with ModelsLab(small.api_key, endpoint=endpoints.llama_server(small.url, "bearer")) as client:
         message = client.messages.create(
             max_tokens=CONTEXT,

@@ -80,7 +80,7 @@ def client_of(variant: Sync | Async, server: LocalServer) -> Client:
 
 
 def gateway_of(variant: Sync | Async, server: LocalServer) -> Client:
-    """A client of a server of which nobody knows what it can do, so that all may be chosen."""
+    """A client of a server with unknown capabilities, so that every strategy is available."""
     return variant.client(api_key=server.api_key, endpoint=server.gateway(), max_retries=0)
 
 
@@ -257,7 +257,7 @@ def test_the_message_is_what_the_server_sent_and_a_turn_that_needs_no_answer() -
     assert (again.parsed, again.to_param()) == (THE_LEVEL, turn)
 
 
-def test_a_parsed_answer_goes_on_as_a_conversation(variant: Sync | Async) -> None:
+def test_a_parsed_answer_continues_as_a_conversation(variant: Sync | Async) -> None:
     with LocalServer([called(LEVEL), "Rising."]) as server:
         client = client_of(variant, server)
         first = parsed(client, output=Level)

@@ -86,7 +86,7 @@ def test_a_small_object_is_seen_at_every_piece() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no object", "[1, 2]", '{"a" 1', "{'a': 1}", "{,"])
-def test_what_is_no_object_shows_nothing_wrong(text: str) -> None:
+def test_what_is_not_an_object_shows_nothing_wrong(text: str) -> None:
     assert all(value == {} for value in seen(list(text)))
 
 

@@ -1,4 +1,4 @@
-"""Make one kind of call in this process; print what came of it, and the most memory it took.
+"""Make one kind of call in this process; print its outcome and peak memory.
 
 `test_bounds.py` runs this file as a program of its own, so that what it measures is the client
 alone: `bounded_call.py URL VERB VARIANT…`, where the verb is `create`, `stream` or `models`, and

@@ -1,4 +1,4 @@
-"""Run the command `modelslab` as a shell does: in this process, in one of its own, at a terminal.
+"""Run the command `modelslab` as a shell does: in this process, in a separate one, at a terminal.
 
 Starts only what it is asked to, with an environment that names the server of the test.
 """
@@ -34,6 +34,7 @@ def environment(server: LocalServer | None, home: Path, **more: str) -> dict[str
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not that of whoever tests
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",  # to look for them in all that is installed is slow
     }
     if server is not None:
         env |= {"MODELSLAB_BASE_URL": server.llm_v7().base_url, "MODELSLAB_MODEL": "m"}
@@ -42,7 +43,7 @@ def environment(server: LocalServer | None, home: Path, **more: str) -> dict[str
 
 
 def run(*arguments: str, env: dict[str, str], stdin: bytes | int | None = b"", **more: Any) -> Ran:
-    """Run a command in a process of its own."""
+    """Run a command in its own process."""
     piped: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     ran = subprocess.run(
         [*COMMAND, *arguments], env=env, capture_output=True, timeout=PATIENCE, **piped, **more

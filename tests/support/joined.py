@@ -1,4 +1,4 @@
-"""Drive a `Joining` by hand, against a server that is a function: no socket, no clock.
+"""Drive a `Joining` directly, against a server that is a function: no socket, no clock.
 
 Holds no expectations.
 """

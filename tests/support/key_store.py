@@ -39,7 +39,7 @@ class InFile(KeyringBackend):
 
 
 class Locked(KeyringBackend):
-    """Gives and takes nothing, as a key store that nobody unlocks."""
+    """Stores and returns nothing, like a locked key store."""
 
     priority = 1  # type: ignore[assignment]
 

@@ -39,7 +39,11 @@ def module(library: str) -> ModuleType:
 
 @contextmanager
 def client_of(library: str, variant: Sync | Async, **settings: Any) -> Iterator[Any]:
-    """Give a plain client of that library, as callers make it."""
+    """Give a plain client of that library, as callers make it.
+
+    Where a test says nothing of TLS there is none, and to read the CA certificates takes a while.
+    """
+    settings.setdefault("verify", False)
     if isinstance(variant, Sync):
         with module(library).Client(**settings) as http:
             yield http

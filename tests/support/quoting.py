@@ -44,7 +44,7 @@ KEYS = {
 
 
 def forms(key: str) -> set[str]:
-    """Return the ways in which a text may hold the key."""
+    """Return the forms in which a text may contain the key."""
     as_json = json.dumps(key)[1:-1]
     written = {key, as_json, as_json.replace("/", "\\/"), html.escape(key), repr(key)[1:-1]}
     return written | {quote(key), quote(key, safe=""), json.dumps(as_json)[1:-1]}

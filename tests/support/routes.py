@@ -27,11 +27,11 @@ class Way(NamedTuple):
     settings: dict[str, Any]
     """Of the HTTP client."""
     settle: Callable[[], None]
-    """Wait until all that the server sent has come to the client's side."""
+    """Wait until everything that the server sent has reached the client."""
 
 
 class Relay:
-    """A proxy that connects and carries bytes: it is told where by CONNECT, or by SOCKS5."""
+    """A proxy that connects, by CONNECT or SOCKS5, and carries bytes."""
 
     def __init__(self, speaks: str, login: tuple[bytes, bytes] | None = None) -> None:
         self.speaks = speaks

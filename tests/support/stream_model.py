@@ -93,7 +93,7 @@ class Told:
 
 
 def with_own_ids(shown: list[tuple[Any, ...]], raw: list[str]) -> list[tuple[Any, ...]]:
-    """Give different calls of one id ids of their own; the same call again keeps what it has."""
+    """Give different calls with the same ID new IDs; the same call again keeps its ID."""
     taken = {entry[1] for entry in shown if entry[0] == "tool_use"}
     given: dict[tuple[str, str], str] = {}
     with_ids: list[tuple[Any, ...]] = []

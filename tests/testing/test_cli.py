@@ -33,7 +33,7 @@ ASK: dict[str, Any] = {
 
 
 class Running:
-    """A server in a process of its own, and what it has printed."""
+    """A server in its own process, and its output."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
     )
     assert refused("--pause", "nan").endswith("'nan' is not a time: use seconds, 0 or more")
     for key in "a\nb", "clé", " ":
-        assert f"cannot be sent{key!r}" in refused("--api-key", key)
+        assert f"{key!r} cannot be sent" in refused("--api-key", key)
     assert "invalid choice: 'gpt'" in refused("--dialect", "gpt")
     assert "not allowed with" in refused("--say", "a", "--script", "b")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_said_before_anything_is_served(
          "must be the events that are sent before it, from 0 on"),
     ],
 )  # fmt: skip
-def test_what_is_no_script(text: str, said: str) -> None:
+def test_what_is_not_a_script(text: str, said: str) -> None:
     with pytest.raises(ScriptError) as caught:
         script_in(text)
     assert str(caught.value) == said

@@ -382,7 +382,7 @@ def test_their_tool_runner(theirs: Theirs, stream: bool) -> None:
 def test_their_tool_runner_leaves_the_history_to_the_server(
     theirs: Theirs, llama_tools: LlamaServer
 ) -> None:
-    """Unless it is told otherwise; and a server that knows no threads answers without it."""
+    """This is the default; a server without threads answers without it."""
     server = theirs.server([RICH, "It is 214 cm."])
     theirs.client(server).run_tool([])
     asked = server.assert_called(

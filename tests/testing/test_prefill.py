@@ -1,4 +1,4 @@
-"""The kit goes on with an answer that a request ends in, as the server of its dialect does.
+"""The kit continues a last assistant turn, as the server of its dialect does.
 
 That llama-server does so is proved in `test_llama_resume`.
 """

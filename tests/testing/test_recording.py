@@ -408,7 +408,7 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
 
 
 def test_a_stream_left_after_its_end_is_whole(variant: Sync | Async, tmp_path: Path) -> None:
-    """A body that goes on after the message: nobody reads it, then or now."""
+    """A body that continues after the message is never read."""
 
     def talk(recording: Recording, variant: Sync | Async, url: str = NOWHERE) -> Any:
         client = client_on(recording, variant, url)
@@ -803,7 +803,7 @@ def test_no_folder_says_how_to_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_a_file_is_no_folder(record: bool, tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(record: bool, tmp_path: Path) -> None:
     path = tmp_path / "taken"
     path.write_bytes(b"")
     with pytest.raises(RecordingError, match="taken: is a file, but a recording is a folder"):

@@ -110,7 +110,7 @@ def test_an_answer_in_one_piece_that_breaks(way: Way, fault: Fault, error: type[
 
 
 @pytest.mark.parametrize("split", ["word", 5])
-def test_after_the_fault_the_server_goes_on(way: Way, split: Any) -> None:
+def test_after_the_fault_the_server_continues(way: Way, split: Any) -> None:
     faults = [Fault.reset(), Fault.cut(), Fault.refuse()]
     server = way.server([*faults, Reply(TEXT, fault=Fault.reset(after=1), split=split), TEXT])
     client = way.client(server, max_retries=0)

@@ -283,7 +283,7 @@ def pattern(a: Annotated[str, Field(pattern="(")]) -> None: ...
         ("river_level", r"not str"),
     ],
 )
-def test_what_can_be_no_tool(made: Any, said: str) -> None:
+def test_what_cannot_be_a_tool(made: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         tool(made)
 
@@ -363,7 +363,7 @@ def test_errors_say_so_in_words() -> None:
 
 
 @pytest.mark.parametrize("content", [object(), b"\xff", {1: {2: object()}}, lambda: 1])
-def test_what_is_no_result(content: Any) -> None:
+def test_what_is_not_a_result(content: Any) -> None:
     with pytest.raises(TypeError, match="is not JSON"):
         tool_result("toolu_1", content)
 

@@ -98,6 +98,7 @@ def test_a_call_that_was_retried_twice_and_streamed(
     assert message.text not in span.to_json()
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_a_stream_that_was_resumed(
     variant: Sync | Async, server: LocalServer, telemetry: Telemetry
 ) -> None:
@@ -233,6 +234,7 @@ def test_the_answer_is_on_the_span_only_if_asked_for(
     assert PROMPT not in span.to_json()
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_unless_it_is_used() -> None:
     code = "import sys, modelslab_llm; modelslab_llm.ModelsLab('k'*9); print(*sys.modules)"
     loaded = subprocess.run(

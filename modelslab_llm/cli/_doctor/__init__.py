@@ -59,7 +59,7 @@ async def _doctor(target: Target, *, as_json: bool) -> Status:
 
 
 async def findings(target: Target) -> AsyncIterator[Finding]:
-    """Run the checks one after another and hand out what they find, without the key."""
+    """Run the checks one after another and yield their findings, without the key."""
     seconds = SECONDS if target.timeout is None else target.timeout
     look = Look(seconds)
     patient = Patient(

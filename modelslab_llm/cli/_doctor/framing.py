@@ -12,7 +12,7 @@ from .._json import is_object
 
 @dataclass
 class Framing:
-    """What stands in a stream, counted."""
+    """The contents of a stream, counted."""
 
     events: Counter[str] = field(default_factory=lambda: Counter[str]())
     """Events by their type."""
@@ -31,7 +31,7 @@ class Framing:
 
     @property
     def ends_well(self) -> bool:
-        """Whether the message is whole at the end (docs/protocol.md, section 6)."""
+        """Whether the message is complete at the end (docs/protocol.md, section 6)."""
         return self.events["message_stop"] > 0 or self.stop_reason
 
 

@@ -37,7 +37,7 @@ class Seen:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
     failure: str = ""
-    """Why there is no answer, or why it broke off."""
+    """Why there is no response, or why it broke off."""
     failed_at: FailedAt = ""
     seconds: float = 0.0
     """Until the head of the answer."""
@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -63,7 +63,7 @@ class Seen:
 
 
 class Look:
-    """Send single requests, without retries, and keep what came. Close it."""
+    """Send single requests, without retries, and keep the responses. Close it."""
 
     def __init__(self, seconds: float) -> None:
         self._http = DefaultAsyncHttpxClient(timeout=seconds)
@@ -89,7 +89,7 @@ class Look:
             await asyncio.wait_for(self._read(seen, method, url, headers, body), self._seconds)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             seen.failure, seen.failed_at = f"nothing more arrived in {self._seconds:g} s", "silence"
-        except (httpx.HTTPError, ssl.SSLError) as error:  # anyio hands on some of the latter
+        except (httpx.HTTPError, ssl.SSLError) as error:  # anyio passes on some of the latter
             seen.failure, seen.failed_at = _why(error)
         return seen.done()
 

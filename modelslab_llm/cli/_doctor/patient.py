@@ -19,7 +19,8 @@ QUESTION = "Reply with one word: hello"
 @dataclass
 class Patient:
     """What the checks look at. A check that finds another address or header puts it here, so that
-    the checks after it can find out what works there."""
+    the checks after it can find out what works there.
+    """
 
     endpoint: Endpoint
     key: str | None
@@ -33,7 +34,7 @@ class Patient:
     """The answer to a plain request, at the right address and with the right header."""
 
     def headers(self, auth: Auth | None) -> dict[str, str]:
-        """Return the key in a header of that form; nothing where there is no key."""
+        """Return the key in a header of that form; nothing without a key."""
         if auth is None or not self.key:
             return {}
         if auth == "bearer":

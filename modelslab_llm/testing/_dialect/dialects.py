@@ -39,16 +39,16 @@ DialectName: TypeAlias = Literal[
     "modelslab",
     "data-only",
 ]
-"""The servers whose ways a script can take on. `anthropic` is the documented one; `data-only` is
-a proxy that sends no `event:` lines."""
+"""The servers that a script can emulate. `anthropic` is the documented one; `data-only` is a proxy
+that sends no `event:` lines."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Hold what is particular to one server; a field left out is as Anthropic has it."""
+    """The deviations of one server; an omitted field is as at Anthropic."""
 
     source: str
-    """Where it is told, in protocol.md."""
+    """The sections of protocol.md that describe it."""
     identify: Callable[[int], str] = "msg_local_{:04}".format
     """Names a message, by the number of the call."""
     model: Callable[[str], str] = str
@@ -84,9 +84,9 @@ class Dialect:
     event_type: str = "overloaded_error"
     """The type of such an error when none is named."""
     count: Callable[[str, int], Json | None] = lambda model, tokens: {"input_tokens": tokens}
-    """Answers count_tokens, by model and count; `None` where there is no such operation."""
+    """Answers count_tokens, by model and count; `None` if the server does not support it."""
     prefill: Prefill | None = None
-    """How it goes on with an answer that the request ends in; `None`: as the script says."""
+    """How it continues a last assistant turn; `None`: as the script says."""
     forbidden: Forbidden = ANYTHING
     """What it refuses in a request."""
     models: Lists | None = None
@@ -114,7 +114,7 @@ class Dialect:
         return _through(self.events, list(events_of(message, split)))
 
     def error_in_events(self, type_: str, message: str, request_id: str) -> Json | None:
-        """Return the error that ends a stream, or `None` where it ends in silence."""
+        """Return the error that ends a stream, or `None` if it ends silently."""
         type_ = type_ or self.event_type
         error = Error(said.status_of(type_), type_, message, request_id)
         return self.event_error(error) if self.event_error else None

@@ -46,7 +46,7 @@ def message_of(reply: Reply, asked: Json, *, id: str, model: str) -> Json:
 
 
 def prompt_words(asked: Json) -> int:
-    """Count the words of a prompt, which stand for its tokens; at least 1."""
+    """Count the words of a prompt, which represent its tokens; at least 1."""
     return max(1, _words(asked.get("system")) + _words(asked["messages"]))
 
 

@@ -21,7 +21,7 @@ class Forbidden:
     roles: frozenset[str] | None = None
     """The roles a turn may have; None for any."""
     hottest: float = inf
-    """The most that `temperature` and `top_p` may be."""
+    """The maximum of `temperature` and `top_p`."""
     least_top_k: int | None = None
     shapes: bool = False
     """Whether blocks, tools and `tool_choice` of the OpenAI format are refused."""

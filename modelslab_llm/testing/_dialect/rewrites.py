@@ -77,7 +77,7 @@ def with_cache_read_if_any(usage: Json) -> Json:
 
 
 def cache_read_twice(usage: Json) -> Json:
-    """Count what was read from the cache apart and in the prompt, with counters of its own."""
+    """Count what was read from the cache separately and in the prompt, with additional counters."""
     own = {"claude_cache_creation_5_m_tokens": 0, "claude_cache_creation_1_h_tokens": 0}
     return {**usage, **whole_prompt(usage), **own}
 
@@ -129,12 +129,12 @@ def named(prefix: str) -> Change:
 
 
 def with_stop_details(message: Json) -> Json:
-    """Say of the details of a refusal that there are none."""
+    """Set the details of a refusal to null."""
     return {"stop_details": None, **message}
 
 
 def empty_text_before_calls(message: Json) -> Json:
-    """Put an empty text before calls that nothing else stands before."""
+    """Put an empty text before calls at the start of the content."""
     content = message["content"]
     if not content or content[0].get("type") != "tool_use":
         return message
@@ -253,7 +253,7 @@ _PARTS = ("start", "delta", "stop")
 
 
 def silent_without_usage(events: list[Json]) -> list[Json]:
-    """Send no message_delta when there is no usage to tell."""
+    """Send no message_delta if there is no usage to report."""
     return [e for e in events if e["type"] != "message_delta" or e.get("usage")]
 
 

@@ -41,7 +41,7 @@ def content_of(data: bytes) -> dict[str, Any]:
 
 
 def data_of(content: Mapping[str, Any]) -> bytes:
-    """Return the body that a file holds; `ValueError` if its base64 is none."""
+    """Return the body in a file; `ValueError` for invalid base64."""
     if "body" in content:
         return compact(content["body"]).encode()
     if "text" in content:
@@ -64,7 +64,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def compact(value: Any) -> str:
-    """Write JSON as the package sends it; `ValueError` for numbers that are none."""
+    """Write JSON as the package sends it; `ValueError` for NaN and infinity."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -123,7 +123,7 @@ class Cleaner:
         return [".".join(path) for path in self._paths if path not in self._met]
 
     def redacted(self, value: Any) -> Any:
-        """Return a JSON value with the named fields blank, each with a value of its own type."""
+        """Return a JSON value with the named fields masked, each with a value of the same type."""
         for path in self._paths:
             value = self._blank(value, path, path)
         return value
@@ -153,7 +153,9 @@ class Cleaner:
         return content_of(self._plain(self._roughly(data))) if found else found
 
     def stream(self, data: bytes) -> bytes:
-        """Return a stream as a file may hold it: as it came, but for events that hold too much."""
+        """Return a stream in the form of a file: unchanged except for events with something to
+        mask.
+        """
         return b"".join(map(self._event, frames_in(data)))
 
     def scattered(self, stream: bytes) -> bool:
@@ -189,7 +191,7 @@ class Cleaner:
         return self.hide(data.decode("latin-1")).encode("latin-1")  # credentials are ASCII
 
     def _roughly(self, data: bytes) -> bytes:
-        """Blank the named fields wherever they stand in what is no whole JSON: half an event."""
+        """Mask the named fields in incomplete JSON, such as half an event."""
         self._met |= {path for path, pattern in self._rough if pattern.search(data)}
         for _, pattern in self._rough:
             data = pattern.sub(rb'\1"***"', data)
@@ -205,7 +207,7 @@ class Cleaner:
 
 
 def _password(token: str) -> str:
-    """Return the password in a token of basic authentication; empty if it is none."""
+    """Return the password in a basic authentication token; empty for any other token."""
     try:
         return b64decode(token).decode().partition(":")[2]
     except ValueError:

@@ -20,7 +20,7 @@ from typing_extensions import Self, Unpack
 
 from ..._client.takes import takes
 from ..._http.foreign import system_reason
-from ..._http.network import Settings
+from ..._http.network import AsyncNetwork, Network, Settings
 from ..._http.transports import AsyncPooledTransport, PooledTransport
 from ..._http.unpack import ACCEPTED
 from ..._protocol.config import API_KEY, Config
@@ -42,22 +42,23 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Replay the exchanges in a folder, or record them there first; use it in a `with` block.
 
     A request is answered by the recorded exchange with the same method, path and body, in any
-    order, and equal requests in turn. One that was not recorded raises `RecordingError`, an
-    `AssertionError`, with its difference from the nearest; the end of the block raises it again, in
-    case it was swallowed, and names exchanges that nobody asked for (`unused="ignore"` does not).
+    order; identical requests are answered in sequence. A request that was not recorded raises
+    `RecordingError`, an `AssertionError`, with its difference from the nearest recorded one. The
+    end of the block raises it again, in case it was swallowed, and also names unused exchanges
+    (`unused="ignore"` accepts them).
 
-    With `record=True`, or `MODELSLAB_RECORD=1` in the environment where it is None, requests are
-    sent, by `transport` (by default as the package's own clients send them), and a block that ends
-    well replaces what the folder held; after an error the folder stays as it was. Failed tries and
-    broken connections are recorded like any other outcome.
+    With `record=True`, or `MODELSLAB_RECORD=1` in the environment if it is None, requests are sent
+    by `transport` (default: as the package's own clients send them). A block that ends without an
+    error replaces the content of the folder; after an error, the folder stays unchanged. Failed
+    attempts and broken connections are recorded like any other outcome.
 
-    Saved are a JSON file for each exchange and the streams as they came. Headers of requests are
-    never saved, of responses those that clients act upon and the ones named in `headers`. Keys,
-    tokens and passwords are found in headers and query, and hidden wherever a server repeats them.
-    `redact` blanks more fields, by dotted paths into the bodies of requests and responses, and into
-    the events of streams (`"metadata.user_id"`); what is blank is not compared.
+    Each exchange is saved as a JSON file, and each stream in a separate file. Request headers are
+    never saved. Of the response headers, those that clients use and those named in `headers` are
+    saved. Keys, tokens and passwords are found in headers and query, and masked wherever a server
+    repeats them. `redact` masks further fields, by dotted paths into the bodies of requests and
+    responses and into the events of streams (`"metadata.user_id"`); masked fields are not compared.
 
-    Raises `ValueError` for a path that is none, and for any `MODELSLAB_RECORD` but 1 and 0.
+    Raises `ValueError` for an invalid path, and for any `MODELSLAB_RECORD` except 1 and 0.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.record: bool = _asked_to_record() if record is None else record
         """Whether requests are sent and saved."""
         self._redact = redact if isinstance(redact, str) else tuple(redact)
-        Cleaner(self._redact)  # refuses what is no path
+        Cleaner(self._redact)  # refuses an invalid path
         self._headers = tuple(headers)
         self._unused = unused
         self._wire = _Wire(transport)
@@ -99,7 +100,7 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Save the recording, or say what did not fit it."""
+        """Save the recording, or raise what did not match it."""
         self._depth -= 1
         if self._depth:
             return
@@ -170,9 +171,9 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> ModelsLab:
-        """Return a client on this recording.
+        """Return a client that uses this recording.
 
-        Of the address only the path counts in a replay.
+        In a replay, only the path of the address matters.
 
         Args:
             api_key: The key; a replay needs none. Default: that of the environment.
@@ -199,9 +200,9 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
         deployment_id: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncModelsLab:
-        """Return an async client on this recording.
+        """Return an async client that uses this recording.
 
-        Of the address only the path counts in a replay.
+        In a replay, only the path of the address matters.
 
         Args:
             api_key: The key; a replay needs none. Default: that of the environment.
@@ -266,11 +267,11 @@ class Recording(httpx.BaseTransport, httpx.AsyncBaseTransport):
             )
         return self._side
 
-    # Every client closes its transport, but others may go on with this one; so a sync client's
+    # Every client closes its transport, but others may still use this one; so a sync client's
     # connections are closed at the end of the block, and async ones when nobody uses one.
 
     async def aclose(self) -> None:
-        """Close the async connections, if nobody uses one."""
+        """Close the async connections if none is in use."""
         if not (isinstance(self._side, _Recorder) and self._side.busy()):
             await self._wire.aclose()
 
@@ -329,7 +330,7 @@ class _Wire:
     def send(self, request: httpx.Request) -> httpx.Response:
         if self._sync is None:
             if self._given is None:
-                self._sync = PooledTransport(_UNUSED_AGAIN)
+                self._sync = PooledTransport(Network(_UNUSED_AGAIN))
             elif isinstance(self._given, httpx.BaseTransport):
                 self._sync = self._given
             else:
@@ -341,7 +342,7 @@ class _Wire:
     async def asend(self, request: httpx.Request) -> httpx.Response:
         if self._async is None:
             if self._given is None:
-                self._async = AsyncPooledTransport(_UNUSED_AGAIN)
+                self._async = AsyncPooledTransport(AsyncNetwork(_UNUSED_AGAIN))
             elif isinstance(self._given, httpx.AsyncBaseTransport):
                 self._async = self._given
             else:
@@ -449,7 +450,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._reading: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._reading = self._reading or iter(self._stream)  # iterated again, it goes on
+        self._reading = self._reading or iter(self._stream)  # iterated again, it continues
         return self
 
     def __next__(self) -> bytes:
@@ -534,7 +535,7 @@ class _Played(httpx.SyncByteStream, httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     def end(self) -> None:
-        """Raise what came in place of the rest, if it did."""
+        """Raise the error that came instead of the rest, if there was one."""
         if self._saved.failure:
             name, message = self._saved.failure
             kind: type[httpx.TransportError] = getattr(httpx, name)

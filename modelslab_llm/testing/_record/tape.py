@@ -34,7 +34,7 @@ __all__ = [
 
 
 class RecordingError(AssertionError):
-    """A recording cannot be used as it is: the message says why, and what to do."""
+    """A recording cannot be used; the message says why, and what to do."""
 
     __module__ = "modelslab_llm.testing"  # where a user finds it: pytest shows the name in full
 
@@ -119,7 +119,7 @@ _KEPT = re.compile(
 
 @dataclass
 class Take:
-    """One exchange while it happens: what was asked, and what has come of it so far."""
+    """One exchange while it happens: the request, and the response so far."""
 
     method: str
     target: str
@@ -127,10 +127,10 @@ class Take:
     group: int
     """The same for exchanges that happened at the same time; it grows."""
     status: int = 0
-    """0: nothing has come."""
+    """0: nothing has arrived."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     data: bytearray = field(default_factory=bytearray)
-    """The body as it came, compressed or not."""
+    """The body as received, compressed or not."""
     over: bool = False
     whole: bool = False
     """Whether the body came to its end."""
@@ -228,7 +228,7 @@ class Saved:
     failure: tuple[Lost, str] | None
     """What is raised after the chunks."""
     left: bool
-    """Whether the application left before the rest came, so that nobody knows it."""
+    """Whether the application left before the rest arrived, so that it is unknown."""
 
 
 def load(files: Mapping[str, bytes], cleaner: Cleaner, where: str) -> list[Saved]:
@@ -316,7 +316,7 @@ class Tape:
         """Return the next exchange with this request, or raise `RecordingError`."""
         clean = {"method": method, "path": self.cleaner.target(target)}
         clean |= self.cleaner.content(data)
-        # The key of a replay is often a word, which may stand in the texts too.
+        # The key of a replay is often a word that may also occur in texts.
         plain = {"method": method, "path": self.cleaner.target(target, str), **content_of(data)}
         if "body" in plain:
             plain["body"] = self.cleaner.redacted(plain["body"])
@@ -362,7 +362,7 @@ class Tape:
         return error
 
     def unused(self) -> RecordingError | None:
-        """Return the error that names the exchanges nobody asked for, if there are any."""
+        """Return the error that names the unused exchanges, if there are any."""
         if not self._unused:
             return None
         names = ", ".join(self._unused)
@@ -370,7 +370,7 @@ class Tape:
 
 
 def _moved(recorded: str, asked: str) -> str:
-    """Tell of two paths that are the same but for what stands before `/v1/`."""
+    """Report two paths that differ only in the part before `/v1/`."""
     (was, _, rest), (now, _, same) = recorded.rpartition("/v1/"), asked.rpartition("/v1/")
     if was == now or rest != same:
         return ""

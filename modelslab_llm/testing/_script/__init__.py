@@ -1,1 +1,1 @@
-"""What a test scripts: replies, faults, and assertions on what was received. Pure."""
+"""Define what a test scripts: replies, faults, and assertions on requests. Pure."""

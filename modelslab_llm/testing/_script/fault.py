@@ -14,7 +14,7 @@ Ending: TypeAlias = Literal["end", "cut", "reset", "stall", "refuse"]
 """What comes after the last byte that is sent: `end` is the good order of HTTP."""
 
 Oddity: TypeAlias = Literal["error", "garbage", "repeat", "omit"]
-"""What is sent amiss."""
+"""How the sent data deviates."""
 
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 KINDS: tuple[Ending | Oddity, ...] = (*ENDINGS, *get_args(Oddity))
@@ -22,13 +22,13 @@ KINDS: tuple[Ending | Oddity, ...] = (*ENDINGS, *get_args(Oddity))
 
 @dataclass(frozen=True, repr=False)
 class Fault:
-    """Say what goes wrong with an answer, and where: one class method for each kind.
+    """A failure of an answer, and its position: one class method for each kind.
 
-    Events are counted from 1, as they are sent, pings among them. `after=n`: n whole events have
-    been sent (0: only the headers); `within=n`: event n is sent to its middle; without a place it
-    strikes before the headers. Where the answer is in one piece, each place in a stream means the
-    middle of the body. A fault that strikes before the headers can stand in a script by itself;
-    every other goes into `Reply(…, fault=…)`. Raises `ValueError` for a place that cannot be.
+    Events are counted from 1, in the order they are sent, pings included. With `after=n` the fault
+    occurs after n complete events (0: only the headers), with `within=n` in the middle of event n,
+    and without a position before the headers. Without streaming, every position inside a stream
+    means the middle of the body. A fault before the headers can be an entry of a script; any other
+    fault goes into `Reply(…, fault=…)`. Raises `ValueError` for an impossible position.
 
     >>> Fault.cut(after=3)
     Fault.cut(after=3)
@@ -47,29 +47,29 @@ class Fault:
 
     @classmethod
     def reset(cls, *, after: int | None = None, within: int | None = None) -> Fault:
-        """Reset the connection (RST): what was on its way may be lost on some systems."""
+        """Reset the connection (RST); on some systems, data in transit is lost."""
         return cls("reset", after, within)
 
     @classmethod
     def cut(cls, *, after: int | None = None, within: int | None = None) -> Fault:
-        """Close the connection (FIN) though the body, or the answer, is unfinished."""
+        """Close the connection (FIN) before the body, or the answer, is complete."""
         return cls("cut", after, within)
 
     @classmethod
     def end(cls, *, after: int | None = None, within: int | None = None) -> Fault:
-        """End the body in the good order of HTTP, though the message in it is unfinished.
+        """End the body correctly, although the message in it is incomplete.
 
-        So it looks when the server behind a gateway dies. Needs a place.
+        This is what a client sees when the server behind a gateway dies. Requires a position.
         """
         return cls("end", after, within)
 
     @classmethod
     def stall(cls, *, after: int | None = None, within: int | None = None) -> Fault:
-        """Send nothing more, and keep the connection open until the client leaves.
+        """Stop sending, and keep the connection open until the client leaves.
 
-        A `LocalServer` really is silent, so the client's own limits end the call: give it a short
-        `timeout`. A `ScriptedTransport` waits for nothing: the call is over at once, as the read
-        timeout it would have had; one that has none fails with a `RuntimeError` that says so.
+        A `LocalServer` really is silent, so the client's own timeouts end the call: use a short
+        `timeout`. A `ScriptedTransport` does not wait: the call ends immediately with the read
+        timeout that it would have had. Without a read timeout, it fails with a `RuntimeError`.
         """
         return cls("stall", after, within)
 
@@ -77,8 +77,8 @@ class Fault:
     def refuse(cls) -> Fault:
         """Refuse the connection.
 
-        A `LocalServer` has accepted it when it reads its script, so it does the nearest thing and
-        closes it without a byte; `with server.refusing():` closes the port itself.
+        A `LocalServer` has already accepted it when it reads its script, so it closes the
+        connection without sending a byte; `with server.refusing():` closes the port itself.
         """
         return cls("refuse")
 
@@ -86,26 +86,26 @@ class Fault:
     def error(
         cls, type: str | None = None, message: str = "Scripted error.", *, after: int
     ) -> Fault:
-        """Send an error event as the server's dialect has it, and end the stream with it.
+        """Send an error event in the format of the dialect, and end the stream with it.
 
-        `type` is one of Anthropic's (protocol.md §7.1), or `None` for the server's most usual. Of
-        streams only: an answer in one piece fails by an `ErrorReply`.
+        `type` is one of Anthropic's (protocol.md §7.1), or `None` for the server's usual one. For
+        streams only: without streaming, use an `ErrorReply`.
         """
         return cls("error", after, type=type or "", message=message)
 
     @classmethod
     def garbage(cls, data: bytes, *, after: int | None = None, within: int | None = None) -> Fault:
-        """Send bytes that do not belong there, and go on as if nothing had been. Needs a place."""
+        """Send unexpected bytes, and continue normally. Requires a position."""
         return cls("garbage", after, within, data=data)
 
     @classmethod
     def repeat(cls, event: int | str) -> Fault:
-        """Send an event of a stream twice: the one with this number, or each of this type."""
+        """Send an event of a stream twice: the one with this number, or every one of this type."""
         return cls("repeat", event=event)
 
     @classmethod
     def omit(cls, event: int | str) -> Fault:
-        """Leave out an event of a stream: the one with this number, or each of this type."""
+        """Omit an event of a stream: the one with this number, or every one of this type."""
         return cls("omit", event=event)
 
     @property

@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """Hold one request as it arrived, and what it asks for as typed values.
+    """One request as it arrived, with its content as typed values.
 
-    What was not sent is `None`, or empty. The key is not part of its `repr`.
+    Fields that were not sent are `None` or empty. The key is not part of its `repr`.
     """
 
     method: str
@@ -40,7 +40,7 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Tell whether the request asks for a stream."""
+        """Whether the request asks for a stream."""
         match self.body:
             case {"stream": True}:
                 return True
@@ -49,26 +49,26 @@ class ReceivedRequest:
 
     @property
     def is_message_call(self) -> bool:
-        """Tell whether it asks for a message, by either route, and not for a count or a list."""
+        """Whether it is a message call, on either route, and not a token count or a list."""
         at_messages = self.path.partition("?")[0].endswith("/v1/messages")
         return self.method == "POST" and (at_messages or self.is_chat_call)
 
     @property
     def is_chat_call(self) -> bool:
-        """Tell whether it asks for a message by the chat route, in the OpenAI format."""
+        """Whether it is a message call on the chat route, in the OpenAI format."""
         return self.method == "POST" and self.path.partition("?")[0].endswith("/chat/completions")
 
     @property
     def asked(self) -> dict[str, Any]:
-        """Its body in the words of Messages, whichever route it came by.
+        """The body in the Messages format, whichever route it used.
 
-        What only the chat format has, such as `response_format`, stands there too.
+        It also contains fields that only the chat format has, such as `response_format`.
         """
         return {**fields_of(self.body), **self._carried_over[0]}
 
     @property
     def problems(self) -> Sequence[str]:
-        """What of a chat body cannot be said in the words of Messages, each with its place."""
+        """The parts of a chat body that Messages cannot express, each with its path."""
         return self._carried_over[1]
 
     @cached_property
@@ -81,12 +81,12 @@ class ReceivedRequest:
 
     @property
     def model(self) -> str | None:
-        """The model it asks for."""
+        """The requested model."""
         return self._sent("model", str)
 
     @property
     def max_tokens(self) -> int | None:
-        """The most tokens it wants."""
+        """The maximum number of tokens."""
         return self._sent("max_tokens", int)
 
     @property
@@ -113,7 +113,7 @@ class ReceivedRequest:
 
     @property
     def prefill(self) -> str:
-        """The text of an answer that the request ends in, for the server to go on with."""
+        """The text of the last assistant turn, which the server should continue."""
         last = self.messages[-1] if self.messages else {}
         return joined_text(last) if last.get("role") == "assistant" else ""
 
@@ -138,12 +138,12 @@ class ReceivedRequest:
         return next(iter(self.credentials.values()), None)
 
     def assert_has(self, **fields: object) -> None:
-        """Fail with the difference unless the request has these fields, each with this value.
+        """Fail with the difference unless the request has these fields with these values.
 
         The names are those of the body, and `text`, `system`, `stream`, `deployment_id` and
-        `api_key` as they are here. `None` means that a field was not sent. Values are compared
-        whole; a message or its blocks count as what they are in a request. Raises
-        `AssertionError`, which shows no key.
+        `api_key` as in this class. `None` means that a field was not sent. Values are compared
+        completely; a message or its blocks are compared in the form of a request. Raises
+        `AssertionError`, which never shows a key.
         """
         __tracebackhide__ = True
         expected = {name: plain(value) for name, value in fields.items()}

@@ -1,4 +1,4 @@
-"""What a script is made of, and which of its answers is next. Pure: nothing is sent here."""
+"""Define scripts and their answers, and which answer is next. Pure: nothing is sent here."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from .received import ReceivedRequest
 __all__ = ["ErrorReply", "Replies", "Reply", "ReplyLike", "Script", "Split"]
 
 Split: TypeAlias = Literal["word", "character"] | int
-"""How a stream is cut: after each word, after each character, or, by a number, the bytes on the
-wire in chunks of that many, wherever that cuts through lines and characters."""
+"""How a stream is split: after each word, after each character, or, with a number, into chunks of
+that many bytes, regardless of lines and characters."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Say what the model answers; what is left out is filled in from the request.
+    """The answer of the model; missing values are filled in from the request.
 
-    Raises `ValueError` for a `split` that cuts nothing, and for a `pause` below 0.
+    Raises `ValueError` for an invalid `split`, and for a `pause` below 0.
 
     >>> Reply("It is 18 °C.", usage={"input_tokens": 9, "output_tokens": 4}).content
     'It is 18 °C.'
     """
 
     content: str | Sequence[Mapping[str, Any]] | Message = ""
-    """Text, content blocks of any type (protocol.md §4), or a whole `Message`, which also gives
-    what is left out below; `""` is a reply without blocks."""
+    """Text, content blocks of any type (protocol.md §4), or a complete `Message`, which also
+    supplies missing values below; `""` is a reply without blocks."""
     stop_reason: str | None = None
     """`None`: `"tool_use"` if there is such a block, else `"end_turn"`."""
     stop_sequence: str | None = None
     usage: Mapping[str, Any] | None = None
     """`None`: input and output tokens are the words of the prompt and of the reply."""
     model: str | None = None
-    """`None`: the model that was asked for, or what the dialect says instead."""
+    """`None`: the requested model, or that of the dialect."""
     id: str | None = None
     """`None`: one for each message call, counting up, in the dialect's form."""
     pause: float = 0.0
-    """Seconds between two pieces of a stream. A reply in one piece is not delayed, unless `split`
-    is a number: then its bytes drip too."""
+    """Seconds between two pieces of a stream. A reply without streaming is not delayed, unless
+    `split` is a number: then its bytes are delayed too."""
     split: Split = "word"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Sent besides the usual ones, and instead of those with the same name."""
     fault: Fault | None = None
-    """What goes wrong with the reply, and where."""
+    """The fault of the reply, and its position."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pause", seconds_of("pause", self.pause, 0))
@@ -62,7 +62,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class ErrorReply:
-    """Answer with an error, in the envelope of the endpoint that was called (protocol.md §7.3).
+    """An error, in the format of the endpoint that was called (protocol.md §7.3).
 
     Raises `ValueError` for a status outside 200–599.
 
@@ -72,13 +72,13 @@ class ErrorReply:
 
     status: int
     message: str = ""
-    """Empty: a sentence that says the failure was scripted."""
+    """Empty: a sentence that says that the failure was scripted."""
     type: str | None = None
     """`None`: the type that Anthropic gives to the status (protocol.md §7.1)."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Sent besides the usual ones, and instead of those with the same name."""
     body: bytes | None = None
-    """Sent as it is in place of an envelope, as `application/json` unless `headers` differ."""
+    """The complete body, sent unchanged, as `application/json` unless `headers` say otherwise."""
 
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:
@@ -86,8 +86,8 @@ class ErrorReply:
 
 
 ReplyLike: TypeAlias = str | Reply | ErrorReply | Fault | Message | Mapping[str, Any]
-"""What one message call gets: text, a `Reply`, an `ErrorReply`, a `Fault` before the headers, a
-`Message`, or a message's body."""
+"""One answer: text, a `Reply`, an `ErrorReply`, a `Fault` before the headers, a `Message`, or the
+body of a message."""
 
 Script: TypeAlias = ReplyLike | Sequence[ReplyLike] | Callable[[ReceivedRequest], ReplyLike] | None
 """One answer for every call, one for each successive call, a function, or `None` for an echo."""

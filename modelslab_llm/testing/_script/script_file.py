@@ -1,6 +1,6 @@
 """Read a script from JSON, as the command line takes it, or say what is wrong with it, and where.
 
-Must not open a file: the text comes from whoever did.
+Must not open a file: the caller passes the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class ScriptError(ValueError):
-    """A text is no script; it says what is wrong at each place."""
+    """A text is not a script; the error says what is wrong at each place."""
 
 
 def script_in(text: str, *, pause: float = 0.0) -> ReplyLike | Sequence[ReplyLike]:

@@ -1,7 +1,7 @@
 """Decide what is answered: a request in, a plan of bytes out.
 
 A wrong method, key, deployment or body is refused before the script is asked. Must not open a
-socket, start a thread, read a clock or await: whoever holds a `Plan` sends it.
+socket, start a thread, read a clock or await: the owner of a `Plan` sends it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ListedModels: TypeAlias = Sequence[str] | Mapping[str, Any] | ErrorReply | None
 
 @dataclass(frozen=True)
 class Rules:
-    """Say who is let in, and which deployments there are and in what state."""
+    """The accepted key, and the deployments with their states."""
 
     api_key: str | None
     """`None` lets everybody in."""
@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Visit:
-    """Hold one request, and who answers it."""
+    """One request, and the server that answers it."""
 
     request: ReceivedRequest
     request_id: str
@@ -89,7 +89,7 @@ def answer(request: ReceivedRequest, replies: Replies, rules: Rules, *, number: 
         or _wrong_key(request, kind, rules)
         or _wrong_deployment(place.groupdict().get("deployment"), rules)
     ):
-        if kind.guarded:  # by a gateway, with words of its own
+        if kind.guarded:  # by a gateway, in its own words
             dialect = DIALECTS["anthropic"]
     else:
         visit = _Visit(request, request_id, kind, dialect, replies, rules)
@@ -251,7 +251,7 @@ def _wrong_method(request: ReceivedRequest, method: str) -> ErrorReply | None:
 
 
 def _wrong_key(request: ReceivedRequest, kind: Kind, rules: Rules) -> ErrorReply | None:
-    """Refuse whoever does not bring the key, or brings another besides."""
+    """Refuse a request without the key, or with another key in addition."""
     if rules.api_key is None:
         return None
     sent = request.credentials

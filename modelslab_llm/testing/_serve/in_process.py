@@ -23,13 +23,13 @@ __all__ = ["ScriptedTransport"]
 
 
 class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Be a Messages server inside the program: the transport of an `httpx` client, sync or async.
+    """A Messages server inside the program: the transport of an `httpx` client, sync or async.
 
-    It answers whatever address is asked, by its path, as `LocalServer` does, and takes the same
-    arguments; nothing has to be started or closed. Use `client()` and `async_client()`, or give
-    it to a client of your own: `httpx.Client(transport=…)`, `httpx.AsyncClient(transport=…)`.
+    It answers at every address, by its path, as `LocalServer` does, and takes the same arguments.
+    Nothing has to be started or closed. Use `client()` and `async_client()`, or pass it to your own
+    client: `httpx.Client(transport=…)`, `httpx.AsyncClient(transport=…)`.
 
-    Pauses are waited for, in async without holding up the event loop.
+    Pauses take real time; in async code, they do not block the event loop.
     """
 
     _refusing = False
@@ -41,7 +41,7 @@ class ScriptedTransport(Scripted, httpx.BaseTransport, httpx.AsyncBaseTransport)
 
     @contextmanager
     def refusing(self) -> Generator[None]:
-        """Refuse every connection while the `with` block lasts, as a server that is down."""
+        """Refuse every connection during the `with` block, like a server that is down."""
         self._refusing = True
         try:
             yield

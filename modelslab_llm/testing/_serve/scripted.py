@@ -32,7 +32,7 @@ __all__ = ["KEY", "UNSENDABLE", "Log", "Scripted", "async_client_on", "client_on
 KEY = "local-test-key"
 
 UNSENDABLE = (h11.LocalProtocolError, UnicodeEncodeError, TypeError)
-"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is no text."""
+"""What h11 raises for a header that HTTP does not allow, is not ASCII, or is not text."""
 
 
 @dataclass
@@ -60,13 +60,13 @@ class Scripted(ABC):
     ) -> None:
         self.dialect = dialect
         self.token_count = token_count
-        """What `count_tokens` answers; `None` for the words of the prompt."""
+        """The answer of `count_tokens`; `None`: the number of words in the prompt."""
         self.models = models
-        """What a list of models holds: names, or a whole body; `None` for some of its own."""
+        """The list of models: names, or a complete body; `None`: a built-in list."""
         self.api_key: str | None = api_key
-        """The key that is let in; `None` for any or none."""
+        """The key to accept; `None` accepts any key, or none."""
         self.deployments: dict[str, str] = dict(deployments or {})
-        """The states of GGUF deployments by their ids."""
+        """The states of GGUF deployments by ID."""
         self._any_deployment = deployments is None
         self._replies = Replies(script, pause=pause)
         self._log = Log(self._replies.errors)
@@ -119,7 +119,7 @@ class Scripted(ABC):
     ) -> ModelsLab:
         """Return a client of this server.
 
-        Closing it closes what was opened for it, and not the server.
+        Closing it closes its connections, not the server.
 
         Args:
             api_key: The key. Default: the server's own.
@@ -144,7 +144,7 @@ class Scripted(ABC):
     ) -> AsyncModelsLab:
         """Return an async client of this server.
 
-        Closing it closes what was opened for it, and not the server.
+        Closing it closes its connections, not the server.
 
         Args:
             api_key: The key. Default: the server's own.
@@ -179,7 +179,7 @@ class Scripted(ABC):
 
     @property
     def script(self) -> Script:
-        """What `POST …/v1/messages` answers. A new script starts with its first answer."""
+        """The answers of `POST …/v1/messages`. A new script starts with its first answer."""
         return self._replies.script
 
     @script.setter
@@ -198,7 +198,7 @@ class Scripted(ABC):
 
     @property
     def dialect(self) -> DialectName:
-        """The server whose ways of saying things are taken on."""
+        """The server to emulate."""
         return self._dialect
 
     @dialect.setter
@@ -221,27 +221,28 @@ class Scripted(ABC):
 
     @abstractmethod
     def refusing(self) -> AbstractContextManager[None]:
-        """Refuse every connection while the `with` block lasts, as a server that is down."""
+        """Refuse every connection during the `with` block, like a server that is down."""
 
     # What it saw
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Return all requests so far, in order of arrival, in a list of the caller's own."""
+        """Return a new list of all requests so far, in order of arrival."""
         return self._log.requests.copy()
 
     @property
     def disconnects(self) -> int:
-        """Return how many clients went away before they had their whole response.
+        """Return the number of clients that disconnected before the end of their response.
 
-        A real server learns of it a moment after the client has closed, and nobody can leave a
-        short stream without pauses early: it is written at once. In a transport both are exact.
+        A real server notices this a moment after the client has closed. A short stream without
+        pauses is written at once, so no client can leave it early. In a transport, both are exact.
         """
         return self._log.disconnects
 
     @property
     def script_errors(self) -> list[BaseException]:
-        """Return what a script function raised, or could not be sent, oldest first.
+        """Return the errors of the script, oldest first: exceptions of functions, and answers that
+        cannot be sent.
 
         Those calls were answered with status 500 and the reason.
         """
@@ -257,7 +258,7 @@ class Scripted(ABC):
         """Fail unless the last message call has these fields.
 
         Args:
-            fields: What it must have, as for `ReceivedRequest.assert_has`.
+            fields: The expected fields, as for `ReceivedRequest.assert_has`.
 
         Returns:
             The request.
@@ -278,7 +279,7 @@ class Scripted(ABC):
         A retry counts as a call.
 
         Args:
-            fields: What it must have, as for `ReceivedRequest.assert_has`.
+            fields: The expected fields, as for `ReceivedRequest.assert_has`.
 
         Returns:
             The request.
@@ -294,16 +295,16 @@ class Scripted(ABC):
         return self.assert_called(**fields)
 
     def assert_not_called(self) -> None:
-        """Fail if a message was asked for."""
+        """Fail if there was a message call."""
         __tracebackhide__ = True
         if self._calls:
             raise AssertionError(f"there was a message call: {_listed(self.requests)}")
 
     def assert_script_used(self) -> None:
-        """Fail unless each answer of the script was asked for, and no more than these.
+        """Fail unless every answer of the script was used, and there were no further calls.
 
-        Fails too if a script function raised, or an answer of the script could not be sent; a
-        script that is no sequence must have been asked at all.
+        It also fails if a script function raised, or an answer could not be sent. A script that is
+        not a list must have been used at least once.
         """
         __tracebackhide__ = True
         for error in self.script_errors:
@@ -318,7 +319,7 @@ def client_on(
     endpoint: endpoints.Endpoint,
     **options: Unpack[Options],
 ) -> ModelsLab:
-    """Return a client on connections of its own, with these settings of `httpx.Client`.
+    """Return a client with its own connections and these settings of `httpx.Client`.
 
     A client that is given connections leaves them open; this one closes them.
     """
@@ -337,7 +338,7 @@ def async_client_on(
     endpoint: endpoints.Endpoint,
     **options: Unpack[Options],
 ) -> AsyncModelsLab:
-    """Return a client on connections of its own; `client_on` for async."""
+    """Return a client with its own connections; `client_on` for async."""
     from ..._client.client import AsyncModelsLab
     from ..._http.clients import DefaultAsyncHttpxClient
 

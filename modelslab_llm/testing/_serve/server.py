@@ -43,25 +43,24 @@ _NO_GOODBYE = struct.pack("ii", 1, 0)
 
 
 class LocalServer(Scripted):
-    """Serve all three kinds of endpoint on 127.0.0.1, at `port` or one of the system's choice.
+    """Serve all three kinds of endpoint on 127.0.0.1, at `port` or a free port.
 
-    `script` says what `POST …/v1/messages` answers, and the chat route in the OpenAI format: by
-    default an echo of the last user text; a text, `Reply`, `ErrorReply`, `Message` or whole message
-    body for every call; a sequence of these, one for each successive call; or a function of the
-    request. A function runs in the server's thread, one call at a time, and nobody else is served
-    meanwhile.
+    `script` defines the answers of `POST …/v1/messages` and of the chat route in the OpenAI format.
+    It is a text, `Reply`, `ErrorReply`, `Message` or complete message body for every call; a list
+    of these, one for each call; or a function of the request. By default, the server echoes the
+    last user text. A function runs in the server's thread, one call at a time, and the server does
+    nothing else meanwhile.
 
-    `api_key` is the key that is let in, `None` for any or none. `deployments` maps the ids of the
-    GGUF deployments there are to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or
-    `"unreachable"`; by default any id is ready. `pause` is in seconds, between the events of
-    streams that do not come from a `Reply`, which has its own. `dialect` is the server whose ways
-    it takes on: how it puts messages, events, comments, usage, stop reasons and errors.
-    `token_count` is what `count_tokens` answers, instead of the words of the prompt, and `models`
-    what a list of models holds: names, or a whole body; either may be an `ErrorReply`. Each of
-    these may be changed while the server runs.
+    `api_key` is the key to accept; `None` accepts any key, or none. `deployments` maps the IDs of
+    GGUF deployments to `"ready"`, `"deploying"`, `"paused"`, `"loading"` or `"unreachable"`; by
+    default, every ID is ready. `pause` is the time in seconds between the events of streams that do
+    not come from a `Reply`, which has its own. `dialect` is the server to emulate: its messages,
+    events, comments, usage, stop reasons and errors. `token_count` is the answer of `count_tokens`
+    (default: the number of words in the prompt), and `models` is the list of models: names, or a
+    complete body. Either may be an `ErrorReply`. All of these can be changed while the server runs.
 
-    Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script
-    that holds something else than answers, and `ValueError` for a dialect there is not.
+    Use it in a `with` block, or call `start()` and `close()`. Raises `TypeError` for a script that
+    contains anything but answers, and `ValueError` for an unknown dialect.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class LocalServer(Scripted):
         self._running: _Running | None = None
 
     def start(self) -> Self:
-        """Start to serve; once it returns, clients can connect."""
+        """Start the server; when this returns, clients can connect."""
         if self._url:
             raise RuntimeError(
                 f"this LocalServer already runs at {self.url}: close() it first, or create another"
@@ -117,9 +116,9 @@ class LocalServer(Scripted):
         thread.start()
 
     def close(self) -> None:
-        """Drop all connections and wait until the thread has ended; does nothing the second time.
+        """Drop all connections and wait until the thread has ended. A second call does nothing.
 
-        What was recorded stays readable, and the server can be started again.
+        The recorded requests stay readable, and the server can be started again.
         """
         self._url = None
         running, self._running = self._running, None
@@ -129,7 +128,7 @@ class LocalServer(Scripted):
 
     @contextmanager
     def refusing(self) -> Generator[None]:
-        """Close the port while the `with` block lasts, and drop every connection.
+        """Close the port during the `with` block, and drop every connection.
 
         Afterwards the server is back at the same address, unless it was closed meanwhile.
         """
@@ -137,7 +136,7 @@ class LocalServer(Scripted):
         if not self._running:
             raise RuntimeError("this LocalServer already refuses connections")
         self.close()
-        with _bound(port) as listener:  # held, so that nobody else gets it; it does not listen
+        with _bound(port) as listener:  # held, so that no other program gets it; it does not listen
             self._url = url
             try:
                 yield
@@ -169,7 +168,7 @@ class LocalServer(Scripted):
     def _respond(self, request: ReceivedRequest) -> Plan:
         plan = super()._respond(request)
         # A kept connection that ends without a byte is a stale one to clients, ours among them,
-        # which send again on a new one: the fault would strike nobody.
+        # which send again on a new one: the fault would have no effect.
         return plan.with_headers({"connection": "close"}) if self._replies.breaks_next else plan
 
     @property
@@ -218,7 +217,7 @@ async def _serve(
     )
     await stop.wait()
     # Nobody new from here on. But some may be halfway in, known only as a task inside asyncio
-    # that fails if the server is closed under it: go on until they have come and gone.
+    # that fails if the server is closed meanwhile: continue until they are done.
     loop.remove_reader(listener)
     while connections or len(asyncio.all_tasks()) > 1:
         for connection in tuple(connections):
@@ -243,7 +242,7 @@ class _Connection(asyncio.Protocol):
         self._sending = False
 
     def abort(self) -> None:
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         self._transport.abort()
 
     # What asyncio calls
@@ -330,7 +329,7 @@ class _Connection(asyncio.Protocol):
         await self._writable.wait()
         if ending == "stall":
             await asyncio.get_running_loop().create_future()  # until the client leaves
-        self._sending = False  # it is not the client who leaves
+        self._sending = False  # the client is not the one that disconnects
         if ending == "reset":
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)

@@ -157,7 +157,7 @@ class LlamaServer:
         return self._log.read_text(errors="replace")
 
     def get(self, path: str) -> httpx.Response:
-        """Ask the server itself something, such as ``/slots``, on a connection of its own."""
+        """Send a request to the server itself, such as ``/slots``, on a separate connection."""
         return httpx.get(
             self.url + path,
             headers={"x-api-key": self.api_key},

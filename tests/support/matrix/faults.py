@@ -1206,7 +1206,7 @@ STRANGE = reply(200, {**MESSAGE, "content": [{"type": "text", "text": "For someb
 
 
 def used(name: str, title: str, surplus: bytes) -> Family:
-    """Return a call after one whose answer was followed by something that nobody asked for."""
+    """Return a call after one whose answer was followed by surplus data."""
     calls = (
         Fault("create", WELL, "create", Returns()),
         Fault("stream", told(*TOLD), "stream", Returns()),

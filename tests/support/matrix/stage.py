@@ -1,6 +1,6 @@
 """Set the stage for a fault: the server that plays it, and what it saw of the caller.
 
-Knows no client; whoever runs a row brings one.
+Knows no client; the caller passes one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ELSEWHERE = {**MESSAGE, "content": [{"type": "text", "text": "From somewhere els
 
 @dataclass(frozen=True)
 class Scene:
-    """Where to ask, and what came of it at the other end."""
+    """The address, and what the server saw."""
 
     url: str
     server: RawServer | None
@@ -30,7 +30,7 @@ class Scene:
 
     @property
     def tries(self) -> int:
-        """How often the server was asked; by TLS, how often somebody connected."""
+        """How often the server got a request; with TLS, how often a client connected."""
         if self.server is None:
             return 0
         if self.url.startswith("https:"):

@@ -17,7 +17,7 @@ class Tool:
 
     name: str
     input: dict[str, Any] | None
-    """None: what came is not whole, and the library says so."""
+    """None: the arguments are incomplete, and the library says so."""
 
 
 @dataclass(frozen=True)

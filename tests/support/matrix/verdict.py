@@ -53,7 +53,7 @@ class Verdict:
     name: str = ""
     """Of the class of an error, or of the type of the arguments."""
     kept: str = ""
-    """Where to find what had come: `error`, `stream`, or `lost`. Empty where nothing had."""
+    """Where the partial message is: `error`, `stream`, or `lost`. Empty if nothing had arrived."""
     mute: bool = False
     """Whether an error leaves out what the server said."""
     tries: int = 1
@@ -120,7 +120,7 @@ def _something(partial: Answer | None) -> bool:
 
 
 def _holds(message: Any, partial: Answer) -> bool:
-    """Tell whether that is as much text as had come. Half of a call may be shown in any way."""
+    """Tell whether that is all the text so far. Half of a call may be shown in any way."""
     try:
         found = read(message)
     except Exception:  # noqa: BLE001 - there is nothing to be read

@@ -65,7 +65,7 @@ class Gateway:
         self.stop()
 
     def _started(self, *, last: bool) -> bool:
-        """Start it on a free port until it answers; False if somebody else took the port."""
+        """Start it on a free port until it answers; False if another program took the port."""
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]

@@ -36,7 +36,7 @@ class Colour(Enum):
 
 
 class Recipe(BaseModel):
-    """A dish, and what goes into it."""
+    """A dish and its ingredients."""
 
     title: Annotated[str, Field(max_length=40)]
     minutes: Annotated[int, Field(ge=1, le=600)]

@@ -1,1 +1,1 @@
-"""Programs that ask through a client of somebody else, each run by the Python that has it."""
+"""Programs that use another client, each run by the Python that has it."""
