@@ -201,12 +201,6 @@ ROWS = (
             at_least(3.5, "anthropic", "≥ 3.5 × anthropic"),
         ),
         rounds=0.6,
-        why=(
-            "Three quarters of the CPU of a call are httpcore's and anyio's. Sockets on "
-            "asyncio itself, tried, save a quarter of it and reach ten times, but that is "
-            "two hundred lines of socket code, which lost a socket when a connect was "
-            "cancelled. `DefaultAioHttpClient` is the faster way."
-        ),
     ),
     Row(
         "async-aiohttp",

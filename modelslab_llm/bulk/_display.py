@@ -160,7 +160,7 @@ class _Told:
 def details(progress: BulkProgress) -> str:
     """Return what a bar does not show by itself."""
     facts = [f"{progress.failed:,} failed", f"{progress.in_flight} in flight"]
-    facts.append(f"{progress.in_line} queued")
+    facts.append(f"{progress.queued} queued")
     facts.append(f"{progress.input_tokens + progress.output_tokens:,} tokens")
     facts += [f"cost {progress.cost:.4g}"] if progress.cost is not None else []
     return ", ".join(facts)

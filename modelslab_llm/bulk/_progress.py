@@ -35,7 +35,7 @@ class BulkProgress:
     """The number of these rows that share the result of another row."""
     in_flight: int
     """Requests in flight."""
-    in_line: int
+    queued: int
     """Rows that wait, in the run or in the client's queue."""
     input_tokens: int
     """Input tokens of this run, including cached ones."""
@@ -55,8 +55,8 @@ class BulkProgress:
         facts = [f"{self.done:,}{of} done", f"{self.failed:,} failed"]
         facts += [f"{self.stored:,} from the store"] if self.stored else []
         facts += [f"{self.duplicates:,} duplicates"] if self.duplicates else []
-        if self.in_flight or self.in_line:
-            facts += [f"{self.in_flight} in flight", f"{self.in_line} queued"]
+        if self.in_flight or self.queued:
+            facts += [f"{self.in_flight} in flight", f"{self.queued} queued"]
         facts += [f"{self.rate:.3g}/s"] if self.rate else []
         facts.append(f"{self.input_tokens + self.output_tokens:,} tokens")
         facts += [f"cost {self.cost:.4g}"] if self.cost is not None else []
@@ -100,7 +100,7 @@ class Tally:
             if self.cost is not None and result.cost is not None:
                 self.cost += result.cost
 
-    def snapshot(self, now: float, in_line: int, waiting: int = 0) -> BulkProgress:
+    def snapshot(self, now: float, queued: int, waiting: int = 0) -> BulkProgress:
         """Return the progress; `waiting` of the rows in flight wait in the client's queue."""
         began = now if self.began is None else self.began
         rate = self._rate(now, began)
@@ -114,7 +114,7 @@ class Tally:
             stored=self.stored,
             duplicates=self.duplicates,
             in_flight=self.in_flight - waiting,
-            in_line=in_line + waiting,
+            queued=queued + waiting,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cost=self.cost,

@@ -312,7 +312,7 @@ async def _asked(
     return run
 
 
-_PASSING = frozenset({"in_flight", "in_line", "rate", "left"})
+_PASSING = frozenset({"in_flight", "queued", "rate", "left"})
 
 
 class _Failures:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +24,14 @@ from modelslab_llm import (
     BudgetSpentError,
     ConfigurationError,
     InvalidRequestError,
+    Message,
+    ModelsLab,
     OutputInvalidError,
     PaymentRequiredError,
     TooManyFailuresError,
 )
-from modelslab_llm.bulk import BulkProgress, BulkResult
+from modelslab_llm.bulk import BulkProgress, BulkResult, _desk
+from modelslab_llm.bulk._ledger import Ledger
 from modelslab_llm.prices import Budget, Price, Prices
 from modelslab_llm.testing import ErrorReply, LocalServer, ReceivedRequest, Reply
 
@@ -510,13 +514,47 @@ def test_duplicates_share_a_failure(client: Any, server: LocalServer) -> None:
 # What is told
 
 
+def test_threads_go_on_while_a_row_is_made_looked_for_and_stored(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of it is done under the lock, for which every thread of the run would wait."""
+    seen: list[str] = []
+    look, dump = Ledger.find, _desk.message_json
+
+    def note(what: str) -> None:
+        asking = threading.Thread(target=lambda: run.progress)
+        asking.start()
+        asking.join(5)
+        seen.append(what if not asking.is_alive() else f"{what}: held up")
+
+    def make(row: int) -> dict[str, Any]:
+        note("made")
+        return params(row)
+
+    def find(self: Ledger, *args: Any) -> Any:
+        note("looked for")
+        return look(self, *args)
+
+    def to_json(message: Message) -> str:
+        note("as JSON")
+        return dump(message)
+
+    monkeypatch.setattr(Ledger, "find", find)
+    monkeypatch.setattr(_desk, "message_json", to_json)
+    with ModelsLab(server.api_key, endpoint=server.llm_v7()) as client:
+        store = tmp_path / "run.sqlite"
+        run = client.messages.bulk([1, 2, 1], make=make, defaults=SHARED, store=store)
+        assert [result.error for result in run] == [None] * 3
+    assert sorted(seen) == ["as JSON"] * 3 + ["looked for"] * 3 + ["made"] * 3
+
+
 def test_a_function_receives_the_progress(client: Any, server: LocalServer) -> None:
     told: list[BulkProgress] = []
     rows = [params(n) for n in range(20)]
     client.bulk(rows, defaults=SHARED, progress=told.append).finish()
     last = told[-1]
     assert (last.total, last.done, last.failed, last.stored) == (20, 20, 0, 0)
-    assert (last.in_flight, last.in_line) == (0, 0)
+    assert (last.in_flight, last.queued) == (0, 0)
     assert last.output_tokens == 60
     assert last.elapsed > 0
     assert str(last).startswith("20 of 20 done, 0 failed, ")

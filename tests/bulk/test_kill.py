@@ -213,7 +213,7 @@ def test_a_server_that_refuses_more_than_five_at_once(
             inside -= 1
         connection.send(reply(200, MESSAGE))
 
-    in_line: list[int] = []
+    queued: list[int] = []
     with RawServer(answer) as server:
         client = variant.client(
             base_url=server.url, api_key="k", max_retries=1, max_queue_wait=0.05
@@ -226,12 +226,12 @@ def test_a_server_that_refuses_more_than_five_at_once(
             max_in_flight=40,
         )
         for _ in run.results():
-            in_line.append(run.real.progress.in_line)
+            queued.append(run.real.progress.queued)
         progress = run.real.progress
         client.close()
     assert (progress.done, progress.failed) == (150, 0)
     assert refused
-    assert max(in_line) > 20
+    assert max(queued) > 20
 
 
 def test_a_server_that_is_away_for_a_while(variant: Sync | Async, tmp_path: Path) -> None:
