@@ -1,4 +1,4 @@
-"""Run the benchmark: measure row by row, print the table, write the page and its plot.
+"""Run the benchmark: measure row by row, print the table, write the page and its plots.
 
 python -m benchmarks [--rows NAME…] [--rounds N] [--quick] [--out PATH]
 """
