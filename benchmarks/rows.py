@@ -204,7 +204,7 @@ ROWS = (
     ),
     Row(
         "async-aiohttp",
-        "the same with `DefaultAioHttpClient`",
+        "500 async calls in flight with `DefaultAioHttpClient`",
         "calls per second",
         A_SECOND,
         {
@@ -247,7 +247,7 @@ ROWS = (
     ),
     Row(
         "streams-aiohttp",
-        "the same with `DefaultAioHttpClient`",
+        "200 async streams open at once with `DefaultAioHttpClient`",
         "CPU per delta; aiohttp reads the same chunks and parses nothing",
         CPU_MICROSECONDS,
         {
