@@ -137,6 +137,7 @@ def test_what_can_be_iterated_once_is_sent_whole(client: Any, server: LocalServe
     assert result.message.text == "You said: One"
 
 
+@pytest.mark.slow
 def test_rows_are_taken_as_they_are_needed(client: Any, server: LocalServer) -> None:
     taken = 0
 
@@ -500,6 +501,7 @@ def test_by_default_each_row_is_asked(client: Any, server: LocalServer) -> None:
     assert len(server.requests) == 5
 
 
+@pytest.mark.slow
 def test_duplicates_share_a_failure(client: Any, server: LocalServer) -> None:
     def refused(request: ReceivedRequest) -> ErrorReply:
         time.sleep(0.3)  # the other rows come meanwhile
@@ -548,6 +550,7 @@ def test_threads_go_on_while_a_row_is_made_looked_for_and_stored(
     assert sorted(seen) == ["as JSON"] * 3 + ["looked for"] * 3 + ["made"] * 3
 
 
+@pytest.mark.slow
 def test_a_function_receives_the_progress(client: Any, server: LocalServer) -> None:
     told: list[BulkProgress] = []
     rows = [params(n) for n in range(20)]
@@ -605,6 +608,7 @@ def test_rows_must_be_rows(client: Any, rows: Any) -> None:
 # Leaving early
 
 
+@pytest.mark.slow
 def test_a_run_that_is_closed_asks_nothing_more(client: Any, server: LocalServer) -> None:
     run = client.bulk(map(params, itertools.count()), defaults=SHARED, max_in_flight=3)
     for _ in range(10):

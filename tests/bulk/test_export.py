@@ -136,6 +136,7 @@ def test_parquet_and_frames(store: Path, tmp_path: Path) -> None:
     assert list(pandas_frame["output_tokens"]) == [7, 0, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keys", "expected"), [([2, 1], [2, 1]), ([1, "a"], ["1", "a"]), ([], [])])
 def test_a_column_of_keys_has_one_type(
     tmp_path: Path, keys: list[Any], expected: list[Any]

@@ -182,6 +182,7 @@ def test_failures_are_stored_and_asked_again_if_so_wanted(bulk: Bulk, server: Lo
     assert (last.message.text, last.attempts) == ("Well.", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["the server", "make"])
 def test_a_failure_does_not_replace_an_answer(bulk: Bulk, server: LocalServer, why: str) -> None:
     """It is kept beside it: as what the run came to, and as what the changed request came to."""
@@ -277,6 +278,7 @@ def test_a_row_refused_before_sending_is_looked_at_anew(bulk: Bulk, server: Loca
         assert (kept.answered, kept.failed) == (1, 0)
 
 
+@pytest.mark.slow
 def test_rows_that_ended_a_run_are_sent_in_the_next(bulk: Bulk, server: LocalServer) -> None:
     count = itertools.count()
 
@@ -294,6 +296,7 @@ def test_rows_that_ended_a_run_are_sent_in_the_next(bulk: Bulk, server: LocalSer
     assert all(result.error is None for result in results.values())
 
 
+@pytest.mark.slow
 def test_a_run_that_spent_its_budget_continues_with_another(
     bulk: Bulk, server: LocalServer
 ) -> None:
@@ -306,6 +309,7 @@ def test_a_run_that_spent_its_budget_continues_with_another(
     assert len(asked(server)) == 5
 
 
+@pytest.mark.slow
 def test_a_run_that_was_left_continues(bulk: Bulk, client: Any, server: LocalServer) -> None:
     run = client.bulk(rows(*range(50)), key="id", defaults=SHARED, store=bulk.store)
     taken = [run.next().key for _ in range(20)]
@@ -323,6 +327,7 @@ def test_a_run_that_was_left_continues(bulk: Bulk, client: Any, server: LocalSer
 # Keys
 
 
+@pytest.mark.slow
 def test_the_key_of_another_row_is_refused(bulk: Bulk, server: LocalServer) -> None:
     for max_in_flight in (1, 5):  # when the first is stored, queued or in flight
         bulk.store = bulk.store.with_name(f"{max_in_flight}.sqlite")
@@ -345,6 +350,7 @@ def test_the_key_of_another_row_is_refused(bulk: Bulk, server: LocalServer) -> N
             assert found.message.text == "You said: one"
 
 
+@pytest.mark.slow
 def test_the_same_row_twice_is_asked_once(bulk: Bulk, server: LocalServer) -> None:
     for max_in_flight in (1, 50):
         bulk.store = bulk.store.with_name(f"{max_in_flight}.sqlite")
@@ -415,6 +421,7 @@ class River:
     length: int
 
 
+@pytest.mark.slow
 def test_outputs_are_read_again(bulk: Bulk, server: LocalServer) -> None:
     call = {"type": "tool_use", "id": "t", "name": "output"}
     server.script = Reply([{**call, "input": {"name": "Tamar", "length": "98"}}])
@@ -460,6 +467,7 @@ def test_an_output_that_cannot_be_stored_ends_the_run(bulk: Bulk, server: LocalS
 # The plan
 
 
+@pytest.mark.slow
 def test_a_plan_asks_nothing_and_is_what_happens(
     bulk: Bulk, client: Any, server: LocalServer
 ) -> None:
@@ -516,6 +524,7 @@ def test_a_plan_uses_up_an_iterator(client: Any) -> None:
 # Who may use it
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time(bulk: Bulk, client: Any, variant: Any) -> None:
     run = client.bulk(rows(*range(100)), key="id", defaults=SHARED, store=bulk.store)
     run.next()
@@ -601,6 +610,7 @@ def test_what_is_not_a_store_is_refused(
     assert not list(tmp_path.glob("*-lock"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_hides_nothing(
     client: Any, server: LocalServer, store: Path
 ) -> None:

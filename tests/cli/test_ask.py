@@ -165,6 +165,7 @@ def test_a_server_that_is_down(here: Here) -> None:
     assert "refused" in err
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent(here: Here) -> None:
     with RawServer(lambda connection: connection.until_left()) as server:
         ran = here(

@@ -379,7 +379,7 @@ def test_a_dry_run_asks_nothing_and_estimates(here: Here) -> None:
         status, _, err = here(*BULK, "--dry-run", *prices, server=server)
         assert status == 0
         assert {request.path.rpartition("/")[2] for request in server.requests} == {"count_tokens"}
-        assert "40 rows: 40 to ask" in err
+        assert "40 rows: 40 to send" in err
         assert "about 120 tokens in (counted, of 20 rows), at most 4,000 out" in err
         assert "cost: 0.00024 for the prompts, at most 0.04024 with the answers" in err
         assert sorted(os.listdir()) == ["home", "in.csv"]

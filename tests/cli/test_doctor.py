@@ -119,6 +119,7 @@ EVIDENCE: dict[DialectName, dict[str, str]] = {
 """By what it is seen."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", get_args(DialectName))
 def test_every_dialect(here: Here, dialect: DialectName) -> None:
     with LocalServer(model, dialect=dialect, api_key=KEY) as server:
@@ -238,6 +239,7 @@ def test_no_such_host(here: Here) -> None:
     assert "cannot be resolved" in told.cures["reachable"]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent(here: Here) -> None:
     with RawServer(SILENCE) as server:
         told = examine(here, server.url, "--timeout", "0.5")
@@ -350,6 +352,7 @@ def test_a_key_that_is_refused_everywhere(here: Here) -> None:
     assert told.cures["key"].startswith("the server requires a key")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "check", "evidence"),
     [

@@ -38,6 +38,7 @@ def test_the_help_lists_every_command(here: Here) -> None:
     assert "..." not in out.partition("Commands:")[2].partition("\n\n")[0]  # none is cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["--version"]])
 def test_help_loads_nothing_that_sends_or_draws(arguments: list[str]) -> None:
     """Guard how fast it is, without measuring it."""
@@ -92,6 +93,7 @@ HIDDEN = "import sys; sys.modules.update(dict.fromkeys({names}));"
 
 
 # The others are loaded at a terminal only: test_terminal.py has them.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["click", "tomlkit", "jsonschema"])
 @pytest.mark.parametrize("how", ["runpy", "console script"])
 def test_without_the_extra_it_says_which_one(name: str, how: str) -> None:

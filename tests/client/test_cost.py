@@ -125,6 +125,7 @@ def test_what_a_text_delta_costs_in_async() -> None:
     assert counts.calls / DELTAS <= 12, counts.functions.most_common(15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "most"), [(DefaultAsyncHttpxClient, 36), (DefaultAioHttpClient, 22)]
 )

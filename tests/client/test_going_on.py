@@ -94,6 +94,7 @@ def test_every_view_of_a_stream_continues(way: Way) -> None:
         assert request.body.keys() == {"model", "max_tokens", "messages", "stream"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -193,6 +194,7 @@ def test_the_place_in_line_is_given_back_and_taken_again(way: Way) -> None:
     assert client.create(**ASK).text == "Next."
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_rest_waits_in_the_queue(way: Way) -> None:
     """It uses up no retry."""
     refused = ErrorReply(529, headers={"retry-after-ms": "1"})

@@ -248,6 +248,7 @@ def test_no_redirect_leads_elsewhere(location: str, method: str, status: int) ->
         assert not there.userinfo
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_brings_the_key_to_another_origin(variant: Sync | Async, status: int) -> None:
     with RawServer(REPLY) as other:
@@ -310,6 +311,7 @@ def test_a_base_url_means_the_same_to_every_parser(base_url: str) -> None:
     assert " " not in asked
 
 
+@pytest.mark.slow
 def test_the_key_is_sent_once_and_to_its_server(variant: Sync | Async) -> None:
     with RawServer(reply(200, MESSAGE)) as server:
         for key in KEYS.values():

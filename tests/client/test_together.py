@@ -81,6 +81,7 @@ def test_one_history_through_everything(variant: Sync | Async, streams: bool) ->
         client.close()
 
 
+@pytest.mark.slow
 def test_a_conversation_through_the_tool_loop_of_llama_server(
     variant: Sync | Async, llama_tools: LlamaServer
 ) -> None:

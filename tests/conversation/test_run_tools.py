@@ -114,6 +114,7 @@ def test_the_short_form(variant: Sync | Async) -> None:
             assert runner.message().text == "The Exe stands at 18 cm."
 
 
+@pytest.mark.slow
 @ways
 def test_calls_are_seen_before_they_run(variant: Sync | Async, ask: Any) -> None:
     ran: list[str] = []
@@ -468,6 +469,7 @@ def test_async_awaits_what_a_function_returns(event_loop: Async) -> None:
     assert result["content"] == "later"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", [True, False])
 def test_async_cancellation_passes_through(event_loop: Async, blocking: bool) -> None:
     """The caller's own cancellation ends the tools; the conversation can go on later."""

@@ -170,6 +170,7 @@ FAILURES: dict[str, tuple[str, Script]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILURES)
 def test_no_error_tells_the_key(name: str) -> None:
     verb, script = FAILURES[name]
@@ -268,6 +269,7 @@ LIMITS: dict[str, tuple[str, Script, dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.usefixtures("nothing_is_said")
 def test_limits_of_time(name: str) -> None:
@@ -287,6 +289,7 @@ def test_limits_of_time(name: str) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_the_limit_begins_anew_with_each_piece() -> None:
     pieces: list[Script] = [step for _ in range(8) for step in (chunk(text_delta("a")), 0.15)]
 
@@ -397,6 +400,7 @@ def test_what_is_sent_is_what_the_usual_client_sends() -> None:
         assert sorted(lines) == sorted(lines_too)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["create", "stream"])
 def test_what_the_client_adds_is_sent(verb: str) -> None:
     seen: list[int] = []

@@ -340,6 +340,7 @@ TOO_LARGE: dict[str, Callable[[], Script]] = {
 }
 
 
+@pytest.mark.slow
 @each_verb
 @pytest.mark.parametrize("body", TOO_LARGE)
 def test_a_body_that_is_too_large(variant: Sync | Async, body: str, verb: Verb) -> None:

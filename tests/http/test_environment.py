@@ -276,6 +276,7 @@ def test_what_is_wrong_with_certificates_does_not_matter_to_plain_http(
         assert client.create(**ASK).text == "Tamar"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated.*:DeprecationWarning")
 def test_a_bad_client_certificate_is_named(variant: Sync | Async, tmp_path: Path) -> None:
     with http_of(variant, "ours", cert=str(tmp_path / "missing.pem")) as http:
@@ -312,6 +313,7 @@ def wanting(authority: Authority, version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.slow
 @each_library
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_that_wants_a_client_certificate(

@@ -160,6 +160,7 @@ def test_a_reader_that_is_slow_holds_the_sender_back(backend: str) -> None:
     run(backend, main)
 
 
+@pytest.mark.slow
 @each_backend
 def test_limits_of_one_wait_after_the_other(backend: str) -> None:
     """One timer serves them all: a longer one does not outlive a shorter one, nor the reverse."""

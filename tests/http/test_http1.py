@@ -81,6 +81,7 @@ def answers(draw: st.DrawFn) -> bytes:
     return early + whole
 
 
+@pytest.mark.slow
 @given(answers(), st.binary(max_size=20), st.lists(st.integers(0, 1000), max_size=12))
 def test_any_answer_cut_anywhere_is_what_h11_reads(
     answer: bytes, surplus: bytes, cuts: list[int]
@@ -91,6 +92,7 @@ def test_any_answer_cut_anywhere_is_what_h11_reads(
     assert http.is_clean == (surplus == b"")
 
 
+@pytest.mark.slow
 @given(answers(), st.lists(st.integers(0, 1000), max_size=6), st.integers(0, 10_000))
 def test_an_answer_that_breaks_off_is_never_clean(answer: bytes, cuts: list[int], end: int) -> None:
     part = answer[: end % len(answer)]
@@ -114,6 +116,7 @@ def test_a_body_that_ends_with_the_connection(body: bytes, cuts: list[int]) -> N
     assert not http.is_clean
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60), st.lists(st.integers(0, 1000), max_size=6))
 def test_whatever_comes_as_chunks_is_read_as_h11_does_or_refused(
     chunks: bytes, cuts: list[int]
@@ -146,6 +149,7 @@ BAD_CHUNKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", BAD_CHUNKS, ids=range(len(BAD_CHUNKS)))
 def test_malformed_chunks_are_refused(chunks: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -233,6 +233,7 @@ def test_a_refusal_that_breaks_off_is_still_a_refusal(variant: Sync | Async) -> 
         assert server.requests == 1
 
 
+@pytest.mark.slow
 @each_verb
 def test_a_server_that_comes_up_between_the_tries(
     variant: Sync | Async, verb: Verb, monkeypatch: pytest.MonkeyPatch

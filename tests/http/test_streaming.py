@@ -349,6 +349,7 @@ def test_a_closed_stream_is_not_sent_any_more(variant: Sync | Async) -> None:
         assert server.connections == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_the_caller", [False, True], ids=["ours", "of-the-caller"])
 def test_closing_while_another_thread_reads_ends_the_reading(
     variant: Sync | Async, of_the_caller: bool
@@ -409,6 +410,7 @@ WHOLE: dict[str, Script] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", WHOLE.values(), ids=WHOLE)
 def test_a_connection_serves_again_after_a_stream(variant: Sync | Async, script: Script) -> None:
     with RawServer(script) as server, connect(variant, server) as client:
@@ -442,6 +444,7 @@ def test_a_whole_message_is_replayed_as_a_stream(variant: Sync | Async) -> None:
         assert len(server.connections) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["text/event-stream", "application/json", ""])
 @pytest.mark.parametrize("what", ["stream", "message"])
 def test_blank_lines_before_an_answer_do_not_hide_what_it_is(

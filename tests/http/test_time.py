@@ -165,6 +165,7 @@ def test_every_wait_ends(variant: Sync | Async, case: Case, unit: float) -> None
         assert server.connections[0].left.wait(2)
 
 
+@pytest.mark.slow
 @patient
 def test_an_error_page_that_drips_is_not_a_wait_either(variant: Sync | Async, unit: float) -> None:
     script = [head(503, {"content-length": "100000"}), again_and_again(b"x", 0.01)]
@@ -184,6 +185,7 @@ OF_THE_CALLER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OF_THE_CALLER.values(), ids=OF_THE_CALLER)
 @patient
 def test_the_limits_hold_on_a_client_of_the_caller(
@@ -234,6 +236,7 @@ def test_a_server_that_never_shakes_hands(
         assert caught.value.phase == limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["write", "deadline"])
 @patient
 def test_a_server_that_does_not_read(variant: Sync | Async, limit: Limit, unit: float) -> None:
@@ -249,6 +252,7 @@ def test_a_server_that_does_not_read(variant: Sync | Async, limit: Limit, unit: 
 # A deadline is for the whole call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["create", "stream"])
 @patient
 def test_the_deadline_ends_the_retries(variant: Sync | Async, verb: Verb, unit: float) -> None:
@@ -263,6 +267,7 @@ def test_the_deadline_ends_the_retries(variant: Sync | Async, verb: Verb, unit: 
         assert caught.value.attempts >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [CLOSE, RESET], ids=["close", "reset"])
 @patient
 def test_the_deadline_ends_the_retries_of_broken_connections(
@@ -279,6 +284,7 @@ def test_the_deadline_ends_the_retries_of_broken_connections(
         assert caught.value.attempts >= 2
 
 
+@pytest.mark.slow
 @patient
 def test_the_deadline_counts_what_earlier_tries_took(variant: Sync | Async, unit: float) -> None:
     slow_refusal = [unit / 2, failure(503)]
@@ -304,6 +310,7 @@ def test_a_pause_that_would_pass_the_deadline_is_not_begun(variant: Sync | Async
 # What must not be mistaken for a stall
 
 
+@pytest.mark.slow
 @patient
 def test_content_starts_the_progress_timeout_anew(variant: Sync | Async, unit: float) -> None:
     words = [step for _ in range(5) for step in (unit, chunk(text_delta(".")))]
@@ -313,6 +320,7 @@ def test_content_starts_the_progress_timeout_anew(variant: Sync | Async, unit: f
             assert stream.text() == "Tamar....."
 
 
+@pytest.mark.slow
 @patient
 def test_a_slow_reader_is_not_a_stalled_server(variant: Sync | Async, unit: float) -> None:
     with RawServer([BEGUN, unit / 2, chunk(PING), unit / 2, REST]) as server:
@@ -344,6 +352,7 @@ def test_the_time_a_reader_takes_is_not_given_to_the_server(
     assert pace.moment() == now + 10
 
 
+@pytest.mark.slow
 def test_a_body_left_open_after_the_message_does_not_hold_the_caller(variant: Sync | Async) -> None:
     whole = [STREAM_HEAD, *map(chunk, EVENTS), SILENCE]
     with RawServer(whole) as server:
@@ -353,6 +362,7 @@ def test_a_body_left_open_after_the_message_does_not_hold_the_caller(variant: Sy
             assert server.connections[0].left.wait(2)
 
 
+@pytest.mark.slow
 def test_pings_after_the_message_do_not_hold_the_caller(variant: Sync | Async) -> None:
     whole = [STREAM_HEAD, *map(chunk, EVENTS), again_and_again(chunk(PING), 0.01)]
     with RawServer(whole) as server:
@@ -362,6 +372,7 @@ def test_pings_after_the_message_do_not_hold_the_caller(variant: Sync | Async) -
             assert server.connections[0].left.wait(2)
 
 
+@pytest.mark.slow
 @patient
 def test_the_timeout_is_for_silence_and_not_for_the_length_of_an_answer(
     variant: Sync | Async, unit: float

@@ -215,6 +215,7 @@ def test_a_closed_client_says_that_it_is_closed(variant: Sync | Async) -> None:
 # Many at once
 
 
+@pytest.mark.slow
 def test_two_hundred_threads_on_ten_connections() -> None:
     with RawServer([0.002, echo]) as server, DefaultHttpxClient(limits=TEN) as http:
         client = ModelsLab(base_url=server.url, api_key=KEY, http_client=http, max_retries=0)
@@ -301,6 +302,7 @@ def test_waiting_callers_are_served_in_order_of_arrival() -> None:
     assert len(order) == 30
 
 
+@pytest.mark.slow
 def test_no_connection_becomes_free(variant: Sync | Async) -> None:
     with RawServer([BEGUN, SILENCE], echo) as server, http_of(variant, limits=ONE) as http:
         client = variant.client(
@@ -414,6 +416,7 @@ def test_an_idle_connection_to_another_server_counts_too(variant: Sync | Async, 
             assert stays_open([*first.connections, *second.connections], 1)
 
 
+@pytest.mark.slow
 def test_a_call_is_not_lost_to_another_that_waits_in_vain(
     variant: Sync | Async, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,6 +447,7 @@ def test_a_call_is_not_lost_to_another_that_waits_in_vain(
             assert last.result(10) == "Tamar"
 
 
+@pytest.mark.slow
 def test_no_more_idle_connections_than_may_be_kept(variant: Sync | Async) -> None:
     everyone = threading.Barrier(12)
 
@@ -460,6 +464,7 @@ def test_no_more_idle_connections_than_may_be_kept(variant: Sync | Async) -> Non
         assert stays_open(server.connections, 3)
 
 
+@pytest.mark.slow
 def test_the_pool_of_the_package_is_small_and_many() -> None:
     together = threading.Barrier(24)
 
@@ -662,6 +667,7 @@ def test_a_proxy_of_the_environment(
         assert (server.requests, proxy.requests) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_deadline_holds_behind_a_proxy(variant: Sync | Async) -> None:
     with RawServer([BEGUN, SILENCE]) as proxy, http_of(variant, proxy=proxy.url) as http:
         client = variant.client(
@@ -1084,6 +1090,7 @@ anyio_keeps_hold = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @anyio_keeps_hold
 @each_loop
 @pytest.mark.parametrize(
@@ -1112,6 +1119,7 @@ def test_a_call_cancelled_at_any_time_holds_no_connection(
         anyio.run(main, backend=backend)
 
 
+@pytest.mark.slow
 @anyio_keeps_hold
 @pytest.mark.parametrize("verb", ["create", "stream"])
 def test_a_task_cancelled_at_any_step_holds_no_connection(verb: Verb) -> None:
@@ -1141,6 +1149,7 @@ def test_a_task_cancelled_at_any_step_holds_no_connection(verb: Verb) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.slow
 @each_loop
 def test_a_call_cancelled_in_the_handshake_closes_its_connection(backend: str) -> None:
     async def main() -> None:
@@ -1231,6 +1240,7 @@ def keyed(
     )
 
 
+@pytest.mark.slow
 @each_verb
 @pytest.mark.parametrize("options", [{"timeout": 0.1}, {"deadline": 0.1}], ids=["", "deadline"])
 @pytest.mark.parametrize("script", FAILURES.values(), ids=FAILURES)
@@ -1259,6 +1269,7 @@ def test_no_failure_to_connect_tells_the_key(
         assert KEY not in repr(client.real) + str(client.real) + repr(vars(client.real))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auth", ["bearer", "x-api-key", "key"])
 def test_no_log_tells_the_key(
     variant: Sync | Async, auth: endpoints.Auth, caplog: pytest.LogCaptureFixture

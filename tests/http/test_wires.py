@@ -24,6 +24,7 @@ PORTS = st.one_of(st.just(""), st.integers(0, 70_000).map(lambda port: f":{port}
 PATHS = st.lists(st.sampled_from(["v1", "a.b", "..", ".", "", "~x", "%41", "a b", "\u00e9", "m@1"]))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["http", "https"]), HOSTS, PORTS, PATHS, st.sampled_from(["", "?a=1", "#x"]))
 @example("https", "modelslab.com", ":443", ["api", "v7", "llm"], "")
 @example("http", "127.0.0.1", ":8080", ["v1", "messages"], "")

@@ -255,6 +255,7 @@ def test_a_stream_left_early_ends_the_reply(llama_slow: LlamaServer) -> None:
     assert llama_slow.log().count("cancel task") == before + 1
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_of_a_stream(llama_crowded: LlamaServer) -> None:
     with ThreadPoolExecutor() as pool:
         replies = list(pool.map(lambda text: stream(llama_crowded, body(text)), ["One", "Two"]))

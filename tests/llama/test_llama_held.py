@@ -129,6 +129,7 @@ def test_a_list_in_a_conversation_with_tools(variant: Sync | Async, held: LlamaS
     client.close()
 
 
+@pytest.mark.slow
 @saying(ENDLESS)
 def test_truncated_says_which_limit_it_was(variant: Sync | Async, held: LlamaServer) -> None:
     """llama-server gives both the same name, `length`; the number of tokens tells them apart."""

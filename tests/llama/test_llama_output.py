@@ -113,6 +113,7 @@ def client_of(variant: Sync | Async, server: LlamaServer, kind: str = "gateway")
     return variant.client(api_key=server.api_key, endpoint=endpoint)
 
 
+@pytest.mark.slow
 def test_by_a_forced_call(variant: Sync | Async, llama_output: LlamaServer) -> None:
     client = client_of(variant, llama_output)
     message = client.parse(output=Level, **params())
@@ -131,6 +132,7 @@ def test_partial_outputs(variant: Sync | Async, llama_output: LlamaServer) -> No
     client.close()
 
 
+@pytest.mark.slow
 def test_a_list_of_models(variant: Sync | Async, llama_output: LlamaServer) -> None:
     client = client_of(variant, llama_output)
     asked = params("Give me the list.")
@@ -142,6 +144,7 @@ def test_a_list_of_models(variant: Sync | Async, llama_output: LlamaServer) -> N
     client.close()
 
 
+@pytest.mark.slow
 def test_what_no_grammar_holds_is_checked_here_and_asked_again(
     variant: Sync | Async, llama_output: LlamaServer
 ) -> None:
@@ -182,6 +185,7 @@ def test_after_calls_of_other_tools(variant: Sync | Async, llama_output: LlamaSe
     client.close()
 
 
+@pytest.mark.slow
 def test_after_thinking(variant: Sync | Async, llama_output: LlamaServer) -> None:
     client = client_of(variant, llama_output, kind="llama-server")
     asked = params("think", thinking={"type": "enabled", "budget_tokens": 1024})
@@ -205,6 +209,7 @@ def test_in_text(variant: Sync | Async, llama_output: LlamaServer) -> None:
     client.close()
 
 
+@pytest.mark.slow
 def test_truncated(variant: Sync | Async, llama_output: LlamaServer) -> None:
     client = client_of(variant, llama_output)
     asked = params(max_tokens=7)

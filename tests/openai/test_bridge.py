@@ -358,6 +358,7 @@ def test_text_from_llama_server(llama_text: LlamaServer, stream: bool) -> None:
     assert usage.output_tokens > 5
 
 
+@pytest.mark.slow
 @both_ways
 def test_thinking_from_llama_server(llama_thinking: LlamaServer, stream: bool) -> None:
     message = asked(llama_thinking, HELLO, stream=stream)

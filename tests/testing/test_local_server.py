@@ -640,6 +640,7 @@ def test_connections_are_kept_alive(http: httpx.Client) -> None:
         assert closed.headers["connection"] == "close"
 
 
+@pytest.mark.slow
 @patient
 def test_events_arrive_when_they_are_sent(http: httpx.Client, unit: float) -> None:
     with LocalServer(pause=unit) as server:
@@ -669,6 +670,7 @@ def test_fifty_streams_at_once(http: httpx.Client) -> None:
     assert server.disconnects == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [

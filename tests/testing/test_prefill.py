@@ -54,6 +54,7 @@ def test_nothing_may_be_left_to_say(way: Way, dialect: Any, deltas: list[str]) -
         assert stream.message().usage.output_tokens == 0
 
 
+@pytest.mark.slow
 def test_a_script_of_a_fault_and_what_follows() -> None:
     """In a transport; over sockets it is in `test_going_on`."""
     script = [Reply(STORY, fault=Fault.cut(after=4)), Reply(STORY)]

@@ -159,6 +159,7 @@ def conversation(
     return results
 
 
+@pytest.mark.slow
 def test_what_a_real_server_said_is_replayed_in_every_variant(
     variant: Sync | Async, llama_text: LlamaServer, tmp_path: Path
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_committed_stream_reads_like_a_stream() -> None:
 # How an answer comes, and how it ends
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_of_a_stream(
     variant: Sync | Async, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -407,6 +409,7 @@ def test_a_call_that_was_left_before_its_answer(tmp_path: Path) -> None:
             client_on(recording, Sync()).create(**ASK)
 
 
+@pytest.mark.slow
 def test_a_stream_left_after_its_end_is_whole(variant: Sync | Async, tmp_path: Path) -> None:
     """A body that continues after the message is never read."""
 
@@ -428,6 +431,7 @@ def test_a_stream_left_after_its_end_is_whole(variant: Sync | Async, tmp_path: P
 # Several at a time
 
 
+@pytest.mark.slow
 def test_calls_at_the_same_time_are_not_mixed(variant: Sync | Async, tmp_path: Path) -> None:
     many = 8
 
@@ -507,6 +511,7 @@ def test_equal_requests_are_answered_in_turn(variant: Sync | Async, tmp_path: Pa
         client.close()
 
 
+@pytest.mark.slow
 def test_others_go_on_when_a_client_is_closed(variant: Sync | Async, tmp_path: Path) -> None:
     with LocalServer("one two three " * 10, api_key=KEY, pause=0.002) as server:
         with Recording(tmp_path, record=True) as recording:
@@ -897,6 +902,7 @@ def test_any_body_is_the_same_when_it_is_read_again(data: bytes) -> None:
         assert repr(json.loads(found)) == repr(expected)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"data:", b"\xff"])).map(b"".join))
 def test_events_joined_are_the_stream(stream: bytes) -> None:
     assert b"".join(frames_in(stream)) == stream

@@ -166,6 +166,7 @@ def texts(way: Way, reply: Reply) -> list[str]:
         ]
 
 
+@pytest.mark.slow
 def test_streams_are_split_as_asked(way: Way) -> None:
     text = "Två ord. 🪁"
     assert texts(way, Reply(text)) == ["Två ", "ord. ", "🪁"]
@@ -182,6 +183,7 @@ def test_streams_are_split_as_asked(way: Way) -> None:
     assert pieces == ["", *'{"port": "Brest", "day": 3}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", [LocalServer, ScriptedTransport])
 def test_bytes_drip(kind: type[LocalServer | ScriptedTransport], stream: bool) -> None:
@@ -353,6 +355,7 @@ def test_a_transport_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
             assert stream.get_final_text() == "no socket"
 
 
+@pytest.mark.slow
 def test_a_transport_serves_threads() -> None:
     said = [f"answer {number}" for number in range(200)]
     transport = ScriptedTransport(list(said))
@@ -383,6 +386,7 @@ def test_a_script_may_ask_its_own_transport() -> None:
         assert client.messages.create(**ASK).text == "FROM WITHIN"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @patient
 def test_pauses_of_a_transport_leave_the_loop_free(backend: str, unit: float) -> None:
@@ -416,6 +420,7 @@ def test_pauses_of_a_transport_leave_the_loop_free(backend: str, unit: float) ->
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.slow
 @patient
 def test_a_pause_ends_by_the_callers_limits(way: Way, unit: float) -> None:
     script = Reply("one two three", pause=5 * unit)

@@ -131,6 +131,7 @@ def test_what_may_be_retried_is(way: Way, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 @patient
 def test_a_stall_ends_by_the_callers_limits(way: Way, unit: float) -> None:
     first, amid = Fault.stall(), Fault.stall(after=5)
@@ -152,6 +153,7 @@ def stalled(way: Way, script: Any, **options: Any) -> errors.APITimeoutError:
     return found
 
 
+@pytest.mark.slow
 @patient
 def test_a_stall_of_a_real_server_ends_by_any_limit(variant: Sync | Async, unit: float) -> None:
     way = Way(LocalServer, variant)
@@ -222,6 +224,7 @@ def test_a_server_that_is_closed_while_it_is_down() -> None:
 # What httpx itself is told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

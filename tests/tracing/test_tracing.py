@@ -243,6 +243,7 @@ def test_nothing_is_loaded_unless_it_is_used() -> None:
     assert not [name for name in loaded.stdout.split() if name.startswith("opentelemetry")]
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['opentelemetry'] = None; import modelslab_llm.tracing"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
