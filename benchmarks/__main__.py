@@ -1,4 +1,4 @@
-"""Run the benchmark: measure row by row, print the table, write the page and its plot.
+"""Run the benchmark: measure row by row, print the table, write the page and its plots.
 
 python -m benchmarks [--rows NAME…] [--rounds N] [--quick] [--out PATH]
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .report import aligned, details, drawing, machine, missing, page, progress, table
+from .report import aligned, details, drawing, machine, missing, page, plot_name, progress, table
 from .rows import A_SECOND, COLUMNS, ROWS, Curve, Outcome, Row, curve_jobs
 from .runner import Lab, NotMeasured, laboratory
 
@@ -98,10 +98,10 @@ def main(given: Sequence[str]) -> int:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         command = shlex.join(["python", "-m", "benchmarks", *given]) if given else "make bench"
-        plot = out.with_suffix(".svg")
-        out.write_text(page(outcomes, drawn, facts, plot.name, command), encoding="utf-8")
-        if drawn:
-            plot.write_text(drawing(drawn), encoding="utf-8")
+        out.write_text(page(outcomes, drawn, facts, out.stem, command), encoding="utf-8")
+        for work in drawn:
+            plot = out.with_name(plot_name(out.stem, work))
+            plot.write_text(drawing(work, drawn[work]), encoding="utf-8")
         print(f"written: {out}")
     return any(outcome.verdict(t) == "FAILED" for outcome in outcomes for t in outcome.row.targets)
 

@@ -13,8 +13,8 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 92, 46, 52
 STYLE = """
 svg { color-scheme: light dark; }
 .card { fill: #ffffff; }
-text { fill: #24292f; font: 12px system-ui, sans-serif; }
-.title { font-weight: 600; font-size: 14px; }
+text { fill: #24292f; font: 14px system-ui, sans-serif; }
+.title { font-weight: 600; font-size: 15px; }
 .grid { stroke: #d0d7de; }
 .ideal { stroke: #8c959f; stroke-dasharray: 4 4; fill: none; }
 .line { fill: none; stroke-width: 2.5; }
@@ -43,18 +43,16 @@ class Panel:
     ideal: Sequence[tuple[float, float]]
 
 
-def svg(panels: Sequence[Panel]) -> str:
-    """Return the panels side by side."""
-    width = WIDTH * len(panels)
+def svg(panel: Panel) -> str:
+    """Return the diagram; its labels are legible at three quarters of its size, as on a phone."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" role="img" '
-        f'width="{width}" height="{HEIGHT}">',
-        f"<title>{escape('; '.join(panel.title for panel in panels))}</title>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'width="{WIDTH}" height="{HEIGHT}">',
+        f"<title>{escape(panel.title)}</title>",
         f"<style>{STYLE}</style>",
-        f'<rect class="card" width="{width}" height="{HEIGHT}" rx="8"/>',
+        f'<rect class="card" width="{WIDTH}" height="{HEIGHT}" rx="8"/>',
+        *_panel(panel),
     ]
-    for place, panel in enumerate(panels):
-        parts += [f'<g transform="translate({place * WIDTH} 0)">', *_panel(panel), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -64,11 +62,9 @@ def _panel(panel: Panel) -> list[str]:
     y = _Axis([y for _, y in points], HEIGHT - BOTTOM, TOP)
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts = [
-        _text(middle, 24, panel.title, "middle", "title"),
+        _text(middle, 16, panel.title, "middle", "title"),
         _text(middle, HEIGHT - 12, panel.across, "middle"),
-        f'<g transform="translate(16 {(HEIGHT + TOP - BOTTOM) / 2:.0f}) rotate(-90)">',
-        _text(0, 0, panel.upwards, "middle"),
-        "</g>",
+        _text(8, 36, panel.upwards, "start"),
     ]
     for tick in y.ticks():
         at = y.place(tick)

@@ -33,7 +33,7 @@ PACKAGES = (
     "anthropic",
     "httpx2",
 )
-HEADS = ("row", "measured as", *COLUMNS, "ratio", "target", "")
+HEADS = ("row", "measured as", *COLUMNS, "ratio", "target", "verdict")
 CELL = 28  # characters of a cell in the terminal, before it is wrapped
 PARTS = ("row", "contender", "unit", "CPU", "wall", "peak MB", "rounds")
 
@@ -133,34 +133,45 @@ def _processor() -> str:
 
 
 def missing(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the rows that miss a target, by how much and why, one a line."""
+    """Return the rows that miss targets, by how much and why, one a line."""
     lines = []
     for outcome in outcomes:
+        missed = []
         for target in outcome.row.targets:
             verdict, ratio = outcome.verdict(target), outcome.ratio(target)
             if verdict == "MISSES" and ratio is not None:
-                why = outcome.row.why or "Explain why in `benchmarks/rows.py`."
-                shown = target.shown(ratio)
-                lines.append(f"**{outcome.row.title}**: {shown}, target {target.text}. {why}")
+                missed.append(f"{target.shown(ratio)}, target {target.text}")
             elif verdict != "ok":
                 reasons = "; ".join(sorted(set(outcome.reasons.values())))
                 lines.append(f"**{outcome.row.title}**, {target.text}: {reasons}")
+        if missed:
+            why = outcome.row.why or "Explain why in `benchmarks/rows.py`."
+            lines.append(f"**{outcome.row.title}**: {'; '.join(missed)}. {why}")
     return lines
+
+
+def count_met(outcomes: Sequence[Outcome]) -> str:
+    """Return how many of the targets are met, as a sentence."""
+    verdicts = [outcome.verdict(target) for outcome in outcomes for target in outcome.row.targets]
+    met = verdicts.count("ok")
+    return f"{met} of {len(verdicts)} targets are met" + (
+        "." if met == len(verdicts) else "; these are not:"
+    )
 
 
 def page(
     outcomes: Sequence[Outcome],
     curves: dict[str, list[Curve]],
     facts: Sequence[str],
-    plot: str,
+    stem: str,
     command: str,
 ) -> str:
-    """Return the page of Markdown."""
+    """Return the page of Markdown; the names of its plots begin with `stem`."""
     misses = missing(outcomes)
     drawn = f"""
 ## Throughput
 
-![Calls per second over calls in flight]({plot})
+{_images(curves, stem)}
 
 The server takes {SLOWLY * 1000:.0f} ms for each call. `httpx` may open 1,000 connections, so that
 all calls can be in flight; `possible` is the maximum at {SLOWLY * 1000:.0f} ms per call.
@@ -184,11 +195,11 @@ measurements:
 
 ## Missed targets
 
-{_bullets(misses) if misses else "None."}
+{count_met(outcomes)}
 
-All other targets are met.
+{_bullets(misses)}
 
-## Results
+## Benchmark results
 
 {markdown([(title, *numbers) for title, _, *numbers in results])}
 
@@ -230,21 +241,28 @@ def _points(curves: dict[str, list[Curve]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def drawing(curves: dict[str, list[Curve]]) -> str:
-    """Return the plot."""
-    panels = []
-    for work, drawn in curves.items():
-        steps = sorted({x for curve in drawn for x, _ in curve.points})
-        panels.append(
-            Panel(
-                title=f"{SLOWLY * 1000:.0f} ms calls: {WHAT[work]}",
-                across=WHAT[work],
-                upwards="calls per second",
-                curves={curve.name: curve.points for curve in drawn},
-                ideal=[(step, step / SLOWLY) for step in steps],
-            )
-        )
-    return svg(panels)
+def plot_name(stem: str, work: str) -> str:
+    """Return the name of the file of a plot."""
+    return f"{stem}-{work}.svg"
+
+
+def _images(curves: Iterable[str], stem: str) -> str:
+    return "\n".join(
+        f"![Calls per second over {WHAT[work]}]({plot_name(stem, work)})" for work in curves
+    )
+
+
+def drawing(work: str, drawn: Sequence[Curve]) -> str:
+    """Return a plot."""
+    steps = sorted({x for curve in drawn for x, _ in curve.points})
+    panel = Panel(
+        title=f"{SLOWLY * 1000:.0f} ms calls: {WHAT[work]}",
+        across=WHAT[work],
+        upwards="calls per second",
+        curves={curve.name: curve.points for curve in drawn},
+        ideal=[(step, step / SLOWLY) for step in steps],
+    )
+    return svg(panel)
 
 
 def progress(text: str) -> None:

@@ -31,8 +31,23 @@ SHOWN = (".md", ".svg", ".png", ".css", ".js")
 LINK = re.compile(r"((?<=\[)[\w./-]+\.md)?(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 MARKDOWN = re.compile(r"\]\(([^)#\s:]+\.html\.md)(?:#[^)]*)?\)")
 FILE = re.compile(r"[\w./-]+\.(?:md|html)")
-NAME = re.compile(r"<code>\w+</code>")
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+CODE = re.compile(r"`[^`\n]+`")
+NAME = re.compile(r"<code>(?=\w*[A-Z_])\w+</code>")
+LABELS = re.compile(r"\s*<small>.*?</small>")
 PRIVATE = re.compile(r"modelslab_llm(?:\.\w+)*\._(?!_)")
+
+LOOKED_UP = {
+    "reference/": "API reference",
+    "source/": "Source code",
+    "changelog": "Changelog",
+    "protocol": "Protocol",
+    "architecture": "Architecture",
+    "contributing": "Contributing",
+}
+"""Pages to look something up in, by their start, and what their titles in a search begin with."""
+NAMES_ONLY = ("reference/", "source/", "changelog")
+"""Of these a search knows titles and names, not the prose."""
 
 
 def menu() -> list[tuple[str, str, str]]:
@@ -77,9 +92,16 @@ def lay_out() -> None:
 
     for page, place in places.items():
         content = page.read_bytes()
-        write(place, LINK.sub(led, content.decode()).encode() if page.suffix == ".md" else content)
+        if page.suffix == ".md":
+            content = ROW.sub(bare, LINK.sub(led, content.decode())).encode()
+        write(place, content)
     for file, place in sources.items():
         write(place, source_page(file).encode())
+
+
+def bare(row: re.Match[str]) -> str:
+    """Return a row of a table without the escapes in code, which the site would show: `a\\|b`."""
+    return CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0])
 
 
 def source_page(file: Path) -> str:
@@ -160,15 +182,29 @@ def faults(html: Path) -> list[str]:
 
 
 def rank(index: Path) -> None:
-    """Let a search find the guides first: of the reference and of sources it knows names alone."""
+    """Let a search find the guides first, and the reference by the names in it.
+
+    Of two pages with the word in their titles, a search puts the one first whose title has it
+    earlier. So titles of what is only looked up begin with the kind of page, and a name in the
+    reference is shown with its whole path: `API reference / media.image`.
+    """
     found = json.loads(index.read_text(encoding="utf-8"))
 
-    def is_last(item: dict[str, Any]) -> bool:
-        return str(item["location"]).startswith(("reference/", "source/", "changelog"))
+    def kind(item: dict[str, Any]) -> str | None:
+        place = str(item["location"])
+        return next((LOOKED_UP[start] for start in LOOKED_UP if place.startswith(start)), None)
 
-    for item in filter(is_last, found["items"]):
-        item["text"] = " ".join(dict.fromkeys(NAME.findall(item["text"])))
-    found["items"].sort(key=is_last)
+    for item in found["items"]:
+        if (page := kind(item)) is None:
+            continue
+        anchor = item["location"].partition("#")[2]
+        _, is_name, name = anchor.partition("modelslab_llm.")
+        title = name if is_name else LABELS.sub("", item["title"])
+        item["title"] = page if title == page else f"{page} / {title}"
+        if item["location"].startswith(NAMES_ONLY):
+            item["path"] = [page]
+            item["text"] = " ".join(dict.fromkeys(NAME.findall(item["text"])))
+    found["items"].sort(key=lambda item: kind(item) is not None)
     index.write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -95,7 +95,7 @@ def said_of(field: griffe.Attribute) -> str:
 
 def table(rows: list[griffe.Attribute]) -> str:
     """Return the fields as a table, with what is said of them if something is."""
-    lines = [["field", "type", ""], ["---"] * 3]
+    lines = [["field", "type", "meaning"], ["---"] * 3]
     for field in rows:
         lines.append(
             [f"`{field.name}`", f"<code>{linked(field.annotation)}</code>", said_of(field)]
@@ -185,7 +185,9 @@ class Docstrings(griffe.Extension):
         spelling = Spelling(pkg)
         for function in functions(pkg):
             spelling.spell_out(function)
-        modules = pkg["types"].modules.values()
+        types = pkg["types"]
+        types.docstring = None  # shown above every group of types, which pages say more about
+        modules = types.modules.values()
         classes = [cls for module in modules for cls in module.classes.values() if not cls.is_alias]
         tables = [(cls, fields(cls)) for cls in classes]
         for cls, rows in tables:

@@ -75,6 +75,14 @@ def variant(request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
         yield found
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_look_over() -> Iterator[None]:
+    """Freeze what a file of tests leaves, above all what it imported, for those that collect."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Iterator[None]:
     """Keep the environment of whoever runs the tests out of them."""

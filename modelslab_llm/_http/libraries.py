@@ -1,7 +1,7 @@
 """Distinguish httpx and httpx2, and share what they have in common. Never loads httpx2.
 
 httpx2 continues httpx, with the same names. A caller may pass a client of either, or make httpx2
-replace httpx (`httpx2.alias_httpx()`) before this package is loaded.
+replace httpx (`httpx2.alias_httpx()`) before anything loads httpx.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 from types import ModuleType
 
 from .._forks import no_fork
-from . import failures
 
 CLIENTS = ("httpx", "httpx2")
 """The libraries whose clients are accepted."""
@@ -42,14 +41,15 @@ def is_client(value: object, name: str) -> bool:
 def errors() -> tuple[type[Exception], ...]:
     """Return what the libraries that are loaded raise, to be used as `except errors():`."""
     found: list[type[Exception]] = []
-    if "httpcore" in sys.modules:
-        found += [
-            failures.TimeoutException,
-            failures.NetworkError,
-            failures.ProtocolError,
-            failures.ProxyError,
-            failures.UnsupportedProtocol,
-        ]
+    for name in CORES:
+        if module := sys.modules.get(name):
+            found += [
+                module.TimeoutException,
+                module.NetworkError,
+                module.ProtocolError,
+                module.ProxyError,
+                module.UnsupportedProtocol,
+            ]
     for name in CLIENTS:
         if module := sys.modules.get(name):
             found += [module.HTTPError, module.StreamError, module.InvalidURL]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import call_info, content, events, message, models, parsed, requests, seams, usage
+from . import call_info, content, events, message, models, parsed, requests, seams, turns, usage
 from .call_info import *  # noqa: F403
 from .content import *  # noqa: F403
 from .events import *  # noqa: F403
@@ -11,7 +11,7 @@ from .models import *  # noqa: F403
 from .parsed import *  # noqa: F403
 from .requests import *  # noqa: F403
 from .seams import *  # noqa: F403
-from .turns import *  # noqa: F403 - mypy does not see them through `requests`
+from .turns import *  # noqa: F403
 from .usage import *  # noqa: F403
 
 __all__: list[str] = []
@@ -23,6 +23,7 @@ __all__ += models.__all__
 __all__ += parsed.__all__
 __all__ += requests.__all__
 __all__ += seams.__all__
+__all__ += turns.__all__
 __all__ += usage.__all__
 
 

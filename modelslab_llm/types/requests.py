@@ -11,12 +11,11 @@ from typing import Any, Literal, Protocol, TypeAlias, Union
 
 from typing_extensions import NotRequired, Required, TypedDict
 
-from . import turns
 from .message import Message
 from .turns import *  # noqa: F403
 from .turns import CacheControlParam, LoadedParam, MessageParam, TextBlockParam
 
-__all__: list[str] = [
+__all__ = [
     "CountTokensParams",
     "HasToolParam",
     "MessageCreateParams",
@@ -29,7 +28,6 @@ __all__: list[str] = [
     "ToolChoiceParam",
     "ToolParam",
 ]
-__all__ += turns.__all__
 
 
 class MetadataParam(TypedDict, total=False):

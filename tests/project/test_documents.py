@@ -41,6 +41,7 @@ from modelslab_llm import (
 from modelslab_llm._client.messages import AsyncMessages, Messages
 from modelslab_llm._client.models import AsyncModels, Models
 from modelslab_llm._http.network import AsyncNetwork, Network
+from modelslab_llm._http.wires import AsyncDefaultWire, DefaultWire
 from modelslab_llm._protocol.config import API_KEY, BASE_URL, DEPLOYMENT_ID
 from modelslab_llm.cli._commands import modelslab
 from modelslab_llm.testing import LocalServer, ScriptedTransport
@@ -132,13 +133,15 @@ def closing_what_is_left_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     noting(Network)
     noting(AsyncNetwork)
     noting(DefaultAsyncHttpxClient)  # on aiohttp
+    noting(DefaultWire)  # as garbage before its network is closed, it would warn
+    noting(AsyncDefaultWire)
     try:
         yield
     finally:
         for client in opened:
             if isinstance(client, (Network, AsyncNetwork)):
                 client.close()
-            elif not client.is_closed:
+            elif isinstance(client, DefaultAsyncHttpxClient) and not client.is_closed:
                 anyio.run(client.aclose)
 
 

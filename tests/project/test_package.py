@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+import modelslab_llm
+import modelslab_llm.types
 from modelslab_llm import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -167,6 +169,22 @@ def test_a_program_is_type_checked_against_the_wheel(dist: Path, tmp_path: Path)
     strict = ("--strict", "--config-file=", "--cache-dir=mypy", "--python-executable", python)
     run(sys.executable, "-m", "mypy", *strict, "right.py", "wrong.py", cwd=tmp_path)
     run(sys.executable, "-m", "pyright", "--pythonpath", python, "--warnings", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_pyright_finds_every_name_after_any_other_file(tmp_path: Path) -> None:
+    """A module that imports its own package hides the names it re-exports from the second file."""
+    (tmp_path / "a.py").write_text("from modelslab_llm import ModelsLab\nModelsLab().close()\n")
+    names = [*modelslab_llm.__all__, *(f"types.{name}" for name in modelslab_llm.types.__all__)]
+    (tmp_path / "b.py").write_text(
+        "import modelslab_llm\nimport modelslab_llm.types\n"
+        + "".join(f"from modelslab_llm import {name}\n" for name in modelslab_llm.__all__)
+        + "".join(f"from modelslab_llm.types import {n}\n" for n in modelslab_llm.types.__all__)
+        + "".join(f"print(modelslab_llm.{name})\n" for name in names)
+    )
+    settings = {"include": ["a.py", "b.py"], "extraPaths": [str(ROOT)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable, cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ def test_pages_are_laid_out_with_links_that_hold_there(
         "SECURITY.md": "[errors](docs/errors.md#tree)",
         "docs/errors.md": "[limits](../SECURITY.md) [code](../examples/a.py) [x](https://x.example)",
         "docs/tools.md": "[errors.md](errors.md#a) [see b.md](errors.md)",
+        "docs/protocol.md": "| `a\\|b` | c\\|d |\n\nNo table: `a\\|b`",
         "mkdocs.yml": MENU,
         "docs/reference/a.md": "[errors](../errors.md)",
         "docs/build.py": "",
@@ -86,6 +87,7 @@ def test_pages_are_laid_out_with_links_that_hold_there(
         "security.md": "[errors](errors.md#tree)",
         "errors.md": "[limits](security.md) [code](source/examples/a.py.md) [x](https://x.example)",
         "tools.md": "[Errors](errors.md#a) [see b.md](errors.md)",
+        "protocol.md": "| `a|b` | c\\|d |\n\nNo table: `a\\|b`",
         "reference/a.md": "[errors](../errors.md)",
         "source/examples/a.py.md": "# examples/a.py\n\n````py\nprint()\n````\n",
     }
@@ -146,11 +148,22 @@ def test_every_page_says_first_what_it_is_about(place: str) -> None:
 
 
 def test_a_search_knows_the_guides_before_the_reference(tmp_path: Path) -> None:
-    """Of the reference it keeps titles and names: whole docstrings would come before the guides."""
-    reference = {"location": "reference/a.html", "title": "A", "text": "Ask <code>model</code> now"}
-    guide = {"location": "a.html", "title": "a", "text": "Ask <code>model</code> now"}
+    """Titles of the reference do not begin with the word, and of its text the names are kept."""
+    text = "Ask <code>model</code> <code>max_tokens</code> <code>Image</code>"
+    names = "<code>max_tokens</code> <code>Image</code>"
+    entry = {"location": "reference/a.html#modelslab_llm.media.image", "text": text}
+    entry |= {"title": "image  <small><code>async</code></small>", "path": ["Reference", "Images"]}
+    page = {"location": "reference/a.html", "title": "Images", "path": ["Images"], "text": ""}
+    rules = {"location": "protocol.html#1", "title": "1 Images", "path": ["Rules"], "text": text}
+    log = {"location": "changelog.html", "title": "Changelog", "path": ["Changes"], "text": text}
+    guide = {"location": "a.html", "title": "Images", "path": ["Guide"], "text": text}
     index = tmp_path / "search.json"
-    index.write_text(json.dumps({"items": [reference, guide]}), encoding="utf-8")
+    index.write_text(json.dumps({"items": [entry, page, rules, log, guide]}), encoding="utf-8")
     BUILD["rank"](index)
-    found = json.loads(index.read_text(encoding="utf-8"))["items"]
-    assert found == [guide, {**reference, "text": "<code>model</code>"}]
+    assert json.loads(index.read_text(encoding="utf-8"))["items"] == [
+        guide,
+        {**entry, "title": "API reference / media.image", "path": ["API reference"], "text": names},
+        {**page, "title": "API reference / Images", "path": ["API reference"]},
+        {**rules, "title": "Protocol / 1 Images"},
+        {**log, "path": ["Changelog"], "text": names},
+    ]

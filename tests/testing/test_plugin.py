@@ -6,7 +6,6 @@ port of this machine, and the one host that is asked without a proxy is `.invali
 
 from __future__ import annotations
 
-import gc
 import re
 import sys
 import textwrap
@@ -65,7 +64,6 @@ def run(
     if uses == "asyncio":  # which warns where this is not set
         always += ["-o", "asyncio_default_fixture_loop_scope=function"]
     go = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
-    gc.freeze()  # pytest collects all garbage at its end, five times
     return go(*always, *options)
 
 
