@@ -415,7 +415,7 @@ def test_the_page_changes_a_program_in_the_marked_lines_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "from-openai.md").read_text(encoding="utf-8")
-    (before,) = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
+    before = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)[0]
     after = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0]
     kept = [line for line in after.splitlines() if "←" not in line]
     changed = [line for line in before.splitlines() if line not in kept]
