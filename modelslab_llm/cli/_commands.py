@@ -16,7 +16,7 @@ import click
 
 from modelslab_llm import __version__
 
-from ._target import AUTHS, Where
+from ._target import AUTHS, STRATEGIES, Where
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., int]
@@ -124,12 +124,14 @@ _THINKING = click.option(
 _TEMPERATURE = click.option(
     "--temperature",
     metavar="T",
-    type=_Finite(),
+    type=_FROM_0,
     help="The sampling temperature; 0 for the most likely tokens.",
 )
 _SCHEMA = [
     click.option("--schema", metavar="FILE", help="A JSON schema that the answer must match."),
-    click.option("--strategy", metavar="NAME", help="The strategy for structured output."),
+    click.option(
+        "--strategy", type=click.Choice(STRATEGIES), help="The strategy for structured output."
+    ),
 ]
 _PLAIN = click.option("--plain", is_flag=True, help="Do not render Markdown.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
