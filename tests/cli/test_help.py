@@ -34,6 +34,20 @@ def test_every_command_has_help(here: Here, command: str) -> None:
         assert max(map(len, out.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_as_a_command(here: Here, command: str) -> None:
+    assert here("help", *command.split()) == here(*command.split(), "--help")
+    group, _, name = command.rpartition(" ")
+    if group:
+        assert here(group, "help", name) == here(group, name, "--help")
+
+
+def test_help_about_what_is_no_command(here: Here) -> None:
+    status, out, err = here("help", "aks")
+    assert (status, out) == (2, "")
+    assert err.startswith("modelslab: no such command 'aks'")
+
+
 def test_help_shows_no_range_without_an_end(here: Here) -> None:
     for command in COMMANDS:
         assert "None" not in here(*command.split(), "--help").out
