@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
 from .. import errors
+from .._hints import HintsAtNames, Place
 from ..errors import APIError, ConfigurationError, ModelsLabError, OutputError
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     finished: float
 
 
-class BulkResult(Generic[R, T]):
+class BulkResult(HintsAtNames, Generic[R, T]):
     """The result of one row: an answer, or the error that the row failed with."""
 
     __slots__ = (
@@ -67,6 +68,7 @@ class BulkResult(Generic[R, T]):
         "source",
         "usage",
     )
+    _place: ClassVar[Place] = "result"
 
     key: Key | None
     """The row's key; `None` only if the row failed because it has no key."""

@@ -583,7 +583,14 @@ OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prices": {"m": 1}}, ConfigurationError, "prices must be a Prices"),
     ({"defaults": "m"}, ConfigurationError, "defaults: must be a dict, not str"),
     ({"defaults": {"max_token": 3}}, TypeError, "no parameter max_token"),
-    ({"concurrency": 5}, TypeError, "no parameter 'concurrency': known are budget"),
+    ({"variant": 5}, TypeError, "no parameter 'variant': known are budget"),
+    ({"concurrency": 5}, TypeError, "no parameter 'concurrency': use max_in_flight$"),
+    ({"max_concurrency": 5}, TypeError, "use max_in_flight$"),
+    ({"max_workers": 5}, TypeError, "use max_in_flight$"),
+    ({"max_in_fligth": 5}, TypeError, "did you mean 'max_in_flight'[?] known are budget"),
+    ({"outputs": str}, TypeError, "did you mean 'output'[?]"),
+    ({"response_model": str}, TypeError, "use output$"),
+    ({"max_retries": 5}, TypeError, r"client.with_options\(max_retries=...\)$"),
     ({"model": "m"}, TypeError, r"defaults=\{'model': ...\}"),
 ]
 
