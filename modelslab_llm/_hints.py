@@ -152,7 +152,8 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(("with_raw_response", "http_response", "response"), _RAW),
     },
     "event": {
-        "content_block": "only content_block_start has it; get_final_message() has complete blocks",
+        "content_block": "only content_block_start has it; use "
+        "stream.current_message.content[event.index]",
         "message": "only message_start has it; get_final_message() returns the complete one",
         "text": "use delta.text if delta is a TextDelta, or stream.text_stream",
         "thinking": "use delta.thinking if delta is a ThinkingDelta, or stream.deltas",

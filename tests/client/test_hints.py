@@ -78,7 +78,7 @@ ASK: dict[str, Any] = {
         ("call.text", "check its type first"),
         ("call.arguments", "use input"),
         ("started.text", "use delta.text"),
-        ("stopped.content_block", "only content_block_start has it"),
+        ("stopped.content_block", r"use stream.current_message.content\[event.index\]$"),
         ("stopped.snapshot", "use stream.current_message"),
         ("over.message", r"get_final_message\(\) returns the complete one"),
         ("package.Anthropic", "use ModelsLab$"),
