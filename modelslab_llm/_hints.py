@@ -344,6 +344,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
+def right_parameter(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown parameter of a request.
+
+    >>> right_parameter("seed", ["model", "top_p"])
+    "pass server-specific parameters in extra_body={'seed': ...}"
+    """
+    only = f"pass server-specific parameters in extra_body={{{name!r}: ...}}"
+    return hint("parameter", name) or did_you_mean(name, known) + only
+
+
 def no_attribute(place: Place, owner: object, name: str) -> AttributeError:
     """Return the error for an attribute that an object lacks, with what to write instead."""
     text = f"{type(owner).__name__!r} object has no attribute {name!r}"

@@ -24,9 +24,9 @@ from ._rows import Key
 R = TypeVar("R")
 T = TypeVar("T")
 
-Source: TypeAlias = Literal["asked", "stored", "duplicate"]
-"""The source of a result: asked in this run, found in the store, or taken from another row with the
-same request (`deduplicate=True`)."""
+Source: TypeAlias = Literal["asked", "refused", "stored", "duplicate"]
+"""The source of a result: asked in this run, refused by it before anything was sent, found in the
+store, or taken from another row with the same request (`deduplicate=True`)."""
 
 
 class Kept(NamedTuple):
@@ -77,7 +77,8 @@ class BulkResult(HintsAtNames, Generic[R, T]):
     row: R
     """The row as you passed it; `None` if the result is read from a `BulkStore`."""
     source: Source
-    """`"asked"` in this run, `"stored"` by an earlier one, or `"duplicate"` of another row."""
+    """`"asked"` in this run, `"refused"` by it before anything was sent, `"stored"` by an earlier
+    run, or `"duplicate"` of another row."""
     attempts: int
     """How many times the row's request was sent, in all runs; 0 if never."""
     usage: Usage

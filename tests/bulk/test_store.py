@@ -204,8 +204,7 @@ def test_a_failure_does_not_replace_an_answer(bulk: Bulk, server: LocalServer, w
     for options in ({}, {"retry_failed": True}):
         failed = bulk(changed, make=failing, **options)["r1"]
         assert (failed.source, type(failed.error)) == (
-            "asked",
-            BadRequestError if why == "the server" else InvalidRequestError,
+            ("asked", BadRequestError) if why == "the server" else ("refused", InvalidRequestError)
         )
         with BulkStore(bulk.store) as kept:
             found = kept.get("r1")
