@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ._forks import no_fork
 
 Place: TypeAlias = Literal[
-    "module", "attribute", "reply", "event", "parameter", "parse", "list", "option"
+    "module",
+    "attribute",
+    "stream",
+    "reply",
+    "event",
+    "parameter",
+    "parse",
+    "list",
+    "option",
+    "bulk",
+    "run",
+    "result",
+    "store",
 ]
-"""Where a name is written: `modelslab_llm.name`, `client.name` (or of its resources, streams and
-errors), `message.name` (or of its parts), `event.name`, `messages.create(name=...)`,
-`messages.parse(name=...)`, `models.list(name=...)`, `ModelsLab(name=...)`."""
+"""Where a name is written: `modelslab_llm.name`, `client.name` (or of its resources, tool runners
+and errors), `stream.name`, `message.name` (or of its parts), `event.name`,
+`messages.create(name=...)`, `messages.parse(name=...)`, `models.list(name=...)`,
+`ModelsLab(name=...)`; and of a bulk run `messages.bulk(name=...)`, `run.name`, `result.name`,
+`store.name`."""
 
 _OF_HTTP = ("proxy", "proxies", "verify", "cert", "limits", "http2", "transport", "event_hooks")
+
+_PATIENCE = ("max_retries", "max_retry_wait", "deadline", "progress_timeout", "max_queue_wait")
 
 ONCE = ("api_key", "endpoint", "base_url", "deployment_id", "http_client")
 """Arguments of the constructor that `with_options` cannot change."""
@@ -32,6 +48,17 @@ _OF_ERRORS = "the error itself has status_code, headers and body"
 _RAW = "a message has request_id; an error also has status_code and headers"
 _TEXT_ALONE = "only text can be resumed: use messages.create(...) or stream(...)"
 _NOT_HERE = "these servers do not support it"
+
+_FINAL = "use get_final_message(), or current_message for what has arrived"
+_WHY_FAILED = "error says why a row failed, and is None for an answer"
+_OF_STREAMS = {
+    "current_message_snapshot": "use current_message",
+    "current_completion_snapshot": "use current_message",
+    "get_final_completion": "use get_final_message()",
+    **dict.fromkeys(("until_done", "final_message"), "use get_final_message()"),
+    "final_text": "use get_final_text()",
+    "text_deltas": "use text_stream",
+}
 
 _TABLE: Mapping[Place, Mapping[str, str]] = {
     "module": {
@@ -85,12 +112,7 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         "tool_runner": "use messages.run_tools(...)",
         "with_raw_response": _RAW,
         "with_streaming_response": "messages.stream(...) yields events; " + _RAW,
-        "current_message_snapshot": "use current_message",
-        "current_completion_snapshot": "use current_message",
-        "get_final_completion": "use get_final_message()",
-        **dict.fromkeys(("until_done", "final_message"), "use get_final_message()"),
-        "final_text": "use get_final_text()",
-        "text_deltas": "use text_stream",
+        **_OF_STREAMS,
         **dict.fromkeys(
             ("append_messages", "set_messages_params"), "start another runner from messages"
         ),
@@ -98,6 +120,17 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         "response": _OF_ERRORS,
         **dict.fromkeys(("status", "http_status"), "use status_code"),
         "arguments": "use input",
+    },
+    "stream": {
+        **_OF_STREAMS,
+        "text": "use get_final_text(), or text_stream for each piece",
+        **dict.fromkeys(("message", "content", "stop_reason", "tool_uses", "usage"), _FINAL),
+        "thinking": "use deltas, or thinking of the message that get_final_message() returns",
+        **dict.fromkeys(("parsed", "parsed_output", "output_parsed"), _PARSE),
+        **dict.fromkeys(("snapshot", "current_snapshot"), "use current_message"),
+        **dict.fromkeys(("events", "iter_events"), "iterate the stream itself"),
+        **dict.fromkeys(("response", "http_response", "headers"), "use call_info and request_id"),
+        "error": "a failure is raised; has_failed says whether there was one",
     },
     "reply": {
         "parsed_output": _PARSE,
@@ -119,7 +152,8 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         **dict.fromkeys(("with_raw_response", "http_response", "response"), _RAW),
     },
     "event": {
-        "content_block": "only content_block_start has it; get_final_message() has complete blocks",
+        "content_block": "only content_block_start has it; use "
+        "stream.current_message.content[event.index]",
         "message": "only message_start has it; get_final_message() returns the complete one",
         "text": "use delta.text if delta is a TextDelta, or stream.text_stream",
         "thinking": "use delta.thinking if delta is a ThinkingDelta, or stream.deltas",
@@ -191,6 +225,100 @@ _TABLE: Mapping[Place, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("api_base", "url"), "use base_url"),
     },
+    "bulk": {
+        **dict.fromkeys(
+            ("concurrency", "max_concurrency", "max_concurrent", "max_concurrent_requests"),
+            "use max_in_flight",
+        ),
+        **dict.fromkeys(
+            ("workers", "max_workers", "num_workers", "n_workers", "threads", "n_jobs"),
+            "use max_in_flight",
+        ),
+        **dict.fromkeys(
+            ("parallel", "parallelism", "max_parallel", "in_flight", "semaphore", "batch_size"),
+            "use max_in_flight",
+        ),
+        **dict.fromkeys(
+            ("prompt", "template", "to_params", "make_params", "build", "func", "fn", "map"),
+            "use make, a function that returns the parameters for a row",
+        ),
+        **dict.fromkeys(
+            ("id", "ids", "id_field", "id_column", "key_field", "key_column", "custom_id"),
+            "use key",
+        ),
+        **dict.fromkeys(("params", "shared", "common"), "use defaults"),
+        **dict.fromkeys(
+            ("path", "file", "db", "database", "cache", "checkpoint", "output_file"), "use store"
+        ),
+        **dict.fromkeys(
+            ("output_type", "output_format", "response_format", "response_model", "schema"),
+            "use output",
+        ),
+        **dict.fromkeys(("max_errors", "max_error_count", "fail_fast"), "use max_failures"),
+        **dict.fromkeys(("retry_errors", "retry_failures"), "use retry_failed"),
+        **dict.fromkeys(("max_cost", "cost_limit"), "use budget"),
+        **dict.fromkeys(("dedupe", "dedup", "unique"), "use deduplicate"),
+        **dict.fromkeys(
+            ("show_progress", "progress_bar", "on_progress", "callback", "tqdm", "verbose"),
+            "use progress",
+        ),
+        **dict.fromkeys(("length", "n_rows"), "use total"),
+        "dry_run": "call plan() on the run",
+        **{name: f"set it on the client: client.with_options({name}=...)" for name in _PATIENCE},
+        "retries": "set it on the client: client.with_options(max_retries=...)",
+    },
+    "run": {
+        **dict.fromkeys(
+            ("results", "items", "rows", "stream", "as_completed"),
+            "iterate the run, which yields each result",
+        ),
+        **dict.fromkeys(
+            ("run", "start", "execute", "wait", "join", "result", "get"),
+            "iterate the run, or use finish() if you need the results only in the store",
+        ),
+        **dict.fromkeys(("cancel", "stop", "abort", "shutdown"), "use close()"),
+        **dict.fromkeys(("stats", "status", "state", "summary", "counts"), "use progress"),
+        **{name: f"use progress.{name}" for name in ("total", "done", "failed", "cost")},
+        "usage": "use progress.input_tokens and progress.output_tokens",
+        **dict.fromkeys(
+            ("errors", "failures"), "iterate the run: the error of a result says why it failed"
+        ),
+        **dict.fromkeys(("dry_run", "estimate"), "use plan()"),
+        **dict.fromkeys(
+            ("to_pandas", "to_polars", "write_csv", "write_jsonl", "write_parquet", "to_csv"),
+            "use BulkStore(path), with the file of store=",
+        ),
+    },
+    "result": {
+        "text": "use message.text",
+        "content": "use message.content",
+        "stop_reason": "use message.stop_reason",
+        "model": "use message.model",
+        **dict.fromkeys(("answer", "response", "reply", "completion", "result"), "use message"),
+        **dict.fromkeys(("output", "parsed_output", "data", "value"), "use parsed"),
+        **dict.fromkeys(
+            ("ok", "success", "succeeded", "is_ok", "failed", "is_error", "status"), _WHY_FAILED
+        ),
+        **dict.fromkeys(("exception", "failure", "errors", "error_message"), _WHY_FAILED),
+        **dict.fromkeys(("id", "custom_id"), "use key"),
+        **dict.fromkeys(("input", "request", "params", "record", "item"), "use row"),
+        **dict.fromkeys(("position", "number"), "use index"),
+        "request_id": "use message.request_id, or error.request_id",
+        "tokens": "use usage",
+    },
+    "store": {
+        **dict.fromkeys(
+            ("results", "rows", "items", "values", "all", "keys"),
+            "iterate the store, which yields each result",
+        ),
+        **dict.fromkeys(
+            ("errors", "failures"), "iterate the store: the error of a result says why it failed"
+        ),
+        **dict.fromkeys(("to_csv", "save_csv", "export_csv"), "use write_csv(path)"),
+        **dict.fromkeys(("to_jsonl", "to_json", "export", "save"), "use write_jsonl(path)"),
+        **dict.fromkeys(("to_parquet", "save_parquet"), "use write_parquet(path)"),
+        **dict.fromkeys(("to_df", "to_dataframe", "df"), "use to_pandas() or to_polars()"),
+    },
 }
 
 
@@ -214,6 +342,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]!r}? " if near else ""
+
+
+def right_parameter(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown parameter of a request.
+
+    >>> right_parameter("seed", ["model", "top_p"])
+    "pass server-specific parameters in extra_body={'seed': ...}"
+    """
+    only = f"pass server-specific parameters in extra_body={{{name!r}: ...}}"
+    return hint("parameter", name) or did_you_mean(name, known) + only
 
 
 def no_attribute(place: Place, owner: object, name: str) -> AttributeError:
@@ -254,6 +392,7 @@ class HintsAtNames:
     """Add the suggestion for another client's name to the `AttributeError`."""
 
     __slots__ = ()
+    _place: ClassVar[Place] = "attribute"
 
     if not TYPE_CHECKING:  # to a type checker it would say that every name is there
 
@@ -262,4 +401,4 @@ class HintsAtNames:
             # more, it says what it missed, and not that it is missing itself.
             if any(name in vars(kind) for kind in type(self).__mro__):
                 return object.__getattribute__(self, name)
-            raise no_attribute("attribute", self, name)
+            raise no_attribute(self._place, self, name)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._hints import did_you_mean, hint
+from .._hints import hint, right_parameter
 from ..endpoints import Endpoint
 from ..errors import InvalidRequestError
 from ..types._json import fields_of, is_iterable, is_mapping
@@ -92,12 +92,9 @@ def refuse_ignored_schema(params: Mapping[str, Any], endpoint: Endpoint) -> None
 def _cure(name: str, known: frozenset[str], verb: str) -> str:
     if verb.startswith("parse") and (cure := hint("parse", name)):
         return cure
-    if cure := hint("parameter", name):
-        return cure
-    if name in Options.__annotations__:
+    if name in Options.__annotations__ and not hint("parameter", name):
         return f"set it on the client: client.with_options({name}=...)"
-    only = f"pass server-specific parameters in extra_body={{{name!r}: ...}}"
-    return did_you_mean(name, known) + only
+    return right_parameter(name, known)
 
 
 def _model(body: dict[str, Any], endpoint: Endpoint, problems: list[str]) -> None:

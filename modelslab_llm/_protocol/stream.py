@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from typing_extensions import Self
 
-from .._hints import HintsAtNames
+from .._hints import HintsAtNames, Place
 from ..errors import APIError, StreamInterruptedError
 from ..types.call_info import CallInfo
 from ..types.content import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
@@ -57,6 +57,8 @@ T = TypeVar("T")
 
 class _State(HintsAtNames, Generic[Events]):
     """The part that sync and async share: the message so far, and how the stream ended."""
+
+    _place: ClassVar[Place] = "stream"
 
     def __init__(self) -> None:
         self._opened: Opened[Events] | None = None

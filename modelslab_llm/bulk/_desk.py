@@ -319,7 +319,7 @@ class Desk(Generic[R, T]):
             ask.key,
             ask.index,
             ask.row,
-            "asked",
+            "refused" if isinstance(error, InvalidRequestError) else "asked",
             message=message,
             error=error,
             attempts=attempts,
@@ -376,7 +376,7 @@ class Desk(Generic[R, T]):
                 ask = Ask(index, row, key, {}, REFUSED, "")
                 kept = self._keep(ask, None, error, 0, Usage())
         key = shown if key is None else key
-        self._file(kept, BulkResult(key, index, row, "asked", error=error, usage=Usage()))
+        self._file(kept, BulkResult(key, index, row, "refused", error=error, usage=Usage()))
 
     def _file(self, kept: Kept | None, result: BulkResult[R, T]) -> None:
         self.tally.count(result)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from .._hints import did_you_mean, hint
 from ..endpoints import Strategy
 from ..errors import ConfigurationError
 from ..prices import Budget, Prices
@@ -214,13 +215,19 @@ def _named(end: BaseException) -> str:
     return f"{type(end).__name__}: {end}" if str(end) else type(end).__name__
 
 
+def _cure(name: str, known: Iterable[str]) -> str:
+    if name in PARAMETERS:
+        return f"pass parameters that all rows share in defaults={{{name!r}: ...}}"
+    if cure := hint("bulk", name):
+        return cure
+    named = sorted({*known, "make", "key", "defaults", "output", "strategy", "validation_retries"})
+    return f"{did_you_mean(name, named)}known are {', '.join(named)}"
+
+
 def _check(options: Mapping[str, Any], defaults: object) -> None:
     known = BulkOptions.__annotations__.keys()
     for name in options.keys() - known:
-        cure = f"known are {', '.join(sorted(known))}"
-        if name in PARAMETERS:
-            cure = f"pass parameters that all rows share in defaults={{{name!r}: ...}}"
-        raise TypeError(f"messages.bulk() has no parameter {name!r}: {cure}")
+        raise TypeError(f"messages.bulk() has no parameter {name!r}: {_cure(name, known)}")
     if not is_mapping(defaults):
         raise ConfigurationError(f"defaults: must be a dict, not {type(defaults).__name__}")
     unknown = sorted(map(str, defaults.keys() - PARAMETERS))

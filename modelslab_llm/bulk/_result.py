@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
 from .. import errors
+from .._hints import HintsAtNames, Place
 from ..errors import APIError, ConfigurationError, ModelsLabError, OutputError
 from ..types.message import Message
 from ..types.parsed import ParsedMessage
@@ -23,9 +24,9 @@ from ._rows import Key
 R = TypeVar("R")
 T = TypeVar("T")
 
-Source: TypeAlias = Literal["asked", "stored", "duplicate"]
-"""The source of a result: asked in this run, found in the store, or taken from another row with the
-same request (`deduplicate=True`)."""
+Source: TypeAlias = Literal["asked", "refused", "stored", "duplicate"]
+"""The source of a result: asked in this run, refused by it before anything was sent, found in the
+store, or taken from another row with the same request (`deduplicate=True`)."""
 
 
 class Kept(NamedTuple):
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     finished: float
 
 
-class BulkResult(Generic[R, T]):
+class BulkResult(HintsAtNames, Generic[R, T]):
     """The result of one row: an answer, or the error that the row failed with."""
 
     __slots__ = (
@@ -67,6 +68,7 @@ class BulkResult(Generic[R, T]):
         "source",
         "usage",
     )
+    _place: ClassVar[Place] = "result"
 
     key: Key | None
     """The row's key; `None` only if the row failed because it has no key."""
@@ -75,7 +77,8 @@ class BulkResult(Generic[R, T]):
     row: R
     """The row as you passed it; `None` if the result is read from a `BulkStore`."""
     source: Source
-    """`"asked"` in this run, `"stored"` by an earlier one, or `"duplicate"` of another row."""
+    """`"asked"` in this run, `"refused"` by it before anything was sent, `"stored"` by an earlier
+    run, or `"duplicate"` of another row."""
     attempts: int
     """How many times the row's request was sent, in all runs; 0 if never."""
     usage: Usage

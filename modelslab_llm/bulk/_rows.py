@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from .._hints import did_you_mean, right_parameter
 from ..errors import InvalidRequestError
 from ..types._json import encodable, is_iterable, is_mapping
 from ..types.requests import MessageCreateParams
@@ -101,7 +102,10 @@ class Recipe(Generic[R]):
         given = {**self.defaults, **made}
         if self.make is None and isinstance(self.key, str) and self.key not in PARAMETERS:
             given.pop(self.key, None)
-        return {name: _lasting(value) for name, value in given.items() if value is not None}
+        params = {name: _lasting(value) for name, value in given.items() if value is not None}
+        if self.make is None:  # what make returns is no record, and the client says what is wrong
+            _refuse_columns(index, params)
+        return params
 
     def _digest(self, params: dict[str, Any], model: object) -> bytes:
         asked = {name: value for name, value in params.items() if name not in NOT_ASKED}
@@ -114,6 +118,21 @@ class Recipe(Generic[R]):
             params.update({name: _solid(value) for name, value in params.items()})
             text = _encoded({name: params.get(name, value) for name, value in asked.items()})
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _refuse_columns(index: int, params: Mapping[str, Any]) -> None:
+    """Refuse a record in place of the parameters that `make` would return for it."""
+    for name in params:
+        if name in PARAMETERS or (name == "stream" and not params[name]):
+            continue
+        cure = "if the row has columns of your own, pass make=..., which returns its parameters"
+        if "messages" in params:
+            cure = f"{right_parameter(name, PARAMETERS)}; {cure}"
+        else:
+            cure = did_you_mean(name, PARAMETERS) + cure
+        raise InvalidRequestError(
+            f"row {index}: messages.create() has no parameter {name!r}: {cure}"
+        )
 
 
 def records(rows: Any) -> Any:

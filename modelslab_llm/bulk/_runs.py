@@ -9,10 +9,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from typing_extensions import Self
 
+from .._hints import HintsAtNames, Place
 from ..errors import ConfigurationError
 from ..types.message import Message
 from ._order import Order
@@ -31,13 +32,15 @@ LATE = "call plan() before the run; this one has started"
 USED_UP = "rows is an iterator, which plan() has used up: pass a list, or new rows"
 
 
-class BulkRun(Generic[R, T]):
+class BulkRun(HintsAtNames, Generic[R, T]):
     """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
     Iterate it once; nothing is asked before. To leave it early, use it as a context manager: the
     run ends with the block, rows in flight are abandoned, and stored ones are not asked again. Use
     it in one thread.
     """
+
+    _place: ClassVar[Place] = "run"
 
     def __init__(self, ask: Callable[[Any], Message], order: Order[R, T]) -> None:
         if not isinstance(order.rows, Iterable):
@@ -120,13 +123,15 @@ class BulkRun(Generic[R, T]):
         return crew
 
 
-class AsyncBulkRun(Generic[R, T]):
+class AsyncBulkRun(HintsAtNames, Generic[R, T]):
     """The results of many rows, each as soon as it is available; made by `client.messages.bulk`.
 
     Iterate it once, with `async for`; nothing is asked before. To leave it early, use it as an
     async context manager: the run ends with the block, rows in flight are abandoned, and stored
     ones are not asked again. Use it in one task.
     """
+
+    _place: ClassVar[Place] = "run"
 
     def __init__(self, ask: Callable[[Any], Awaitable[Message]], order: Order[R, T]) -> None:
         self._ask = ask

@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar, overload
+from typing import Any, ClassVar, Generic, TextIO, TypeVar, overload
 
 from pydantic import TypeAdapter
 from typing_extensions import Self, TypeForm
 
+from .._hints import HintsAtNames, Place
 from ..errors import ConfigurationError
 from ..types._json import encodable, fields_of
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
@@ -47,7 +48,7 @@ COLUMNS: dict[str, type] = {
 """What a row of a table has. `output` is JSON, `finished` a time in UTC."""
 
 
-class BulkStore(Generic[T]):
+class BulkStore(HintsAtNames, Generic[T]):
     """The results in a store, also while a run writes to it.
 
     Iterate it for a `BulkResult` of each row, in the order of the rows. `output` is the type that
@@ -62,6 +63,8 @@ class BulkStore(Generic[T]):
     Raises `StoreError` if there is no such file, or it is something else. Use it as a context
     manager, or close it.
     """
+
+    _place: ClassVar[Place] = "store"
 
     @overload
     def __init__(

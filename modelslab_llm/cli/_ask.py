@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from modelslab_llm.errors import APIError, ModelsLabError, NotFoundError, OutputError
 
@@ -36,13 +36,13 @@ def ask(
     thinking: str | None,
     temperature: float | None,
     schema: str | None,
-    strategy: str | None,
+    strategy: Strategy | None,
     as_json: bool,
     plain: bool,
 ) -> Status:
     """Ask, show the answer, and return the exit status."""
     question = _question(prompt, files, where)
-    by = strategy_of(strategy, schema)
+    check_strategy(strategy, schema)
     output = None if schema is None else type_of(schema)
     target = target_of(where, model)
     params = params_of(
@@ -51,7 +51,7 @@ def ask(
         temperature=temperature,
         **limits(max_tokens, thinking),
     )
-    return asyncio.run(_ask(target, params, output, by, as_json=as_json, plain=plain))
+    return asyncio.run(_ask(target, params, output, strategy, as_json=as_json, plain=plain))
 
 
 def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
@@ -68,19 +68,10 @@ def _question(prompt: str | None, files: Sequence[str], where: Where) -> Any:
     return question
 
 
-def strategy_of(name: str | None, schema: str | None) -> Strategy | None:
-    """Return how the schema is asked for; None is the endpoint's own way."""
-    if name is None:
-        return None
-    if schema is None:
+def check_strategy(strategy: Strategy | None, schema: str | None) -> None:
+    """Refuse a strategy with nothing to ask for by it. Raises `Fault`."""
+    if strategy is not None and schema is None:
         raise Fault("--strategy requires --schema")
-    from modelslab_llm import Strategy
-
-    known: tuple[Strategy, ...] = get_args(Strategy)
-    for strategy in known:
-        if strategy == name:
-            return strategy
-    raise Fault(f"--strategy {name}: is unknown; known are {', '.join(known)}")
 
 
 def type_of(schema: str) -> Any:

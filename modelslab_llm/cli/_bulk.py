@@ -22,7 +22,7 @@ from modelslab_llm.bulk import BulkOptions, BulkProgress, BulkResult, BulkStore
 from modelslab_llm.errors import InvalidRequestError, UnsupportedOperationError
 from modelslab_llm.prices import Budget, Price, Prices
 
-from ._ask import MAX_TOKENS, model_of, params_of, strategy_of, text_of, type_of
+from ._ask import MAX_TOKENS, check_strategy, model_of, params_of, text_of, type_of
 from ._places import Places
 from ._status import Fault, Status, writing
 from ._table import Row, Table, form_of, maker
@@ -66,7 +66,7 @@ def bulk(
     max_tokens: int | None,
     temperature: float | None,
     schema: str | None,
-    strategy: str | None,
+    strategy: Strategy | None,
     key: str | None,
     store: str | None,
     failures: str | None,
@@ -100,8 +100,8 @@ def bulk(
     most = MAX_TOKENS if max_tokens is None else max_tokens
     defaults = dict(params_of(max_tokens=most, temperature=temperature))
     output = None if schema is None else type_of(schema)
-    by = strategy_of(strategy, schema)
-    asked = Asked(maker(prompt, system, key), defaults, key, output, by, options, prices)
+    check_strategy(strategy, schema)
+    asked = Asked(maker(prompt, system, key), defaults, key, output, strategy, options, prices)
     with _table(source, form) as table:
         needs_model = _checked(table, asked)
         target = target_of(where, model)

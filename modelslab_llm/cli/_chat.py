@@ -245,7 +245,7 @@ class Talk:
     def save(self, rest: str) -> None:
         """Save the conversation as JSON."""
         path = _path(rest) or self._file
-        if path is None:
+        if path is None or rest == "-":
             raise Fault("/save FILE: name a file")
         state = {"model": self._model, "system": self._system, "turns": self._conversation.turns}
         try:

@@ -16,7 +16,7 @@ import click
 
 from modelslab_llm import __version__
 
-from ._target import AUTHS, Where
+from ._target import AUTHS, STRATEGIES, Where
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., int]
@@ -41,6 +41,11 @@ def _past_click() -> Generator[None]:
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of this file, not of the alphabet
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # `git help add` is a habit
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _past_click():
@@ -124,12 +129,14 @@ _THINKING = click.option(
 _TEMPERATURE = click.option(
     "--temperature",
     metavar="T",
-    type=_Finite(),
+    type=_FROM_0,
     help="The sampling temperature; 0 for the most likely tokens.",
 )
 _SCHEMA = [
     click.option("--schema", metavar="FILE", help="A JSON schema that the answer must match."),
-    click.option("--strategy", metavar="NAME", help="The strategy for structured output."),
+    click.option(
+        "--strategy", type=click.Choice(STRATEGIES), help="The strategy for structured output."
+    ),
 ]
 _PLAIN = click.option("--plain", is_flag=True, help="Do not render Markdown.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -109,4 +109,8 @@ def _named(what: str, text: str) -> Path:
     path = Path(text)
     if os.path.basename(text) in ("", ".", "..") or path.is_dir():
         raise Fault(f"{what}: {text!r} is not the name of a file")
+    if text == "-":
+        raise Fault(
+            f"{what}: '-' is not the name of a file; name one, from which a run can be continued"
+        )
     return path

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from ._profiles import Profile
 
+# `endpoints` says the same in its types; help does without loading it.
 AUTHS = ("x-api-key", "bearer", "key", "none")
+STRATEGIES = ("tool", "response_format", "output_config", "prompt")
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,13 @@ class ServerValue(BaseModel):
         self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
     ):
         """Dump what the server sent, so that a dump can be loaded, and sent back unchanged."""
-        dumped: dict[str, Any] = handler(self._saved())
-        unsent = type(self).model_fields.keys() - self.model_fields_set - self._dumped
+        saved = self._saved()
+        dumped: dict[str, Any] = handler(saved)
+        fields = type(self).model_fields
+        # Of a value that this package or a user made, exclude_unset leaves out even the type.
+        left_out = {n: getattr(saved, n) for n in self._dumped & fields.keys() - dumped.keys()}
+        dumped = {name: value for name, value in left_out.items() if _wanted(name, info)} | dumped
+        unsent = fields.keys() - self.model_fields_set - self._dumped
         for name, kept in self._dumped_beside.items():
             if (value := getattr(self, kept)) not in (None, ()) and _wanted(name, info):
                 dumped[name] = value

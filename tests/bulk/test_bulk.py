@@ -294,8 +294,37 @@ def test_a_bad_row_fails_alone(
     assert isinstance(results[1].error, InvalidRequestError)
     with pytest.raises(InvalidRequestError, match=why):
         results[1].message  # noqa: B018
-    assert results[1].attempts == 0
+    assert (results[1].source, results[1].attempts) == ("refused", 0)
     assert len(server.requests) == 2
+
+
+OWN = "if the row has columns of your own, pass make=..., which returns its parameters"
+RECORDS: list[tuple[dict[str, Any], str]] = [
+    ({"q": "x"}, f"'q': {OWN}"),
+    ({"prompt": "x"}, f"'prompt': {OWN}"),
+    ({"mesages": []}, f"'mesages': did you mean 'messages'? {OWN}"),
+    (
+        {**params("x"), "min_p": 0.1},
+        f"'min_p': pass server-specific parameters in extra_body={{'min_p': ...}}; {OWN}",
+    ),
+    ({**params("x"), "stop": "x"}, f"'stop': use stop_sequences; {OWN}"),
+]
+
+
+@pytest.mark.parametrize(("row", "why"), RECORDS, ids=[str(row) for row, _ in RECORDS])
+def test_a_record_without_make_is_told_of_it(
+    client: Any, server: LocalServer, row: dict[str, Any], why: str
+) -> None:
+    (result,) = client.bulk([row], defaults=SHARED).results()
+    assert str(result.error) == f"row 0: messages.create() has no parameter {why}"
+    assert result.source == "refused"
+    assert client.bulk([row], defaults=SHARED).plan().refused == 1
+    assert not server.requests
+
+
+def test_a_row_may_say_that_it_is_not_streamed(client: Any) -> None:
+    (result,) = client.bulk([{**params("x"), "stream": False}], defaults=SHARED).results()
+    assert result.message.text == "You said: x"
 
 
 def test_a_function_that_fails_for_a_row_fails_that_row(client: Any) -> None:
@@ -586,7 +615,14 @@ OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prices": {"m": 1}}, ConfigurationError, "prices must be a Prices"),
     ({"defaults": "m"}, ConfigurationError, "defaults: must be a dict, not str"),
     ({"defaults": {"max_token": 3}}, TypeError, "no parameter max_token"),
-    ({"concurrency": 5}, TypeError, "no parameter 'concurrency': known are budget"),
+    ({"variant": 5}, TypeError, "no parameter 'variant': known are budget"),
+    ({"concurrency": 5}, TypeError, "no parameter 'concurrency': use max_in_flight$"),
+    ({"max_concurrency": 5}, TypeError, "use max_in_flight$"),
+    ({"max_workers": 5}, TypeError, "use max_in_flight$"),
+    ({"max_in_fligth": 5}, TypeError, "did you mean 'max_in_flight'[?] known are budget"),
+    ({"outputs": str}, TypeError, "did you mean 'output'[?]"),
+    ({"response_model": str}, TypeError, "use output$"),
+    ({"max_retries": 5}, TypeError, r"client.with_options\(max_retries=...\)$"),
     ({"model": "m"}, TypeError, r"defaults=\{'model': ...\}"),
 ]
 

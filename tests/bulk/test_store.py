@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 import subprocess
 import sys
@@ -204,8 +205,7 @@ def test_a_failure_does_not_replace_an_answer(bulk: Bulk, server: LocalServer, w
     for options in ({}, {"retry_failed": True}):
         failed = bulk(changed, make=failing, **options)["r1"]
         assert (failed.source, type(failed.error)) == (
-            "asked",
-            BadRequestError if why == "the server" else InvalidRequestError,
+            ("asked", BadRequestError) if why == "the server" else ("refused", InvalidRequestError)
         )
         with BulkStore(bulk.store) as kept:
             found = kept.get("r1")
@@ -435,6 +435,25 @@ def test_outputs_are_read_again(bulk: Bulk, server: LocalServer) -> None:
         found = kept.get("r2")
         assert found is not None
         assert found.parsed == [1, 2]
+
+
+def test_the_text_of_an_output_is_the_same_turn_when_it_is_stored(
+    bulk: Bulk, server: LocalServer, tmp_path: Path
+) -> None:
+    river = {"name": "Tamar", "length": 98}
+    server.script = Reply([{"type": "tool_use", "id": "t", "name": "output", "input": river}])
+    fresh = bulk(rows(1), output=River)["r1"].message.to_param()
+    stored = bulk(rows(1), output=River)["r1"]
+    assert stored.source == "stored"
+    assert stored.message.to_param() == fresh
+    with BulkStore(bulk.store, River) as kept:
+        found = kept.get("r1")
+        assert found is not None
+        assert found.message.to_param() == fresh
+        kept.write_jsonl(tmp_path / "out.jsonl")
+    written = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    assert written["text"] == json.dumps(river)
+    assert written["message"]["content"] == [{"type": "text", "text": json.dumps(river)}]
 
 
 def test_an_answer_that_is_not_an_output_is_kept(bulk: Bulk, server: LocalServer) -> None:

@@ -180,6 +180,8 @@ def test_a_server_that_is_silent(here: Here) -> None:
     [
         (["ask"], "there is no prompt"),
         (["ask", "Hi", "--strategy", "tool"], "requires --schema"),
+        (["bulk", "i", "o", "--strategy", "tools"], "'tools' is not one of 'tool', 'response_f"),
+        (["ask", "Hi", "--temperature", "-1"], "--temperature': -1.0 is not in the range x>=0"),
         (["ask", "Hi", "--max-tokens", "0"], "--max-tokens"),
         (["ask", "Hi", "--retries", "-1"], "--retries"),
         (["ask", "Hi", "--max-tokens", "many"], "'many' is not a valid integer"),

@@ -315,6 +315,23 @@ def test_what_names_no_file_is_refused(
     assert not server.requests
 
 
+@pytest.mark.parametrize("option", ["OUT", "--store", "--failures"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_run_writes_no_file_called_like_standard_output(
+    here: Here, server: LocalServer, option: str, more: list[str]
+) -> None:
+    places = ["-"] if option == "OUT" else ["out.jsonl", option, "-"]
+    source = ["-", *places, "--format", "jsonl"]
+    status, out, err = here("bulk", *source, *ROWS, *more, server=server, stdin=TWO.encode())
+    assert (status, out) == (2, "")
+    assert err == (
+        f"modelslab: {option}: '-' is not the name of a file; name one, from which a run can be "
+        "continued\n"
+    )
+    assert not server.requests
+    assert not Path("-").exists()
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.parquet", "x.jsonl.gz"])
 def test_a_name_of_another_form_is_refused(here: Here, server: LocalServer, name: str) -> None:
     Path("in.jsonl").write_text(TWO)

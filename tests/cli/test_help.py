@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from commands import COMMAND, PATIENCE, ROOT, Ran, environment, run
 
 from modelslab_llm.cli import _status
 from modelslab_llm.cli._commands import modelslab
+from modelslab_llm.cli._target import AUTHS, STRATEGIES
+from modelslab_llm.endpoints import Auth, Strategy
 
 Here = Callable[..., Ran]
 
@@ -29,6 +32,32 @@ def test_every_command_has_help(here: Here, command: str) -> None:
     assert out.lower().startswith(f"usage: modelslab {command}".rstrip())
     if command != "serve":  # whose help is that of the test kit
         assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_as_a_command(here: Here, command: str) -> None:
+    assert here("help", *command.split()) == here(*command.split(), "--help")
+    group, _, name = command.rpartition(" ")
+    if group:
+        assert here(group, "help", name) == here(group, name, "--help")
+
+
+def test_help_about_what_is_no_command(here: Here) -> None:
+    status, out, err = here("help", "aks")
+    assert (status, out) == (2, "")
+    assert err.startswith("modelslab: no such command 'aks'")
+
+
+def test_help_shows_no_range_without_an_end(here: Here) -> None:
+    for command in COMMANDS:
+        assert "None" not in here(*command.split(), "--help").out
+
+
+def test_choices_are_those_of_the_types(here: Here) -> None:
+    assert get_args(Strategy) == STRATEGIES
+    assert (*get_args(Auth), "none") == AUTHS
+    for command in ("ask", "bulk"):
+        assert f"--strategy [{'|'.join(STRATEGIES)}]" in here(command, "--help").out
 
 
 def test_the_help_lists_every_command(here: Here) -> None:

@@ -478,6 +478,7 @@ def test_what_cannot_be_saved_says_so_and_the_conversation_continues(home: Path)
     (home / "file").write_text("")
     with LocalServer() as server, Talk(server, home, "-s", "a\udcff", columns=700) as talk:
         talk.say("/save", "name a file")
+        talk.say("/save -", "name a file")
         talk.say(f'/save "{file}"', "saved")  # half a character, as a shell can pass one
         talk.say("/system -", "no system prompt")
         talk.say("/save /no/such/folder/x.json", "cannot be written")

@@ -12,16 +12,20 @@ import pytest
 import modelslab_llm
 from modelslab_llm import (
     APIError,
+    AsyncMessageStream,
     AsyncModelsLab,
     Message,
     MessageCreateParams,
     MessageStream,
     ModelsLab,
+    ParsedMessageStream,
     ToolRunner,
+    Usage,
 )
 from modelslab_llm._client.messages import Messages
 from modelslab_llm._client.models import Models
 from modelslab_llm._hints import _TABLE as TABLE
+from modelslab_llm.bulk import AsyncBulkRun, BulkOptions, BulkResult, BulkRun, BulkStore
 
 ASK: dict[str, Any] = {
     "model": "m",
@@ -40,6 +44,17 @@ ASK: dict[str, Any] = {
         ("client.messages.with_raw_response", "request_id"),
         ("stream.current_message_snapshot", "use current_message$"),
         ("stream.until_done", "get_final_message"),
+        ("stream.text", r"use get_final_text\(\), or text_stream"),
+        ("stream.usage", "current_message for what has arrived"),
+        ("stream.response", "use call_info and request_id$"),
+        ("run.results", "iterate the run, which yields each result$"),
+        ("run.usage", "use progress.input_tokens"),
+        ("run.plann", "did you mean 'plan'[?]$"),
+        ("result.text", "use message.text$"),
+        ("result.output", "use parsed$"),
+        ("result.exception", "error says why a row failed"),
+        ("kept.results", "iterate the store"),
+        ("kept.to_csv", r"use write_csv\(path\)$"),
         ("error.response", "status_code, headers and body"),
         ("client.api_key", "a client does not show its key"),
         ("client.timeout", r"set it with with_options"),
@@ -63,7 +78,7 @@ ASK: dict[str, Any] = {
         ("call.text", "check its type first"),
         ("call.arguments", "use input"),
         ("started.text", "use delta.text"),
-        ("stopped.content_block", "only content_block_start has it"),
+        ("stopped.content_block", r"use stream.current_message.content\[event.index\]$"),
         ("stopped.snapshot", "use stream.current_message"),
         ("over.message", r"get_final_message\(\) returns the complete one"),
         ("package.Anthropic", "use ModelsLab$"),
@@ -85,6 +100,9 @@ def test_an_attribute_of_another_client_is_answered_with_ours(path: str, hint: s
     with ModelsLab("k") as client:
         value: Any = {"client": client, "error": APIError("x"), "package": modelslab_llm}
         value["stream"] = client.messages.stream(**ASK)
+        value["run"] = client.messages.bulk([])
+        value["result"] = BulkResult("a", 0, None, "asked", usage=Usage())
+        value["kept"] = BulkStore.__new__(BulkStore)
         value["runner"] = client.messages.run_tools(**ASK)
         value["message"] = Message.model_validate({"content": [use]})
         value["call"] = value["message"].content[0]
@@ -136,8 +154,21 @@ def test_a_hint_names_what_is_there() -> None:
     for name in TABLE["module"]:
         assert name not in modelslab_llm.__all__
         assert name not in modelslab_llm.types.__all__
-    for kind in (ModelsLab, Messages, Models, MessageStream, ToolRunner):
+    for kind in (ModelsLab, Messages, Models, ToolRunner):
         for name in TABLE["attribute"]:
             assert name in ("count_tokens", "create") or not hasattr(kind, name), name
+    places: dict[Any, Any] = {
+        "stream": [MessageStream, AsyncMessageStream, ParsedMessageStream],
+        "run": [BulkRun, AsyncBulkRun],
+        "result": [BulkResult],
+        "store": [BulkStore],
+    }
+    for place, kinds in places.items():
+        for kind in kinds:
+            assert kind._place == place
+            for name in TABLE[place]:
+                assert not hasattr(kind, name), (kind, name)
+    named = inspect.signature(Messages.bulk).parameters.keys() | BulkOptions.__annotations__
+    assert not TABLE["bulk"].keys() & named
     for name in TABLE["parameter"]:
         assert name not in MessageCreateParams.__annotations__

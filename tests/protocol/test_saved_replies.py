@@ -17,6 +17,7 @@ from modelslab_llm._protocol.check import MESSAGE, checked
 from modelslab_llm._protocol.reader import Reader
 from modelslab_llm._protocol.refusals import from_payload
 from modelslab_llm.endpoints import llm_v7
+from modelslab_llm.types import CharLocationCitation
 
 Json = dict[str, Any]
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -79,7 +80,9 @@ WAYS: dict[str, Callable[[Message], Message]] = {
     "pydantic_core": lambda m: Message.model_validate_json(to_json(m)),
     "jsonable": lambda m: Message.model_validate(to_jsonable_python(m)),
     "twice": lambda m: Message.model_validate(Message.model_validate(m.model_dump()).model_dump()),
+    "unset left out": lambda m: Message.model_validate_json(m.model_dump_json(exclude_unset=True)),
     "nulls left out": lambda m: Message.model_validate(m.model_dump(exclude_none=True)),
+    "defaults left out": lambda m: Message.model_validate(m.model_dump(exclude_defaults=True)),
 }
 
 
@@ -96,7 +99,7 @@ def test_a_saved_reply_comes_back_as_it_was(message: Message, way: str) -> None:
     message._request_id = "req_1"
     saved = WAYS[way](message)
     assert known(saved) == known(message)
-    if way != "nulls left out":
+    if way not in ("nulls left out", "defaults left out"):
         assert saved.to_param() == message.to_param()
         assert saved == message
 
@@ -123,6 +126,15 @@ def test_a_dump_put_into_a_history_is_what_the_reply_itself_would_be(message: Me
     assert sent(json.loads(message.model_dump_json())) == wanted
     dicts = {"role": "assistant", "content": [block.model_dump() for block in message.content]}
     assert sent(dicts) == wanted
+
+
+def test_a_dump_has_the_type_unless_it_is_not_asked_for() -> None:
+    citation = CharLocationCitation(cited_text="Hi")
+    block = TextBlock(text="Hi", citations=[citation])
+    cited = {"type": "char_location", "cited_text": "Hi"}
+    assert block.to_param() == {"type": "text", "text": "Hi", "citations": [cited]}
+    assert block.model_dump(exclude_unset=True, include={"text"}) == {"text": "Hi"}
+    assert citation.model_dump(exclude_unset=True, exclude={"type"}) == {"cited_text": "Hi"}
 
 
 def test_a_dump_is_what_the_server_sent() -> None:
