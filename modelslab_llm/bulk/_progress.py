@@ -60,7 +60,7 @@ class BulkProgress:
         facts += [f"{self.rate:.3g}/s"] if self.rate else []
         facts.append(f"{self.input_tokens + self.output_tokens:,} tokens")
         facts += [f"cost {self.cost:.4g}"] if self.cost is not None else []
-        facts.append(duration(self.elapsed))
+        facts.append(f"{duration(self.elapsed)} elapsed")
         facts += [f"{duration(self.left)} left"] if self.left else []
         return ", ".join(facts)
 

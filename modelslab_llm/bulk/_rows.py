@@ -179,15 +179,21 @@ def _field(row: Any, name: str) -> Any:
     return row[name] if is_mapping(row) else getattr(row, name)
 
 
-def _checked_key(index: int, key: Any) -> Key:
+def plain_key(key: object) -> Key | None:
+    """Return a key as it is stored; None if it cannot be stored."""
     if isinstance(key, str):
-        if key.isascii() or _is_text(key):
-            return key
-        raise InvalidRequestError(f"row {index}: its key {key!r} is not text that can be stored")
+        return key if key.isascii() or _is_text(key) else None
     if hasattr(key, "__index__") and not isinstance(key, bool):  # numpy has its own integers
         number = operator.index(key)
-        if -LARGEST <= number < LARGEST:
-            return number
+        return number if -LARGEST <= number < LARGEST else None
+    return None
+
+
+def _checked_key(index: int, key: object) -> Key:
+    if (plain := plain_key(key)) is not None:
+        return plain
+    if isinstance(key, str):
+        raise InvalidRequestError(f"row {index}: its key {key!r} is not text that can be stored")
     raise InvalidRequestError(
         f"row {index}: its key must be a str or an int, not {key!r:.60}; "
         "use key=lambda row: str(...)"

@@ -21,7 +21,7 @@ from .._hints import HintsAtNames, Place
 from ..errors import ConfigurationError
 from ..types._json import encodable, fields_of
 from ._result import BulkResult, Kept, adapter_of, message_from, usage_from
-from ._rows import Key
+from ._rows import LARGEST, Key, plain_key
 from .files import is_same_file
 
 T = TypeVar("T")
@@ -101,13 +101,28 @@ class BulkStore(HintsAtNames, Generic[T]):
         """Return the result of one row.
 
         Args:
-            key: The key of the row, or its position where it was given none.
+            key: The key of the row, of the type that it had in the run: columns of a CSV file are
+                text. The position of the row if the run had no `key=`.
 
         Returns:
             The result, or `None` if it is not stored.
+
+        Raises:
+            TypeError: It is neither a str nor an int, or the store has the key as the other type.
         """
-        kept = self._shelf.find(key, run=self._run)
-        return None if kept is None else self._result(kept)
+        plain = plain_key(key)
+        kept = None if plain is None else self._shelf.find(plain, run=self._run)
+        if kept is not None:
+            return self._result(kept)
+        if isinstance(key, bool) or not (isinstance(key, str) or hasattr(key, "__index__")):
+            raise TypeError(f"key must be a str or an int, not {key!r:.60}")
+        other = None if plain is None else _as_other_type(plain)
+        if other is not None and self._shelf.find(other, run=self._run) is not None:
+            kinds = type(other).__name__, type(plain).__name__
+            raise TypeError(
+                f"the store has the key {other!r} ({kinds[0]}), not {plain!r} ({kinds[1]})"
+            )
+        return None
 
     def __len__(self) -> int:
         return sum(self._shelf.counts(self._run))
@@ -245,6 +260,16 @@ class BulkStore(HintsAtNames, Generic[T]):
                 name: encodable(value) if isinstance(value, str) else value
                 for name, value in record.items()
             }
+
+
+def _as_other_type(key: Key) -> Key | None:
+    """Return a number as text, or text as the number that it is; None if it is not one."""
+    if isinstance(key, int):
+        return str(key)
+    if not (key.isascii() and key.removeprefix("-").isdigit() and len(key) <= len(str(-LARGEST))):
+        return None
+    number = int(key)
+    return plain_key(number) if str(number) == key else None
 
 
 def _record(kept: Kept) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class ServerValue(BaseModel):
     _place: ClassVar[Place] = "reply"
     _dumped: ClassVar[frozenset[str]] = frozenset({"type"})
     """The fields that a dump always has, whether or not they were sent."""
+    _told_apart_by: ClassVar[frozenset[str]] = frozenset({"type"})
+    """The fields that say which kind of value this is: without them, a dump cannot be loaded."""
     _dumped_beside: ClassVar[Mapping[str, str]] = {}
     """What a dump has beside the fields, and where it is kept."""
 
@@ -84,8 +86,9 @@ class ServerValue(BaseModel):
         dumped: dict[str, Any] = handler(saved)
         fields = type(self).model_fields
         # Of a value that this package or a user made, exclude_unset leaves out even the type.
-        left_out = {n: getattr(saved, n) for n in self._dumped & fields.keys() - dumped.keys()}
-        dumped = {name: value for name, value in left_out.items() if _wanted(name, info)} | dumped
+        for name in self._told_apart_by & fields.keys() - dumped.keys():
+            if (value := getattr(saved, name)) and _wanted(name, info):
+                dumped = {name: value} | dumped
         unsent = fields.keys() - self.model_fields_set - self._dumped
         for name, kept in self._dumped_beside.items():
             if (value := getattr(self, kept)) not in (None, ()) and _wanted(name, info):

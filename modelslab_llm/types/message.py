@@ -73,6 +73,7 @@ class Message(Tolerant):
     usage: Annotated[Usage, NullAs(Usage)] = Field(default_factory=Usage)
 
     _dumped: ClassVar[frozenset[str]] = Tolerant._dumped | {"role", "content"}
+    _told_apart_by: ClassVar[frozenset[str]] = frozenset()  # nothing else is in its place
     _dumped_beside: ClassVar[Mapping[str, str]] = {
         "request_id": "_request_id",
         "seams": "_seams",

@@ -97,7 +97,7 @@ def test_a_line_of_the_log_every_ten_seconds(
     assert len(lines) == 3  # at once, after ten seconds and after twenty
     assert lines[1] == (
         "bulk run: 7 of 20 done, 2 failed, 3 in flight, 4 queued, 0.9/s, 1,234 tokens, "
-        "cost 0.5, 0:10, 0:12 left"
+        "cost 0.5, 0:10 elapsed, 0:12 left"
     )
 
 

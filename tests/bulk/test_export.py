@@ -49,6 +49,29 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_key_is_found_by_its_type(tmp_path: Path) -> None:
+    path = tmp_path / "keys.sqlite"
+    run(path, ["12", 3, "4", 4, -5, "07"])
+    with BulkStore(path) as kept:
+        for key in ("12", 3, "4", 4, -5, "07"):
+            found = kept.get(key)
+            assert found is not None
+            assert found.key == key
+        for key, why in [
+            (12, r"the store has the key '12' \(str\), not 12 \(int\)$"),
+            ("3", r"the store has the key 3 \(int\), not '3' \(str\)$"),
+            ("-5", r"-5 \(int\), not '-5'"),
+            (None, "key must be a str or an int, not None$"),
+            (3.0, "not 3.0$"),
+            (True, "not True$"),
+            (("12",), "not "),
+        ]:
+            with pytest.raises(TypeError, match=why):
+                kept.get(key)  # type: ignore[arg-type]
+        for key in (13, "13", 7, "", "-", "03", "+3", " 3", "\u0663", 2**63, "9" * 5000, "\ud800"):
+            assert kept.get(key) is None
+
+
 def test_results_are_read_in_the_order_of_the_rows(store: Path) -> None:
     with BulkStore(store) as kept:
         assert (len(kept), kept.answered, kept.failed) == (3, 2, 1)
