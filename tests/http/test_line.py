@@ -464,7 +464,7 @@ def test_the_log_and_observers_say_how_long_a_call_waited_in_the_queue(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_concurrency": 0}, "max_concurrency must be a whole number from 1 on, not 0"),
+        ({"max_concurrency": 0}, "max_concurrency must be a whole number, at least 1, not 0"),
         ({"max_concurrency": True}, "max_concurrency must be a whole number"),
         ({"max_queue_wait": 0}, "max_queue_wait must be above 0 seconds"),
         ({"flow_control": "yes"}, "flow_control must be True or False, not 'yes'"),

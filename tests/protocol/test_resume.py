@@ -165,7 +165,7 @@ def test_what_does_not_repeat_the_text_is_refused(old: str, new: str, sizes: lis
 def test_an_answer_that_begins_again_is_refused(old: str, sizes: list[int], more: str) -> None:
     assume(len(old.strip()) > 24)
     check = Rest(old.rstrip())
-    with pytest.raises(NotContinued, match="the server beg"):
+    with pytest.raises(NotContinued, match="the server started"):
         for piece in pieces_of(old + more, sizes):
             assert check.take(piece) == ""
 

