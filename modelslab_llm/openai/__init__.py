@@ -49,7 +49,8 @@ def to_messages(
 ) -> MessageCreateParams:
     """Convert an OpenAI chat body to the parameters of `messages.create` and `messages.stream`.
 
-    What has no equivalent is left out with a warning.
+    What has no equivalent is left out with a warning. `stream` is left out without one: call
+    `messages.stream` instead of `messages.create`.
 
     Args:
         body: The parameters of an OpenAI client, or its request body; messages may be that client's

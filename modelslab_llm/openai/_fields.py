@@ -111,8 +111,7 @@ def _schema(form: Json, notes: Notes) -> Json:
 
 def _remarks(rest: Json, params: Json, notes: Notes) -> None:
     """Read what is said about the request itself."""
-    if rest.pop("stream", False):
-        notes.drop("stream", "the method decides: call client.messages.stream(...)")
+    rest.pop("stream", None)  # the method says it: messages.create or messages.stream
     rest.pop("stream_options", None)  # a stream of Messages always counts its tokens
     users = [rest.pop(name, None) for name in ("user", "safety_identifier")]
     if given := [user for user in users if user is not None]:

@@ -183,10 +183,12 @@ def _check_free(params: Mapping[str, Any], strategy: Strategy) -> None:
     ]
     config: Any = params.get("output_config", {})
     taken += [field for field in fields if field == "tool_choice" and field in params]
+    origin = ""
     if isinstance(config, Mapping) and "format" in config:
         taken.append("output_config['format']")
+        origin = " (to_messages makes it from response_format: leave that out of the body)"
     if taken:
-        raise InvalidRequestError(f"{', '.join(taken)}: is set by parse(); leave it out")
+        raise InvalidRequestError(f"{', '.join(taken)}: is set by parse(); leave it out{origin}")
 
 
 def _check_thinking(params: Mapping[str, Any], endpoint: Endpoint) -> None:

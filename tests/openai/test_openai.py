@@ -74,7 +74,7 @@ def test_every_field_has_its_say(sample: Json) -> None:
             *("n", "stream", "logprobs", "seed", "store", "logit_bias", "presence_penalty"),
             *("frequency_penalty", "parallel_tool_calls", "response_format", "modalities"),
         },
-        "without_a_place": {"stream_options"},
+        "without_a_place": {"stream", "stream_options"},
         "no_tool": {"parallel_tool_calls"},
         "empty_contents": {"stop", "tools"},
     }
