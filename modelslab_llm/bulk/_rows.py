@@ -11,7 +11,7 @@ import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, SupportsIndex, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -183,7 +183,7 @@ def plain_key(key: object) -> Key | None:
     """Return a key as it is stored; None if it cannot be stored."""
     if isinstance(key, str):
         return key if key.isascii() or _is_text(key) else None
-    if hasattr(key, "__index__") and not isinstance(key, bool):  # numpy has its own integers
+    if isinstance(key, SupportsIndex) and not isinstance(key, bool):  # numpy's integers, too
         number = operator.index(key)
         return number if -LARGEST <= number < LARGEST else None
     return None
