@@ -179,7 +179,7 @@ def _field(row: Any, name: str) -> Any:
     return row[name] if is_mapping(row) else getattr(row, name)
 
 
-def plain_key(key: object) -> Key | None:
+def plain_key(key: Any) -> Key | None:
     """Return a key as it is stored; None if it cannot be stored."""
     if isinstance(key, str):
         return key if key.isascii() or _is_text(key) else None
