@@ -73,7 +73,7 @@ def test_a_structured_answer(
     schema.write_text(
         json.dumps({"type": "object", "properties": properties, "required": [*properties]})
     )
-    arguments = ["ask", "How high is it?", "--schema", str(schema)]
+    arguments = ["ask", "How high is it?", "--schema", str(schema), "--temperature", "0"]
     arguments += ["--llama-server", llama_tools.url, "--auth", "bearer"]
     arguments += ["--strategy", strategy] if strategy == "tool" else []
     ran = run(*arguments, env=at(llama_tools, home))
