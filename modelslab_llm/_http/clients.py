@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-from typing_extensions import Self
 
 from ..errors import ConfigurationError
 from .network import AsyncNetwork, Network, Settings, say_when_left
@@ -74,15 +73,6 @@ class DefaultHttpxClient(httpx.Client):
         if self.network is not None:
             say_when_left(self, self.network, "call close()")
 
-    @classmethod
-    def over(cls, network: Network) -> Self:
-        """Return a transport on connections that somebody else owns."""
-        made = cls.__new__(cls)
-        made._transport_of_ours = PooledTransport(network)
-        httpx.Client.__init__(made, transport=made._transport_of_ours)
-        made._usual = made.headers.raw
-        return made
-
     @property
     def network(self) -> Network | None:
         """Its connections; None if it was given a `transport`."""
@@ -115,15 +105,6 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
         self._usual = self.headers.raw if usual else None
         if self.network is not None:
             say_when_left(self, self.network, "await close()")
-
-    @classmethod
-    def over(cls, network: AsyncNetwork) -> Self:
-        """Return a transport on connections that somebody else owns."""
-        made = cls.__new__(cls)
-        made._transport_of_ours = AsyncPooledTransport(network)
-        httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)
-        made._usual = made.headers.raw
-        return made
 
     def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
         return AsyncPooledTransport(AsyncNetwork(settings))
@@ -168,3 +149,21 @@ class DefaultAioHttpClient(DefaultAsyncHttpxClient):
                 "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
             ) from error
         return AsyncPooledTransport(AioNetwork(settings))
+
+
+def client_over(network: Network) -> DefaultHttpxClient:
+    """Return a client on connections that somebody else closes."""
+    made = DefaultHttpxClient.__new__(DefaultHttpxClient)
+    made._transport_of_ours = PooledTransport(network)
+    httpx.Client.__init__(made, transport=made._transport_of_ours)
+    made._usual = made.headers.raw
+    return made
+
+
+def aclient_over(network: AsyncNetwork) -> DefaultAsyncHttpxClient:
+    """Return an async client on connections that somebody else closes."""
+    made = DefaultAsyncHttpxClient.__new__(DefaultAsyncHttpxClient)
+    made._transport_of_ours = AsyncPooledTransport(network)
+    httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)
+    made._usual = made.headers.raw
+    return made

@@ -35,12 +35,12 @@ class Head:
     def __init__(
         self, status: int, reason: bytes, http_version: bytes, headers: Headers, fields: Headers
     ) -> None:
-        self.status = status
-        self.reason = reason
-        self.http_version = http_version
-        self.headers = headers
+        self.status: int = status
+        self.reason: bytes = reason
+        self.http_version: bytes = http_version
+        self.headers: Headers = headers
         """As the server spells them."""
-        self.fields = fields
+        self.fields: Headers = fields
         """With lower-case names."""
 
     @classmethod

@@ -85,10 +85,10 @@ class DefaultWire:
     def by_httpx(self) -> HttpxWire:
         """The same connections below a client of httpx's."""
         with no_fork():
-            from .clients import DefaultHttpxClient
+            from .clients import client_over
             from .httpx_wire import HttpxWire
 
-        return HttpxWire(DefaultHttpxClient.over(self.network))
+        return HttpxWire(client_over(self.network))
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,10 +125,10 @@ class AsyncDefaultWire:
     def by_httpx(self) -> AsyncHttpxWire:
         """The same connections below a client of httpx's."""
         with no_fork():
-            from .clients import DefaultAsyncHttpxClient
+            from .clients import aclient_over
             from .httpx_wire import AsyncHttpxWire
 
-        return AsyncHttpxWire(DefaultAsyncHttpxClient.over(self.network))
+        return AsyncHttpxWire(aclient_over(self.network))
 
     async def aclose(self) -> None:
         """Close the connections."""
