@@ -63,15 +63,15 @@ class DefaultHttpxClient(httpx.Client):
     """
 
     def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
-        self._transport_of_ours: PooledTransport | None = None
         usual = not keep_cookies and not settings.keys() & _ADDS
-        if settings.get("transport") is None:
-            self._transport_of_ours = PooledTransport(Network(_settings(settings)))
-            settings["transport"] = self._transport_of_ours
+        transport: Any = settings.get("transport")
+        if transport is None:
+            transport = settings["transport"] = PooledTransport(Network(_settings(settings)))
+            say_when_left(self, transport.network, "call close()")
+        is_ours = isinstance(transport, PooledTransport)
+        self._transport_of_ours: PooledTransport | None = transport if is_ours else None
         super().__init__(**settings)
         self._usual = self.headers.raw if usual else None
-        if self.network is not None:
-            say_when_left(self, self.network, "call close()")
 
     @property
     def network(self) -> Network | None:
@@ -96,14 +96,16 @@ class DefaultAsyncHttpxClient(httpx.AsyncClient):
     """The `httpx.AsyncClient` that `AsyncModelsLab` uses; see `DefaultHttpxClient`."""
 
     def __init__(self, *, keep_cookies: bool = False, **settings: Any) -> None:
-        self._transport_of_ours: AsyncPooledTransport | None = None
         usual = not keep_cookies and not settings.keys() & _ADDS
-        if settings.get("transport") is None:
-            self._transport_of_ours = self._make_transport(_settings(settings))
-            settings["transport"] = self._transport_of_ours
+        transport: Any = settings.get("transport")
+        is_made = transport is None
+        if is_made:
+            transport = settings["transport"] = self._make_transport(_settings(settings))
+        is_ours = isinstance(transport, AsyncPooledTransport)
+        self._transport_of_ours: AsyncPooledTransport | None = transport if is_ours else None
         super().__init__(**settings)
         self._usual = self.headers.raw if usual else None
-        if self.network is not None:
+        if is_made and self.network is not None:  # aiohttp warns by itself
             say_when_left(self, self.network, "await close()")
 
     def _make_transport(self, settings: Settings) -> AsyncPooledTransport:
@@ -149,21 +151,3 @@ class DefaultAioHttpClient(DefaultAsyncHttpxClient):
                 "DefaultAioHttpClient needs aiohttp: pip install 'modelslab-llm[aiohttp]'"
             ) from error
         return AsyncPooledTransport(AioNetwork(settings))
-
-
-def client_over(network: Network) -> DefaultHttpxClient:
-    """Return a client on connections that somebody else closes."""
-    made = DefaultHttpxClient.__new__(DefaultHttpxClient)
-    made._transport_of_ours = PooledTransport(network)
-    httpx.Client.__init__(made, transport=made._transport_of_ours)
-    made._usual = made.headers.raw
-    return made
-
-
-def aclient_over(network: AsyncNetwork) -> DefaultAsyncHttpxClient:
-    """Return an async client on connections that somebody else closes."""
-    made = DefaultAsyncHttpxClient.__new__(DefaultAsyncHttpxClient)
-    made._transport_of_ours = AsyncPooledTransport(network)
-    httpx.AsyncClient.__init__(made, transport=made._transport_of_ours)
-    made._usual = made.headers.raw
-    return made

@@ -85,10 +85,11 @@ class DefaultWire:
     def by_httpx(self) -> HttpxWire:
         """The same connections below a client of httpx's."""
         with no_fork():
-            from .clients import client_over
+            from .clients import DefaultHttpxClient
             from .httpx_wire import HttpxWire
+            from .transports import PooledTransport
 
-        return HttpxWire(client_over(self.network))
+        return HttpxWire(DefaultHttpxClient(transport=PooledTransport(self.network)))
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,10 +126,12 @@ class AsyncDefaultWire:
     def by_httpx(self) -> AsyncHttpxWire:
         """The same connections below a client of httpx's."""
         with no_fork():
-            from .clients import aclient_over
+            from .clients import DefaultAsyncHttpxClient
             from .httpx_wire import AsyncHttpxWire
+            from .transports import AsyncPooledTransport
 
-        return AsyncHttpxWire(aclient_over(self.network))
+        transport = AsyncPooledTransport(self.network)
+        return AsyncHttpxWire(DefaultAsyncHttpxClient(transport=transport))
 
     async def aclose(self) -> None:
         """Close the connections."""
