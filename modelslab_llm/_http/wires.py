@@ -9,7 +9,6 @@ same connections.
 from __future__ import annotations
 
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .._forks import no_fork
@@ -63,6 +62,7 @@ class DefaultWire:
     def __init__(self) -> None:
         self.network: Network = Network(Settings())
         self.has_heard = False
+        self._by_httpx: HttpxWire | None = None
         say_when_left(self, self.network, "call close()")
 
     @property
@@ -81,21 +81,24 @@ class DefaultWire:
         self.has_heard = True
         return incoming
 
-    @cached_property
+    @property
     def by_httpx(self) -> HttpxWire:
         """The same connections below a client of httpx's."""
-        with no_fork():
-            from .clients import DefaultHttpxClient
-            from .httpx_wire import HttpxWire
-            from .transports import PooledTransport
+        if self._by_httpx is None:  # a `cached_property` has a lock, which a fork may copy
+            with no_fork():
+                from .clients import DefaultHttpxClient
+                from .httpx_wire import HttpxWire
+                from .transports import PooledTransport
 
-        return HttpxWire(DefaultHttpxClient(transport=PooledTransport(self.network)))
+            transport = PooledTransport(self.network)
+            self._by_httpx = HttpxWire(DefaultHttpxClient(transport=transport))
+        return self._by_httpx
 
     def close(self) -> None:
         """Close the connections."""
         self.network.close()
-        if "by_httpx" in vars(self):
-            self.by_httpx.close()
+        if self._by_httpx is not None:
+            self._by_httpx.close()
 
 
 class AsyncDefaultWire:
@@ -104,6 +107,7 @@ class AsyncDefaultWire:
     def __init__(self) -> None:
         self.network: AsyncNetwork = AsyncNetwork(Settings())
         self.has_heard = False
+        self._by_httpx: AsyncHttpxWire | None = None
         say_when_left(self, self.network, "await close()")
 
     @property
@@ -122,22 +126,24 @@ class AsyncDefaultWire:
         self.has_heard = True
         return incoming
 
-    @cached_property
+    @property
     def by_httpx(self) -> AsyncHttpxWire:
         """The same connections below a client of httpx's."""
-        with no_fork():
-            from .clients import DefaultAsyncHttpxClient
-            from .httpx_wire import AsyncHttpxWire
-            from .transports import AsyncPooledTransport
+        if self._by_httpx is None:
+            with no_fork():
+                from .clients import DefaultAsyncHttpxClient
+                from .httpx_wire import AsyncHttpxWire
+                from .transports import AsyncPooledTransport
 
-        transport = AsyncPooledTransport(self.network)
-        return AsyncHttpxWire(DefaultAsyncHttpxClient(transport=transport))
+            transport = AsyncPooledTransport(self.network)
+            self._by_httpx = AsyncHttpxWire(DefaultAsyncHttpxClient(transport=transport))
+        return self._by_httpx
 
     async def aclose(self) -> None:
         """Close the connections."""
         self.network.close()
-        if "by_httpx" in vars(self):
-            await self.by_httpx.aclose()
+        if self._by_httpx is not None:
+            await self._by_httpx.aclose()
 
     def close_from_outside(self) -> None:
         """Close the connections where no event loop runs."""

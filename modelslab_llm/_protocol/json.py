@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema, to_json
 
+from .._forks import no_fork
 from ..errors import InvalidRequestError
 from ..types._json import is_array, is_mapping
 
@@ -66,7 +67,8 @@ def _plain_json() -> SchemaValidator:
         mode="left_to_right",
         ref="value",
     )
-    return SchemaValidator(core_schema.definitions_schema(value, [kinds]))
+    with no_fork():  # pydantic's first schema of a process has a lock
+        return SchemaValidator(core_schema.definitions_schema(value, [kinds]))
 
 
 def _plain(value: object) -> object:
