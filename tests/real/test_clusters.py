@@ -30,18 +30,18 @@ engines = pytest.mark.parametrize("engine", ["daft", "dask", "ray"])
 
 SHOWN = {
     "daft": [
-        "It ends early: HTTP 402 billing_error: No credit is left.",
+        "It ended early: HTTP 402 billing_error: No credit is left.",
         "99 rows answered",
         "   BadRequestError: HTTP 400 invalid_request_error: There is no such river.",
         "199 rows answered",
     ],
     "dask": [
-        "It ends early: HTTP 402 billing_error: No credit is left.",
+        "It ended early: HTTP 402 billing_error: No credit is left.",
         "   How high is river 13? BadRequestError: HTTP 400",
         "200 rows in 8 files",
     ],
     "ray": [
-        "It ends early: PaymentRequiredError",
+        "It ended early: PaymentRequiredError",
         "   How high is river 13? HTTP 400 invalid_request_error: There is no such river.",
         "200 rows",
     ],
