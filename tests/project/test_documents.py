@@ -25,7 +25,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any, NamedTuple
 
 import anyio
@@ -229,7 +229,10 @@ def docstrings() -> Iterator[tuple[str, str]]:
 
 def doc_of(value: object) -> str:
     """Its own docstring; a plain value would show that of its type."""
-    has_its_own = inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)
+    is_alias = isinstance(value, GenericAlias)  # a class, to Python 3.10
+    has_its_own = not is_alias and (
+        inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)
+    )
     return inspect.getdoc(value) or "" if has_its_own else ""
 
 
