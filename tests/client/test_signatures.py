@@ -223,7 +223,7 @@ def test_help_shows_every_parameter() -> None:
         for name in MessageCreateParams.__annotations__:
             assert f"{name}:" in text
     made = pydoc.render_doc(ModelsLab, renderer=pydoc.plaintext)
-    assert "max_retries: 'int' = 2" in made
+    assert re.search("max_retries: '?int'? = 2", made)  # Python 3.14 shows no quotes
 
 
 IN_IPYTHON = """
