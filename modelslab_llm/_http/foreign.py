@@ -49,6 +49,17 @@ def foreign() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
+def foreign_is_ignored(*more: type[Exception]) -> Generator[None]:
+    """Continue after a failed request. Unlike `suppress`, it asks once an error was raised which
+    there are: httpcore may not be loaded before.
+    """
+    try:
+        yield
+    except (*more, *foreign()):
+        pass
+
+
+@contextmanager
 def foreign_is_ours(pace: Pace, during: During, incoming: Carrier) -> Generator[None]:
     """Let nothing out but our own errors."""
     try:

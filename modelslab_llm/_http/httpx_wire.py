@@ -15,7 +15,6 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
 from types import ModuleType
@@ -27,7 +26,7 @@ from .._protocol.values import Request
 from ..errors import APIError
 from .borrowed import BorrowedStream, borrow
 from .clients import DefaultAsyncHttpxClient, DefaultHttpxClient
-from .foreign import foreign
+from .foreign import foreign_is_ignored
 from .libraries import library_of
 from .network import close_from_outside
 from .own_wire import LAST_BYTES, LAST_READS, asend, check_open, send
@@ -159,7 +158,7 @@ class HttpxIncoming:
         Only if the wait can be bounded: a server may keep the body open.
         """
         if self._stream is not None:
-            with suppress(APIError, *foreign()), waits_end_at(time.monotonic() + LAST_BYTES):
+            with foreign_is_ignored(APIError), waits_end_at(time.monotonic() + LAST_BYTES):
                 for _ in islice(self._source, LAST_READS):
                     pass
 
@@ -205,7 +204,7 @@ class AsyncHttpxIncoming:
         """Read what follows the message, briefly, so that the connection can be reused."""
         import anyio
 
-        with suppress(StopAsyncIteration, *foreign()), anyio.move_on_after(LAST_BYTES):
+        with foreign_is_ignored(StopAsyncIteration), anyio.move_on_after(LAST_BYTES):
             for _ in range(LAST_READS):
                 await self._source.__anext__()
 
@@ -218,7 +217,7 @@ class AsyncHttpxIncoming:
         """
         await self._response.aclose()
         extensions = self._response.extensions
-        with suppress(RuntimeError, *foreign()):  # RuntimeError: another task is reading
+        with foreign_is_ignored(RuntimeError):  # RuntimeError: another task is reading
             # An HTTP/2 connection carries other streams and stays open: a read would wait.
             if "network_stream" in extensions and extensions.get("http_version") != b"HTTP/2":
                 async for _ in self._raw:

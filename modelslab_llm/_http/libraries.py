@@ -35,25 +35,27 @@ def library_of(value: object) -> ModuleType:
 def is_client(value: object, name: str) -> bool:
     """Tell whether this is a `Client` or an `AsyncClient` of one of the libraries."""
     loaded = (sys.modules.get(library) for library in CLIENTS)
-    return any(isinstance(value, getattr(module, name)) for module in loaded if module)
+    return any(isinstance(value, getattr(module, name, ())) for module in loaded)
+
+
+_ERRORS = {
+    **dict.fromkeys(
+        CORES,
+        ("TimeoutException", "NetworkError", "ProtocolError", "ProxyError", "UnsupportedProtocol"),
+    ),
+    **dict.fromkeys(CLIENTS, ("HTTPError", "StreamError", "InvalidURL")),
+}
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """Return what the libraries that are loaded raise, to be used as `except errors():`."""
-    found: list[type[Exception]] = []
-    for name in CORES:
-        if module := sys.modules.get(name):
-            found += [
-                module.TimeoutException,
-                module.NetworkError,
-                module.ProtocolError,
-                module.ProxyError,
-                module.UnsupportedProtocol,
-            ]
-    for name in CLIENTS:
-        if module := sys.modules.get(name):
-            found += [module.HTTPError, module.StreamError, module.InvalidURL]
-    return tuple(found)
+    """Return what the libraries that are loaded raise, to be used as `except errors():`.
+
+    What another thread is still loading has raised nothing yet.
+    """
+    loaded = ((sys.modules.get(library), names) for library, names in _ERRORS.items())
+    return tuple(
+        getattr(module, name) for module, names in loaded for name in names if hasattr(module, name)
+    )
 
 
 def is_called(error: BaseException, *names: str) -> bool:

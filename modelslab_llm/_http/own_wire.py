@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic
 from typing import Protocol
@@ -16,7 +15,7 @@ from .._forks import no_fork
 from .._protocol.values import Request
 from ..errors import APITimeoutError, ClientClosedError
 from .connection import Answered, Asked, Connection
-from .foreign import foreign
+from .foreign import foreign_is_ignored
 from .network import AsyncWays, Network
 from .opening import PORTS
 from .pace import Pace, Phase
@@ -137,7 +136,7 @@ class OwnIncoming:
         """Read what follows the message, briefly, so that the connection can be reused."""
         waits = _Shortly(LAST_BYTES)
         if (connection := self._connection) is not None:
-            with suppress(APITimeoutError, *foreign()):
+            with foreign_is_ignored(APITimeoutError):
                 for _ in range(LAST_READS):
                     if not connection.read(waits):
                         break
@@ -192,7 +191,7 @@ class OwnAsyncIncoming(AsyncIterator[bytes]):
         """Read what follows the message, briefly, so that the connection can be reused."""
         waits = _Shortly(LAST_BYTES)
         if (connection := self._connection) is not None:
-            with suppress(*foreign()):
+            with foreign_is_ignored():
                 for _ in range(LAST_READS):
                     if not await connection.read(waits):
                         break

@@ -1,18 +1,30 @@
-"""What our own connections do instead of httpx: read addresses, load certificates."""
+"""What our own connections do without httpx, in processes that have not loaded it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import ssl
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import certifi
 import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matrix.faults import ROWS, Fault, Raises
+from matrix.stage import KEY, staged
+from patience import patient
+from raw_server import ASK
 
 from modelslab_llm._http.certificates import context_of
+from modelslab_llm._http.libraries import errors, is_client
 from modelslab_llm._http.own_wire import parsed
 
 HOSTS = st.one_of(
@@ -70,3 +82,76 @@ def facts(context: ssl.SSLContext) -> tuple[object, ...]:
         context.cert_store_stats(),
         sorted(map(str, context.get_ca_certs())),
     )
+
+
+def is_plain(fault: Fault) -> bool:
+    """Tell whether another process can make the call of a row from what JSON can say."""
+    with contextlib.suppress(TypeError, ValueError):
+        json.dumps([dict(fault.settings), dict(fault.asked)], allow_nan=False)
+        is_simple = fault.stage in ("server", "nobody", "two servers") and not fault.before
+        return (
+            is_simple and fault.verb in ("create", "stream") and not (fault.closed or fault.asked)
+        )
+    return False
+
+
+PLAIN = [name for name, fault in ROWS.items() if is_plain(fault)]
+
+
+@pytest.fixture(scope="module")
+def bare_caller() -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+    program = Path(__file__).parents[1] / "support" / "bare_caller.py"
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told, heard = process.stdin, process.stdout
+
+        def call(asked: dict[str, Any]) -> dict[str, Any]:
+            print(json.dumps(asked), file=told, flush=True)
+            found: dict[str, Any] = json.loads(heard.readline())
+            return found
+
+        yield call
+        told.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize(
+    ("row", "is_async"), [(row, bool(at % 2)) for at, row in enumerate(PLAIN)], ids=PLAIN
+)
+@patient
+def test_a_fault_in_a_program_without_httpx(
+    bare_caller: Callable[[dict[str, Any]], dict[str, Any]], row: str, is_async: bool, unit: float
+) -> None:
+    """Each row in sync or asyncio: what is an error may not depend on what was loaded before it."""
+    fault = ROWS[row]
+    with staged(fault) as scene:
+        limits = {name: value * unit for name, value in fault.limits.items()}
+        settings = {"max_retries": 0, **fault.settings, **limits}
+        settings |= {"api_key": KEY, "base_url": scene.url}
+        found = bare_caller(
+            {"asked": ASK, "settings": settings, "verb": fault.verb, "is_async": is_async}
+        )
+    if isinstance(fault.expected, Raises):
+        assert found["error"] == fault.expected.error.__name__, found
+        assert fault.expected.words in found["words"]
+        assert KEY not in found["words"]
+        if fault.expected.partial is not None:
+            assert found["text"] is not None
+    else:
+        assert found["error"] is None, found
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpcore", "httpx2", "httpcore2"])
+def test_a_library_that_another_thread_is_loading(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, ModuleType(library))
+    assert all(issubclass(kind, Exception) for kind in errors())
+    assert not is_client(object(), "Client")
