@@ -1,4 +1,4 @@
-"""Gather what the operations of the features take from their rooms. Loaded by `late`, not before.
+"""Import what the methods of the features need. Only `late` loads this module.
 
 Nothing is decided here.
 """

@@ -1,7 +1,7 @@
-"""Load the rooms of features when one of their operations is first looked at.
+"""Load the packages of the features when one of their methods is first accessed.
 
-A program that only creates and streams starts a sixteenth faster for it. Whoever looks at an
-operation, to call it or for its type hints, finds a plain function in a module that has all names.
+They take 5.6 % of a cold start, which programs that only create and stream do not pay. An accessed
+method is a plain function in a module with all the names of its annotations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Late:
-    """A method that puts itself into its class once it is asked for."""
+    """A method that replaces this descriptor when it is first accessed."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
@@ -38,7 +38,7 @@ class _Late:
 if TYPE_CHECKING:
 
     def late(method: F) -> F:
-        """Mark an operation whose names are in `features`."""
+        """Mark a method whose names are in `features`."""
         return method
 else:
     late = _Late

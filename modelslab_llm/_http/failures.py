@@ -1,7 +1,7 @@
-"""What our own connections raise: httpcore's errors, which httpx turns into its own.
+"""The errors that our own connections raise: httpcore's, which httpx converts into its own.
 
-httpcore is loaded when the first of them is needed: most programs never see one, and start faster
-without it. Nothing is decided here.
+httpcore is loaded with the first error: most programs never see one, and start faster without it.
+Name these errors where one is raised or caught, never in a tuple that is made before.
 """
 
 from __future__ import annotations

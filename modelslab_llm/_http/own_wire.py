@@ -70,7 +70,7 @@ _PLAIN = (
     rf"(https?)://([a-z][a-z0-9._-]*|{_OCTET}(?:\.{_OCTET}){{3}})(?::([1-9]\d{{0,3}}|[1-5]\d{{4}}))?"
     r"(/|(?:/[\w~-][\w.~-]*)+)"
 )
-"""A URL of a form in which httpx changes nothing."""
+"""URLs that httpx does not change."""
 
 
 @lru_cache(maxsize=64)

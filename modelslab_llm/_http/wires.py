@@ -1,9 +1,8 @@
-"""Choose what carries the requests of a client: the caller's own client, or our own connections.
+"""Choose how a client sends its requests: with the caller's HTTP client, or on our connections.
 
-Our own need no httpx, which takes as long to load as the rest of a short program. But where the
-program has loaded it, or httpcore, somebody may have put themselves in its place or around it
-(mocks, tracers) and must see each request: they are then sent through a client of httpx's on the
-same connections.
+Our own connections do not need httpx, and loading it would add a quarter to a cold start. But if the
+program has loaded httpx or httpcore, a mock or a tracer may be installed and must see each request.
+Requests then go through an httpx client on the same connections.
 """
 
 from __future__ import annotations
@@ -151,5 +150,5 @@ class AsyncDefaultWire:
 
 
 def may_be_wrapped() -> bool:
-    """Tell whether anybody can stand in for httpx or httpcore: only where they are loaded."""
+    """Return whether a mock or a tracer may be installed, which needs a loaded target."""
     return "httpx" in sys.modules or "httpcore" in sys.modules

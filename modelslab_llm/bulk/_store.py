@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -152,7 +153,9 @@ class BulkStore(HintsAtNames, Generic[T]):
         with self._replacing(path) as file:
             import csv
 
-            table = csv.DictWriter(file, list(COLUMNS))
+            # Without an escape character, Python 3.10 refuses to write a NUL.
+            dialect: Any = {} if sys.version_info >= (3, 11) else {"escapechar": chr(0x10FFFF)}
+            table = csv.DictWriter(file, list(COLUMNS), **dialect)
             table.writeheader()
             table.writerows(self._records())
 

@@ -287,7 +287,7 @@ def bulk(**given: Any) -> int:
 
     IN is a file of JSON lines, or a table (CSV, TSV) with a header line; - is standard input. The
     prompt is --prompt, or the column `prompt`; otherwise the row is a complete request with
-    `messages`. Every answer is stored immediately: the same command continues where it stopped.
+    `messages`. Every answer is stored as it arrives: the same command continues where it stopped.
 
     \b
     modelslab bulk reviews.csv out.jsonl --prompt "Is this review positive? {text}"
