@@ -1,8 +1,8 @@
 """Choose how a client sends requests: with the caller's HTTP client, or on our own connections.
 
-Our own connections do not need httpx, and loading it would add a quarter to a cold start. But if the
-program has loaded httpx or httpcore, a mock or a tracer may be installed and must see each request.
-Requests then go through an httpx client on the same connections.
+Our own connections do not need httpx, and loading it would add a quarter to a cold start. But if
+the program has loaded httpx or httpcore, a mock or a tracer may be installed and must see each
+request. Requests then go through an httpx client on the same connections.
 """
 
 from __future__ import annotations
