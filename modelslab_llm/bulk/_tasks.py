@@ -37,6 +37,7 @@ from ._threads import GATHER, TICK
 
 R = TypeVar("R")
 T = TypeVar("T")
+W = TypeVar("W", bound=Callable[..., Awaitable[Any]])
 
 WITHOUT_A_PAUSE = 100  # rows taken before other tasks get a turn
 
@@ -67,7 +68,7 @@ class AsyncCrew(Generic[R, T]):
             raise RuntimeError("a bulk run belongs to one task, and another task is using it")
         self._waits = True
         try:
-            return await self._next()
+            return await undisturbed(self._next)()
         except StopAsyncIteration:
             raise
         except BaseException as error:
@@ -122,7 +123,7 @@ class AsyncCrew(Generic[R, T]):
             self._why = self._why or cause
             if isinstance(cause, anyio.get_cancelled_exc_class()):  # together with the loop
                 raise
-            # Ctrl-C may strike in any task, but belongs to the caller.
+            # Ctrl-C may strike in the caller's rows, but belongs to the caller's task.
             self._desk.course.stop(cause)
         finally:
             self._finish()
@@ -140,8 +141,8 @@ class AsyncCrew(Generic[R, T]):
     async def _work_to_the_end(self) -> None:
         async with anyio.create_task_group() as tasks:
             if self._ledger is not None:
-                tasks.start_soon(self._store)
-            tasks.start_soon(self._show)
+                tasks.start_soon(undisturbed(self._store))
+            tasks.start_soon(undisturbed(self._show))
             await self._bring(tasks)
             while not self._desk.settled:
                 self._room = anyio.Event()
@@ -152,10 +153,11 @@ class AsyncCrew(Generic[R, T]):
         """Take rows while there is room, and queue their requests."""
         desk, in_a_row = self._desk, 0
         rows = Rows(self._order.rows)
+        next_row = disturbed(rows.__anext__)
         try:
             while await self._has_room():
                 try:
-                    row = await anext(rows)
+                    row = await next_row()
                 except StopAsyncIteration:
                     desk.exhausted = True
                     return
@@ -187,7 +189,7 @@ class AsyncCrew(Generic[R, T]):
                 self._idle.pop().set()
             elif self._workers < self._order.max_in_flight and len(desk.line) > 0:
                 self._workers += 1
-                tasks.start_soon(self._work)
+                tasks.start_soon(undisturbed(self._work))
         if desk.unstored:
             self._unsafe.set()
         elif desk.ready:
@@ -286,8 +288,7 @@ _RUNNING: set[Any] = set()
 
 def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> Any:
     """Start a task that belongs to the event loop; return what calls a function in the loop."""
-    trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := _running_trio()) is not None:
         trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
         return trio.lowlevel.current_trio_token().run_sync_soon
     import asyncio
@@ -297,3 +298,24 @@ def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> Any:
     _RUNNING.add(task)
     task.add_done_callback(_RUNNING.discard)
     return loop.call_soon_threadsafe
+
+
+def undisturbed(work: W) -> W:
+    """Have Ctrl-C strike where the caller's task waits, not within `work`. asyncio does so itself.
+
+    trio raises it wherever it finds Python code. In the middle of our bookkeeping that would leave
+    the tasks waiting for each other for ever, and inside of pydantic it would become another error.
+    """
+    trio = _running_trio()
+    return work if trio is None else trio.lowlevel.enable_ki_protection(work)
+
+
+def disturbed(work: W) -> W:
+    """Have Ctrl-C strike in `work`, which is the caller's and may not wait for anything else."""
+    trio = _running_trio()
+    return work if trio is None else trio.lowlevel.disable_ki_protection(work)
+
+
+def _running_trio() -> Any:
+    trio: Any = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None

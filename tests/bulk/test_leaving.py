@@ -23,10 +23,11 @@ pytestmark = pytest.mark.slow
 PYTHON = [sys.executable, "-X", "dev", "-W", "error", "-c"]
 
 BEFORE = """
-import anyio, asyncio, contextvars, gc, itertools, logging, sys, threading, time, warnings
+import anyio, asyncio, contextvars, gc, itertools, logging, signal, sys, threading, time, warnings
 import json, traceback
 from pathlib import Path
 from modelslab_llm import *
+from modelslab_llm.bulk import BulkStore
 
 gc.freeze()  # what was imported need not be looked over again and again
 url, folder, backend = sys.argv[1:]
@@ -225,6 +226,48 @@ async def main():
             assert await anext(bulk, None) is None
 run(main)
 check()
+""",
+    "by Ctrl-C while an answer is stored": """
+from modelslab_llm.bulk import _desk
+made_json, calls = _desk.message_json, itertools.count(1)
+
+def interrupted(message):
+    if next(calls) == 5:
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(100):  # where it may be raised in the middle of this
+            pass
+    return made_json(message)
+
+async def main():
+    async with amade() as client:
+        async for result in client.messages.bulk(rows(), **options):
+            pass
+_desk.message_json = interrupted
+try:
+    run(main)
+except KeyboardInterrupt:
+    check()
+finally:
+    _desk.message_json = made_json
+with BulkStore(store) as kept:
+    assert len(kept) >= 5
+""",
+    "by Ctrl-C in the caller's rows": """
+def interrupted():
+    yield from rows(9)
+    signal.raise_signal(signal.SIGINT)
+    while backend == "trio":  # which need not wait for a task of its own
+        pass
+    yield from rows()
+
+async def main():
+    async with amade() as client:
+        async for result in client.messages.bulk(interrupted(), **options):
+            pass
+try:
+    run(main)
+except KeyboardInterrupt:
+    check()
 """,
     "before it begins": """
 async def main():
