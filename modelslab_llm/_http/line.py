@@ -122,7 +122,7 @@ class Line:
                     max_retry_wait=rules.max_retry_wait,
                     inside=place.inside(),
                 )
-            elif not ticket.is_waiting and not ticket.reason:
+            elif ticket.state == "over" and not ticket.reason:
                 ticket.until = min(deadline, now + patience)
                 self._gate.rejoin(ticket, now)
             if ticket.is_waiting:
@@ -301,9 +301,10 @@ class PlaceInLine:
         """Return why the wait is over; None if it is not."""
         ticket = self.ticket
         assert ticket is not None
-        if ticket.may_go or self.let_go:
+        state = ticket.state  # read once: without the lock, another thread may send it meanwhile
+        if state == "sent" or self.let_go:
             return "sent"
-        if not ticket.is_waiting:
+        if state == "over":
             return ticket.reason or "refused"
         if time.monotonic() < ticket.until:
             return None

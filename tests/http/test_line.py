@@ -13,8 +13,10 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf as INFINITY
 from random import Random
 from typing import Any
 
@@ -26,6 +28,9 @@ from variants import Async, Sync, SyncClient
 from benchmarks.flow_server import LimitedServer
 from benchmarks.flow_simulation import Queue, Quota, Server, always, uniform
 from modelslab_llm import AsyncModelsLab, ModelsLab, Observer
+from modelslab_llm._http.line import Line, PlaceInLine
+from modelslab_llm._protocol.flow import Gate, Ticket
+from modelslab_llm._protocol.line import LineRules
 from modelslab_llm.errors import (
     APIError,
     APITimeoutError,
@@ -39,6 +44,9 @@ pytestmark = pytest.mark.slow
 
 Json = dict[str, Any]
 KEY = "test-key-0000"
+RULES = LineRules(
+    flow_control=True, max_concurrency=None, max_queue_wait=None, max_retries=2, max_retry_wait=60
+)
 ASK: Json = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Go"}]}
 
 
@@ -61,6 +69,59 @@ def flow_of(client: Any) -> Any:
 
 
 # Nobody is lost
+
+
+class Overtaken:
+    """A lock that somebody else gets first, and holds for `meanwhile`."""
+
+    def __init__(self, line: Line, meanwhile: Callable[[], object]) -> None:
+        self.line, self.lock, self.meanwhile = line, line._lock, meanwhile
+        line._lock = self  # type: ignore[assignment]
+
+    def __enter__(self) -> None:
+        self.line._lock = self.lock
+        self.meanwhile()
+        self.lock.__enter__()
+
+    def __exit__(self, *how: object) -> None:
+        self.lock.__exit__(*how)  # type: ignore[arg-type]
+
+
+def test_a_call_that_another_thread_sends_while_it_returns_to_the_queue_is_sent_once() -> None:
+    """It was queued while at the server, held two slots for ever, and then hung the queue."""
+    line = Line(Gate())
+    first, second = PlaceInLine(line, RULES), PlaceInLine(line, RULES)
+    assert first.wait(None) is None
+    first.answered()
+    assert second.wait(None) is None
+    assert second.refused(RateLimitError("later", status_code=429, retry_after=0.001)) == 0.001
+    assert line.flow[1:] == (0, 1, 1)
+    time.sleep(0.01)
+    Overtaken(line, lambda: line.look(due=True))
+    assert second.wait(None) is None
+    assert line.flow[1:] == (1, 0, 1)
+    second.answered()
+    assert line.flow[1:] == (0, 0, 1)
+
+
+def test_a_call_that_is_sent_while_it_looks_at_its_ticket_is_not_refused() -> None:
+    class Changing(Ticket):
+        """Waits at the first look, and was sent at the second."""
+
+        looks = 0
+
+        @property
+        def state(self) -> Any:
+            self.looks += 1
+            return "waiting" if self.looks == 1 else "sent"
+
+        @state.setter
+        def state(self, state: str) -> None: ...
+
+    place = PlaceInLine(Line(Gate()), RULES)
+    place.ticket = Changing(1, 0.0, INFINITY, 2, 60.0, None)
+    assert place._end() is None
+    assert place._end() == "sent"
 
 
 @pytest.mark.parametrize("hint", [0.2, 30.0, None])
