@@ -1,8 +1,9 @@
 """Make one kind of call in this process; print its outcome and peak memory.
 
 `test_bounds.py` runs this file as a program of its own, so that what it measures is the client
-alone: `bounded_call.py URL VERB VARIANT…`, where the verb is `create`, `stream` or `models`, and
-the variants, made one after the other, are `sync` and `asyncio`.
+alone: `bounded_call.py URL VERB LIMIT VARIANT…`, where the verb is `create`, `stream` or `models`,
+the limit is in bytes or 0 for the default, and the variants, made one after the other, are `sync`
+and `asyncio`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def memory(name: str) -> int:
     return used if sys.platform == "darwin" else used * 1024
 
 
-def call(url: str, verb: str) -> Any:
-    with ModelsLab(base_url=url, api_key="k", max_retries=0) as client:
+def call(url: str, verb: str, options: dict[str, Any]) -> Any:
+    with ModelsLab(base_url=url, api_key="k", max_retries=0, **options) as client:
         if verb == "models":
             return client.models.list()
         if verb == "create":
@@ -47,8 +48,8 @@ def call(url: str, verb: str) -> Any:
             return stream.get_final_message()
 
 
-async def acall(url: str, verb: str) -> Any:
-    async with AsyncModelsLab(base_url=url, api_key="k", max_retries=0) as client:
+async def acall(url: str, verb: str, options: dict[str, Any]) -> Any:
+    async with AsyncModelsLab(base_url=url, api_key="k", max_retries=0, **options) as client:
         if verb == "models":
             return await client.models.list()
         if verb == "create":
@@ -57,14 +58,16 @@ async def acall(url: str, verb: str) -> Any:
             return await stream.get_final_message()
 
 
-def main(url: str, verb: str, *variants: str) -> None:
+def main(url: str, verb: str, limit: str, *variants: str) -> None:
+    options = {"max_response_bytes": int(limit)} if int(limit) else {}
     warm_up(certificates=False)
     start = memory("VmRSS")
     outcomes: list[dict[str, Any]] = []
     for variant in variants:
         gc.collect()  # a stream keeps its failure, which keeps the frames that keep the stream
         try:
-            result = call(url, verb) if variant == "sync" else asyncio.run(acall(url, verb))
+            given = url, verb, options
+            result = call(*given) if variant == "sync" else asyncio.run(acall(*given))
         except ModelsLabError as error:
             outcomes.append({"error": type(error).__name__, "words": str(error)})
         else:
