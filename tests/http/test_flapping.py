@@ -7,8 +7,10 @@ is counted where it is made, and the tries that a client reports must be those t
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -100,6 +102,15 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelslab_llm._protocol.allowance.LONGEST_BACKOFF", 0.002)
 
 
+@pytest.fixture(autouse=True)
+def _threads_take_turns_often() -> Iterator[None]:
+    """Let threads interrupt each other at any step: what needs a lock and has none shows at once."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 class Retries(Observer):
     """Counts what the package says it repeats."""
 
@@ -149,6 +160,7 @@ def test_two_thousand_calls_from_threads(retries: Retries) -> None:
         ThreadPoolExecutor(AT_ONCE) as threads,
     ):
         list(threads.map(call, range(CALLS)))
+        assert (client.flow.in_flight, client.flow.waiting) == (0, 0)
     check(flapping, answers, retries, CALLS)
 
 
@@ -178,6 +190,7 @@ def test_thousands_of_calls_from_tasks(retries: Retries, backend: str, calls: in
         ):
             for _ in range(AT_ONCE):
                 tasks.start_soon(work)
+        assert (client.flow.in_flight, client.flow.waiting) == (0, 0)
 
     with RawServer(flapping) as server:
         anyio.run(main, backend=backend)
