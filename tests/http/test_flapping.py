@@ -104,7 +104,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _threads_take_turns_often() -> Iterator[None]:
-    """Let threads interrupt each other at any step: what needs a lock and has none shows at once."""
+    """Let threads interrupt each other at any step, so that a missing lock shows at once."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
