@@ -26,8 +26,10 @@ def library_of(value: object) -> ModuleType:
     for kind in type(value).__mro__:
         if (name := kind.__module__.partition(".")[0]) in CLIENTS:
             return sys.modules[name]
-    with no_fork():
-        import httpx
+    if "httpx" not in sys.modules:  # no call takes the lock, lest a signal leaves it taken
+        with no_fork():
+            import httpx
+    import httpx
 
     return httpx
 

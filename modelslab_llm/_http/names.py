@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any, TypeAlias
 
 from .._forks import no_fork
@@ -108,6 +109,7 @@ def is_address(host: str) -> bool:
     return False
 
 
+@cache
 def load_idna() -> None:
     """Load what Python's resolver would, and with no fork in the middle."""
     with no_fork():

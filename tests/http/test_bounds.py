@@ -195,7 +195,11 @@ CASES: dict[str, Callable[[], Case]] = {
         most=90 * MB,
     ),
     "deep": lambda: Case(
-        "create", [head(200, JSON), times(15, b"[" * MB), CLOSE], UNEXPECTED, "not a message"
+        "create",
+        [head(200, JSON), times(15, b"[" * MB), CLOSE],
+        UNEXPECTED,
+        "not a message",
+        most=100 * MB,
     ),
     "whole-blocks": lambda: Case(
         "create", reply(200, {**MESSAGE, "content": MESSAGE["content"] * 10_000}), size=10_000
