@@ -677,6 +677,9 @@ print("all well", interrupts)
 
 
 @posix
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 14), reason="its with statement leaks locks: cpython#148874"
+)
 @pytest.mark.parametrize("how", ["bare", "traced"])
 def test_interrupts_at_any_instruction_lose_nothing(how: str) -> None:
     """Ctrl-C, and the soft time limits of Celery and RQ, raise wherever the program is.
