@@ -11,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -446,7 +447,8 @@ def run(code: str) -> str:
 
 
 needs_httpx2 = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="httpx2 has alias_httpx() from 2.10 on, for Python 3.11"
+    tuple(map(int, version("httpx2").split(".")[:2])) < (2, 10),
+    reason="httpx2 has alias_httpx() from 2.10 on, which needs Python 3.11",
 )
 
 
