@@ -27,6 +27,7 @@ from modelslab_llm.testing import LocalServer
 
 pytestmark = pytest.mark.slow
 
+OLD = sys.version_info < (3, 11)
 ROWS = 400
 KILLS = {"sync": 10, "asyncio": 5, "trio": 5}
 AT_ONCE = 8
@@ -181,7 +182,9 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
         assert run.returncode != 0
         assert "bulk run: stopped by " in err
         assert f"run it again with store={str(store)!r} to continue where it stopped" in err
-        assert err.rstrip().endswith("KeyboardInterrupt"), err
+        # anyio's runner for Python 3.10 lets the cancellation out by which it stops the program.
+        ctrl_c = "CancelledError" if OLD and variant == "asyncio" else "KeyboardInterrupt"
+        assert err.rstrip().endswith(ctrl_c), err
         assert not store.with_name("run.sqlite-lock").exists()
         safe = stored(store)
         told = {line for line in [first.rstrip(), *out.splitlines()] if line in KEYS}

@@ -29,6 +29,10 @@ from pathlib import Path
 from modelslab_llm import *
 from modelslab_llm.bulk import BulkStore
 
+# anyio's runner for Python 3.10 lets the cancellation out by which it stops the program.
+CTRL_C = KeyboardInterrupt
+if sys.version_info < (3, 11):
+    CTRL_C = (KeyboardInterrupt, asyncio.CancelledError)
 gc.freeze()  # what was imported need not be looked over again and again
 url, folder, backend = sys.argv[1:]
 options = dict(max_in_flight=3, defaults={"model": "m", "max_tokens": 9})
@@ -245,7 +249,7 @@ async def main():
 _desk.message_json = interrupted
 try:
     run(main)
-except KeyboardInterrupt:
+except CTRL_C:
     check()
 finally:
     _desk.message_json = made_json
@@ -266,7 +270,7 @@ async def main():
             pass
 try:
     run(main)
-except KeyboardInterrupt:
+except CTRL_C:
     check()
 """,
     "before it begins": """
