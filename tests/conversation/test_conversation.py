@@ -351,7 +351,7 @@ def after(conversation: Conversation, operation: str, *values: Any) -> Conversat
 
 
 @pytest.mark.slow
-@settings(PROPERTY, max_examples=1000)
+@settings(PROPERTY, max_examples=300)
 @given(st.lists(OPERATIONS, max_size=12))
 def test_any_operations_leave_a_valid_history(operations: list[tuple[Any, ...]]) -> None:
     conversation = Conversation()

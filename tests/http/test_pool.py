@@ -427,7 +427,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = pytest.mark.slow(PoolMachine.TestCase)
-TestPoolMachine.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
 # On real connections

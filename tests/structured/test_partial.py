@@ -56,7 +56,7 @@ def seen(pieces: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(OBJECTS, st.booleans(), st.sampled_from([None, 2]), st.integers(1, 9))
 def test_each_prefix_gives_a_beginning_of_the_whole(
     value: dict[str, Any], ascii_only: bool, indent: int | None, size: int
