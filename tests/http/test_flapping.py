@@ -164,7 +164,7 @@ def test_a_thousand_calls_from_threads(retries: Retries) -> None:
     check(flapping, answers, retries, CALLS)
 
 
-@pytest.mark.parametrize(("backend", "calls"), [("asyncio", CALLS), ("trio", CALLS // 5)])
+@pytest.mark.parametrize(("backend", "calls"), [("asyncio", CALLS), ("trio", CALLS // 2)])
 def test_a_thousand_calls_from_tasks(retries: Retries, backend: str, calls: int) -> None:
     flapping = Flapping()
     answers: dict[int, str] = {}
