@@ -8,19 +8,22 @@ demo: .venv/.run  ## the quickstart, against the package's own local server: no 
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/.dev browser  ## every test, including a real llama-server
-	$(BIN)/python -m pytest $(CORES)
+	$(BIN)/python -m pytest $(CORES) $(HANGS)
 
 quick: .venv/.dev  ## all tests except the slow ones: less than a minute on two cores
-	$(BIN)/python -m pytest $(CORES) -m 'not slow'
+	$(BIN)/python -m pytest $(CORES) $(HANGS) -m 'not slow'
 
 # One more than there are cores, for tests wait more than they compute.
 CORES := -n $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal
+# A test that hangs writes where all threads are, and fails instead of the run. Those of `make soak`
+# and `make real` may take longer.
+HANGS := -o faulthandler_timeout=150 -o faulthandler_exit_on_timeout=true
 # A worker rewrites the asserts of all tests, which takes longer than to list them, unless it finds
 # them as the last run left them.
 test quick oldest: export PYTHONDONTWRITEBYTECODE =
 
 oldest: .venv-oldest/.made browser  ## every test, on the oldest versions that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest $(CORES)
+	.venv-oldest/bin/python -m pytest $(CORES) $(HANGS)
 
 # CI may be a fresh Debian without a browser, where we may install one; elsewhere the tests that need
 # one skip, and say why.
