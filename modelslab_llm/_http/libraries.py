@@ -26,7 +26,7 @@ def library_of(value: object) -> ModuleType:
     for kind in type(value).__mro__:
         if (name := kind.__module__.partition(".")[0]) in CLIENTS:
             return sys.modules[name]
-    if "httpx" not in sys.modules:  # no call takes the lock, lest a signal leaves it taken
+    if "httpx" not in sys.modules:  # so that no signal during a call can leave the lock locked
         with no_fork():
             import httpx
     import httpx

@@ -68,7 +68,7 @@ class AsyncCrew(Generic[R, T]):
             raise RuntimeError("a bulk run belongs to one task, and another task is using it")
         self._waits = True
         try:
-            return await undisturbed(self._next)()
+            return await without_ctrl_c(self._next)()
         except StopAsyncIteration:
             raise
         except BaseException as error:
@@ -141,8 +141,8 @@ class AsyncCrew(Generic[R, T]):
     async def _work_to_the_end(self) -> None:
         async with anyio.create_task_group() as tasks:
             if self._ledger is not None:
-                tasks.start_soon(undisturbed(self._store))
-            tasks.start_soon(undisturbed(self._show))
+                tasks.start_soon(without_ctrl_c(self._store))
+            tasks.start_soon(without_ctrl_c(self._show))
             await self._bring(tasks)
             while not self._desk.settled:
                 self._room = anyio.Event()
@@ -153,7 +153,7 @@ class AsyncCrew(Generic[R, T]):
         """Take rows while there is room, and queue their requests."""
         desk, in_a_row = self._desk, 0
         rows = Rows(self._order.rows)
-        next_row = disturbed(rows.__anext__)
+        next_row = with_ctrl_c(rows.__anext__)
         try:
             while await self._has_room():
                 try:
@@ -189,7 +189,7 @@ class AsyncCrew(Generic[R, T]):
                 self._idle.pop().set()
             elif self._workers < self._order.max_in_flight and len(desk.line) > 0:
                 self._workers += 1
-                tasks.start_soon(undisturbed(self._work))
+                tasks.start_soon(without_ctrl_c(self._work))
         if desk.unstored:
             self._unsafe.set()
         elif desk.ready:
@@ -300,18 +300,19 @@ def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> Any:
     return loop.call_soon_threadsafe
 
 
-def undisturbed(work: W) -> W:
-    """Have Ctrl-C strike where the caller's task waits, not within `work`. asyncio does so itself.
+def without_ctrl_c(work: W) -> W:
+    """Have Ctrl-C interrupt the caller's task where it waits, and not `work`.
 
-    trio raises it wherever it finds Python code. In the middle of our bookkeeping that would leave
-    the tasks waiting for each other for ever, and inside of pydantic it would become another error.
+    asyncio does so by itself, but trio raises KeyboardInterrupt in any Python code. Within our own
+    bookkeeping, tasks would then wait for each other forever; within pydantic, it would become
+    another error.
     """
     trio = _running_trio()
     return work if trio is None else trio.lowlevel.enable_ki_protection(work)
 
 
-def disturbed(work: W) -> W:
-    """Have Ctrl-C strike in `work`, which is the caller's and may not wait for anything else."""
+def with_ctrl_c(work: W) -> W:
+    """Have Ctrl-C interrupt `work`: it is the caller's code, and may block."""
     trio = _running_trio()
     return work if trio is None else trio.lowlevel.disable_ki_protection(work)
 

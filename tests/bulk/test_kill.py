@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 OLD = sys.version_info < (3, 11)
 ROWS = 400
-KILLS = {"sync": 10, "asyncio": 5, "trio": 5}
+KILLS = {"sync": 10, "asyncio": 5, "trio": 5}  # the last two execute the same code
 AT_ONCE = 8
 KEYS = {f"row {number}" for number in range(ROWS)}
 
