@@ -184,8 +184,8 @@ def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path, variant: str) -
         assert f"run it again with store={str(store)!r} to continue where it stopped" in err
         # anyio's runner for Python 3.10 lets the cancellation out by which it stops the program.
         ctrl_c = "CancelledError" if OLD and variant == "asyncio" else "KeyboardInterrupt"
-        # Usually the last line. A run that the signal left before it could end itself ends, and says
-        # so, when it is collected.
+        # Usually the last line. A run that the signal left before it could end itself ends later,
+        # when it is collected, and says so after it.
         assert any(line.endswith(ctrl_c) for line in err.splitlines()), err
         assert not store.with_name("run.sqlite-lock").exists()
         safe = stored(store)
